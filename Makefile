@@ -1,0 +1,31 @@
+# Everything a person types. Each target makes what it needs: a virtual environment with this checkout in it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: demo test lint bench clean
+
+demo: $(STAMP)  ## extensions in real processes, for a few seconds
+	$(BIN)/lensipc demo
+
+test: lint  ## all that CI runs
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## side by side with what you would use instead
+	$(BIN)/python -m pytest bench --benchmark-only
+
+$(STAMP): pyproject.toml build.py $(wildcard csrc/*)
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "Python 3.10 or newer is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet -e '.[cli,bench]' --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist lensipc/_core*.so

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The whole interface of the C core. Plain declarations only: build.py hands this file to cffi as it stands.
+ *
+ *   layout.h    the bytes of a segment                                    no code
+ *   ring.c      a one-way ring of frames over memory given to it          no system call
+ *   wakeup.c    the parked flags; eventfd, socket and semaphore           system calls
+ *   segment.c   shared memory made, sealed, mapped twice, checked         system calls
+ *   outbox.c    messages that wait until the ring has room                malloc
+ *   endpoint.c  two rings, an outbox and a wakeup as one side of a pair
+ *   scan.c      proof that a pickle is harmless before it is loaded       pure
+ *
+ * Words. A segment is one shared-memory object. It holds two rings: main writes one and the renderer the other.
+ * A frame is a header and bytes in a ring. A message is one frame, or several when it is larger than a frame.
+ *
+ * Rules. Every function returns 0 or a positive number on success and -errno on failure; none touches errno for
+ * its caller, prints, or aborts. None blocks but lipc_poll and lipc_wait. An endpoint belongs to one thread at a
+ * time. All that lies in a segment can be changed by the peer at any instant: it is loaded once, checked against
+ * private copies, and only then used.
+ */
+#ifndef LENSIPC_H
+#define LENSIPC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LIPC_VERSION 1
+
+/* What a segment is made of. */
+#define LIPC_FORM_MEMFD 0
+#define LIPC_FORM_SHM 1
+
+/* Which side of a segment an endpoint is. */
+#define LIPC_SIDE_MAIN 0
+#define LIPC_SIDE_RENDERER 1
+
+/* How a parked side is woken. */
+#define LIPC_WAKEUP_EVENTFD 0
+#define LIPC_WAKEUP_SOCKET 1
+#define LIPC_WAKEUP_SEMAPHORE 2
+
+/* What becomes of a message when the outbox is full. */
+#define LIPC_REFUSE 0
+#define LIPC_DROP_OLDEST 1
+#define LIPC_DROP_NEWEST 2
+
+/* lipc_record.offset of a message that was assembled in the caller's memory. */
+#define LIPC_ASSEMBLED 4294967295
+
+struct lipc_endpoint;
+
+/* Everything that goes with a message's body. What the fields mean is message.py's business. */
+struct lipc_header {
+    uint64_t correlation;
+    uint32_t channel;
+    uint32_t peer;
+    uint32_t pid;
+    uint32_t kind;
+};
+
+/* One received message. */
+struct lipc_record {
+    uint64_t correlation;
+    uint64_t size;    /* bytes of the body */
+    uint32_t offset;  /* where the body begins in the caller's buffer, or LIPC_ASSEMBLED */
+    uint32_t channel;
+    uint32_t peer;
+    uint32_t pid;
+    uint32_t kind;
+    uint32_t reserved;
+};
+
+/* A piece of a message's body. */
+struct lipc_part {
+    const char *data;
+    size_t size;
+};
+
+/* ---- segment.c ---- */
+
+/* Main. Makes a segment for two rings of `capacity` data bytes each (a power of two, 64 KiB to 1 GiB) with every
+ * page reserved, and returns its descriptor (close-on-exec). Nothing of it has a name when this returns.
+ * -EINVAL: capacity or form. -ENOMEM, -ENOSPC: no memory for it. -EMFILE, -ENFILE: no descriptor for it. */
+int lipc_segment_create(int form, uint32_t capacity);
+
+/* ---- endpoint.c ---- */
+
+/* Either side, once. Maps the segment `fd` (which may be closed afterwards) and returns this side's endpoint, or
+ * NULL with -errno in *error: -EPROTO when fd is no segment of this version, -ENOMEM.
+ * The peer is woken as `wakeup` says: by an eventfd or a socket, both named by `wakeup_fd` (which stays the
+ * caller's and must outlive the endpoint), or by the segment's semaphore (wakeup_fd is then -1).
+ * A message that finds `limit` bytes waiting in the outbox is refused or dropped as its sender said;
+ * LIPC_DROP_* already act at `high_water` bytes. */
+struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeup_fd, uint64_t high_water,
+                                         uint64_t limit, int *error);
+
+/* Either side. Unmaps and frees; NULL is fine. */
+void lipc_endpoint_close(struct lipc_endpoint *endpoint);
+
+/* Producer. Takes a message whole or not at all: into the ring if it has room, else the rest of it is copied to the
+ * outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE or LIPC_DROP_*;
+ * LIPC_DROP_OLDEST gives up the oldest waiting messages of the same channel, of which no byte has been written, until this one
+ * fits, and this one if there are none. Returns the number of messages dropped: 0 as a rule.
+ * -ENOBUFS: the outbox is full. -ENOMEM. -EBADMSG: the peer wrote nonsense to the ring's positions. */
+int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
+              int when_full);
+
+/* Producer. The same for a body in pieces. */
+int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
+                    size_t count, int when_full);
+
+/* Producer. Moves what waits in the outbox to the ring as far as there is room, and wakes the peer if it is parked.
+ * Returns the bytes still waiting, -EBADMSG as above. */
+int64_t lipc_flush(struct lipc_endpoint *endpoint);
+
+/* Producer. Bytes waiting in the outbox (headers included). */
+uint64_t lipc_outbox(const struct lipc_endpoint *endpoint);
+
+/* Producer. Free-running count of bytes the peer has taken from the ring, as last seen: tells whether it reads. */
+uint64_t lipc_progress(struct lipc_endpoint *endpoint);
+
+/* Consumer. Copies messages out of the ring, at most `max` of them and `size` bytes of bodies, to `buffer` (at least
+ * a ring's capacity), each body at an 8-byte boundary, and describes each in `records`; wakes the peer if it waits for room. Returns how many.
+ * A message of LIPC's inline limit (32 KiB) or more stands apart: it ends the batch before it, and when it is first,
+ * 0 is returned with its size in *wanted; lipc_assemble then says where it goes, and it comes as a record of its own
+ * with offset LIPC_ASSEMBLED, last in its batch, when all of it is there. *wanted is 0 otherwise.
+ * -EBADMSG: the peer wrote a position, a header or a length that cannot be; the endpoint is to be closed. */
+int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, char *buffer, size_t size,
+              uint64_t *wanted);
+
+/* Consumer, after *wanted. `memory` (of exactly that many bytes) must stay until the message's record has come or
+ * the endpoint is closed. -EINVAL: no message waits for memory, or another size. */
+int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size);
+
+/* ---- sleeping: wakeup.c ---- */
+
+/* Consumer, before it sleeps. Returns 1 when this side is parked: from now on the peer's next frame, or the room
+ * that a waiting outbox needs, wakes it. Returns 0, not parked, when there is work already. */
+int lipc_park(struct lipc_endpoint *endpoint);
+
+/* Consumer, awake for another reason. The peer need not wake it. */
+void lipc_unpark(struct lipc_endpoint *endpoint);
+
+/* Consumer. Polls for a frame for at most `nanoseconds`, yielding the processor as it goes. 1: there is one; 0. */
+int lipc_poll(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
+
+/* Consumer woken by LIPC_WAKEUP_SEMAPHORE. Parks and sleeps until there is work: 1, or 0 after `nanoseconds`.
+ * -EINTR: a signal came. */
+int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
+
+/* Either. A descriptor that becomes readable at lipc_timer_set's `deadline` (nanoseconds of CLOCK_MONOTONIC; 0: never) and
+ * stays so until it is set again. */
+int lipc_timer_create(void);
+int lipc_timer_set(int fd, uint64_t deadline);
+
+/* ---- scan.c ---- */
+
+/* What lipc_scan found. */
+struct lipc_scan_report {
+    size_t offset;      /* of the opcode that was refused */
+    const char *reason; /* why, a constant; NULL when the pickle is harmless */
+};
+
+/* Anyone; pure. Proves a pickle harmless: 0 when it holds plain data only, so that any unpickler is safe with it;
+ * 1 when it also names constructors, so that an unpickler with a closed table is; -EBADMSG with *report filled. */
+int lipc_scan(const char *data, size_t size, size_t buffers, struct lipc_scan_report *report);
+
+#endif

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: MIT
+"""Extension IPC over shared-memory rings."""
+
+from __future__ import annotations
