@@ -17,10 +17,11 @@
 
 #define LIPC_MAGIC UINT64_C(0x31637069736e656c) /* "lensipc1" */
 #define LIPC_CACHE_LINE 64
-#define LIPC_DATA_OFFSET 4096
+#define LIPC_DATA_OFFSET 65536 /* the largest page in use: the rings are mapped apart from the header anywhere */
 #define LIPC_CAPACITY_MIN (UINT32_C(1) << 16)
 #define LIPC_CAPACITY_MAX (UINT32_C(1) << 30)
 #define LIPC_FRAME_ALIGN 8
+#define LIPC_TOTAL_MAX (UINT64_MAX / 4) /* of a message's body; leaves room to add and round without overflow */
 
 /* lipc_frame.flags */
 #define LIPC_FRAME_MORE 1      /* another frame of the same message follows */
