@@ -44,6 +44,9 @@
 #define LIPC_DROP_OLDEST 1
 #define LIPC_DROP_NEWEST 2
 
+/* A body of this many bytes or more comes straight into memory that its receiver gives for it. */
+#define LIPC_INLINE 32768
+
 /* lipc_record.offset of a message that was assembled in the caller's memory. */
 #define LIPC_ASSEMBLED 4294967295
 
@@ -99,8 +102,11 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint);
 
 /* Producer. Takes a message whole or not at all: into the ring if it has room, else the rest of it is copied to the
  * outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE or LIPC_DROP_*;
- * LIPC_DROP_OLDEST gives up the oldest waiting messages of the same channel, of which no byte has been written, until this one
- * fits, and this one if there are none. Returns the number of messages dropped: 0 as a rule.
+ * LIPC_DROP_OLDEST gives up the oldest waiting messages of the same channel, of which no byte has been written,
+ * until this one fits (the outbox is below the mark, or no larger with it than before), and this one if it does not
+ * even so.
+ * Returns the number of messages dropped: 0 as a rule.
+ * A message larger than the ring streams: while the peer reads, this writes on, and waits up to 50 us for each room.
  * -ENOBUFS: the outbox is full. -ENOMEM. -EBADMSG: the peer wrote nonsense to the ring's positions. */
 int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
               int when_full);
@@ -119,11 +125,13 @@ uint64_t lipc_outbox(const struct lipc_endpoint *endpoint);
 /* Producer. Free-running count of bytes the peer has taken from the ring, as last seen: tells whether it reads. */
 uint64_t lipc_progress(struct lipc_endpoint *endpoint);
 
-/* Consumer. Copies messages out of the ring, at most `max` of them and `size` bytes of bodies, to `buffer` (at least
- * a ring's capacity), each body at an 8-byte boundary, and describes each in `records`; wakes the peer if it waits for room. Returns how many.
- * A message of LIPC's inline limit (32 KiB) or more stands apart: it ends the batch before it, and when it is first,
- * 0 is returned with its size in *wanted; lipc_assemble then says where it goes, and it comes as a record of its own
- * with offset LIPC_ASSEMBLED, last in its batch, when all of it is there. *wanted is 0 otherwise.
+/* Consumer. Copies messages out of the ring, at most `max` of them and `size` bytes of bodies (at least
+ * LIPC_INLINE), to `buffer`, each body at an 8-byte boundary, and describes each in `records`; wakes the peer if it
+ * waits for room. Returns how many.
+ * A message of LIPC_INLINE bytes or more, or of several frames, stands apart: it ends the batch before it, and when it
+ * is first, 0 is returned with its size in *wanted; lipc_assemble then says where it goes, and it comes as a record of
+ * its own with offset LIPC_ASSEMBLED when all of it is there, with at most a ring full of it copied by one call.
+ * *wanted is 0 otherwise.
  * -EBADMSG: the peer wrote a position, a header or a length that cannot be; the endpoint is to be closed. */
 int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, char *buffer, size_t size,
               uint64_t *wanted);
@@ -148,8 +156,8 @@ int lipc_poll(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
  * -EINTR: a signal came. */
 int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
 
-/* Either. A descriptor that becomes readable at lipc_timer_set's `deadline` (nanoseconds of CLOCK_MONOTONIC; 0: never) and
- * stays so until it is set again. */
+/* Either. A descriptor that becomes readable at lipc_timer_set's `deadline` (nanoseconds of CLOCK_MONOTONIC; 0:
+ * never) and stays so until it is set again. */
 int lipc_timer_create(void);
 int lipc_timer_set(int fd, uint64_t deadline);
 

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Messages on their way into a ring, and those of them that wait until it has room, oldest first.
+ */
+#ifndef LIPC_OUTBOX_H
+#define LIPC_OUTBOX_H
+
+#include "layout.h"
+#include "lensipc.h"
+
+/* A message, and how much of it is in the ring. */
+struct lipc_outgoing {
+    struct lipc_frame frame; /* what its frames have in common */
+    uint64_t sent;           /* bytes of the body that are in the ring */
+    const struct lipc_part *part;
+    size_t offset; /* the next byte is at this offset in *part */
+};
+
+struct lipc_waiting {
+    struct lipc_waiting *next;
+    struct lipc_outgoing message;
+    struct lipc_part rest; /* what message.part points to: the bytes after this struct */
+};
+
+struct lipc_outbox {
+    struct lipc_waiting *head;
+    struct lipc_waiting **tail; /* where the next one is linked in */
+    uint64_t bytes;             /* of bodies not in the ring yet, and a header for each message */
+};
+
+void lipc_outbox_init(struct lipc_outbox *outbox);
+
+/* Frees all that waits. */
+void lipc_outbox_clear(struct lipc_outbox *outbox);
+
+/* Copies the next `size` bytes of a message's body, and steps over them. */
+void lipc_outgoing_copy(struct lipc_outgoing *message, char *to, size_t size);
+
+/* Room to let up to `size` bytes of a body wait, or NULL: free() gives it back. */
+struct lipc_waiting *lipc_waiting_create(uint64_t size);
+
+/* Lets what is left of a message's body wait in `waiting`, last. Cannot fail. */
+void lipc_outbox_append(struct lipc_outbox *outbox, struct lipc_waiting *waiting, struct lipc_outgoing *message);
+
+/* The first message has just sent `size` bytes of its body; removes it when that was all. */
+void lipc_outbox_advance(struct lipc_outbox *outbox, uint32_t size);
+
+/* Gives up the oldest message of a channel of which no byte is in the ring. Returns the bytes that no longer wait,
+ * 0 when there is no such message. */
+uint64_t lipc_outbox_drop(struct lipc_outbox *outbox, uint32_t channel);
+
+#endif
