@@ -1,4 +1,66 @@
 # SPDX-License-Identifier: MIT
-"""Extension IPC over shared-memory rings."""
+"""Extension IPC for Python: events and requests between processes over shared-memory rings.
+
+The floors, each importing only from those below:
+
+    7  cli, demo             the command line and the example extension
+    6  main_process, renderer_process    the processes, and what drives them
+    5  extension, ipc        what an extension's author subclasses
+    4  router, renderer      the two cores: main's sequencer, a renderer's end; over connection and a face
+    3  clone, message, channels, invocations    values, messages, tables: no I/O, no threads, no clock
+    2  endpoint, poller, attach    bytes in, bytes out; waiting; the handshake
+    1  _core                 the C core, compiled from csrc/
+"""
 
 from __future__ import annotations
+
+from . import clone
+from . import ipc as Ipc
+from . import types as Types
+from .channels import Disposer
+from .errors import (
+    ActivationError,
+    DataCloneError,
+    DecodeError,
+    ForkError,
+    HandlerExistsError,
+    InvokeTimeout,
+    LensIpcError,
+    NoHandlerError,
+    NotActivatedError,
+    OutboxFull,
+    PeerGone,
+    ProtocolError,
+    RemoteError,
+)
+from .extension import ExtensionManifest, LensMainExtension, LensRendererExtension
+from .main_process import MainProcess, RendererHandle
+from .renderer_process import RendererProcess
+
+__all__ = [
+    "ActivationError",
+    "DataCloneError",
+    "DecodeError",
+    "Disposer",
+    "ExtensionManifest",
+    "ForkError",
+    "HandlerExistsError",
+    "InvokeTimeout",
+    "Ipc",
+    "LensIpcError",
+    "LensMainExtension",
+    "LensRendererExtension",
+    "MainProcess",
+    "NoHandlerError",
+    "NotActivatedError",
+    "OutboxFull",
+    "PeerGone",
+    "ProtocolError",
+    "RemoteError",
+    "RendererHandle",
+    "RendererProcess",
+    "Types",
+    "clone",
+]
+
+__version__ = "0.1.0"

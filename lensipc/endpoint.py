@@ -33,6 +33,7 @@ VERSION = lib.LIPC_VERSION
 
 # bytes, bytearray, memoryview, ndarray: anything C-contiguous (collections.abc.Buffer is of Python 3.12).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
+Whole = (bytearray, memoryview)  # a body in one piece that is not bytes
 # kind, body, channel, peer, pid, correlation
 Record = tuple[int, "bytes | memoryview", int, int, int, int]
 
@@ -114,7 +115,7 @@ class Endpoint:
         peer: int,
         pid: int,
         correlation: int,
-        body: bytes | Sequence[Buffer],
+        body: Buffer | Sequence[Buffer],
         when_full: int = REFUSE,
     ) -> int:
         """Send a message whole or not at all; return how many were dropped, itself included: mostly 0.
@@ -129,9 +130,8 @@ class Endpoint:
         if isinstance(body, bytes):
             dropped = lib.lipc_send(self._handle, self._header, body, len(body), when_full)
         else:
-            pieces = [
-                ffi.from_buffer(piece) for piece in body
-            ]  # these hold the buffers until they are copied
+            # These hold the buffers until they are copied.
+            pieces = [ffi.from_buffer(piece) for piece in ((body,) if isinstance(body, Whole) else body)]
             parts = ffi.new("struct lipc_part[]", [(piece, len(piece)) for piece in pieces])
             dropped = lib.lipc_send_parts(self._handle, self._header, parts, len(pieces), when_full)
         if dropped < 0:
@@ -158,8 +158,7 @@ class Endpoint:
             body = self._memory
             self._memory = None
             return [
-                (kind, body, channel, peer, pid, correlation)
-                for correlation, _, _, channel, peer, pid, kind in records
+                (kind, body, channel, peer, pid, correlation) for correlation, _, _, channel, peer, pid, kind in records
             ]
         batch = self._batch_bytes
         return [
@@ -168,9 +167,7 @@ class Endpoint:
         ]
 
     def _take(self, limit: int) -> int:
-        count = lib.lipc_recv(
-            self._handle, self._records, min(limit, _BATCH), self._batch, _BATCH_BYTES, self._wanted
-        )
+        count = lib.lipc_recv(self._handle, self._records, min(limit, _BATCH), self._batch, _BATCH_BYTES, self._wanted)
         if count < 0:
             _fail(count)
         return count

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Every exception that lensipc raises. Each says what went wrong with which thing, and the way out.
 
-    LensIpcError
-    ├── DataCloneError (TypeError)       a value that cannot cross, at its sender
-    ├── DecodeError (ValueError)         bytes that are no structured clone
-    ├── HandlerExistsError               a channel has a handler already
-    ├── NotActivatedError                an extension's part is not active here (any more)
-    ├── ActivationError                  an extension's part raised while it was activated
-    ├── OutboxFull (BufferError)         more waits to be sent than the outbox may hold
-    ├── ProtocolError                    the peer broke the protocol, or speaks another version of it
-    ├── ForkError                        an object of the parent's, used after a fork
-    └── an invoke's outcomes:
-        ├── RemoteError                  the handler raised; also an instance of the builtin type it raised
-        ├── NoHandlerError (LookupError) nothing handles that channel
-        ├── InvokeTimeout (TimeoutError) no outcome in time
-        └── PeerGone (ConnectionError)   the other process is gone, or was disconnected
+LensIpcError
+├── DataCloneError (TypeError)       a value that cannot cross, at its sender
+├── DecodeError (ValueError)         bytes that are no structured clone
+├── HandlerExistsError               a channel has a handler already
+├── NotActivatedError                an extension's part is not active here (any more)
+├── ActivationError                  an extension's part raised while it was activated
+├── OutboxFull (BufferError)         more waits to be sent than the outbox may hold
+├── ProtocolError                    the peer broke the protocol, or speaks another version of it
+├── ForkError                        an object of the parent's, used after a fork
+└── an invoke's outcomes:
+    ├── RemoteError                  the handler raised; also an instance of the builtin type it raised
+    ├── NoHandlerError (LookupError) nothing handles that channel
+    ├── InvokeTimeout (TimeoutError) no outcome in time
+    └── PeerGone (ConnectionError)   the other process is gone, or was disconnected
 """
 
 from __future__ import annotations

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""The handshake by which a renderer and main come to share a segment. Both sides of it, so that they agree.
+
+    renderer -> main    HELLO    {"lensipc": version, "wakeup": how the renderer sleeps}
+    main -> renderer    WELCOME  {"lensipc": version, "frame_id", "pid", "high_water", "limit", "quota"}
+                                 with the segment and main's eventfd as ancillary descriptors
+    main -> renderer    {"goodbye": reason}   in place of WELCOME, or at any time before main disconnects
+
+Each is one datagram of JSON on a SOCK_SEQPACKET socket. Main takes nothing but HELLO from a renderer here, and no
+descriptors: it receives without room for them, so the kernel closes what is sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import struct
+from pathlib import Path
+from typing import Any, Final
+
+from .endpoint import VERSION
+from .errors import PeerGone, ProtocolError
+
+HELLO_MAX: Final = 4096
+WELCOME_MAX: Final = 65536
+# How long either side waits for the other's part of the handshake (seconds).
+HANDSHAKE_WAIT: Final = 10.0
+
+
+def hello(wakeup: int) -> bytes:
+    """The renderer's first words."""
+    return json.dumps({"lensipc": VERSION, "wakeup": wakeup}).encode()
+
+
+def check_hello(data: bytes) -> int:
+    """Main: what the renderer is woken by. ProtocolError: these are no words of a lensipc of this version."""
+    words = _words(data)
+    _check_version(words)
+    wakeup = words.get("wakeup")
+    if wakeup not in (1, 2):
+        raise ProtocolError(f"the renderer asked for wakeup {wakeup!r}")
+    return int(wakeup)
+
+
+def welcome(sock: socket.socket, descriptors: list[int], words: dict[str, Any]) -> None:
+    """Main: hand over the segment and the eventfd."""
+    data = json.dumps({"lensipc": VERSION, **words}).encode()
+    socket.send_fds(sock, [data], descriptors, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def receive_welcome(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Renderer: main's words and the descriptors that came with them. PeerGone: main declined, or is gone."""
+    data, descriptors, flags, _ = socket.recv_fds(sock, WELCOME_MAX, 2, socket.MSG_CMSG_CLOEXEC)
+    try:
+        if not data:
+            raise PeerGone("main closed the connection during the handshake")
+        words = _words(data)
+        if "goodbye" in words:
+            raise PeerGone(f"main declined: {words['goodbye']}")
+        _check_version(words)
+        if flags & socket.MSG_CTRUNC or len(descriptors) != 2:
+            raise OSError(24, "no descriptors left in this process for the segment and its wakeup")
+    except BaseException:
+        for fd in descriptors:
+            os.close(fd)
+        raise
+    return words, descriptors
+
+
+def say_goodbye(sock: socket.socket, reason: str) -> None:
+    """Main: tell a renderer why it will be disconnected, if it can still be told."""
+    with contextlib.suppress(OSError):
+        sock.send(json.dumps({"goodbye": reason[:1000]}).encode(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def read_goodbye(data: bytes) -> str:
+    """Renderer: the reason in main's last words."""
+    return str(_words(data).get("goodbye", ""))
+
+
+def _words(data: bytes) -> dict[str, Any]:
+    try:
+        words = json.loads(data)
+    except (ValueError, RecursionError):
+        words = None
+    if not isinstance(words, dict):
+        raise ProtocolError("the peer does not speak lensipc")
+    return words
+
+
+def _check_version(words: dict[str, Any]) -> None:
+    theirs = words.get("lensipc")
+    if theirs != VERSION:
+        raise ProtocolError(
+            f"the peer speaks version {theirs!r} of the lensipc protocol and this process version {VERSION}: "
+            "install the same lensipc on both sides"
+        )
+
+
+def peer(sock: socket.socket) -> tuple[int, int]:
+    """Pid and uid of the process at the other end of a connected socket (not of a socketpair)."""
+    pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid
+
+
+def listen(path: Path) -> socket.socket:
+    """Main: a socket at `path` that only this user can connect to. A dead main's socket there is replaced.
+
+    Raises:
+        OSError: EADDRINUSE when a living process listens there, or the file there is no socket.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    try:
+        remove_stale(path)
+        umask = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        except OSError as error:
+            raise type(error)(error.errno, f"{error.strerror}: {path}") from None
+        finally:
+            os.umask(umask)
+        sock.listen(128)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def remove_stale(path: Path) -> None:
+    """Remove the socket at `path` if nobody listens on it any more."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError:
+            pass

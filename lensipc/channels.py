@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""The channels of one extension in one process: who listens, who handles, and how each is undone.
+
+Isolation rests on this table: an extension's part is given its own table and no other, so there is no channel name
+by which it could reach another extension. Knows nothing of processes, bytes or event loops.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from .errors import HandlerExistsError, NotActivatedError
+
+Disposer = Callable[[], None]
+Callback = Callable[..., object]
+
+
+class Registration:
+    """One listener or handler: calling it disposes of it, once; afterwards no new call of it starts."""
+
+    __slots__ = ("_undo", "active", "callback", "where")
+
+    def __init__(self, callback: Callback, where: str, undo: Callable[[Registration], None]) -> None:
+        self.callback = callback
+        self.where = where
+        self.active = True
+        self._undo = undo
+
+    def __call__(self) -> None:
+        if self.active:
+            self.active = False
+            self._undo(self)
+
+
+class Channel:
+    """A named channel of one extension. `listeners` is a snapshot: it is replaced, never changed."""
+
+    __slots__ = ("handler", "listeners", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.listeners: tuple[Registration, ...] = ()
+        self.handler: Registration | None = None
+
+
+AnyChannel = TypeVar("AnyChannel", bound=Channel)
+
+
+class ChannelTable(Generic[AnyChannel]):
+    """All channels of one extension in one process.
+
+    Args:
+        extension: the extension's id, for error messages.
+        make: makes a channel from its name.
+        on_listening: called with a channel when its first listener comes (True) and when its last goes (False).
+    """
+
+    def __init__(
+        self,
+        extension: str,
+        make: Callable[[str], AnyChannel],
+        on_listening: Callable[[AnyChannel, bool], None] | None = None,
+    ) -> None:
+        self.extension = extension
+        self.open = False
+        self._make = make
+        self._on_listening = on_listening or (lambda _channel, _listening: None)
+        self._channels: dict[str, AnyChannel] = {}
+        self._registrations: dict[Registration, None] = {}  # in the order they came
+
+    def __getitem__(self, name: str) -> AnyChannel:
+        """The channel of that name, made if it is new. TypeError: the name is no text."""
+        channel = self._channels.get(name)
+        if channel is None:
+            if not isinstance(name, str):
+                raise TypeError(f"a channel's name is a str, not {type(name).__name__}")
+            channel = self._channels[name] = self._make(name)
+        return channel
+
+    def listen(self, name: str, callback: Callback) -> Disposer:
+        """Add a listener; the disposer removes it."""
+        channel = self._opened(name, callback, "listener")
+
+        def undo(registration: Registration) -> None:
+            self._registrations.pop(registration, None)
+            channel.listeners = tuple(other for other in channel.listeners if other is not registration)
+            if not channel.listeners:
+                self._on_listening(channel, False)
+
+        registration = Registration(callback, _caller(), undo)
+        self._registrations[registration] = None
+        channel.listeners = (*channel.listeners, registration)
+        if len(channel.listeners) == 1:
+            self._on_listening(channel, True)
+        return registration
+
+    def handle(self, name: str, callback: Callback) -> Disposer:
+        """Set the handler; the disposer removes it. HandlerExistsError: there is one."""
+        channel = self._opened(name, callback, "handler")
+        if channel.handler is not None:
+            raise HandlerExistsError(
+                f"channel {name!r} of extension {self.extension!r} has a handler already, registered at "
+                f"{channel.handler.where}: dispose of that one first"
+            )
+
+        def undo(registration: Registration) -> None:
+            self._registrations.pop(registration, None)
+            channel.handler = None
+
+        registration = channel.handler = Registration(callback, _caller(), undo)
+        self._registrations[registration] = None
+        return registration
+
+    def close(self) -> None:
+        """Dispose of all listeners and handlers, the last first; nothing can be registered until `open` is set."""
+        self.open = False
+        while self._registrations:
+            next(reversed(self._registrations))()
+
+    def _opened(self, name: str, callback: Callback, what: str) -> AnyChannel:
+        if not self.open:
+            raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
+        if not callable(callback):
+            raise TypeError(f"a {what} is a function, not {type(callback).__name__}")
+        return self[name]
+
+
+def _caller() -> str:
+    """File and line of the nearest caller outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""One end of the line between main and a renderer: an endpoint and its socket, drained in batches.
+
+The rings carry messages. The socket carries their descriptors at attach, then only wakeups toward the renderer and
+a reason before main disconnects; its end of file is how either side learns of the other's death. Knows messages as
+kinds and bytes; what they mean is its subclasses' business.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterator, Sequence
+
+from .endpoint import REFUSE, Buffer, Endpoint, Record
+from .errors import ProtocolError
+from .message import KINDS
+from .poller import Poller
+
+log = logging.getLogger("lensipc")
+
+# Messages taken from a ring by one call into C: enough to make the call's cost vanish.
+BATCH = 64
+
+
+class Connection:
+    """The part that main and renderer have in common.
+
+    Args:
+        endpoint: this side of the segment.
+        sock: this side of the socket.
+        poller: what the socket is registered with.
+        on_message: for each kind of message, what takes its record; raises ProtocolError to disconnect the peer.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        sock: socket.socket,
+        poller: Poller,
+        on_message: Sequence[Callable[[Record], None]],
+    ) -> None:
+        self.endpoint = endpoint
+        self.sock = sock
+        self.poller = poller
+        self.on_message = on_message
+        self.closed = False
+        self.ended = False  # the peer will send no more
+        self.ready = True  # not parked: there may be work
+        self.paused = False  # what it sends has to wait
+        self._batch: Iterator[Record] = iter(())  # kept across calls: a callback that raises loses nothing
+
+    def send(
+        self,
+        kind: int,
+        channel: int = 0,
+        peer: int = 0,
+        pid: int = 0,
+        correlation: int = 0,
+        body: Buffer | Sequence[Buffer] = b"",
+        when_full: int = REFUSE,
+    ) -> int:
+        """Send a message, without blocking; the number of messages dropped for it. OutboxFull: not sent."""
+        return self.endpoint.send(kind, channel, peer, pid, correlation, body, when_full)
+
+    def pump(self, budget: int) -> int:
+        """Handle at most `budget` messages and return how many; parks, and clears `ready`, when there are no more."""
+        endpoint, on_message = self.endpoint, self.on_message
+        handled = 0
+        for _ in range(budget):  # a bound for a peer that sends a large message by the byte, too
+            batch = self._batch
+            for record in batch:
+                handled += 1
+                kind = record[0]
+                if kind >= KINDS:
+                    raise ProtocolError(f"a message of kind {kind}, which is none")
+                on_message[kind](record)
+                if handled >= budget or self.paused or self.closed:
+                    return handled
+            if batch is not self._batch:
+                continue  # a callback has pumped meanwhile
+            received = endpoint.receive(BATCH)
+            if received:
+                self._batch = iter(received)
+            elif self.ended or endpoint.park():
+                self.ready = False
+                break
+            else:
+                endpoint.flush()  # the work that there is may be room for what waits
+        return handled
+
+    def woken(self) -> None:
+        """The peer has signalled: there are messages, or room for those that wait."""
+        if not self.closed:
+            self.ready = True
+            self.endpoint.flush()
+
+    def read_socket(self) -> bytes | None:
+        """One datagram; None when there is none, or at the end of file, which sets `ended`."""
+        try:
+            data = self.sock.recv(4096, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.ended = self.ready = True
+            self.poller.unregister(self.sock.fileno())
+            return None
+        return data
+
+    def close(self) -> None:
+        """Release the endpoint and the socket. Idempotent."""
+        if not self.closed:
+            self.closed = True
+            self.ready = False
+            self.poller.unregister(self.sock.fileno())
+            self.sock.close()
+            self.endpoint.close()
+
+
+def log_failure(where: str, _result: object, error: BaseException | None) -> None:
+    """Report how an async listener failed."""
+    if isinstance(error, Exception):
+        log.error("listener of %s raised", where, exc_info=error)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""What an extension is to its host: a manifest that names its two parts, and the life cycle of a part."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ActivationError
+from .renderer import RendererPort
+from .router import MainPort
+
+log = logging.getLogger("lensipc")
+
+ENTRY_POINTS = "lensipc.extensions"
+
+
+@dataclass(frozen=True)
+class ExtensionManifest:
+    """Describes an extension to its host.
+
+    Args:
+        id: its name; unique in a host.
+        version: its version, in whatever form its author likes.
+        main: "package.module:Class" of its part in main, a LensMainExtension; None if it has none there.
+        renderer: the same of its part in each renderer, a LensRendererExtension.
+    """
+
+    id: str
+    version: str
+    main: str | None = None
+    renderer: str | None = None
+
+    def __post_init__(self) -> None:
+        for what, path in (("main", self.main), ("renderer", self.renderer)):
+            if path is not None and len(path.split(":")) != 2:
+                raise ValueError(f"{what} of extension {self.id!r} is 'package.module:Class', not {path!r}")
+
+    @staticmethod
+    def discover() -> list[ExtensionManifest]:
+        """The manifests that installed packages offer by the entry point group `lensipc.extensions`.
+
+        Each entry point names an ExtensionManifest. One that cannot be loaded is logged and left out.
+        """
+        from importlib.metadata import entry_points
+
+        manifests = []
+        for entry in entry_points(group=ENTRY_POINTS):
+            try:
+                manifest = entry.load()
+                if not isinstance(manifest, ExtensionManifest):
+                    raise TypeError(f"it is {type(manifest).__name__}, not an ExtensionManifest")
+            except Exception:
+                log.exception("extension %s (%s) is left out", entry.name, entry.value)
+            else:
+                manifests.append(manifest)
+        return manifests
+
+
+class _Extension:
+    """One part of an extension in one process. Its host makes it; its author overrides the two methods.
+
+    Attributes:
+        id: the extension's id.
+        version: the extension's version.
+        disposers: a contextlib.ExitStack that is closed after `on_deactivate`: whatever else the part wants undone
+            is pushed here. All that it registers with lensipc is undone without that.
+    """
+
+    def __init__(self, id: str, version: str, port: Any) -> None:
+        self.id = id
+        self.version = version
+        self.disposers = ExitStack()
+        self._port = port
+
+    def on_activate(self) -> Any:
+        """Called when the part comes to life; may be async. Raising leaves the extension inactive everywhere."""
+
+    def on_deactivate(self) -> Any:
+        """Called before the part's registrations are undone; may be async."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.version}>"
+
+
+class LensMainExtension(_Extension):
+    """An extension's part in main."""
+
+    _port: MainPort
+
+
+class LensRendererExtension(_Extension):
+    """An extension's part in a renderer."""
+
+    _port: RendererPort
+
+
+def load(path: str, base: type[_Extension], id: str) -> type[Any]:
+    """The class that "package.module:Class" names. ActivationError: there is none, or it is no `base`."""
+    module, _, name = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for attribute in name.split("."):
+            found = getattr(found, attribute)
+    except Exception as error:
+        raise ActivationError(f"extension {id!r}: {path!r} cannot be loaded: {error!r}") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ActivationError(f"extension {id!r}: {path!r} is no subclass of {base.__name__}")
+    return found
+
+
+def undo(part: _Extension) -> None:
+    """Close the part's disposers and its channel table. One that raises stops none of the others; it is logged."""
+    try:
+        part.disposers.close()
+    except Exception:
+        log.exception("a disposer of extension %s raised", part.id)
+    finally:
+        part._port.table.close()

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""How user code is run: what the cores need to know of the way they are driven. No thread is ever started.
+
+The cores (router.py, renderer.py) are the same whatever drives them. What differs is what becomes of an awaitable
+that a callback returns, and what a pending invoke is: see asyncio_face.py and plain_face.py, which are imported when
+a process is entered, for `import lensipc` is to cost little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+Settle = Callable[[Any, BaseException | None], None]
+GiveUp = Callable[[], None]
+
+
+class Running(Protocol):
+    """User code on its way."""
+
+    def cancel(self) -> object: ...
+
+
+class Face(Protocol):
+    """One way to drive a core. `blocking`: whether there is no event loop that a blocking call would stop."""
+
+    blocking: bool
+
+    def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running | None:
+        """Wait for what a callback returned; `settle(result, error)` then has its outcome."""
+
+    def pending(self, give_up: GiveUp) -> Any:
+        """A new future; `give_up` is called when its user cancels it."""

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""The abstract classes that an extension subclasses to talk: `Ipc.Main` and `Ipc.Renderer`.
+
+    class IpcMain(Ipc.Main):
+        def __init__(self, extension: LensMainExtension) -> None:
+            super().__init__(extension)
+            self.listen("initialize", on_initialize)
+
+`IpcMain.create_instance(extension)` in `on_activate`, then `IpcMain.get_instance()` wherever it is needed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
+
+from .channels import Callback, Disposer
+from .extension import LensMainExtension, LensRendererExtension
+from .renderer import RendererPort
+from .router import MainPort
+
+if TYPE_CHECKING:
+    from .asyncio_face import Invocation
+
+Self = TypeVar("Self", bound="_Ipc[Any]")
+Port = TypeVar("Port", MainPort, RendererPort)
+
+WhenSlow = Literal["disconnect", "drop_oldest", "drop_newest"]
+
+
+class _Ipc(ABC, Generic[Port]):
+    """What main and renderer have in common: one instance of a subclass for one extension."""
+
+    _instances: ClassVar[dict[type[Any], Any]] = {}
+    _creating: ClassVar[list[type[Any]]] = []
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:
+        if cls not in _Ipc._creating:
+            raise TypeError(
+                f"{cls.__name__} is abstract: subclass it and call create_instance(extension) on the subclass"
+                if cls.__module__ == __name__
+                else f"{cls.__name__} is not constructed directly: call {cls.__name__}.create_instance(extension)"
+            )
+        return super().__new__(cls)
+
+    def __init__(self, extension: Any) -> None:
+        self.extension = extension
+        self._port: Port = extension._port
+
+    @classmethod
+    def create_instance(cls: type[Self], extension: Any, *args: Any, **kwargs: Any) -> Self:
+        """Make the one instance of this class, for this extension; further arguments go to its constructor.
+
+        A second call for the same extension returns the first instance. The instance is forgotten, and all that it
+        registered is undone, when the extension is deactivated.
+
+        Raises:
+            TypeError: this is `Ipc.Main` or `Ipc.Renderer` itself, or `extension` is no part of that kind.
+            RuntimeError: there is an instance for another extension.
+        """
+        if cls.__module__ == __name__:
+            raise TypeError(f"{cls.__name__} is abstract: subclass it and call create_instance on the subclass")
+        if not isinstance(extension, cls._part()):
+            raise TypeError(f"{cls.__name__} is made for a {cls._part().__name__}, not for {type(extension).__name__}")
+        instance = _Ipc._instances.get(cls)
+        if instance is not None:
+            if instance.extension is extension:
+                found: Self = instance
+                return found
+            raise RuntimeError(
+                f"instance of {cls.__name__} exists already, for extension {instance.extension.id!r}: "
+                f"reset_instance() comes first"
+            )
+        _Ipc._creating.append(cls)
+        try:
+            created = cls(extension, *args, **kwargs)
+        finally:
+            _Ipc._creating.remove(cls)
+        _Ipc._instances[cls] = created
+        extension.disposers.callback(cls._forget, created)
+        return created
+
+    @overload
+    @classmethod
+    def get_instance(cls: type[Self], *, strict: Literal[True] = True) -> Self: ...
+
+    @overload
+    @classmethod
+    def get_instance(cls: type[Self], *, strict: bool) -> Self | None: ...
+
+    @classmethod
+    def get_instance(cls: type[Self], *, strict: bool = True) -> Self | None:
+        """The instance that create_instance made.
+
+        Args:
+            strict: whether to raise TypeError when there is none; None is returned otherwise.
+        """
+        instance: Self | None = _Ipc._instances.get(cls)
+        if instance is None and strict:
+            raise TypeError(f"instance of {cls.__name__} is not created")
+        return instance
+
+    @classmethod
+    def reset_instance(cls) -> None:
+        """Forget the instance, so that another can be made. What it registered stays until it is disposed of."""
+        _Ipc._instances.pop(cls, None)
+
+    @classmethod
+    def _forget(cls, instance: Any) -> None:
+        if _Ipc._instances.get(cls) is instance:
+            del _Ipc._instances[cls]
+
+    @classmethod
+    def _part(cls) -> type[Any]:
+        raise NotImplementedError
+
+    def broadcast(self, channel: str, *args: Any, transfer: Sequence[Any] = ()) -> None:
+        """Send an event to all listeners of the channel: in main and in every renderer, this process included.
+
+        Returns at once; `await drain()` between many broadcasts keeps the sender at its receivers' pace.
+
+        Args:
+            channel: the channel's name.
+            args: what the listeners are called with, after the event object; each has a structured clone of its own.
+            transfer: bytearrays and arrays among them that are emptied here once the event is sent.
+
+        Raises:
+            DataCloneError: an argument cannot be cloned; nothing was sent.
+            NotActivatedError: the extension is not active here.
+            OutboxFull: (renderer) too much waits to be sent already; this event was not sent.
+            PeerGone: (renderer) main is gone.
+        """
+        self._port.broadcast(channel, args, transfer)
+
+
+class Main(_Ipc[MainPort]):
+    """An extension's IPC in main. Subclass it."""
+
+    extension: LensMainExtension
+
+    @classmethod
+    def _part(cls) -> type[Any]:
+        return LensMainExtension
+
+    def listen(self, channel: str, listener: Callback) -> Disposer:
+        """Call `listener(event, *args)` for each event of the channel; a plain or an async function.
+
+        Returns:
+            A disposer: calling it removes the listener. It may be called any number of times.
+        """
+        return self._port.table.listen(channel, listener)
+
+    def handle(self, channel: str, handler: Callback) -> Disposer:
+        """Answer the requests of the channel: what `handler(event, *args)` returns or raises is their outcome.
+
+        Returns:
+            A disposer: calling it removes the handler.
+
+        Raises:
+            HandlerExistsError: the channel has one; says where it was registered.
+        """
+        return self._port.table.handle(channel, handler)
+
+    async def drain(self) -> None:
+        """Wait until no receiver that keeps reading has much waiting for it.
+
+        One that has not caught up within 0.1 s holds nobody up any longer; its outbox then fills to its limit, where
+        it is disconnected, or loses events if it listens so.
+        """
+        await self._port.router.drain()
+
+
+class Renderer(_Ipc[RendererPort]):
+    """An extension's IPC in a renderer. Subclass it."""
+
+    extension: LensRendererExtension
+
+    @classmethod
+    def _part(cls) -> type[Any]:
+        return LensRendererExtension
+
+    def listen(self, channel: str, listener: Callback, *, when_slow: WhenSlow = "disconnect") -> Disposer:
+        """Call `listener(event, *args)` for each event of the channel; a plain or an async function.
+
+        Args:
+            channel: the channel's name.
+            listener: what is called.
+            when_slow: what main does with the channel's events when this process reads too slowly: disconnect it
+                when its outbox is full ("disconnect"), or drop the events that wait longest ("drop_oldest") or come
+                last ("drop_newest"), which `event.missed` tells. The first listener of a channel decides.
+
+        Returns:
+            A disposer: calling it removes the listener. It may be called any number of times.
+        """
+        return self._port.listen(channel, listener, when_slow)
+
+    def invoke(
+        self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+    ) -> Invocation:
+        """Send a request to main's handler of the channel: `result = await ipc.invoke("channel", 1)`.
+
+        The request is on its way when this returns. What is returned is a future: await it, gather it, make a task
+        of it. Cancelling it cancels the handler. (In a process without an event loop it is a
+        concurrent.futures.Future that `dispatch` resolves; `invoke_sync` is simpler there.)
+
+        Args:
+            channel: the channel's name.
+            args: what the handler is called with, after the event object.
+            timeout: seconds to wait for the outcome; None: as long as main lives.
+            transfer: bytearrays and arrays among `args` that are emptied here once the request is sent.
+
+        Raises, when called:
+            DataCloneError, NotActivatedError, OutboxFull, PeerGone: as `broadcast`.
+
+        Raises, when awaited:
+            RemoteError: the handler raised; also an instance of the builtin exception that it raised.
+            NoHandlerError: main has no handler for it.
+            InvokeTimeout: there was no outcome in time.
+            PeerGone: main died, or disconnected this process.
+        """
+        return self._port.invoke(channel, args, timeout, transfer)  # type: ignore[no-any-return]
+
+    def invoke_sync(self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()) -> Any:
+        """The same, blocking until the outcome is there; for a process that runs no event loop.
+
+        Events that arrive meanwhile are kept for `dispatch`.
+
+        Raises:
+            RuntimeError: this process runs an event loop, which this would block: `await ipc.invoke(...)`.
+            All that `invoke` raises.
+        """
+        return self._port.invoke_sync(channel, args, timeout, transfer)
+
+    async def drain(self) -> None:
+        """Wait until little waits to be sent to main. PeerGone: main is gone."""
+        await self._port.core.drain()
+
+    def drain_sync(self) -> None:
+        """The same, blocking; for a process that runs no event loop."""
+        self._port.core.drain_sync()

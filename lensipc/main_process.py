@@ -1,0 +1,537 @@
+# SPDX-License-Identifier: MIT
+"""The host: `async with MainProcess() as main`. Installs extensions, starts renderers, and takes in others."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Coroutine, Iterable
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from . import attach
+from .endpoint import (
+    FORM_MEMFD,
+    FORM_SHM,
+    SIDE_MAIN,
+    WAKEUP_SEMAPHORE,
+    Endpoint,
+    create_segment,
+)
+from .errors import ActivationError, InvokeTimeout, LensIpcError, PeerGone, ProtocolError
+from .extension import ExtensionManifest, LensMainExtension, load, undo
+from .message import READY
+from .renderer_connection import RendererConnection
+from .router import MainPort, Router
+
+if TYPE_CHECKING:
+    import asyncio
+    import subprocess
+
+log = logging.getLogger("lensipc")
+
+# How long a part may take to deactivate, and a renderer to exit, before it is left or killed (seconds).
+DEACTIVATION_WAIT: Final = 10.0
+EXIT_WAIT: Final = 3.0
+# How long a listening socket rests when this process has no descriptor left to accept with (seconds).
+ACCEPT_REST: Final = 0.1
+
+
+class RendererHandle:
+    """A renderer, as main sees it.
+
+    Attributes:
+        pid: its process id.
+        frame_id: its number; never used again.
+        extensions: the ids of the extensions it may speak for; None: all.
+    """
+
+    def __init__(
+        self, main: MainProcess, connection: RendererConnection, process: subprocess.Popen[bytes] | None
+    ) -> None:
+        self.pid = connection.pid
+        self.frame_id = connection.frame_id
+        self.extensions = connection.grants
+        self._main = main
+        self._connection = connection
+        self._process = process
+        # A pid may be another process's by the time it is used; this descriptor never is.
+        self._pidfd = os.pidfd_open(self.pid)
+        self._exited: asyncio.Future[None] = main._loop.create_future()
+        main._loop.add_reader(self._pidfd, self._on_exit)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return not self._exited.done()
+
+    def kill(self) -> None:
+        """Kill the process, with SIGKILL; `wait` tells when it is gone."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit."""
+        import asyncio
+
+        if not self._connection.closed:
+            await self._main._deactivate_all_in(self._connection)
+            attach.say_goodbye(self._connection.sock, "main closed this renderer")
+            self._main._router.detach(self._connection, "main closed it")
+        if self._process is not None:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._exited), EXIT_WAIT)
+            self.kill()
+            await self._exited
+
+    async def wait(self) -> int | None:
+        """Wait until the process has ended; its exit status (-9 after SIGKILL), None if main did not start it."""
+        import asyncio
+
+        await asyncio.shield(self._exited)
+        return None if self._process is None else self._process.returncode
+
+    def _on_exit(self) -> None:
+        self._release()
+        if self._process is not None:
+            self._process.wait()  # it has exited: this does not block
+        self._main._router.poller.wake()
+
+    def _release(self) -> None:
+        """Stop watching the process."""
+        if not self._exited.done():
+            self._main._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._exited.set_result(None)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} frame_id={self.frame_id} pid={self.pid}>"
+
+
+class _Installed:
+    """An extension that is installed, and its part in main while that is active."""
+
+    def __init__(self, manifest: ExtensionManifest, port: MainPort, lock: asyncio.Lock) -> None:
+        self.manifest = manifest
+        self.port = port
+        self.lock = lock  # one change of its state at a time
+        self.enabled = False
+        self.part: LensMainExtension | None = None
+
+
+class MainProcess:
+    """The main process of an application that hosts extensions. Runs on asyncio: `async with MainProcess() as main`.
+
+    Args:
+        path: a file path at which renderers started elsewhere may connect; None: there is no such path. The socket
+            is made when the host is entered, for this user alone, and removed when it is left.
+        extensions: the ids that a renderer which connects there may speak for; None: all.
+        capacity: bytes of each ring, a power of two from 64 KiB; there are two for each renderer. The default fits
+            a core's L2 cache.
+        form: what a segment is: "memfd" (sealed; the default) or "shm" (POSIX shm_open, which a hostile renderer
+            could truncate).
+        high_water: bytes waiting for a renderer from which `drain` waits for it.
+        outbox_limit: bytes waiting for a renderer from which it is disconnected, having been too slow.
+        message_limit: the largest message that a renderer may send, in bytes.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        extensions: Iterable[str] | None = None,
+        capacity: int = 256 * 1024,
+        form: str = "memfd",
+        high_water: int = 1024 * 1024,
+        outbox_limit: int = 256 * 1024 * 1024,
+        message_limit: int = 512 * 1024 * 1024,
+    ) -> None:
+        forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
+        if form not in forms:
+            raise ValueError(f"form is 'memfd' or 'shm', not {form!r}")
+        self.path = None if path is None else Path(path).absolute()
+        self._extensions = None if extensions is None else frozenset(extensions)
+        self._capacity = capacity
+        self._form = forms[form]
+        self._high_water = high_water
+        self._outbox_limit = outbox_limit
+        self._message_limit = message_limit
+        self._frame_ids = count(1)
+        self._installed: dict[str, _Installed] = {}
+        self._handles: dict[int, RendererHandle] = {}
+        self._listening: socket.socket | None = None
+        self._entered = False
+
+    # ---- life ----
+
+    async def __aenter__(self) -> MainProcess:
+        import asyncio
+
+        from .asyncio_face import AsyncioFace
+
+        if self._entered:
+            raise RuntimeError("a MainProcess is entered once")
+        self._entered = True
+        if self.path is not None:
+            self._listening = attach.listen(self.path)
+        self._loop = asyncio.get_running_loop()
+        self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water)
+        self._tasks: set[asyncio.Task[None]] = set()
+        if self._listening is not None:
+            self._router.poller.register(self._listening.fileno(), self._accept)
+        self._loop.add_reader(self._router.poller.fileno(), self._router.dispatch)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        import asyncio
+
+        if self._listening is not None:
+            self._router.poller.unregister(self._listening.fileno())
+            self._listening.close()
+            assert self.path is not None
+            self.path.unlink(missing_ok=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*map(self._disable, self._installed.values()), return_exceptions=True)
+        await asyncio.gather(*(handle.close() for handle in self.renderers), return_exceptions=True)
+        for connection in list(self._router.connections.values()):
+            self._router.detach(connection, "main ended")
+        for handle in self.renderers:
+            handle._release()
+        self._loop.remove_reader(self._router.poller.fileno())
+        self._router.poller.close()
+
+    @property
+    def renderers(self) -> list[RendererHandle]:
+        """The renderers that are attached, the oldest first."""
+        return list(self._handles.values())
+
+    # ---- extensions ----
+
+    async def install(self, manifest: ExtensionManifest) -> None:
+        """Install an extension and enable it: in main, and in every renderer that may speak for it, now and later.
+
+        Returns when all its parts are active and main knows what they listen to.
+
+        Raises:
+            ValueError: an extension of that id is installed.
+            ActivationError: a part could not be loaded, or raised; names it. Nothing is left of the extension.
+        """
+        if manifest.id in self._installed:
+            raise ValueError(f"extension {manifest.id!r} is installed already: uninstall it first")
+        import asyncio
+
+        installed = _Installed(manifest, self._router.port(manifest.id), asyncio.Lock())
+        self._installed[manifest.id] = installed
+        try:
+            await self._enable(installed)
+        except BaseException:
+            self._installed.pop(manifest.id, None)
+            raise
+
+    async def enable(self, id: str) -> None:
+        """Activate an extension that was disabled; nothing if it is enabled. Raises as `install`, and KeyError."""
+        await self._enable(self._find(id))
+
+    async def disable(self, id: str) -> None:
+        """Deactivate an extension everywhere: `on_deactivate`, then its disposers. KeyError: it is not installed."""
+        await self._disable(self._find(id))
+
+    async def uninstall(self, id: str) -> None:
+        """Disable an extension and forget it. KeyError: it is not installed."""
+        await self._disable(self._find(id))
+        self._installed.pop(id, None)
+
+    def _find(self, id: str) -> _Installed:
+        if id not in self._installed:
+            raise KeyError(f"extension {id!r} is not installed")
+        return self._installed[id]
+
+    async def _enable(self, installed: _Installed) -> None:
+        async with installed.lock:
+            if installed.enabled:
+                return
+            installed.enabled = True
+            installed.port.activating = True
+            try:
+                await _all(
+                    self._activate_in_main(installed),
+                    *(self._activate_in(each, installed) for each in self._router.connections.values()),
+                )
+            except BaseException:
+                await self._deactivate(installed)
+                raise
+
+    async def _activate_in_main(self, installed: _Installed) -> None:
+        manifest, port = installed.manifest, installed.port
+        try:
+            if manifest.main is None:
+                return
+            part = load(manifest.main, LensMainExtension, manifest.id)(manifest.id, manifest.version, port)
+            installed.part = part
+            port.table.open = True
+            result = part.on_activate()
+            if isinstance(result, Awaitable):
+                await result
+        except ActivationError:
+            raise
+        except Exception as error:
+            raise ActivationError(f"extension {manifest.id!r} ({manifest.main}) in main raised {error!r}") from error
+        finally:
+            port.end_activation()
+
+    async def _activate_in(self, connection: RendererConnection, installed: _Installed) -> None:
+        manifest = installed.manifest
+        if manifest.renderer is None or not connection.may_speak_for(manifest.id):
+            return
+        pending = self._loop.create_future()
+        with suppress(PeerGone):  # a renderer that dies meanwhile needs no part
+            connection.activate(installed.port, manifest.version, manifest.renderer, pending)
+            try:
+                await pending
+            except PeerGone:
+                raise
+            except Exception as error:
+                raise ActivationError(
+                    f"extension {manifest.id!r} ({manifest.renderer}) in renderer {connection.frame_id} "
+                    f"(pid {connection.pid}) raised {error!r}"
+                ) from error
+
+    async def _disable(self, installed: _Installed) -> None:
+        async with installed.lock:
+            if installed.enabled:
+                await self._deactivate(installed)
+
+    async def _deactivate(self, installed: _Installed) -> None:
+        import asyncio
+
+        installed.enabled = False
+        await asyncio.gather(
+            self._deactivate_in_main(installed),
+            *(self._deactivate_in(each, installed) for each in list(self._router.connections.values())),
+        )
+
+    async def _deactivate_in_main(self, installed: _Installed) -> None:
+        import asyncio
+
+        part, installed.part = installed.part, None
+        if part is None:
+            return
+        try:
+            result = part.on_deactivate()
+            if isinstance(result, Awaitable):
+                await asyncio.wait_for(result, DEACTIVATION_WAIT)
+        except Exception:
+            log.exception("on_deactivate of extension %s in main raised", part.id)
+        finally:
+            undo(part)
+            for connection in list(self._router.connections.values()):
+                connection.forget(installed.port)
+
+    async def _deactivate_in(self, connection: RendererConnection, installed: _Installed) -> None:
+        if installed.port.number not in connection.ports or connection.closed:
+            return
+        pending = self._loop.create_future()
+        try:
+            connection.deactivate(installed.port, pending, DEACTIVATION_WAIT)
+            await pending
+        except PeerGone:
+            pass
+        except InvokeTimeout:
+            self._router.disconnect(
+                connection,
+                f"extension {installed.manifest.id!r} did not deactivate in {DEACTIVATION_WAIT:g} s",
+            )
+        except LensIpcError as error:
+            log.error(
+                "on_deactivate of extension %s in renderer %d: %s",
+                installed.manifest.id,
+                connection.frame_id,
+                error,
+            )
+
+    async def _deactivate_all_in(self, connection: RendererConnection) -> None:
+        import asyncio
+
+        enabled = [installed for installed in self._installed.values() if installed.enabled]
+        await asyncio.gather(*(self._deactivate_in(connection, installed) for installed in enabled))
+
+    # ---- renderers ----
+
+    async def spawn_renderer(self, extensions: Iterable[str] | None = None) -> RendererHandle:
+        """Start a renderer process: a fresh interpreter, never a fork, that inherits a socket and nothing else.
+
+        Returns when the parts of all installed extensions it may speak for are active there.
+
+        Args:
+            extensions: the ids of the extensions it may speak for, installed or not; None: all.
+
+        Raises:
+            ActivationError: a part could not be loaded there, or raised; the renderer is ended.
+            PeerGone: the process ended before it was attached.
+            OSError: no memory or no descriptor for its segment.
+        """
+        import asyncio
+        import subprocess
+
+        grants = None if extensions is None else frozenset(extensions)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        with theirs:
+            # It imports extensions from where this process would.
+            code = (
+                f"import sys; sys.path[:] = {sys.path!r}; "
+                f"from lensipc.renderer_process import main; main({theirs.fileno()})"
+            )
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+                )
+            except BaseException:
+                ours.close()
+                raise
+        try:
+            handle = await self._attach(ours, process.pid, grants, process)
+        except BaseException:
+            process.kill()
+            await self._loop.run_in_executor(None, process.wait)
+            raise
+        try:
+            await self._bring_up(handle._connection)
+        except BaseException:
+            self._router.disconnect(handle._connection, "an extension's part could not be activated")
+            handle.kill()
+            with suppress(asyncio.CancelledError):
+                await handle.wait()
+            raise
+        return handle
+
+    def _accept(self) -> None:
+        assert self._listening is not None
+        try:
+            sock, _ = self._listening.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # No descriptor to accept with: the socket would stay readable, and spin.
+            log.error("cannot accept a renderer: %s", error)
+            listening, poller = self._listening, self._router.poller
+            poller.unregister(listening.fileno())
+            poller.call_later(ACCEPT_REST, lambda: poller.register(listening.fileno(), self._accept))
+            return
+        task = self._loop.create_task(self._take_in(sock))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take_in(self, sock: socket.socket) -> None:
+        """Serve a renderer that connected to the path."""
+        import asyncio
+
+        pid, uid = attach.peer(sock)
+        if uid not in (os.geteuid(), 0):
+            log.warning("a process of user %d (pid %d) tried to connect", uid, pid)
+            sock.close()
+            return
+        try:
+            handle = await asyncio.wait_for(self._attach(sock, pid, self._extensions, None), attach.HANDSHAKE_WAIT)
+        except (LensIpcError, OSError, asyncio.TimeoutError) as error:
+            log.warning("a renderer (pid %d) did not attach: %r", pid, error)
+            return
+        try:
+            await self._bring_up(handle._connection)
+        except ActivationError as error:
+            self._router.disconnect(handle._connection, str(error))
+
+    async def _attach(
+        self,
+        sock: socket.socket,
+        pid: int,
+        grants: frozenset[str] | None,
+        process: subprocess.Popen[bytes] | None,
+    ) -> RendererHandle:
+        """Shake hands. Takes the socket over: it is closed if this fails."""
+        from .asyncio_face import set_once
+
+        poller = self._router.poller
+        descriptors: list[int] = []
+        try:
+            sock.setblocking(False)
+            said = self._loop.create_future()
+            poller.register(sock.fileno(), partial(set_once, said))
+            try:
+                await said
+            finally:
+                poller.unregister(sock.fileno())
+            data = sock.recv(attach.HELLO_MAX, socket.MSG_DONTWAIT)
+            if not data:
+                raise PeerGone(f"the renderer (pid {pid}) ended before it was attached")
+            try:
+                wakeup = attach.check_hello(data)
+            except ProtocolError as error:
+                attach.say_goodbye(sock, str(error))
+                raise
+            descriptors.append(create_segment(self._form, self._capacity))
+            descriptors.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+            endpoint = Endpoint(
+                descriptors[0],
+                SIDE_MAIN,
+                wakeup,
+                -1 if wakeup == WAKEUP_SEMAPHORE else sock.fileno(),
+                high_water=self._high_water,
+                limit=self._outbox_limit,
+                quota=self._message_limit,
+            )
+            frame_id = next(self._frame_ids)
+            words = {
+                "frame_id": frame_id,
+                "pid": os.getpid(),
+                "high_water": self._high_water,
+                "limit": self._outbox_limit,
+                "quota": self._message_limit,
+                "path": None if self.path is None else str(self.path),
+            }
+            try:
+                attach.welcome(sock, descriptors, words)
+            except BaseException:
+                endpoint.close()
+                raise
+        except BaseException:
+            sock.close()
+            for fd in descriptors:
+                os.close(fd)
+            raise
+        segment, wakeup_fd = descriptors
+        os.close(segment)
+        connection = RendererConnection(self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants)
+        handle = self._handles[frame_id] = RendererHandle(self, connection, process)
+        connection.on_closed.append(partial(self._on_closed, handle))
+        self._router.attach(connection)
+        return handle
+
+    async def _bring_up(self, connection: RendererConnection) -> None:
+        """Activate in a new renderer all that is enabled, and tell it that this is all."""
+        enabled = [installed for installed in self._installed.values() if installed.enabled]
+        await _all(*(self._activate_in(connection, installed) for installed in enabled))
+        if connection.closed:
+            raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) is gone: {connection.reason}")
+        connection.send(READY)
+
+    def _on_closed(self, handle: RendererHandle) -> None:
+        self._handles.pop(handle.frame_id, None)
+        if handle._process is None:
+            handle._release()  # its process goes on, and is not ours
+
+
+async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Await them all, also when one fails; then raise the first failure."""
+    import asyncio
+
+    for outcome in await asyncio.gather(*coroutines, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""What a message between main and a renderer can be, and how an error is put into one.
+
+Each frame's header holds a kind, three numbers and a correlation id; this is what they mean:
+
+    kind        way    channel  peer                        correlation            body
+    EVENT       up     number   frame id to reach, or ALL   -                      the arguments
+    EVENT       down   number   frame id it comes from      its place in the       the arguments
+                                (and `pid`)                 subscription: 1, 2, ...
+    INVOKE      up     number   -                           id                     the arguments
+    CANCEL      up     -        -                           the invoke's id        -
+    RESULT      both   -        -                           the request's id       the value
+    ERROR       both   -        -                           the request's id       see describe()
+    DECLARE     up     number   the extension's number      -                      the channel's name in UTF-8
+    LISTEN      up     number   what to do when too slow    -                      -
+    UNLISTEN    up     number   -                           -                      -
+    ACTIVATE    down   -        the extension's number      id                     (id, version, "module:Class")
+    DEACTIVATE  down   -        the extension's number      id                     -
+    READY       down   -        -                           -                      -
+
+"Up" is from a renderer to main. A channel's number is the renderer's own: it declares 0, 1, 2, ... as it needs them,
+and main uses the same numbers toward it. An extension's number is main's, and known to a renderer only by ACTIVATE.
+"""
+
+from __future__ import annotations
+
+import builtins
+import traceback
+from functools import cache
+from typing import Any, Final
+
+from . import clone
+from .errors import DataCloneError, DecodeError, NoHandlerError, RemoteError
+
+EVENT: Final = 1
+INVOKE: Final = 2
+CANCEL: Final = 3
+RESULT: Final = 4
+ERROR: Final = 5
+DECLARE: Final = 6
+LISTEN: Final = 7
+UNLISTEN: Final = 8
+ACTIVATE: Final = 9
+DEACTIVATE: Final = 10
+READY: Final = 11
+KINDS: Final = 12
+
+ALL: Final = 0xFFFFFFFF
+MAIN: Final = 0  # main's frame id; renderers count from 1
+
+# A channel's name in bytes: far more than a name needs, and a bound for a hostile one.
+MAX_NAME: Final = 4096
+
+# How long a chain of causes is followed: what a reader can use, and a bound for a hostile one.
+CAUSES: Final = 8
+
+
+def describe(error: BaseException) -> bytes:
+    """The body of an ERROR: everything about `error` that its receiver can use. Never raises."""
+    return clone.encode(_described(error, CAUSES))
+
+
+def _described(error: BaseException, causes: int) -> dict[str, Any]:
+    kind = type(error)
+    builtin = next((base for base in kind.__mro__ if base.__module__ == "builtins"), Exception)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        text = str(error)
+    except Exception:
+        text = f"<str() of this {name} raised>"
+    cause = error.__cause__
+    return {
+        "type": name,
+        "builtin": builtin.__name__,
+        "text": text,
+        "args": tuple(map(_clonable, _arguments(error))) if kind is builtin else (text,),
+        "traceback": "".join(traceback.format_exception(kind, error, error.__traceback__)),
+        "no_handler": isinstance(error, NoHandlerError),
+        "cause": _described(cause, causes - 1) if cause is not None and causes else None,
+    }
+
+
+def _arguments(error: BaseException) -> tuple[object, ...]:
+    """What to construct its like from. Only for builtins: a subclass made its `args` for its own constructor."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return (error.errno, error.strerror, error.filename)
+    return error.args
+
+
+def _clonable(value: object) -> object:
+    try:
+        clone.encode(value)
+    except DataCloneError:
+        return repr(value)
+    return value
+
+
+def rebuild(body: Any) -> Exception:
+    """The exception that the body of an ERROR stands for. DecodeError: it is none."""
+    try:
+        return _rebuilt(clone.decode(body), CAUSES)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise DecodeError(f"not the description of an error: {error!r}") from None
+
+
+def _rebuilt(described: dict[str, Any], causes: int) -> Exception:
+    text = described["text"]
+    if described["no_handler"]:
+        return NoHandlerError(text)
+    kind = _remote_type(described["builtin"])
+    try:
+        error = kind(*described["args"])
+    except Exception:  # the args of an instance can be changed to what its constructor does not take
+        error = RemoteError(text)
+    error.remote_type = described["type"]
+    error.remote_message = text
+    error.remote_traceback = described["traceback"]
+    if described["cause"] is not None and causes:
+        error.__cause__ = _rebuilt(described["cause"], causes - 1)
+    if hasattr(error, "add_note"):  # Python 3.11: shown below the traceback
+        error.add_note(f"\nRemote traceback:\n{error.remote_traceback.rstrip()}")
+    return error
+
+
+@cache
+def _remote_type(builtin: str) -> type[RemoteError]:
+    """RemoteError, and the builtin exception of that name too, so that either `except` catches it."""
+    base = getattr(builtins, str(builtin), None)
+    if not (isinstance(base, type) and issubclass(base, Exception)) or base is Exception:
+        return RemoteError  # also for SystemExit and the like, which must not end the receiver
+    if issubclass(base, (StopIteration, StopAsyncIteration)):
+        return RemoteError  # Python turns these into RuntimeError in the coroutine that they reach
+    return type("RemoteError", (RemoteError, base), {"__module__": RemoteError.__module__})

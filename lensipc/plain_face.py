@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""Callbacks on the thread that dispatches; invokes as concurrent futures."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Awaitable
+from typing import Any
+
+from .face import GiveUp, Settle
+
+
+class _Future(concurrent.futures.Future[Any]):
+    _give_up: GiveUp | None = None
+
+    def cancel(self) -> bool:
+        if not super().cancel():
+            return False
+        if self._give_up is not None:
+            self._give_up()
+        return True
+
+
+class PlainFace:
+    """Callbacks run on the thread that calls dispatch(), and must not be coroutines: no loop would run them."""
+
+    blocking = True
+
+    def finish(self, awaitable: Awaitable[Any], settle: Settle) -> None:
+        close = getattr(awaitable, "close", None)
+        if close is not None:
+            close()  # or Python warns that it was never awaited
+        settle(
+            None,
+            TypeError(
+                "an async function was registered in a process that runs no event loop: make it a plain function, "
+                "or enter the process with `async with`"
+            ),
+        )
+
+    def pending(self, give_up: GiveUp) -> concurrent.futures.Future[Any]:
+        future = _Future()
+        future._give_up = give_up
+        return future

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""One descriptor that is readable exactly while there is something to do, whoever waits for it.
+
+asyncio, a blocking call and a foreign loop all wait for `Poller.fileno()` and then call `poll(0)`. It stands for the
+descriptors registered here, for the timers set here, and for work left over from the last time (`wake`).
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import select
+import time
+from collections.abc import Callable
+from itertools import count
+
+from .endpoint import Timer
+
+READ = select.EPOLLIN | select.EPOLLRDHUP
+# Edge-triggered: told once a signal, and the descriptor itself is never read. A peer that shares it can therefore
+# not make us block on it, whatever flags it sets there.
+EDGE = select.EPOLLIN | select.EPOLLET
+
+
+class Deadline:
+    """A timer of a Poller."""
+
+    __slots__ = ("_poller", "callback")
+
+    def __init__(self, poller: Poller, callback: Callable[[], None]) -> None:
+        self._poller = poller
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Never call it."""
+        if self.callback is not None:
+            self.callback = None
+            self._poller._forget_one()
+
+
+class Poller:
+    """Waits for descriptors, timers and its own wake, all behind one descriptor."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._timer = Timer()
+        self._callbacks: dict[int, Callable[[], None]] = {
+            self._wake_fd: self._awake,
+            self._timer.fileno(): self._expire,
+        }
+        for fd in self._callbacks:
+            self._epoll.register(fd, select.EPOLLIN)
+        self._waking = False
+        self._deadlines: list[tuple[float, int, Deadline]] = []
+        self._cancelled = 0
+        self._armed = 0.0
+        self._order = count()
+        self.closed = False
+
+    def fileno(self) -> int:
+        """The descriptor: level-triggered, readable while there is something to do."""
+        return self._epoll.fileno()
+
+    def register(self, fd: int, callback: Callable[[], None], events: int = READ) -> None:
+        """Call `callback` from `poll` when `fd` is readable, or has reached its end."""
+        self._epoll.register(fd, events)
+        self._callbacks[fd] = callback
+
+    def unregister(self, fd: int) -> None:
+        """Stop that; nothing if it has stopped."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def wake(self) -> None:
+        """Make `fileno()` readable until the next `poll`."""
+        if not self._waking:
+            self._waking = True
+            os.eventfd_write(self._wake_fd, 1)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Deadline:
+        """Call `callback` from the first `poll` after `seconds` of the monotonic clock."""
+        when = time.monotonic() + seconds
+        deadline = Deadline(self, callback)
+        heapq.heappush(self._deadlines, (when, next(self._order), deadline))
+        if not self._armed or when < self._armed:
+            self._arm(when)
+        return deadline
+
+    def poll(self, timeout: float | None = 0.0) -> None:
+        """Wait at most `timeout` seconds (None: for ever) until there is something to do, and call what is due."""
+        for fd, _events in self._epoll.poll(timeout):
+            callback = self._callbacks.get(fd)  # an earlier callback may have unregistered it
+            if callback is not None:
+                callback()
+
+    def close(self) -> None:
+        """Release the descriptors. Idempotent."""
+        if not self.closed:
+            self.closed = True
+            self._callbacks.clear()
+            self._deadlines.clear()
+            self._epoll.close()
+            self._timer.close()
+            os.close(self._wake_fd)
+
+    def _awake(self) -> None:
+        self._waking = False
+        os.eventfd_read(self._wake_fd)
+
+    def _arm(self, when: float) -> None:
+        self._armed = when
+        self._timer.set(int(when * 1e9) + 1)
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            callback = heapq.heappop(self._deadlines)[2].callback
+            if callback is None:
+                self._cancelled -= 1
+            else:
+                callback()
+        if self._deadlines:
+            self._arm(self._deadlines[0][0])
+        else:
+            self._armed = 0.0
+            self._timer.set(0)
+
+    def _forget_one(self) -> None:
+        # Timers that were called off leave the heap when their time comes, or when they are most of it.
+        self._cancelled += 1
+        if self._cancelled > 64 and 2 * self._cancelled > len(self._deadlines):
+            self._deadlines = [entry for entry in self._deadlines if entry[2].callback is not None]
+            heapq.heapify(self._deadlines)
+            self._cancelled = 0

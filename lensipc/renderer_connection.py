@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: MIT
+"""Main's end of the line to one renderer: everything that comes in is checked here before it is believed.
+
+A renderer may be hostile. What it may speak for was granted when it attached; it names channels by numbers that it
+declared for extensions it was told of, so there is no number by which it could reach another's. Whatever cannot have
+come from an honest renderer is a ProtocolError, and that disconnects it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from . import clone
+from .connection import Connection
+from .endpoint import DROP_NEWEST, Buffer, Endpoint, Record
+from .errors import DataCloneError, DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError
+from .face import Running
+from .invocations import Invocations
+from .message import (
+    ACTIVATE,
+    CANCEL,
+    DEACTIVATE,
+    DECLARE,
+    ERROR,
+    EVENT,
+    INVOKE,
+    KINDS,
+    LISTEN,
+    MAX_NAME,
+    RESULT,
+    UNLISTEN,
+    describe,
+    rebuild,
+)
+from .poller import Deadline
+from .router import MainChannel, MainPort, Router, Subscription
+from .types import IpcMainInvokeEvent
+
+# How long an invoke waits for main to finish activating its extension (seconds).
+ACTIVATION_WAIT: Final = 5.0
+# What a renderer may have at once: bounds on main's memory that no honest renderer meets.
+MAX_INVOKES: Final = 65_536
+MAX_CHANNELS: Final = 65_536
+
+
+class RendererConnection(Connection):
+    """One renderer, as main's core sees it."""
+
+    def __init__(
+        self,
+        router: Router,
+        endpoint: Endpoint,
+        sock: socket.socket,
+        wakeup_fd: int,
+        frame_id: int,
+        pid: int,
+        grants: frozenset[str] | None,
+    ) -> None:
+        on_message: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
+        on_message[EVENT] = self._on_event
+        on_message[INVOKE] = self._on_invoke
+        on_message[CANCEL] = self._on_cancel
+        on_message[RESULT] = self._on_result
+        on_message[ERROR] = self._on_error
+        on_message[DECLARE] = self._on_declare
+        on_message[LISTEN] = self._on_listen
+        on_message[UNLISTEN] = self._on_unlisten
+        super().__init__(endpoint, sock, router.poller, on_message)
+        self.router = router
+        self.wakeup_fd = wakeup_fd  # the eventfd that the renderer signals main by; ours to close
+        self.frame_id = frame_id
+        self.pid = pid
+        self.grants = grants
+        self.reason = ""  # why it was closed
+        self.on_closed: list[Callable[[], None]] = []
+        self.requests = Invocations(router.poller.call_later)
+        self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
+        self.channels: list[MainChannel] = []  # by the numbers it declared
+        self.subscriptions: dict[int, Subscription] = {}
+        self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes without an outcome
+        self.last_invoke = 0
+        self.routed = False  # it has broadcast since it was last looked for congestion
+        self.hold: Deadline | None = None  # running while it is congested and holds its senders back
+        self.lagging = False  # congested for longer than that
+
+    def may_speak_for(self, extension: str) -> bool:
+        """Whether main granted it that extension."""
+        return self.grants is None or extension in self.grants
+
+    # ---- requests of main's own ----
+
+    def activate(self, port: MainPort, version: str, path: str, pending: Any) -> None:
+        """Tell the renderer to activate its part; `pending` has the outcome."""
+        self.ports[port.number] = port
+        self._request(ACTIVATE, port, clone.encode((port.extension, version, path)), pending, None)
+
+    def deactivate(self, port: MainPort, pending: Any, timeout: float) -> None:
+        """Tell the renderer to deactivate its part; `pending` has the outcome."""
+        self._request(DEACTIVATE, port, b"", pending, timeout)
+
+    def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float | None) -> None:
+        what = f"renderer {self.frame_id}, extension {port.extension!r}"
+        correlation = self.requests.open(pending, what, timeout, lambda _correlation: None)
+        self.send(kind, peer=port.number, correlation=correlation, body=body)
+
+    def _on_result(self, record: Record) -> None:
+        pending = self.requests.take(record[5])
+        if pending is not None:
+            pending.set_result(None)
+
+    def _on_error(self, record: Record) -> None:
+        pending = self.requests.take(record[5])
+        if pending is not None:
+            pending.set_exception(rebuild(record[1]))
+
+    # ---- what the renderer asks for ----
+
+    def _on_nonsense(self, record: Record) -> None:
+        raise ProtocolError(f"a message of kind {record[0]}, which a renderer never sends")
+
+    def _channel(self, number: int) -> MainChannel:
+        if number >= len(self.channels):
+            raise ProtocolError(f"channel number {number}, where it declared {len(self.channels)}")
+        return self.channels[number]
+
+    def _on_declare(self, record: Record) -> None:
+        _, body, number, extension, _, _ = record
+        if number != len(self.channels) or number >= MAX_CHANNELS:
+            raise ProtocolError(f"declared channel number {number}, where {len(self.channels)} was next")
+        port = self.ports.get(extension)
+        if port is None:
+            raise ProtocolError(f"a channel of extension number {extension}, which it was not granted")
+        if len(body) > MAX_NAME:
+            raise ProtocolError(f"a channel name of {len(body)} bytes, where {MAX_NAME} are allowed")
+        try:
+            name = str(body, "utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise ProtocolError(f"a channel name that is no UTF-8: {error}") from None
+        self.channels.append(port.table[name])
+
+    def _on_listen(self, record: Record) -> None:
+        _, _, number, when_full, _, _ = record
+        channel = self._channel(number)
+        subscription = self.subscriptions.get(number) or Subscription(self, number)
+        if subscription.active or when_full > DROP_NEWEST:
+            raise ProtocolError(f"listens to channel number {number} twice, or with policy {when_full}")
+        self.subscriptions[number] = subscription
+        subscription.active = True
+        subscription.when_full = when_full
+        channel.subscriptions = (*channel.subscriptions, subscription)
+
+    def _on_unlisten(self, record: Record) -> None:
+        number = record[2]
+        channel = self._channel(number)
+        subscription = self.subscriptions.get(number)
+        if subscription is None or not subscription.active:
+            raise ProtocolError(f"stops listening to channel number {number}, to which it does not listen")
+        self._unsubscribe(channel, subscription)
+
+    def _unsubscribe(self, channel: MainChannel, subscription: Subscription) -> None:
+        subscription.active = False
+        channel.subscriptions = tuple(other for other in channel.subscriptions if other is not subscription)
+
+    def _on_event(self, record: Record) -> None:
+        _, body, number, target, _, _ = record
+        self.routed = True
+        self.router.route(self._channel(number), self.frame_id, self.pid, body, target)
+        self.router.deliver()
+
+    def _on_invoke(self, record: Record) -> None:
+        _, body, number, _, _, correlation = record
+        channel = self._channel(number)
+        if correlation <= self.last_invoke:
+            raise ProtocolError(f"invoke {correlation} after invoke {self.last_invoke}: ids only grow")
+        self.last_invoke = correlation
+        port = channel.port
+        if len(self.running) >= MAX_INVOKES:
+            self._reply_error(correlation, OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight"))
+            return
+        self.running[correlation] = (port, None)
+        if port.activating:
+            self._hold(channel, correlation, body)
+        else:
+            self._execute(channel, correlation, body)
+
+    def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
+        """Execute an invoke when main has activated its extension, or has had the time to."""
+        deadline: Deadline
+
+        def execute() -> None:
+            deadline.cancel()
+            if correlation in self.running:  # not cancelled, not gone
+                try:
+                    self._execute(channel, correlation, body)
+                except (ProtocolError, DecodeError) as error:
+                    self.router.disconnect(self, str(error))
+
+        deadline = self.poller.call_later(ACTIVATION_WAIT, execute)
+        channel.port.held.append(execute)
+
+    def _execute(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
+        port, handler = channel.port, channel.handler
+        if handler is None or port.activating:
+            if port.activating:
+                why = f"main is still activating extension {port.extension!r} after {ACTIVATION_WAIT:g} s"
+            elif not port.table.open:
+                why = f"extension {port.extension!r} is not active in main"
+            else:
+                why = f"extension {port.extension!r} has no handler in main for channel {channel.name!r}"
+            self._settle(correlation, None, NoHandlerError(why))
+            return
+        args = clone.decode(body)
+        if type(args) is not tuple:
+            raise ProtocolError("arguments that are no tuple")
+        event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.reply)
+        try:
+            result = handler.callback(event, *args)
+        except Exception as error:
+            self._settle(correlation, None, error)
+            return
+        except BaseException as error:  # Ctrl-C and the like: not ours to keep, but the invoke has an outcome
+            self._settle(correlation, None, error)
+            raise
+        if result is not None and hasattr(result, "__await__"):
+            task = self.router.face.finish(result, partial(self._settle, correlation))
+            if correlation in self.running:
+                self.running[correlation] = (port, task)
+        else:
+            self._settle(correlation, result, None)
+
+    def _settle(self, correlation: int, result: object, error: BaseException | None) -> None:
+        """Give an invoke its one outcome; nothing if it has had one (cancelled, deactivated, gone)."""
+        if self.running.pop(correlation, None) is None or self.closed:
+            return
+        if error is not None:
+            self._reply_error(correlation, error)
+            return
+        try:
+            body = clone.encode_parts(result, "result")
+        except DataCloneError as unclonable:
+            self._reply_error(correlation, unclonable)
+            return
+        self._reply(RESULT, correlation, body)
+
+    def _reply_error(self, correlation: int, error: BaseException) -> None:
+        self._reply(ERROR, correlation, describe(error))
+
+    def _reply(self, kind: int, correlation: int, body: Buffer | Sequence[Buffer]) -> None:
+        try:
+            self.send(kind, correlation=correlation, body=body)
+        except OutboxFull as full:
+            self.router.disconnect(self, f"it reads too slowly: {full}")
+
+    def _on_cancel(self, record: Record) -> None:
+        running = self.running.pop(record[5], None)  # None: it had its outcome while the cancel was on its way
+        if running is not None and running[1] is not None:
+            running[1].cancel()
+
+    # ---- how things end ----
+
+    def forget(self, port: MainPort) -> None:
+        """The extension is inactive in main: give its running invokes an outcome."""
+        for correlation, (owner, task) in list(self.running.items()):
+            if owner is port:
+                why = f"extension {port.extension!r} was deactivated in main while its handler ran"
+                self._settle(correlation, None, NoHandlerError(why))
+                if task is not None:
+                    task.cancel()
+
+    def close(self) -> None:
+        """Undo everything that this renderer was part of. Idempotent."""
+        if self.closed:
+            return
+        super().close()
+        self.poller.unregister(self.wakeup_fd)
+        os.close(self.wakeup_fd)
+        for number, subscription in self.subscriptions.items():
+            self._unsubscribe(self.channels[number], subscription)
+        self.subscriptions.clear()
+        running, self.running = self.running, {}
+        for _, task in running.values():
+            if task is not None:
+                task.cancel()
+        self.requests.fail_all(lambda: PeerGone(f"renderer {self.frame_id} is gone: {self.reason}"))
+        for closed in self.on_closed:
+            closed()

@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: MIT
+"""A renderer process: connected by its own wish, or started by main (`main`, at the end)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from . import attach
+from .endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint
+from .errors import PeerGone
+from .extension import LensRendererExtension, load, undo
+from .face import Face, Settle
+from .poller import Poller
+from .renderer import TURN, RendererCore, RendererPort
+
+if TYPE_CHECKING:
+    import asyncio
+
+log = logging.getLogger("lensipc")
+
+# How long a renderer that main started may take to exit once main is gone (seconds).
+EXIT_WAIT: Final = 2
+
+
+class _Part:
+    """An extension's part here. Its activation ends before its deactivation begins."""
+
+    def __init__(self, part: LensRendererExtension) -> None:
+        self.part = part
+        self.activating = True
+        self.then: list[Callable[[], None]] = []
+
+
+class RendererProcess:
+    """This process as a renderer. Enter it with `async with` on an asyncio loop, or with `with` in a plain script.
+
+    In a plain script nothing runs by itself: `dispatch`, `run_forever` and `invoke_sync` do. A foreign event loop
+    (Qt, GLib, trio) watches `fileno()` and calls `dispatch()` when it is readable.
+
+    Attributes:
+        frame_id: this renderer's number.
+        main_pid: main's process id.
+    """
+
+    frame_id: int
+    main_pid: int
+
+    def __init__(self, connect: Callable[[], socket.socket], wakeup: int, timeout: float) -> None:
+        self._connect = connect
+        self._wakeup = wakeup
+        self._timeout = timeout
+        self._parts: dict[RendererPort, _Part] = {}
+        self._path: str | None = None
+        self._core: RendererCore | None = None
+        self._closing: Callable[[], object] = lambda: None
+        self._failure: BaseException | None = None
+
+    @classmethod
+    def connect(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        wakeup: Literal["socket", "semaphore"] = "socket",
+        timeout: float = attach.HANDSHAKE_WAIT,
+    ) -> RendererProcess:
+        """A renderer that connects, when it is entered, to the main process that listens at `path`.
+
+        Entering it returns when the parts of all installed extensions that main lets it speak for are active here.
+
+        Args:
+            path: MainProcess's `path`.
+            wakeup: how this process is woken: by its socket, which any event loop can wait for, or by a semaphore
+                in the segment, for a plain script only.
+            timeout: seconds that main may take for that.
+
+        Raises, when entered:
+            OSError: nothing listens there (FileNotFoundError, ConnectionRefusedError).
+            PeerGone: main declined, or an extension's part could not be activated; says why.
+            ProtocolError: main is of another version.
+            TimeoutError: main did not answer in time.
+        """
+        kinds = {"socket": WAKEUP_SOCKET, "semaphore": WAKEUP_SEMAPHORE}
+        if wakeup not in kinds:
+            raise ValueError(f"wakeup is 'socket' or 'semaphore', not {wakeup!r}")
+
+        def connected() -> socket.socket:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                sock.connect(str(path))
+                _, uid = attach.peer(sock)
+                if uid not in (os.geteuid(), 0):
+                    raise PermissionError(1, f"user {uid} listens there, not this user", str(path))
+            except OSError as error:
+                sock.close()
+                raise type(error)(error.errno, error.strerror, str(path)) from None
+            return sock
+
+        return cls(connected, kinds[wakeup], timeout)
+
+    # ---- life ----
+
+    async def __aenter__(self) -> RendererProcess:
+        import asyncio
+
+        from .asyncio_face import AsyncioFace, set_once
+
+        if self._wakeup == WAKEUP_SEMAPHORE:
+            raise ValueError("wakeup='semaphore' is for a plain script: an event loop cannot wait for a semaphore")
+        loop = asyncio.get_running_loop()
+        sock = self._greet()
+        try:
+            readable = loop.create_future()
+            loop.add_reader(sock.fileno(), partial(set_once, readable))
+            try:
+                await asyncio.wait_for(readable, self._timeout)
+            finally:
+                loop.remove_reader(sock.fileno())
+        except asyncio.TimeoutError:
+            sock.close()
+            raise self._too_late() from None
+        except BaseException:
+            sock.close()
+            raise
+        core = self._begin(sock, AsyncioFace())
+        loop.add_reader(core.poller.fileno(), self._on_readable)
+        self._closing = partial(loop.remove_reader, core.poller.fileno())
+        self._changed: asyncio.Event = asyncio.Event()
+        deadline = time.monotonic() + self._timeout
+        try:
+            while not core.attached and not core.closed:
+                await asyncio.wait_for(self._changed.wait(), deadline - time.monotonic())
+                self._changed.clear()
+            self._check_attached(core)
+        except asyncio.TimeoutError:
+            self.close()
+            raise self._too_late() from None
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        import asyncio
+
+        from .asyncio_face import set_once
+
+        pending = []
+        for port in list(self._parts):
+            done = asyncio.get_running_loop().create_future()
+            pending.append(done)
+            self.deactivate(port, lambda _result, _error, done=done: set_once(done))
+        if pending:
+            await asyncio.wait(pending, timeout=self._timeout)
+        self.close()
+
+    def __enter__(self) -> RendererProcess:
+        from .plain_face import PlainFace
+
+        sock = self._greet()
+        deadline = time.monotonic() + self._timeout
+        try:
+            sock.settimeout(self._timeout)
+            sock.recv(1, socket.MSG_PEEK)
+        except BaseException:
+            sock.close()
+            raise
+        core = self._begin(sock, PlainFace())
+        try:
+            while not core.attached and not core.closed:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise self._too_late()
+                core.dispatch(left)
+            self._check_attached(core)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for port in list(self._parts):
+            self.deactivate(port, lambda _result, _error: None)
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect from main; what still waits for it has the outcome PeerGone. Idempotent."""
+        core = self._core
+        if core is not None and not core.poller.closed:
+            core.reason = "this process has closed the connection"
+            core.told_goodbye = True
+            core.gone()
+            self._closing()
+            core.poller.close()
+
+    def _greet(self) -> socket.socket:
+        if self._core is not None:
+            raise RuntimeError("a RendererProcess is entered once")
+        sock = self._connect()
+        try:
+            sock.send(attach.hello(self._wakeup))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _begin(self, sock: socket.socket, face: Face) -> RendererCore:
+        """Main has answered: share its segment."""
+        try:
+            words, (segment, wakeup_fd) = attach.receive_welcome(sock)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            sock.setblocking(False)
+            endpoint = Endpoint(
+                segment,
+                SIDE_RENDERER,
+                WAKEUP_EVENTFD,
+                wakeup_fd,
+                high_water=words["high_water"],
+                limit=words["limit"],
+                quota=2**62,  # main is trusted
+            )
+        except BaseException:
+            os.close(wakeup_fd)
+            sock.close()
+            raise
+        finally:
+            os.close(segment)
+        self.frame_id = words["frame_id"]
+        self.main_pid = words["pid"]
+        self._path = words["path"]
+        self._core = RendererCore(
+            endpoint,
+            sock,
+            Poller(),
+            face,
+            self,
+            self.frame_id,
+            wakeup_fd=wakeup_fd,
+            semaphore=self._wakeup == WAKEUP_SEMAPHORE,
+            high_water=words["high_water"],
+            backlog_limit=words["limit"],
+        )
+        return self._core
+
+    def _too_late(self) -> TimeoutError:
+        return TimeoutError(f"main did not take this renderer in within {self._timeout:g} s")
+
+    def _check_attached(self, core: RendererCore) -> None:
+        if not core.attached:
+            raise PeerGone(f"main did not take this renderer in: {core.reason}") from self._failure
+
+    # ---- driving it ----
+
+    @property
+    def _entered(self) -> RendererCore:
+        if self._core is None:
+            raise RuntimeError("this RendererProcess has not been entered")
+        return self._core
+
+    @property
+    def connected(self) -> bool:
+        """Whether main is there."""
+        return self._core is not None and not self._core.closed
+
+    def fileno(self) -> int:
+        """A descriptor that is readable exactly while `dispatch` has something to do."""
+        return self._entered.poller.fileno()
+
+    def dispatch(self, timeout: float | None = 0.0, *, budget: int = TURN) -> int:
+        """Handle what has come: call listeners, settle invokes, activate and deactivate parts.
+
+        Args:
+            timeout: seconds to wait for something if there is nothing; None: for ever.
+            budget: how many messages to handle at most; more leave `fileno()` readable.
+
+        Returns:
+            How many messages were handled.
+
+        Raises:
+            PeerGone: main is gone, and everything that it had sent has been handled.
+        """
+        core = self._entered
+        if core.closed:
+            core.check_open()
+        return core.dispatch(timeout, budget)
+
+    def run_forever(self) -> None:
+        """Dispatch until main is gone."""
+        core = self._entered
+        while not core.closed:
+            core.dispatch(None)
+
+    async def wait_closed(self) -> None:
+        """Wait until main is gone."""
+        core = self._entered
+        while not core.closed:
+            await self._changed.wait()
+            self._changed.clear()
+
+    def _on_readable(self) -> None:
+        core = self._entered
+        attached = core.attached
+        core.dispatch()
+        if core.closed or core.attached != attached:
+            self._changed.set()
+
+    # ---- parts: called by the core ----
+
+    def activate(self, port: RendererPort, version: str, path: str, settle: Settle) -> None:
+        """Load and activate an extension's part."""
+        try:
+            part = load(path, LensRendererExtension, port.extension)(port.extension, version, port)
+        except Exception as error:
+            self._failure = error
+            settle(None, error)
+            return
+        active = self._parts[port] = _Part(part)
+        port.table.open = True
+
+        def activated(_result: object, error: BaseException | None) -> None:
+            active.activating = False
+            if error is not None:
+                self._failure = error
+                self._parts.pop(port, None)
+                undo(part)
+            settle(None, error)
+            for then in active.then:
+                then()
+
+        self._run(part.on_activate, activated)
+
+    def deactivate(self, port: RendererPort, settle: Settle) -> None:
+        """Deactivate an extension's part, when it has been activated."""
+        active = self._parts.get(port)
+        if active is None:
+            settle(None, None)
+            return
+        if active.activating:
+            active.then.append(partial(self.deactivate, port, settle))
+            return
+        del self._parts[port]
+        part = active.part
+
+        def deactivated(_result: object, error: BaseException | None) -> None:
+            undo(part)
+            settle(None, error)
+
+        self._run(part.on_deactivate, deactivated)
+
+    def gone(self) -> None:
+        """Main is gone: end all parts."""
+        for port in list(self._parts):
+            self.deactivate(port, lambda _result, _error: None)
+        if self._path is not None and not self._entered.told_goodbye:
+            attach.remove_stale(Path(self._path))  # main was killed: it could not
+
+    def _run(self, function: Callable[[], Any], settle: Settle) -> None:
+        try:
+            result = function()
+        except Exception as error:
+            settle(None, error)
+            return
+        if result is not None and hasattr(result, "__await__"):
+            self._entered.face.finish(result, settle)
+        else:
+            settle(result, None)
+
+
+def main(fd: int) -> None:
+    """What a renderer that main started runs; `fd` is its socket."""
+    import asyncio
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is main's affair
+    sock = socket.socket(fileno=fd)
+    os.set_inheritable(fd, False)
+
+    async def serve() -> None:
+        async with RendererProcess(lambda: sock, WAKEUP_SOCKET, attach.HANDSHAKE_WAIT) as renderer:
+            await renderer.wait_closed()
+        # Whatever user code still does, this process ends: the kernel sees to it.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(EXIT_WAIT)
+
+    try:
+        asyncio.run(serve())
+    except PeerGone as error:
+        raise SystemExit(str(error)) from None

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: MIT
+"""Main's core: puts the broadcasts of each extension in one order and routes them.
+
+Every broadcast passes here, whoever sent it, and is given to all its subscribers before the next one is looked at.
+So all processes hear an extension's broadcasts in one order; main's own listeners are subscribers like any other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from . import attach, clone
+from .channels import Channel, ChannelTable
+from .connection import log_failure
+from .endpoint import REFUSE, Buffer
+from .errors import DecodeError, NotActivatedError, OutboxFull, ProtocolError
+from .face import Face
+from .message import ALL, EVENT, MAIN
+from .poller import EDGE, Poller
+from .types import IpcMainEvent
+
+if TYPE_CHECKING:
+    from .renderer_connection import RendererConnection
+
+log = logging.getLogger("lensipc")
+
+# Messages that one renderer may have handled before the next one has its turn.
+TURN: Final = 64
+# How long a receiver above its high-water mark may hold its senders back before it is left to its outbox (seconds).
+HOLD: Final = 0.1
+
+
+class Subscription:
+    """A renderer that listens to a channel."""
+
+    __slots__ = ("active", "connection", "number", "place", "when_full")
+
+    def __init__(self, connection: RendererConnection, number: int) -> None:
+        self.connection = connection
+        self.number = number
+        self.when_full = REFUSE
+        self.active = False
+        self.place = 0  # of the last event sent to it; goes on when it listens again, so that every gap is a drop
+
+
+class MainChannel(Channel):
+    """A channel, and the renderers that listen to it."""
+
+    __slots__ = ("port", "subscriptions")
+
+    def __init__(self, port: MainPort, name: str) -> None:
+        super().__init__(name)
+        self.port = port
+        self.subscriptions: tuple[Subscription, ...] = ()
+
+
+class MainPort:
+    """Through which an extension's part in main talks; the router's record of that extension."""
+
+    def __init__(self, router: Router, extension: str, number: int) -> None:
+        self.router = router
+        self.extension = extension
+        self.number = number
+        self.table: ChannelTable[MainChannel] = ChannelTable(extension, partial(MainChannel, self))
+        self.activating = False
+        self.held: list[Callable[[], None]] = []  # invokes that wait for `activating` to end
+
+    def broadcast(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
+        """Send an event to every listener of the channel, everywhere."""
+        self._send(ALL, channel, args, transfer)
+
+    def reply(self, frame_id: int, channel: str, args: tuple[Any, ...]) -> None:
+        """Send an event to one process alone."""
+        self._send(frame_id, channel, args, ())
+
+    def _send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
+        if not self.table.open:
+            raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
+        clone.check_transfer(transfer)
+        body = clone.encode_parts(args, "args")
+        self.router.route(self.table[channel], MAIN, self.router.pid, body, target)
+        clone.detach(transfer)
+
+    def end_activation(self) -> None:
+        """The part is active, or will not be: the invokes that waited for that go on."""
+        self.activating = False
+        held, self.held = self.held, []
+        for execute in held:
+            execute()
+
+
+class Router:
+    """All connections of main, and all extensions it has heard of."""
+
+    def __init__(self, face: Face, pid: int, *, high_water: int) -> None:
+        self.face = face
+        self.pid = pid
+        self.poller = Poller()
+        self.connections: dict[int, RendererConnection] = {}
+        self.ports: dict[str, MainPort] = {}
+        self._low_water, self._high_water = high_water // 4, high_water
+        self._congested: set[RendererConnection] = set()
+        self._drained: list[Callable[[], None]] = []
+        self._local: deque[tuple[MainChannel, int, int, Buffer]] = deque()  # for main's own listeners, in order
+        self._delivering = False
+
+    def port(self, extension: str) -> MainPort:
+        """The extension's port, made when it is first heard of; its number never means another extension."""
+        port = self.ports.get(extension)
+        if port is None:
+            port = self.ports[extension] = MainPort(self, extension, len(self.ports))
+        return port
+
+    # ---- events ----
+
+    def route(
+        self,
+        channel: MainChannel,
+        frame_id: int,
+        pid: int,
+        body: Buffer | Sequence[Buffer],
+        target: int = ALL,
+    ) -> None:
+        """Give an event its place in the order and send it to its subscribers."""
+        for subscription in channel.subscriptions:
+            connection = subscription.connection
+            if target not in (ALL, connection.frame_id) or connection.closed:
+                continue
+            subscription.place += 1
+            try:
+                connection.send(
+                    EVENT,
+                    subscription.number,
+                    frame_id,
+                    pid,
+                    subscription.place,
+                    body,
+                    subscription.when_full,
+                )
+            except (OutboxFull, ProtocolError) as error:
+                self.disconnect(connection, f"it reads too slowly: {error}")
+                continue
+        if channel.listeners and target in (ALL, MAIN):
+            whole = body if isinstance(body, (bytes, bytearray, memoryview)) else b"".join(body)
+            self._local.append((channel, frame_id, pid, whole))
+            self.poller.wake()
+
+    def deliver(self) -> None:
+        """Call main's own listeners of the events that were routed, in their order."""
+        if self._delivering:
+            return  # called from a listener: its own events come after it
+        self._delivering = True
+        try:
+            while self._local:
+                channel, frame_id, pid, body = self._local.popleft()
+                self._call_listeners(channel, frame_id, pid, body)
+        finally:
+            self._delivering = False
+
+    def _call_listeners(self, channel: MainChannel, frame_id: int, pid: int, body: Buffer) -> None:
+        port = channel.port
+        for listener in channel.listeners:
+            if not listener.active:
+                continue
+            try:
+                args = clone.decode(body)  # each listener has a clone of its own
+                if type(args) is not tuple:
+                    raise DecodeError("arguments that are no tuple")
+            except DecodeError as error:
+                if frame_id in self.connections:
+                    self.disconnect(self.connections[frame_id], f"it sent an event that cannot be decoded: {error}")
+                return
+            event = IpcMainEvent(frame_id, pid, port.extension, channel.name, 0, port.reply)
+            try:
+                result = listener.callback(event, *args)
+            except Exception:
+                log.exception("listener of %s/%s in main raised", port.extension, channel.name)
+                continue
+            if result is not None and hasattr(result, "__await__"):
+                self.face.finish(result, partial(log_failure, f"{port.extension}/{channel.name}"))
+
+    # ---- back-pressure ----
+    #
+    # A receiver above its high-water mark holds back those who send to it, main's drain() included, so that senders
+    # and receivers that both work find a common pace. It may do so for HOLD seconds at a time; one that has not
+    # come down to its low-water mark by then is lagging, holds up nobody, and will meet its outbox's limit.
+
+    def _look_for_congestion(self) -> bool:
+        for connection in self.connections.values():
+            if connection.hold is None and not connection.lagging and connection.endpoint.outbox > self._high_water:
+                self._congested.add(connection)
+                connection.hold = self.poller.call_later(HOLD, partial(self._release, connection, True))
+        return bool(self._congested)
+
+    def _release(self, connection: RendererConnection, lagging: bool) -> None:
+        connection.lagging = lagging
+        if connection.hold is not None:
+            connection.hold.cancel()
+            connection.hold = None
+            self._congested.discard(connection)
+            if not self._congested:
+                for other in self.connections.values():
+                    other.paused = False
+                drained, self._drained = self._drained, []
+                for resume in drained:
+                    resume()
+                self.poller.wake()
+
+    async def drain(self) -> None:
+        """Wait until nothing is congested."""
+        while self._look_for_congestion():
+            pending = self.face.pending(lambda: None)
+            self._drained.append(partial(pending.set_result, None))
+            await pending
+
+    # ---- renderers ----
+
+    def attach(self, connection: RendererConnection) -> None:
+        """Begin to serve a renderer."""
+        self.connections[connection.frame_id] = connection
+        self.poller.register(connection.sock.fileno(), partial(self._on_socket, connection))
+        # Edge-triggered and never read: the renderer shares this eventfd, and could make a read of it block.
+        self.poller.register(connection.wakeup_fd, partial(self._on_wakeup, connection), EDGE)
+        self.poller.wake()
+
+    def _on_wakeup(self, connection: RendererConnection) -> None:
+        try:
+            connection.woken()
+        except ProtocolError as error:
+            self.disconnect(connection, str(error))
+            return
+        if connection.endpoint.outbox <= self._low_water:
+            self._release(connection, False)
+
+    def _on_socket(self, connection: RendererConnection) -> None:
+        # After the handshake a renderer has nothing to say here: all that can come is the end.
+        if connection.read_socket() is not None:
+            self.disconnect(connection, "it sent a datagram on its socket")
+
+    def disconnect(self, connection: RendererConnection, reason: str) -> None:
+        """Close a connection for cause: say so in the log and to the renderer."""
+        if not connection.closed:
+            log.warning("renderer %d (pid %d) is disconnected: %s", connection.frame_id, connection.pid, reason)
+            attach.say_goodbye(connection.sock, reason)
+            self.detach(connection, reason)
+
+    def detach(self, connection: RendererConnection, reason: str) -> None:
+        """Close a connection and undo all that its renderer was part of."""
+        if self.connections.pop(connection.frame_id, None) is not None:
+            connection.reason = reason
+            self._release(connection, False)
+            connection.close()
+
+    # ---- turns ----
+
+    def dispatch(self, timeout: float | None = 0.0) -> None:
+        """Wait at most `timeout` seconds for something to do, and do a turn of it."""
+        self.poller.poll(timeout)
+        self.deliver()
+        busy = False
+        for connection in list(self.connections.values()):
+            if not connection.ready or connection.paused:
+                continue
+            try:
+                connection.pump(TURN)
+                if connection.routed:
+                    connection.routed = False
+                    connection.paused = self._look_for_congestion()
+            except (ProtocolError, DecodeError) as error:
+                self.disconnect(connection, str(error))
+                continue
+            if connection.ready:
+                busy = True
+            elif connection.ended:
+                self.detach(connection, "it closed the connection, or died")
+        if busy or self._local:
+            self.poller.wake()

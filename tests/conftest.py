@@ -1,0 +1,41 @@
+"""What every test has: the test extensions on sys.path, and a check that nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
+
+SHM = Path("/dev/shm")
+
+
+def _descriptors() -> dict[str, str]:
+    found = {}
+    for fd in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing's own descriptor
+            found[fd.name] = str(fd.readlink())
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """After each test: no shared memory with a name, no descriptor, no child process."""
+    before, shm = _descriptors(), set(SHM.iterdir())
+    yield
+    gc.collect()
+    deadline = time.monotonic() + 5  # a killed process takes its time to vanish
+    while psutil.Process().children() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert psutil.Process().children() == []
+    assert set(SHM.iterdir()) - shm == set()
+    left = {fd: target for fd, target in _descriptors().items() if before.get(fd) != target}
+    assert left == {}

@@ -1,0 +1,253 @@
+"""An extension for tests: its main part answers the usual requests, its renderer part runs what a test asks it to."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import os
+from collections import defaultdict
+from typing import Any
+
+from lensipc import ExtensionManifest, Ipc, LensMainExtension, LensRendererExtension, RendererHandle, Types
+
+MANIFEST = ExtensionManifest("lab", "1.0", main="lab:LabMain", renderer="lab:LabRenderer")
+
+
+class IpcMain(Ipc.Main):
+    """Main's side of the lab."""
+
+    def __init__(self, extension: LensMainExtension) -> None:
+        super().__init__(extension)
+        self.heard: defaultdict[str, list[Any]] = defaultdict(list)
+        self.cancelled: list[Any] = []
+        self.running = 0
+        self._ids = itertools.count()
+        self._runs: dict[int, asyncio.Future[Any]] = {}
+        self.handle("report", self._on_report)
+        self.handle("echo", lambda _event, *args: args)
+        self.handle("who", lambda event: (event.process, event.pid, event.frame_id, event.extension, event.channel))
+        self.handle("async echo", self._on_async_echo)
+        self.handle("fail", _fail)
+        self.handle("unclonable", lambda _event: print)
+        self.handle("sleep", self._on_sleep)
+
+    async def run(self, renderer: RendererHandle, function: str, *args: Any) -> Any:
+        """Run `function(ipc, *args)` of this module (or "module:function") in a renderer; its result."""
+        run, future = next(self._ids), asyncio.get_running_loop().create_future()
+        self._runs[run] = future
+        self.broadcast("run", renderer.pid, run, function, args)
+        try:
+            return await future
+        finally:
+            del self._runs[run]
+
+    def _on_report(self, _event: Types.IpcMainInvokeEvent, run: int, error: str | None, result: Any) -> None:
+        future = self._runs.get(run)
+        if future is not None and not future.done():
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(AssertionError(f"in the renderer: {error}"))
+
+    def note(self, channel: str) -> None:
+        """Listen to a channel, and keep what is heard in `heard`."""
+        self.listen(channel, lambda event, *args: self.heard[channel].append((event.frame_id, *args)))
+
+    async def _on_async_echo(self, _event: Types.IpcMainInvokeEvent, *args: Any) -> Any:
+        await asyncio.sleep(0)
+        return args
+
+    async def _on_sleep(self, _event: Types.IpcMainInvokeEvent, seconds: float, name: str = "") -> str:
+        self.running += 1
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self.cancelled.append(name)
+            raise
+        finally:
+            self.running -= 1
+        return name
+
+
+def _fail(_event: Types.IpcMainInvokeEvent, kind: str, *args: Any) -> None:
+    import builtins
+
+    try:
+        raise LookupError("the cause")
+    except LookupError as cause:
+        raise (Custom if kind == "Custom" else getattr(builtins, kind))(*args) from cause
+
+
+class Custom(ValueError):  # noqa: N818
+    """An exception with a constructor of its own."""
+
+    def __init__(self, left: int, right: int) -> None:
+        super().__init__(f"{left} is not {right}")
+
+
+class LabMain(LensMainExtension):
+    """The part in main."""
+
+    def on_activate(self) -> None:
+        IpcMain.create_instance(self)
+
+
+class IpcRenderer(Ipc.Renderer):
+    """A renderer's side of the lab."""
+
+    def __init__(self, extension: LensRendererExtension) -> None:
+        super().__init__(extension)
+        self.heard: defaultdict[str, list[Any]] = defaultdict(list)
+        self.disposers: dict[str, Any] = {}
+        self.listen("run", self._on_run)
+
+    async def _on_run(self, _event: Types.IpcRendererEvent, pid: int, run: int, function: str, args: Any) -> None:
+        if pid != os.getpid():
+            return
+        module, _, name = function.rpartition(":")
+        try:
+            result = getattr(importlib.import_module(module or __name__), name)(self, *args)
+            if hasattr(result, "__await__"):
+                result = await result
+        except Exception as error:
+            await self.invoke("report", run, f"{type(error).__name__}: {error}", None)
+        else:
+            await self.invoke("report", run, None, result)
+
+
+class LabRenderer(LensRendererExtension):
+    """The part in a renderer."""
+
+    def on_activate(self) -> None:
+        IpcRenderer.create_instance(self)
+
+
+# ---- what a test runs in a renderer ----
+
+
+def note(ipc: IpcRenderer, channel: str, when_slow: Any = "disconnect") -> None:
+    """Listen to a channel, and keep what is heard."""
+    ipc.disposers[channel] = ipc.listen(
+        channel,
+        lambda event, *args: ipc.heard[channel].append((event.frame_id, *args, event.missed)),
+        when_slow=when_slow,
+    )
+
+
+def heard(ipc: IpcRenderer, channel: str) -> list[Any]:
+    """What `note` has kept: (frame_id of the sender, *args, missed)."""
+    return ipc.heard[channel]
+
+
+async def hear(ipc: IpcRenderer, channel: str, count: int) -> list[Any]:
+    """The same, once there are so many."""
+    while len(ipc.heard[channel]) < count:
+        await asyncio.sleep(0.005)
+    return ipc.heard[channel]
+
+
+def dispose(ipc: IpcRenderer, channel: str) -> None:
+    """Stop what `note` began."""
+    ipc.disposers.pop(channel)()
+
+
+async def broadcast(ipc: IpcRenderer, channel: str, count: int) -> None:
+    """Broadcast 0, 1, 2, ..."""
+    for number in range(count):
+        ipc.broadcast(channel, number)
+        if number % 100 == 99:
+            await ipc.drain()
+
+
+async def invoke(ipc: IpcRenderer, channel: str, *args: Any) -> Any:
+    """Invoke, and return the result."""
+    return await ipc.invoke(channel, *args)
+
+
+async def invoke_error(ipc: IpcRenderer, channel: str, args: Any, timeout: float | None = None) -> dict[str, Any]:
+    """Invoke, and describe what it raised."""
+    try:
+        await ipc.invoke(channel, *args, timeout=timeout)
+    except Exception as error:
+        return {
+            "types": [kind.__name__ for kind in type(error).__mro__],
+            "text": str(error),
+            "args": error.args,
+            "remote_type": getattr(error, "remote_type", None),
+            "remote_message": getattr(error, "remote_message", None),
+            "remote_traceback": getattr(error, "remote_traceback", None),
+            "cause": repr(error.__cause__),
+        }
+    raise AssertionError("it raised nothing")
+
+
+async def invoke_many(ipc: IpcRenderer, channel: str, count: int) -> bool:
+    """So many invokes in flight at once: whether each has its own result."""
+    results = await asyncio.gather(*(ipc.invoke(channel, number) for number in range(count)))
+    return results == [(number,) for number in range(count)]
+
+
+def reply_to(ipc: IpcRenderer, channel: str, answer: str) -> None:
+    """Reply on `answer` to whatever comes on `channel`."""
+    ipc.listen(channel, lambda event, *args: event.reply(answer, *args))
+
+
+def echo_arrays(ipc: IpcRenderer, channel: str, back: str) -> None:
+    """Broadcast on `back` what comes on `channel`."""
+    ipc.listen(channel, lambda _event, array: ipc.broadcast(back, array))
+
+
+async def cancel_invoke(ipc: IpcRenderer, channel: str, *args: Any) -> bool:
+    """Cancel a task that awaits an invoke: whether it was cancelled."""
+
+    async def ask() -> Any:
+        return await ipc.invoke(channel, *args)
+
+    task = asyncio.create_task(ask())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return True
+    return False
+
+
+async def invoke_in_every_way(ipc: IpcRenderer) -> list[Any]:
+    """The same invoke, waited for in each way that asyncio has."""
+    return [
+        await ipc.invoke("echo", 1),
+        await asyncio.create_task(ipc.invoke("echo", 1)),
+        (await asyncio.gather(ipc.invoke("echo", 1)))[0],
+        await asyncio.wait_for(ipc.invoke("echo", 1), 10),
+        next(iter((await asyncio.wait([asyncio.create_task(ipc.invoke("echo", 1))]))[0])).result(),
+    ]
+
+
+async def invoke_array(ipc: IpcRenderer, size: int) -> bool:
+    """Whether a large array comes back as it went."""
+    import numpy as np
+
+    array = np.arange(size, dtype=np.uint8)
+    (back,) = await ipc.invoke("echo", array)
+    back[0] = 0
+    return bool(np.array_equal(array, back))
+
+
+async def fill_result(ipc: IpcRenderer, channel: str, *args: Any) -> bool:
+    """Whether the array that comes back can be written to."""
+    array = await ipc.invoke(channel, *args)
+    array.fill(1)
+    return bool(array.all())
+
+
+async def invoke_two_sleeps(ipc: IpcRenderer) -> list[str]:
+    """The names of two sleeps, in the order in which they ended."""
+    order = []
+
+    async def ask(seconds: float, name: str) -> None:
+        order.append(await ipc.invoke("sleep", seconds, name))
+
+    await asyncio.gather(ask(0.2, "long"), ask(0.01, "short"))
+    return order

@@ -1,0 +1,220 @@
+"""Guarantee 2: each listener hears each broadcast once, and all processes hear them in one order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from hosting import hosting, until
+
+from lensipc import DataCloneError, Types
+
+
+async def test_a_broadcast_from_main_reaches_main_itself_and_every_renderer() -> None:
+    async with hosting(2) as host:
+        host.ipc.note("news")
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "note", "news")
+        host.ipc.broadcast("news", "hello", 1)
+        for renderer in host.renderers:
+            assert await host.ipc.run(renderer, "hear", "news", 1) == [(0, "hello", 1, 0)]
+        await until(lambda: host.ipc.heard["news"])
+        assert host.ipc.heard["news"] == [(0, "hello", 1)]
+
+
+async def test_a_broadcast_from_a_renderer_reaches_main_the_others_and_its_sender() -> None:
+    async with hosting(2) as host:
+        host.ipc.note("news")
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "note", "news")
+        sender = host.renderers[0]
+        await host.ipc.run(sender, "broadcast", "news", 2)
+        for renderer in host.renderers:
+            expected = [(sender.frame_id, 0, 0), (sender.frame_id, 1, 0)]
+            assert await host.ipc.run(renderer, "hear", "news", 2) == expected
+        assert host.ipc.heard["news"] == [(sender.frame_id, 0), (sender.frame_id, 1)]
+
+
+async def test_broadcasts_of_many_at_once_are_heard_everywhere_in_one_order() -> None:
+    async with hosting(3) as host:
+        host.ipc.note("flood")
+        await asyncio.gather(*(host.ipc.run(each, "note", "flood") for each in host.renderers))
+        sending = [host.ipc.run(each, "broadcast", "flood", 1000) for each in host.renderers]
+
+        async def from_main() -> None:
+            for number in range(1000):
+                host.ipc.broadcast("flood", number)
+                if number % 10 == 0:
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(*sending, from_main())
+        await until(lambda: len(host.ipc.heard["flood"]) == 4000)
+        in_main = host.ipc.heard["flood"]
+        for renderer in host.renderers:
+            there = await host.ipc.run(renderer, "hear", "flood", 4000)
+            assert [entry[:2] for entry in there] == in_main
+        for frame_id in (0, *(each.frame_id for each in host.renderers)):
+            assert [number for sender, number in in_main if sender == frame_id] == list(range(1000))
+
+
+async def test_each_listener_has_a_clone_of_its_own() -> None:
+    async with hosting(1) as host:
+        got: list[Any] = []
+        host.ipc.listen("list", lambda _event, value: got.append(value))
+        host.ipc.listen("list", lambda _event, value: got.append(value))
+        sent = [1]
+        host.ipc.broadcast("list", sent)
+        sent.append(2)  # after the call: not seen by anybody
+        await until(lambda: len(got) == 2)
+        assert got == [[1], [1]]
+        assert got[0] is not got[1]
+
+
+async def test_a_listener_that_raises_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async with hosting() as host:
+        got: list[int] = []
+
+        def bad(_event: Types.IpcMainEvent, _number: int) -> None:
+            raise ValueError("no")
+
+        async def bad_later(_event: Types.IpcMainEvent, _number: int) -> None:
+            raise ValueError("not either")
+
+        host.ipc.listen("n", bad)
+        host.ipc.listen("n", bad_later)
+        host.ipc.listen("n", lambda _event, number: got.append(number))
+        for number in range(3):
+            host.ipc.broadcast("n", number)
+        await until(lambda: got == [0, 1, 2] and len(caplog.records) == 6)
+        assert "lab/n" in caplog.text
+
+
+async def test_a_broadcast_inside_a_listener_comes_after_the_one_it_answers_everywhere() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        await host.ipc.run(renderer, "note", "chain")
+        host.ipc.note("chain")
+        host.ipc.listen("chain", lambda _event, number: number < 5 and host.ipc.broadcast("chain", number + 1))
+        host.ipc.broadcast("chain", 0)
+        there = await host.ipc.run(renderer, "hear", "chain", 6)
+        assert [entry[1] for entry in there] == list(range(6))
+        await until(lambda: len(host.ipc.heard["chain"]) == 6)
+        assert [entry[1] for entry in host.ipc.heard["chain"]] == list(range(6))
+
+
+async def test_an_async_listener_is_awaited() -> None:
+    async with hosting() as host:
+        done = asyncio.Event()
+
+        async def listener(_event: Types.IpcMainEvent) -> None:
+            await asyncio.sleep(0.01)
+            done.set()
+
+        host.ipc.listen("later", listener)
+        host.ipc.broadcast("later")
+        await done.wait()
+
+
+async def test_the_event_says_who_sent_it_and_where() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        events: list[Types.IpcMainEvent] = []
+        host.ipc.listen("who", lambda event, *_: events.append(event))
+        host.ipc.broadcast("who")
+        await host.ipc.run(renderer, "broadcast", "who", 1)
+        ours, theirs = events
+        assert isinstance(ours, Types.IpcMainEvent)
+        assert (ours.process, ours.frame_id, ours.extension, ours.channel) == ("main", 0, "lab", "who")
+        assert (theirs.process, theirs.frame_id, theirs.pid) == ("renderer", renderer.frame_id, renderer.pid)
+        assert await host.ipc.run(renderer, "invoke", "who") == (
+            "renderer",
+            renderer.pid,
+            renderer.frame_id,
+            "lab",
+            "who",
+        )
+
+
+async def test_a_reply_reaches_the_sender_alone() -> None:
+    async with hosting(2) as host:
+        first, second = host.renderers
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "note", "answer")
+        host.ipc.note("answer")
+        host.ipc.listen("ask", lambda event, number: event.reply("answer", number + 1))
+        await host.ipc.run(first, "broadcast", "ask", 1)
+        assert await host.ipc.run(first, "hear", "answer", 1) == [(0, 1, 0)]
+        assert await host.ipc.run(second, "heard", "answer") == []
+        assert host.ipc.heard["answer"] == []
+        host.ipc.broadcast("ask", 6)  # main answers itself
+        await until(lambda: host.ipc.heard["answer"])
+        assert host.ipc.heard["answer"] == [(0, 7)]
+
+
+async def test_a_reply_between_renderers_passes_through_main_to_the_one() -> None:
+    async with hosting(2) as host:
+        first, second = host.renderers
+        host.ipc.note("pong")
+        await host.ipc.run(first, "note", "pong")
+        await host.ipc.run(second, "lab:reply_to", "ping", "pong")
+        await host.ipc.run(first, "broadcast", "ping", 1)
+        assert await host.ipc.run(first, "hear", "pong", 1) == [(second.frame_id, 0, 0)]
+        assert host.ipc.heard["pong"] == []
+
+
+async def test_after_its_disposer_returned_a_listener_is_not_called() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        got: list[int] = []
+        dispose = host.ipc.listen("n", lambda _event, number: got.append(number))
+        host.ipc.broadcast("n", 1)
+        dispose()
+        dispose()  # idempotent
+        host.ipc.broadcast("n", 2)
+        await host.ipc.run(renderer, "note", "n")
+        host.ipc.broadcast("n", 3)
+        assert await host.ipc.run(renderer, "hear", "n", 1) == [(0, 3, 0)]
+        await host.ipc.run(renderer, "dispose", "n")
+        host.ipc.broadcast("n", 4)
+        assert await host.ipc.run(renderer, "heard", "n") == [(0, 3, 0)]
+        assert got == []
+
+
+async def test_a_listener_may_dispose_of_another_that_is_next() -> None:
+    async with hosting() as host:
+        got: list[str] = []
+        second: list[Any] = []
+        host.ipc.listen("n", lambda _event: (got.append("first"), second[0]()))
+        second.append(host.ipc.listen("n", lambda _event: got.append("second")))
+        host.ipc.broadcast("n")
+        await until(lambda: got)
+        assert got == ["first"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 31_000, 33_000, 65_536, 1_000_000, 20_000_000])
+async def test_arrays_of_any_size_arrive_writable_and_whole(size: int) -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        got: list[Any] = []
+        host.ipc.listen("array", lambda _event, array: got.append(array))
+        await host.ipc.run(renderer, "lab:echo_arrays", "array", "back")
+        host.ipc.listen("back", lambda _event, array: got.append(array))
+        array = np.arange(size, dtype=np.uint8)
+        host.ipc.broadcast("array", array)
+        await until(lambda: len(got) == 2)
+        for arrived in got:
+            assert arrived.dtype == array.dtype
+            assert np.array_equal(arrived, array)
+            arrived.fill(7)
+
+
+async def test_an_unclonable_argument_raises_at_its_sender_and_the_channel_stays_usable() -> None:
+    async with hosting() as host:
+        host.ipc.note("n")
+        with pytest.raises(DataCloneError, match=r"args\[1\]\['cfg'\]\['cb'\] is a function"):
+            host.ipc.broadcast("n", 1, {"cfg": {"cb": lambda: None}})
+        host.ipc.broadcast("n", 2)
+        await until(lambda: host.ipc.heard["n"])
+        assert host.ipc.heard["n"] == [(0, 2)]

@@ -1,0 +1,170 @@
+"""Guarantee 3: an invoke is executed at most once and has exactly one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from hosting import hosting, until
+
+from lensipc import ExtensionManifest, HandlerExistsError
+
+
+async def test_the_result_of_a_plain_and_of_an_async_handler_comes_back() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        assert await host.ipc.run(renderer, "invoke", "echo", 1, "two", [3.0]) == (1, "two", [3.0])
+        assert await host.ipc.run(renderer, "invoke", "async echo", {"four": 5}) == ({"four": 5},)
+        assert await host.ipc.run(renderer, "invoke", "echo") == ()
+
+
+async def test_two_thousand_invokes_in_flight_from_each_of_three_renderers_each_have_their_own_result() -> None:
+    async with hosting(3) as host:
+        runs = [host.ipc.run(each, "invoke_many", "async echo", 2000) for each in host.renderers]
+        assert await asyncio.gather(*runs) == [True] * 3
+
+
+async def test_a_builtin_exception_is_raised_as_itself_and_as_remote_error() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        error = await host.ipc.run(renderer, "invoke_error", "fail", ("ValueError", "bad", 7))
+        assert {"RemoteError", "ValueError"} <= set(error["types"])
+        assert error["args"] == ("bad", 7)
+        assert error["remote_type"] == "ValueError"
+        assert 'raise LookupError("the cause")' in error["remote_traceback"]
+        assert "in _fail" in error["remote_traceback"]
+        assert "the cause" in error["cause"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "args"),
+    [
+        ("KeyError", ("k",)),
+        ("OSError", (2, "gone")),
+        ("FileNotFoundError", (2, "gone")),
+        ("UnicodeDecodeError", ("utf-8", b"x", 0, 1, "why")),
+        ("ZeroDivisionError", ()),
+        ("TimeoutError", ("slow",)),
+        ("ConnectionResetError", ()),
+        ("RecursionError", ("deep",)),
+    ],
+)
+async def test_any_builtin_exception_can_be_caught_by_its_type(kind: str, args: tuple[Any, ...]) -> None:
+    async with hosting(1) as host:
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "fail", (kind, *args))
+        assert kind in error["types"]
+        assert error["args"] == args
+
+
+async def test_an_exception_of_the_extensions_own_comes_as_its_nearest_builtin_with_its_text() -> None:
+    async with hosting(1) as host:
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "fail", ("Custom", 1, 2))
+        assert {"RemoteError", "ValueError"} <= set(error["types"])
+        assert error["remote_type"] == "lab.Custom"
+        assert error["remote_message"] == "1 is not 2"
+
+
+@pytest.mark.parametrize("kind", ["StopIteration", "GeneratorExit"])
+async def test_an_exception_that_would_disturb_the_caller_comes_as_remote_error_alone(kind: str) -> None:
+    async with hosting(1) as host:
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "async fail", (kind,))
+        assert "NoHandlerError" in error["types"]
+
+
+async def test_without_a_handler_the_outcome_is_no_handler_error() -> None:
+    async with hosting(1) as host:
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "nobody", ())
+        assert "NoHandlerError" in error["types"]
+        assert "'nobody'" in error["text"]
+
+
+async def test_a_result_that_cannot_be_cloned_is_an_error_that_says_so() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        error = await host.ipc.run(renderer, "invoke_error", "unclonable", ())
+        assert error["remote_type"].endswith("DataCloneError")
+        assert "result is a" in error["text"]
+        assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+
+
+async def test_a_timeout_is_an_outcome_and_cancels_the_handler() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        error = await host.ipc.run(renderer, "invoke_error", "sleep", (60, "slow"), 0.05)
+        assert {"InvokeTimeout", "TimeoutError"} <= set(error["types"])
+        await until(lambda: host.ipc.cancelled == ["slow"])
+        assert host.ipc.running == 0
+
+
+async def test_cancelling_the_awaiting_task_cancels_the_handlers_task() -> None:
+    async with hosting(1) as host:
+        assert await host.ipc.run(host.renderers[0], "lab:cancel_invoke", "sleep", 60, "cancelled")
+        await until(lambda: host.ipc.cancelled == ["cancelled"])
+
+
+async def test_an_invoke_can_be_awaited_gathered_made_a_task_and_waited_for() -> None:
+    async with hosting(1) as host:
+        assert await host.ipc.run(host.renderers[0], "lab:invoke_in_every_way") == [(1,)] * 5
+
+
+async def test_an_array_of_many_megabytes_goes_both_ways() -> None:
+    async with hosting(1) as host:
+        assert await host.ipc.run(host.renderers[0], "lab:invoke_array", 30_000_000)
+
+
+async def test_a_second_handler_is_refused_and_the_error_says_where_the_first_is() -> None:
+    async with hosting() as host:
+        dispose = host.ipc.handle("once", lambda _event: 1)
+        with pytest.raises(HandlerExistsError, match=r"test_invoke\.py:\d+"):
+            host.ipc.handle("once", lambda _event: 2)
+        dispose()
+        host.ipc.handle("once", lambda _event: 3)
+
+
+async def test_an_invoke_that_comes_while_main_is_activating_waits_for_it() -> None:
+    manifest = ExtensionManifest("slow", "1", main="starting:SlowMain", renderer="starting:SlowRenderer")
+    async with hosting(1) as host:
+        await host.main.install(manifest)  # its renderer's on_activate invokes what main's handles only later
+        import starting
+
+        assert starting.answered == ["answered", "async answered"]
+
+
+async def test_an_invoke_waits_only_so_long_for_activation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensipc.renderer_connection.ACTIVATION_WAIT", 0.1)
+    manifest = ExtensionManifest("never", "1", main="starting:NeverMain", renderer="starting:NeverRenderer")
+    async with hosting(1) as host:
+        installing = asyncio.create_task(host.main.install(manifest))
+        import starting
+
+        await until(lambda: starting.refused)
+        assert "NoHandlerError" in starting.refused[0]
+        assert "still activating" in starting.refused[0]
+        installing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await installing
+
+
+async def test_deactivating_an_extension_ends_its_running_invokes() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        asking = asyncio.create_task(host.ipc.run(renderer, "invoke_error", "sleep", (60, "interrupted")))
+        await until(lambda: host.ipc.running == 1)
+        ipc = host.ipc
+        await host.main.disable("lab")
+        assert ipc.cancelled == ["interrupted"]
+        asking.cancel()
+
+
+async def test_handlers_run_concurrently_and_outcomes_come_as_they_are_ready() -> None:
+    async with hosting(1) as host:
+        order = await host.ipc.run(host.renderers[0], "lab:invoke_two_sleeps")
+        assert order == ["short", "long"]
+
+
+async def test_arrays_in_results_are_writable_and_owned() -> None:
+    async with hosting(1) as host:
+        host.ipc.handle("zeros", lambda _event, count: np.zeros(count))
+        assert await host.ipc.run(host.renderers[0], "lab:fill_result", "zeros", 100_000)
