@@ -192,13 +192,13 @@ static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
     return put;
 }
 
-/* Gives up the oldest waiting messages of the channel until a new one fits: until the outbox is below the
- * high-water mark, or at least no larger with the new one than it was before. False when it does not fit even so;
+/* Gives up the oldest waiting messages of the channel until a new one fits: until what waits is below
+ * the high-water mark, or at least no larger with the new one than it was before. False when it does not fit even so;
  * *dropped counts those given up either way. */
 static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_frame *message, int *dropped)
 {
     uint64_t freed = 0;
-    while (endpoint->outbox.bytes >= endpoint->high_water && freed < sizeof *message + message->total) {
+    while (lipc_outbox_behind(&endpoint->outbox) >= endpoint->high_water && freed < sizeof *message + message->total) {
         uint64_t bytes = lipc_outbox_drop(&endpoint->outbox, message->channel);
         if (bytes == 0)
             return false;
@@ -228,9 +228,10 @@ static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *me
         }
     }
 
-    if (when_full == LIPC_DROP_NEWEST && outbox->bytes >= endpoint->high_water)
+    uint64_t behind = lipc_outbox_behind(outbox);
+    if (when_full == LIPC_DROP_NEWEST && behind >= endpoint->high_water)
         return 1;
-    if (when_full == LIPC_REFUSE && outbox->bytes >= endpoint->limit)
+    if (when_full == LIPC_REFUSE && behind >= endpoint->limit)
         return -ENOBUFS;
     /* Memory for all of the body, though the ring may take some of it: pages never touched cost nothing. */
     struct lipc_waiting *node = lipc_waiting_create(total);

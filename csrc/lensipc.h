@@ -92,8 +92,8 @@ int lipc_segment_create(int form, uint32_t capacity);
  * NULL with -errno in *error: -EPROTO when fd is no segment of this version, -ENOMEM.
  * The peer is woken as `wakeup` says: by an eventfd or a socket, both named by `wakeup_fd` (which stays the
  * caller's and must outlive the endpoint), or by the segment's semaphore (wakeup_fd is then -1).
- * A message that finds `limit` bytes waiting in the outbox is refused or dropped as its sender said;
- * LIPC_DROP_* already act at `high_water` bytes. */
+ * A message that finds `limit` bytes waiting in the outbox behind the one on its way is refused or dropped as its
+ * sender said; LIPC_DROP_* already act at `high_water` bytes. */
 struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeup_fd, uint64_t high_water,
                                          uint64_t limit, int *error);
 

@@ -72,6 +72,11 @@ void lipc_outbox_append(struct lipc_outbox *outbox, struct lipc_waiting *waiting
     outbox->bytes += weight(waiting);
 }
 
+uint64_t lipc_outbox_behind(const struct lipc_outbox *outbox)
+{
+    return outbox->head ? outbox->bytes - weight(outbox->head) : 0;
+}
+
 void lipc_outbox_advance(struct lipc_outbox *outbox, uint32_t size)
 {
     outbox->bytes -= size;

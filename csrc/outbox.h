@@ -42,6 +42,10 @@ struct lipc_waiting *lipc_waiting_create(uint64_t size);
 /* Lets what is left of a message's body wait in `waiting`, last. Cannot fail. */
 void lipc_outbox_append(struct lipc_outbox *outbox, struct lipc_waiting *waiting, struct lipc_outgoing *message);
 
+/* Bytes that wait behind the first message. That one is on its way, however large it is: what waits behind it tells
+ * whether the peer is too slow. */
+uint64_t lipc_outbox_behind(const struct lipc_outbox *outbox);
+
 /* The first message has just sent `size` bytes of its body; removes it when that was all. */
 void lipc_outbox_advance(struct lipc_outbox *outbox, uint32_t size);
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from operator import length_hint
 
 from .endpoint import REFUSE, Buffer, Endpoint, Record
 from .errors import ProtocolError
@@ -75,19 +76,27 @@ class Connection:
                 if kind >= KINDS:
                     raise ProtocolError(f"a message of kind {kind}, which is none")
                 on_message[kind](record)
-                if handled >= budget or self.paused or self.closed:
+                if self.paused or self.closed:
+                    return handled
+                if handled >= budget:
+                    self.rest()
                     return handled
             if batch is not self._batch:
                 continue  # a callback has pumped meanwhile
             received = endpoint.receive(BATCH)
             if received:
                 self._batch = iter(received)
-            elif self.ended or endpoint.park():
-                self.ready = False
+            elif self.rest():
                 break
-            else:
-                endpoint.flush()  # the work that there is may be room for what waits
         return handled
+
+    def rest(self) -> bool:
+        """Park, and clear `ready`, if there is nothing left to do."""
+        if length_hint(self._batch) or not (self.ended or self.endpoint.park()):
+            self.endpoint.flush()  # the work that there is may be room for what waits
+            return False
+        self.ready = False
+        return True
 
     def woken(self) -> None:
         """The peer has signalled: there are messages, or room for those that wait."""

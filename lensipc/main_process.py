@@ -107,6 +107,7 @@ class RendererHandle:
     def _release(self) -> None:
         """Stop watching the process."""
         if not self._exited.done():
+            self._main._handles.pop(self.frame_id, None)
             self._main._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._exited.set_result(None)
@@ -138,7 +139,8 @@ class MainProcess:
         form: what a segment is: "memfd" (sealed; the default) or "shm" (POSIX shm_open, which a hostile renderer
             could truncate).
         high_water: bytes waiting for a renderer from which `drain` waits for it.
-        outbox_limit: bytes waiting for a renderer from which it is disconnected, having been too slow.
+        outbox_limit: bytes waiting for a renderer, behind the message that is on its way to it, from which it is
+            disconnected, having been too slow.
         message_limit: the largest message that a renderer may send, in bytes.
     """
 
@@ -150,7 +152,7 @@ class MainProcess:
         capacity: int = 256 * 1024,
         form: str = "memfd",
         high_water: int = 1024 * 1024,
-        outbox_limit: int = 256 * 1024 * 1024,
+        outbox_limit: int = 64 * 1024 * 1024,
         message_limit: int = 512 * 1024 * 1024,
     ) -> None:
         forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
@@ -200,18 +202,14 @@ class MainProcess:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*map(self._disable, self._installed.values()), return_exceptions=True)
-        await asyncio.gather(*(handle.close() for handle in self.renderers), return_exceptions=True)
-        for connection in list(self._router.connections.values()):
-            self._router.detach(connection, "main ended")
-        for handle in self.renderers:
-            handle._release()
+        await asyncio.gather(*(handle.close() for handle in list(self._handles.values())), return_exceptions=True)
         self._loop.remove_reader(self._router.poller.fileno())
         self._router.poller.close()
 
     @property
     def renderers(self) -> list[RendererHandle]:
         """The renderers that are attached, the oldest first."""
-        return list(self._handles.values())
+        return [handle for handle in self._handles.values() if not handle._connection.closed]
 
     # ---- extensions ----
 
@@ -523,9 +521,10 @@ class MainProcess:
         connection.send(READY)
 
     def _on_closed(self, handle: RendererHandle) -> None:
-        self._handles.pop(handle.frame_id, None)
         if handle._process is None:
             handle._release()  # its process goes on, and is not ours
+        else:
+            self._router.poller.call_later(EXIT_WAIT, handle.kill)  # if it does not see that its time has come
 
 
 async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:

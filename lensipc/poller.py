@@ -87,12 +87,14 @@ class Poller:
             self._arm(when)
         return deadline
 
-    def poll(self, timeout: float | None = 0.0) -> None:
-        """Wait at most `timeout` seconds (None: for ever) until there is something to do, and call what is due."""
-        for fd, _events in self._epoll.poll(timeout):
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Wait at most `timeout` seconds (None: for ever) for something to do, and call what is due: whether any was."""
+        events = self._epoll.poll(timeout)
+        for fd, _ in events:
             callback = self._callbacks.get(fd)  # an earlier callback may have unregistered it
             if callback is not None:
                 callback()
+        return bool(events)
 
     def close(self) -> None:
         """Release the descriptors. Idempotent."""

@@ -360,7 +360,7 @@ class RendererCore(Connection):
                     break
         finally:
             if not self.closed:
-                if self.ready or self._backlog:
+                if self._backlog or (self.ready and not self.rest()):
                     self.poller.wake()
                 elif self.ended:
                     self.gone()
@@ -369,6 +369,7 @@ class RendererCore(Connection):
     def wait(self, outcome: Outcome) -> None:
         """Block until there is an outcome. All other messages are kept for `dispatch`, in their order."""
         self.on_message = self._only_outcomes
+        self.paused = False
         try:
             while not outcome.done:
                 if self.ready:
@@ -401,9 +402,8 @@ class RendererCore(Connection):
         # between naps.
         until = None if timeout is None else time.monotonic() + timeout
         while True:
-            self.poller.poll(0.0)
             left = NAP if until is None else min(NAP, until - time.monotonic())
-            if self.ready or self.ended or left <= 0:
+            if self.poller.poll(0.0) or left <= 0:
                 return
             if self.endpoint.wait(left):
                 self.woken()

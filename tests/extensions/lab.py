@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import itertools
 import os
+import signal
+import time
 from collections import defaultdict
 from typing import Any
 
@@ -251,3 +254,35 @@ async def invoke_two_sleeps(ipc: IpcRenderer) -> list[str]:
 
     await asyncio.gather(ask(0.2, "long"), ask(0.01, "short"))
     return order
+
+
+async def broadcast_and_die(ipc: IpcRenderer, channel: str, count: int) -> None:
+    """Broadcast 0, 1, 2, ... and be killed at once."""
+    for number in range(count):
+        ipc.broadcast(channel, number)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def invoke_until_gone(ipc: IpcRenderer) -> None:
+    """Keep invoking as long as main lives."""
+    while True:
+        await ipc.invoke("echo", "still there?")
+
+
+def block(_ipc: IpcRenderer, seconds: float) -> None:
+    """Block the event loop, as no good extension does."""
+    time.sleep(seconds)
+
+
+def active_extensions(_ipc: IpcRenderer) -> list[str]:
+    """The ids of the extensions that have an instance in this process."""
+    return sorted(instance.extension.id for instance in Ipc._Ipc._instances.values())
+
+
+def descriptors(_ipc: IpcRenderer) -> list[str]:
+    """What this process's descriptors are."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115
+    return found

@@ -1,0 +1,134 @@
+"""Guarantee 5: frames arrive once and in order; nothing is dropped silently; sending never blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import lab
+import numpy as np
+import pytest
+from hosting import hosting, until
+
+from lensipc import OutboxFull, PeerGone, RendererProcess
+
+SMALL = {"high_water": 64 * 1024, "outbox_limit": 1024 * 1024}  # bytes
+
+
+async def test_draining_keeps_main_at_its_receivers_pace() -> None:
+    async with hosting(2, **SMALL) as host:
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "note", "n")
+        for number in range(30_000):  # some four times what ring and outbox hold
+            host.ipc.broadcast("n", number)
+            if number % 50 == 0:
+                await host.ipc.drain()
+        for renderer in host.renderers:
+            got = await host.ipc.run(renderer, "hear", "n", 30_000)
+            assert got == [(0, number, 0) for number in range(30_000)]
+
+
+async def test_draining_keeps_a_renderer_at_the_pace_of_those_who_hear_it() -> None:
+    async with hosting(3, **SMALL) as host:
+        sender, *others = host.renderers
+        for renderer in others:
+            await host.ipc.run(renderer, "note", "n")
+        await host.ipc.run(sender, "broadcast", "n", 30_000)
+        for renderer in others:
+            got = await host.ipc.run(renderer, "hear", "n", 30_000)
+            assert got == [(sender.frame_id, number, 0) for number in range(30_000)]
+
+
+async def test_a_receiver_that_stays_too_slow_is_disconnected_and_the_others_hear_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with hosting(2, **SMALL) as host:
+        slow, fast = host.renderers
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "note", "n")
+        os.kill(slow.pid, signal.SIGSTOP)
+        for number in range(30_000):
+            host.ipc.broadcast("n", number)
+            if number % 50 == 0:
+                await host.ipc.drain()
+        assert host.main.renderers == [fast]
+        assert "reads too slowly" in caplog.text
+        assert len(await host.ipc.run(fast, "hear", "n", 30_000)) == 30_000
+        os.kill(slow.pid, signal.SIGCONT)
+        assert await slow.wait() == 0  # it ends by itself
+
+
+@pytest.mark.parametrize("when_slow", ["drop_newest", "drop_oldest"])
+async def test_a_channel_may_drop_events_of_a_slow_receiver_which_sees_how_many(when_slow: str) -> None:
+    async with hosting(2, **SMALL) as host:
+        slow, fast = host.renderers
+        await host.ipc.run(slow, "note", "n", when_slow)
+        await host.ipc.run(fast, "note", "n")
+        os.kill(slow.pid, signal.SIGSTOP)
+        for number in range(30_000):
+            host.ipc.broadcast("n", number)
+            if number % 50 == 0:
+                await host.ipc.drain()
+        os.kill(slow.pid, signal.SIGCONT)
+        await host.ipc.drain()
+        host.ipc.broadcast("n", "last")
+        assert (await host.ipc.run(fast, "hear", "n", 30_001))[-1] == (0, "last", 0)
+        await asyncio.sleep(0.2)
+        host.ipc.broadcast("n", "really last")
+        got = []
+        while not got or got[-1][1] != "really last":
+            got = await host.ipc.run(slow, "heard", "n")
+        missed = sum(entry[2] for entry in got)
+        assert missed > 0
+        assert len(got) + missed == 30_002  # sent = delivered + dropped
+        numbers = [entry[1] for entry in got if isinstance(entry[1], int)]
+        assert numbers == sorted(set(numbers))
+        assert (29_999 in numbers) == (when_slow == "drop_oldest")
+
+
+async def test_a_renderer_that_sends_without_draining_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s", **SMALL) as host, RendererProcess.connect(tmp_path / "s"):
+        ipc = lab.IpcRenderer.get_instance()
+        host.ipc.note("n")
+        sent = 0
+        with pytest.raises(OutboxFull, match="full"):
+            while True:  # main does not run meanwhile
+                ipc.broadcast("n", sent)
+                sent += 1
+        await ipc.drain()
+        ipc.broadcast("n", sent)
+        await until(lambda: len(host.ipc.heard["n"]) == sent + 1)
+        assert [number for _, number in host.ipc.heard["n"]] == list(range(sent + 1))
+
+
+async def test_a_drain_ends_when_main_is_gone(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s", **SMALL) as host, RendererProcess.connect(tmp_path / "s"):
+        ipc = lab.IpcRenderer.get_instance()
+        with pytest.raises(OutboxFull):
+            while True:
+                ipc.broadcast("n", 1)
+        draining = asyncio.create_task(ipc.drain())
+        await asyncio.sleep(0)
+        host.main._router.disconnect(next(iter(host.main._router.connections.values())), "for the test")
+        with pytest.raises(PeerGone, match="for the test"):
+            await draining
+
+
+async def test_a_message_far_larger_than_the_outboxs_limit_goes_through() -> None:
+    async with hosting(1, **SMALL) as host:
+        array = np.arange(5_000_000)
+        await host.ipc.run(host.renderers[0], "note", "n")
+        host.ipc.broadcast("n", array)
+        (got,) = await host.ipc.run(host.renderers[0], "hear", "n", 1)
+        assert np.array_equal(got[1], array)
+
+
+async def test_a_message_larger_than_main_allows_disconnects_its_sender(caplog: pytest.LogCaptureFixture) -> None:
+    async with hosting(1, message_limit=100_000) as host:
+        (renderer,) = host.renderers
+        running = asyncio.create_task(host.ipc.run(renderer, "invoke_array", 200_000))
+        await until(lambda: not host.main.renderers)
+        assert "a message of 200" in caplog.text
+        running.cancel()

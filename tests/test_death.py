@@ -1,0 +1,178 @@
+"""Guarantee 6: a process that is killed takes nothing with it, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import psutil
+import pytest
+from hosting import hosting, until
+
+from lensipc import MainProcess, PeerGone, RendererProcess
+
+
+async def test_when_a_renderer_is_killed_the_others_go_on() -> None:
+    async with hosting(3) as host:
+        victim, *others = host.renderers
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "note", "news")
+        sleeping = asyncio.create_task(host.ipc.run(victim, "invoke", "sleep", 60, "victim's"))
+        await until(lambda: host.ipc.running == 1)
+        victim.kill()
+        assert await victim.wait() == -signal.SIGKILL
+        await until(lambda: host.main.renderers == others)
+        await until(lambda: host.ipc.cancelled == ["victim's"])  # its handlers are cancelled
+        host.ipc.broadcast("news", 1)
+        for renderer in others:
+            assert await host.ipc.run(renderer, "hear", "news", 1) == [(0, 1, 0)]
+            assert await host.ipc.run(renderer, "invoke", "echo", 2) == (2,)
+        sleeping.cancel()
+
+
+async def test_what_a_renderer_had_sent_before_it_was_killed_is_delivered() -> None:
+    async with hosting(1) as host:
+        host.ipc.note("last words")
+        running = asyncio.create_task(host.ipc.run(host.renderers[0], "broadcast_and_die", "last words", 1000))
+        await host.renderers[0].wait()
+        await until(lambda: not host.main.renderers)
+        assert host.ipc.heard["last words"] == [(host.renderers[0].frame_id, number) for number in range(1000)]
+        running.cancel()
+
+
+async def test_descriptors_and_mappings_of_main_are_as_before_after_many_kills() -> None:
+    async with hosting() as host:
+        here = psutil.Process()
+
+        async def one() -> None:
+            renderer = await host.main.spawn_renderer()
+            renderer.kill()
+            await renderer.wait()
+            await until(lambda: not host.main.renderers)
+
+        await one()
+        descriptors, mappings = here.num_fds(), _segments()
+        for _ in range(5):
+            await one()
+        assert here.num_fds() == descriptors
+        assert _segments() == mappings
+
+
+def _segments() -> int:
+    return Path("/proc/self/maps").read_text().count("lensipc")
+
+
+MAIN = """
+    import asyncio, sys
+    sys.path[:0] = {path!r}
+    import lab
+    from lensipc import MainProcess
+
+    async def host():
+        async with MainProcess({socket!r}) as main:
+            await main.install(lab.MANIFEST)
+            ipc = lab.IpcMain.get_instance()
+            for _ in range({renderers}):
+                renderer = await main.spawn_renderer()
+                ipc.broadcast("run", renderer.pid, 0, "lab:invoke_until_gone", ())
+            print("ready", *[each.pid for each in main.renderers], flush=True)
+            await asyncio.sleep(60)
+
+    asyncio.run(host())
+"""
+
+
+def start_main(path: Path, renderers: int = 0) -> subprocess.Popen[str]:
+    """A main process of its own, with the lab installed, that listens at `path`."""
+    code = textwrap.dedent(MAIN).format(path=sys.path, socket=str(path), renderers=renderers)
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+async def test_when_main_is_killed_pending_invokes_fail_and_nothing_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "main.sock"
+    with start_main(path, renderers=2) as process:
+        assert process.stdout is not None
+        pids = [int(word) for word in process.stdout.readline().split()[1:]]
+        assert len(pids) == 2
+        async with RendererProcess.connect(path) as renderer:
+            import lab
+
+            ipc = lab.IpcRenderer.get_instance()
+            assert await ipc.invoke("echo", 1) == (1,)
+            pending = [ipc.invoke("sleep", 60), ipc.invoke("sleep", 60, timeout=50)]
+            await asyncio.sleep(0.05)
+            process.kill()
+            for invocation in pending:
+                with pytest.raises(PeerGone, match="main is gone"):
+                    await invocation
+            await renderer.wait_closed()
+            for attempt in (lambda: ipc.broadcast("n"), lambda: ipc.invoke("echo"), lambda: ipc.listen("n", print)):
+                with pytest.raises(Exception, match="is gone|not active"):
+                    attempt()
+            assert not renderer.connected
+        assert process.wait() == -signal.SIGKILL
+        await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))  # the renderers it had started
+        await until(lambda: not path.exists())  # and its socket, which only they could remove
+
+
+async def test_a_new_main_takes_the_path_of_one_that_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "main.sock"
+    with start_main(path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.kill()
+        process.wait()
+        assert path.exists()  # nobody was there to remove it
+    async with hosting(path=path), RendererProcess.connect(path):
+        pass
+    assert not path.exists()
+
+
+async def test_a_main_does_not_take_the_path_of_one_that_lives(tmp_path: Path) -> None:
+    path = tmp_path / "main.sock"
+    async with MainProcess(path):
+        with pytest.raises(OSError, match="main.sock"):
+            async with MainProcess(path):
+                pass
+        async with RendererProcess.connect(path):
+            pass
+
+
+async def test_a_stopped_renderer_is_not_dead_and_loses_nothing() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        await host.ipc.run(renderer, "note", "n")
+        os.kill(renderer.pid, signal.SIGSTOP)
+        for number in range(5000):
+            host.ipc.broadcast("n", number)
+        await asyncio.sleep(0.3)
+        os.kill(renderer.pid, signal.SIGCONT)
+        got = await host.ipc.run(renderer, "hear", "n", 5000)
+        assert got == [(0, number, 0) for number in range(5000)]
+
+
+async def test_closing_a_renderer_deactivates_its_parts_and_ends_it() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        await renderer.close()
+        assert not renderer.alive
+        assert await renderer.wait() == 0
+        assert host.main.renderers == []
+        await renderer.close()  # once is enough
+
+
+async def test_a_renderer_that_will_not_exit_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensipc.main_process.DEACTIVATION_WAIT", 0.3)
+    monkeypatch.setattr("lensipc.main_process.EXIT_WAIT", 0.3)
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        running = asyncio.create_task(host.ipc.run(renderer, "lab:block", 60))
+        await asyncio.sleep(0.2)
+        running.cancel()
+        await renderer.close()
+        assert await renderer.wait() == -signal.SIGKILL

@@ -1,0 +1,327 @@
+"""The ways to drive a renderer: on asyncio, in a plain script, in a foreign event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import lab
+import pytest
+from hosting import Host, hosting, until
+
+from lensipc import ActivationError, ExtensionManifest, MainProcess, PeerGone, RendererProcess
+
+
+async def test_a_renderer_connects_to_a_path_and_talks(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s") as renderer:
+        assert renderer.main_pid == os.getpid()
+        (handle,) = host.main.renderers
+        assert (handle.pid, handle.frame_id) == (os.getpid(), renderer.frame_id)
+        ipc = lab.IpcRenderer.get_instance()
+        assert await ipc.invoke("echo", 1) == (1,)
+        lab.note(ipc, "n")
+        await ipc.invoke("echo")  # main knows the listener now
+        host.ipc.broadcast("n", 1)
+        ipc.broadcast("n", 2)
+        assert await lab.hear(ipc, "n", 2) == [(0, 1, 0), (renderer.frame_id, 2, 0)]
+
+
+async def test_leaving_a_renderer_ends_its_parts_and_main_sees_it_go(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host:
+        async with RendererProcess.connect(tmp_path / "s") as renderer:
+            ipc = lab.IpcRenderer.get_instance()
+        assert not renderer.connected
+        assert lab.IpcRenderer.get_instance(strict=False) is None
+        with pytest.raises(Exception, match="not active|gone"):
+            ipc.broadcast("n")
+        await until(lambda: not host.main.renderers)
+
+
+async def test_main_closes_a_renderer_that_it_did_not_start(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s") as renderer:
+        await host.main.renderers[0].close()
+        await renderer.wait_closed()
+        assert lab.IpcRenderer.get_instance(strict=False) is None
+
+
+async def test_nothing_at_the_path_is_said_with_the_path(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        async with RendererProcess.connect(tmp_path / "nowhere"):
+            pass
+    with pytest.raises(FileNotFoundError, match="nowhere"), RendererProcess.connect(tmp_path / "nowhere"):
+        pass
+
+
+async def test_a_part_that_fails_when_connecting_is_the_error_of_connecting(tmp_path: Path) -> None:
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(ExtensionManifest("broken", "1", renderer="living:NoSuchClass"))
+        with pytest.raises(PeerGone, match="NoSuchClass") as raised:
+            async with RendererProcess.connect(tmp_path / "s"):
+                pass
+        assert isinstance(raised.value.__cause__, ActivationError)
+
+
+async def test_a_semaphore_cannot_wake_an_event_loop(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="plain script"):
+        async with RendererProcess.connect(tmp_path / "s", wakeup="semaphore"):
+            pass
+
+
+# ---- a plain script: no event loop ----
+
+
+async def script(host: Host, code: str) -> str:
+    """Run a script in a process of its own that has `path`, the host's path; its output."""
+    header = f"import sys; sys.path[:] = {sys.path!r}\npath = {str(host.main.path)!r}\n"
+    header += "import lab, os, select, signal, threading, time\nfrom lensipc import *\n"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", header + textwrap.dedent(code), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        out, err = await process.communicate()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise
+    assert process.returncode == 0, err.decode()
+    assert err.decode() == ""
+    return out.decode()
+
+
+@pytest.fixture
+async def plain_host(tmp_path: Path) -> AsyncIterator[Host]:
+    """A host whose lab has only plain functions in its renderer part."""
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(ExtensionManifest("lab", "1", main="lab:LabMain", renderer="plain:PlainRenderer"))
+        yield Host(main, lab.IpcMain.get_instance(), [])
+
+
+@pytest.mark.parametrize("wakeup", ["socket", "semaphore"])
+async def test_a_script_invokes_listens_and_broadcasts_without_an_event_loop(plain_host: Host, wakeup: str) -> None:
+    plain_host.ipc.note("done")
+    plain_host.ipc.listen("ready", lambda event: plain_host.ipc.broadcast("n", 1))
+    out = await script(
+        plain_host,
+        f"""
+        import plain
+        with RendererProcess.connect(path, wakeup={wakeup!r}) as renderer:
+            ipc = plain.Ipc.get_instance()
+            assert ipc.invoke_sync("echo", 1) == (1,)
+            assert ipc.invoke_sync("async echo", [2], timeout=10) == ([2],)
+            heard = []
+            dispose = ipc.listen("n", lambda event, n: heard.append(n))
+            ipc.broadcast("ready")
+            while not heard:
+                renderer.dispatch(10)
+            assert heard == [1], heard
+            try:
+                ipc.invoke_sync("sleep", 60, timeout=0.05)
+            except InvokeTimeout:
+                pass
+            try:
+                ipc.invoke_sync("fail", "ValueError", "no")
+            except ValueError as error:
+                assert isinstance(error, RemoteError)
+            ipc.broadcast("done", threading.active_count())
+            ipc.drain_sync()
+            ipc.invoke_sync("echo")
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+    await until(lambda: plain_host.ipc.heard["done"])
+    assert plain_host.ipc.heard["done"][0][1] == 1  # one thread: no hidden one
+
+
+async def test_events_that_come_during_a_blocking_invoke_are_kept_in_order_for_dispatch(plain_host: Host) -> None:
+    plain_host.ipc.handle("send three", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(3)])
+    out = await script(
+        plain_host,
+        """
+        import plain
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+            ipc.listen("n", lambda event, n: heard.append(n))
+            ipc.invoke_sync("send three")
+            ipc.invoke_sync("echo")
+            assert heard == []
+            assert select.select([renderer], [], [], 0)[0]  # readable: there is something to dispatch
+            ipc.invoke_sync("send three")
+            while len(heard) < 6:
+                renderer.dispatch(budget=1)
+            assert heard == [0, 1, 2, 0, 1, 2], heard
+            assert not select.select([renderer], [], [], 0)[0]
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
+async def test_a_listener_in_a_script_may_itself_invoke(plain_host: Host) -> None:
+    plain_host.ipc.listen("ready", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(200)])
+    out = await script(
+        plain_host,
+        """
+        import plain
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+            ipc.listen("n", lambda event, n: heard.append(ipc.invoke_sync("echo", n)))
+            ipc.broadcast("ready")
+            while len(heard) < 200:
+                renderer.dispatch(1)
+            assert heard == [(n,) for n in range(200)], heard
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
+async def test_ctrl_c_ends_every_wait_and_loses_nothing(plain_host: Host) -> None:
+    out = await script(
+        plain_host,
+        """
+        import plain
+        def interrupt_soon():
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        for wakeup in ("socket", "semaphore"):
+            with RendererProcess.connect(path, wakeup=wakeup) as renderer:
+                ipc = plain.Ipc.get_instance()
+                for wait in (
+                    lambda: ipc.invoke_sync("sleep", 60, wakeup),
+                    lambda: renderer.dispatch(60),
+                    renderer.run_forever,
+                ):
+                    interrupt_soon()
+                    try:
+                        wait()
+                    except KeyboardInterrupt:
+                        print("interrupted")
+                    assert ipc.invoke_sync("echo", 1) == (1,)
+        """,
+    )
+    assert out == "interrupted\n" * 6
+    await until(lambda: plain_host.ipc.cancelled == ["socket", "semaphore"])
+
+
+async def test_run_forever_returns_when_main_is_gone(plain_host: Host) -> None:
+    running = asyncio.create_task(
+        script(
+            plain_host,
+            """
+            import plain
+            with RendererProcess.connect(path) as renderer:
+                plain.Ipc.get_instance().broadcast("running")
+                renderer.run_forever()
+                try:
+                    renderer.dispatch()
+                except PeerGone as error:
+                    print(error)
+            """,
+        )
+    )
+    plain_host.ipc.note("running")
+    await until(lambda: plain_host.ipc.heard["running"])
+    await plain_host.main.renderers[0].close()
+    assert "main closed this renderer" in await running
+
+
+async def test_an_async_listener_in_a_script_is_refused_with_the_way_out(plain_host: Host) -> None:
+    plain_host.ipc.handle("send", lambda _event: plain_host.ipc.broadcast("n"))
+    out = await script(
+        plain_host,
+        """
+        import logging, plain, sys
+        logging.basicConfig(stream=sys.stdout)
+        async def listener(event): ...
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            ipc.listen("n", listener)
+            ipc.invoke_sync("send")
+            renderer.dispatch()
+        """,
+    )
+    assert "runs no event loop" in out
+
+
+async def test_a_future_of_a_script_is_resolved_by_dispatch_and_can_be_cancelled(plain_host: Host) -> None:
+    out = await script(
+        plain_host,
+        """
+        import plain
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            future = ipc.invoke("echo", 1)
+            while not future.done():
+                renderer.dispatch(1)
+            assert future.result() == (1,)
+            future = ipc.invoke("sleep", 60, "a future")
+            ipc.invoke_sync("echo")  # by now the handler runs
+            assert future.cancel()
+            assert ipc.invoke_sync("echo") == ()
+            future = ipc.invoke("sleep", 60, timeout=0.05)
+            while not future.done():
+                select.select([renderer], [], [])   # readable when the timeout is due
+                renderer.dispatch()
+            assert isinstance(future.exception(), InvokeTimeout)
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+    await until(lambda: plain_host.ipc.cancelled[:1] == ["a future"])
+
+
+async def test_the_descriptor_is_readable_exactly_while_there_is_work(plain_host: Host) -> None:
+    out = await script(
+        plain_host,
+        """
+        import plain
+        def readable():
+            return bool(select.select([renderer], [], [], 0)[0])
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+            ipc.listen("n", lambda event, n: heard.append(n))
+            while readable():
+                renderer.dispatch()
+            for n in range(100):
+                ipc.broadcast("n", n)
+            while len(heard) < 100:
+                assert select.select([renderer], [], [], 10)[0]
+                assert renderer.dispatch(budget=7) <= 7
+            assert heard == list(range(100))
+            while readable():
+                renderer.dispatch()
+            assert not readable()
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
+async def test_invoke_sync_in_an_event_loop_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s"), RendererProcess.connect(tmp_path / "s"):
+        with pytest.raises(RuntimeError, match="await ipc.invoke"):
+            lab.IpcRenderer.get_instance().invoke_sync("echo")
+
+
+def test_what_is_entered_is_entered_once() -> None:
+    async def enter() -> None:
+        main = MainProcess()
+        async with main:
+            pass
+        with pytest.raises(RuntimeError, match="entered once"):
+            async with main:
+                pass
+
+    asyncio.run(enter())
+    with pytest.raises(RuntimeError, match="not been entered"):
+        RendererProcess.connect("/nowhere").fileno()
