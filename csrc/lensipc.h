@@ -8,7 +8,8 @@
  *   segment.c   shared memory made, sealed, mapped twice, checked         system calls
  *   outbox.c    messages that wait until the ring has room                malloc
  *   endpoint.c  two rings, an outbox and a wakeup as one side of a pair
- *   scan.c      proof that a pickle is harmless before it is loaded       pure
+ *   keys.c      what hashing a pickle's keys would cost                   malloc
+ *   scan.c      proof that a pickle is harmless before it is loaded       malloc
  *
  * Words. A segment is one shared-memory object. It holds two rings: main writes one and the renderer the other.
  * A frame is a header and bytes in a ring. A message is one frame, or several when it is larger than a frame.
@@ -169,8 +170,9 @@ struct lipc_scan_report {
     const char *reason; /* why, a constant; NULL when the pickle is harmless */
 };
 
-/* Anyone; pure. Proves a pickle harmless: 0 when it holds plain data only, so that any unpickler is safe with it;
- * 1 when it also names constructors, so that an unpickler with a closed table is; -EBADMSG with *report filled. */
-int lipc_scan(const char *data, size_t size, size_t buffers, struct lipc_scan_report *report);
+/* Anyone; pure but for malloc. Proves a pickle harmless: 0 when it holds plain data only, so that any unpickler is safe
+ * with it; 1 when it also names constructors of lensipc.values, so that an unpickler that knows no others is; -EBADMSG
+ * when it is neither, with *report filled if report is not NULL. */
+int lipc_scan(const char *data, size_t size, struct lipc_scan_report *report);
 
 #endif

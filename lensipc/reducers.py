@@ -1,0 +1,477 @@
+# SPDX-License-Identifier: MIT
+"""How each kind of value is told to the pickler, and which kinds have no clone.
+
+The pickler asks `reducer_of` about every object that is not exactly a builtin it knows. The answer comes from a table
+by exact type, filled as types turn up: a type's base among the builtins, or its structure, decides. What an instance
+holds is read with the descriptors and methods of the builtin types alone: no method, property or `__reduce__` of a
+user's class runs. Two exceptions, for what cannot be known otherwise: the `utcoffset` of a tzinfo class of one's own,
+and the `__str__` of an exception class of one's own.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+import sys
+import threading
+import types
+from collections.abc import Callable
+from pickle import PickleBuffer
+from typing import Any
+
+from . import values
+
+Reducer = Callable[[Any, Any], Any]
+"""Takes the object and the pickler, returns what `object.__reduce__` may return."""
+
+OUT_OF_BAND = 1 << 16
+HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or by a module in C since 3.9
+KNOWN_CLASSES = 4096
+"""Classes in the table before the ones that turned up are forgotten, lest classes made on the fly pile up."""
+
+_flags_of = type.__dict__["__flags__"].__get__
+_mro_of = type.__dict__["__mro__"].__get__
+_namespace_of = type.__dict__["__dict__"].__get__
+_size_of = type.__dict__["__basicsize__"].__get__
+_items = dict.items
+_WHOLE = slice(None)
+
+
+class Unclonable(Exception):  # noqa: N818 - never leaves clone.py
+    """An object that has no clone, and what it is."""
+
+    def __init__(self, culprit: object, what: str) -> None:
+        super().__init__(what)
+        self.culprit = culprit
+        self.what = what
+
+
+def _as_is(convert: Callable[[Any], Any]) -> Reducer:
+    """A reducer for what arrives as the builtin that `convert` makes of it."""
+
+    def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
+        return values.as_is, (convert(obj),)
+
+    return reduce
+
+
+def _dict(obj: Any, _: Any) -> tuple[Any, ...]:
+    return values.as_dict, (), None, None, iter(_items(obj))
+
+
+def _list(obj: Any, _: Any) -> tuple[Any, ...]:
+    return values.as_list, (), None, list.__iter__(obj)
+
+
+def _memoryview(obj: memoryview, _: Any) -> tuple[Any, ...]:
+    try:
+        if obj.c_contiguous and obj.nbytes >= OUT_OF_BAND:
+            # In band, but the pickler hands the memory itself to `write` instead of a copy.
+            return values.as_is, (PickleBuffer(obj.toreadonly()),)
+        return values.as_is, (obj.tobytes(),)
+    except ValueError:
+        raise Unclonable(obj, "a released memoryview") from None
+
+
+def _pattern(obj: re.Pattern[Any], message: Any) -> tuple[Any, ...]:
+    try:
+        message.pattern_work += values.pattern_work(obj.pattern, obj.flags)
+    except ValueError as error:
+        raise Unclonable(obj, str(error)) from None
+    message.pattern_size += len(obj.pattern)
+    if message.pattern_work > values.PATTERN_WORK or message.pattern_size > values.PATTERN_LIMIT:
+        raise Unclonable(obj, "a pattern that takes too long to compile")
+    return values.as_pattern, (obj.pattern, obj.flags)
+
+
+def _error(obj: BaseException, _: Any) -> tuple[Any, ...]:
+    cls = type(obj)
+    base = next(c for c in _mro_of(cls) if c in _BUILTIN_EXCEPTIONS)
+    args = _EXCEPTION_ARGS(obj)
+    group = getattr(builtins, "BaseExceptionGroup", None)
+    if group is not None and issubclass(base, group):
+        args = (group.message.__get__(obj), list(group.exceptions.__get__(obj)))
+    elif cls is not base:
+        try:
+            args = (str(obj),)
+        except Exception:
+            args = (base.__str__(obj),)
+    elif issubclass(base, OSError) and len(args) == 2:
+        name, second = OSError.filename.__get__(obj), OSError.filename2.__get__(obj)
+        if second is not None:
+            args = (*args, name, None, second)
+        elif name is not None:
+            args = (*args, name)
+    own = _EXCEPTION_DICT(obj)
+    notes = dict.get(own, "__notes__") if own else None
+    notes = tuple(n for n in notes if type(n) is str) if type(notes) is list else ()
+    return values.as_error, (base.__name__, args, _cause(obj), notes, _trace(obj, own))
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    """What an exception names as its cause; None where causes run in a circle that it belongs to."""
+    cause = first = _EXCEPTION_CAUSE(error)
+    seen = set()
+    while cause is not None and id(cause) not in seen:
+        if cause is error:
+            return None
+        seen.add(id(cause))
+        cause = _EXCEPTION_CAUSE(cause)
+    return first
+
+
+def _trace(error: BaseException, own: dict[str, Any] | None) -> str | None:
+    """The traceback as text: its own, or the one that it arrived with."""
+    traceback = _EXCEPTION_TRACEBACK(error)
+    if traceback is not None:
+        from traceback import format_tb
+
+        return "".join(format_tb(traceback))
+    text = dict.get(own, "remote_traceback") if own else None
+    return text if type(text) is str else None
+
+
+_BUILTIN_EXCEPTIONS = {
+    c for c in vars(builtins).values() if isinstance(c, type) and issubclass(c, BaseException)
+}
+_EXCEPTION_ARGS = BaseException.__dict__["args"].__get__
+_EXCEPTION_DICT = BaseException.__dict__["__dict__"].__get__
+_EXCEPTION_CAUSE = BaseException.__dict__["__cause__"].__get__
+_EXCEPTION_TRACEBACK = BaseException.__dict__["__traceback__"].__get__
+
+
+def _constructor(obj: values.Constructor, _: Any) -> str:
+    return obj.name
+
+
+BASES: dict[type, Reducer] = {
+    int: _as_is(int.__pos__),
+    float: _as_is(float.__pos__),
+    complex: lambda obj, _: (values.as_complex, (complex.real.__get__(obj), complex.imag.__get__(obj))),
+    str: _as_is(str.__str__),
+    bytes: _as_is(lambda obj: bytes.__getitem__(obj, _WHOLE)),
+    bytearray: _as_is(lambda obj: bytearray.__getitem__(obj, _WHOLE)),
+    list: _list,
+    tuple: _as_is(lambda obj: tuple.__getitem__(obj, _WHOLE)),
+    dict: _dict,
+    set: _as_is(set),
+    frozenset: _as_is(frozenset),
+    memoryview: _memoryview,
+    range: lambda obj, _: (values.as_range, (obj.start, obj.stop, obj.step)),
+    re.Pattern: _pattern,
+    BaseException: _error,
+    types.SimpleNamespace: lambda obj, _: _dict(_NAMESPACE_DICT(obj), _),
+}
+"""Reducers of types, and of all their subclasses that do not come first."""
+
+_NAMESPACE_DICT = types.SimpleNamespace.__dict__["__dict__"].__get__
+
+EXACT: dict[type, Reducer] = {values.Constructor: _constructor}
+"""Reducers of types that have no subclasses, or whose subclasses are plain objects."""
+
+
+def _collections() -> None:
+    import collections
+
+    BASES[collections.OrderedDict] = lambda obj, _: (
+        values.as_dict, (), None, None, iter(collections.OrderedDict.items(obj))
+    )  # fmt: skip
+
+
+def _datetime() -> None:
+    import datetime as dt
+
+    def zone(obj: Any, tzinfo: Any) -> Any:
+        if tzinfo is None:
+            return None
+        if type(tzinfo) is not dt.timezone:
+            zoneinfo = sys.modules.get("zoneinfo")
+            if zoneinfo is not None and type(tzinfo) is zoneinfo.ZoneInfo and tzinfo.key is not None:
+                return tzinfo.key
+        try:
+            offset = tzinfo.utcoffset(obj)
+        except Exception as error:
+            raise Unclonable(obj, f"a time whose tzinfo raised {type(error).__name__}") from error
+        if offset is None:
+            return None
+        return offset // dt.timedelta(microseconds=1)
+
+    def datetime(obj: Any, _: Any) -> tuple[Any, ...]:
+        reduced = dt.datetime.__reduce_ex__(obj, 4)[1]  # type: ignore[index]
+        tzinfo = reduced[1] if len(reduced) > 1 else None
+        if tzinfo is None:
+            return values.as_datetime, (reduced[0],)
+        return values.as_datetime, (reduced[0], zone(obj, tzinfo))
+
+    def date(obj: Any, _: Any) -> tuple[Any, ...]:
+        d = dt.date
+        return values.as_date, (d.year.__get__(obj), d.month.__get__(obj), d.day.__get__(obj))  # type: ignore
+
+    def time(obj: Any, _: Any) -> tuple[Any, ...]:
+        t: Any = dt.time
+        names = (t.hour, t.minute, t.second, t.microsecond, t.fold)
+        tzinfo = t.tzinfo.__get__(obj)
+        if tzinfo is not None:
+            tzinfo = zone(None, tzinfo)
+        return values.as_time, (*(name.__get__(obj) for name in names), tzinfo)
+
+    def timedelta(obj: Any, _: Any) -> tuple[Any, ...]:
+        t: Any = dt.timedelta
+        return values.as_timedelta, (t.days.__get__(obj), t.seconds.__get__(obj), t.microseconds.__get__(obj))
+
+    BASES[dt.datetime] = datetime
+    BASES[dt.date] = date
+    BASES[dt.time] = time
+    BASES[dt.timedelta] = timedelta
+    EXACT[dt.timezone] = lambda obj, _: (values.as_timezone, (zone(None, obj),))
+
+
+def _zoneinfo() -> None:
+    import zoneinfo
+
+    def zone(obj: Any, _: Any) -> tuple[Any, ...]:
+        if obj.key is None:
+            raise Unclonable(obj, "a ZoneInfo without a key")
+        return values.as_timezone, (obj.key,)
+
+    EXACT[zoneinfo.ZoneInfo] = zone
+
+
+def _array() -> None:
+    import array
+
+    typecode = array.array.__dict__["typecode"].__get__
+
+    def packed(obj: Any, _: Any) -> tuple[Any, ...]:
+        data: Any = PickleBuffer(memoryview(obj).toreadonly()) if len(obj) >= OUT_OF_BAND else None
+        return values.as_packed, (typecode(obj), data or array.array.tobytes(obj))
+
+    BASES[array.array] = packed
+
+
+def _decimal() -> None:
+    import decimal
+
+    BASES[decimal.Decimal] = lambda obj, _: (values.as_decimal, (decimal.Decimal.__str__(obj),))
+
+
+def _fractions() -> None:
+    import fractions
+
+    numerator, denominator = (fractions.Fraction.__dict__[n].__get__ for n in ("_numerator", "_denominator"))
+
+    def fraction(obj: Any, _: Any) -> tuple[Any, ...]:
+        parts = numerator(obj), denominator(obj)
+        if max(int.bit_length(part) for part in parts) > values.FRACTION_BITS:
+            raise Unclonable(obj, f"a Fraction of more than {values.FRACTION_BITS} bits")
+        return values.as_fraction, tuple(int.__pos__(part) for part in parts)
+
+    BASES[fractions.Fraction] = fraction
+
+
+def _uuid() -> None:
+    import uuid
+
+    number = uuid.UUID.__dict__["int"].__get__
+    BASES[uuid.UUID] = lambda obj, _: (values.as_uuid, (int.__pos__(number(obj)),))
+
+
+def _pathlib() -> None:
+    import pathlib
+
+    for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"):
+        EXACT[getattr(pathlib, name)] = lambda obj, _, name=name: (values.as_path, (name, str(obj)))  # type: ignore
+
+
+def _ipaddress() -> None:
+    import ipaddress
+
+    for version in ("IPv4", "IPv6"):
+        for kind in ("Address", "Network", "Interface"):
+            name = version + kind
+            EXACT[getattr(ipaddress, name)] = lambda obj, _, name=name: (values.as_address, (name, str(obj)))  # type: ignore
+
+
+def _enum() -> None:
+    import enum
+
+    def member(obj: Any, _: Any) -> tuple[Any, ...]:
+        return values.as_is, (_ENUM_DICT(obj)["_value_"],)
+
+    _ENUM_DICT = enum.Enum.__dict__["__dict__"].__get__
+    BASES[enum.Enum] = member
+
+
+def _numpy() -> None:
+    from . import arrays
+
+    np = arrays.np
+
+    def refusing(reduce: Reducer) -> Reducer:
+        def reducer(obj: Any, message: Any) -> Any:
+            try:
+                return reduce(obj, message)
+            except arrays.Refused as refused:
+                raise Unclonable(obj, str(refused)) from None
+
+        return reducer
+
+    BASES[np.ndarray] = refusing(arrays.reduce_array)
+    scalar = refusing(arrays.reduce_scalar)
+    for cls in {*np.sctypeDict.values()}:
+        if cls is not np.object_:
+            EXACT[cls] = scalar
+
+
+LATER: dict[str, Callable[[], None]] = {
+    "collections": _collections,
+    "datetime": _datetime,
+    "zoneinfo": _zoneinfo,
+    "array": _array,
+    "decimal": _decimal,
+    "fractions": _fractions,
+    "uuid": _uuid,
+    "pathlib": _pathlib,
+    "ipaddress": _ipaddress,
+    "enum": _enum,
+    "numpy": _numpy,
+}
+"""What adds the types of a module to the tables, once somebody else has imported that module."""
+
+TABLE: dict[type, Reducer] = {}
+"""Reducers of all types that have turned up."""
+
+
+_filling = threading.RLock()
+
+
+def reducer_of(obj: object) -> Reducer:
+    """The reducer for an object; raises Unclonable where there is none."""
+    cls = type(obj)
+    found = TABLE.get(cls)
+    if found is None:
+        with _filling:
+            for module in [name for name in LATER if name in sys.modules]:
+                LATER.pop(module)()
+            found = EXACT.get(cls) or _inherited(cls) or _structural(cls)
+            if found is None:
+                raise Unclonable(obj, describe(obj))
+            if len(TABLE) >= KNOWN_CLASSES:
+                TABLE.clear()
+            TABLE[cls] = found
+    return found
+
+
+def _inherited(cls: type) -> Reducer | None:
+    return next((BASES[base] for base in _mro_of(cls) if base in BASES), None)
+
+
+def _structural(cls: type) -> Reducer | None:
+    """A reducer to a dict of own attributes, if `cls` and all its bases were made by class statements.
+
+    To have a `__dict__` says nothing: open files, functions and modules have one too. So every class below `object`
+    must be a heap type whose instances hold a dict, weak references and slots, and nothing else that C code put there.
+    """
+    if cls is object:
+        return None
+    dicts: list[Callable[[Any], Any]] = []
+    slots: list[tuple[str, Callable[[Any], Any]]] = []
+    for base in reversed(_mro_of(cls)[:-1]):
+        namespace = _namespace_of(base)
+        own = []
+        for name, value in namespace.items():
+            kind = type(value)
+            if kind is types.MemberDescriptorType:
+                if value.__objclass__ is base:
+                    own.append((name, value.__get__))
+            elif kind is types.GetSetDescriptorType:
+                if value.__objclass__ is base and name not in ("__dict__", "__weakref__"):
+                    return None
+                if name == "__dict__":
+                    dicts.append(value.__get__)
+            elif (
+                kind in (types.MethodDescriptorType, types.WrapperDescriptorType)
+                and value.__objclass__ is base
+            ):
+                return None
+        if not _flags_of(base) & HEAP_TYPE or type(namespace.get("__new__")) is types.BuiltinFunctionType:
+            return None
+        if _size_of(base) - _size_of(base.__base__) > 8 * (len(own) + 2):
+            return None
+        declared = namespace.get("__slots__")
+        if type(declared) in (tuple, list, dict):
+            order = {name: i for i, name in enumerate(declared) if type(name) is str}
+            own.sort(key=lambda item: order.get(item[0], len(order)))
+        slots += own
+    if slots:
+        return _slotted(slots, dicts[0] if dicts else None)
+    return _plain(dicts[0]) if dicts else _empty
+
+
+def _empty(_: Any, __: Any) -> tuple[Any, ...]:
+    return values.as_dict, ()
+
+
+def _plain(dict_of: Callable[[Any], Any]) -> Reducer:
+    as_dict = values.as_dict
+
+    def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
+        return as_dict, (), None, None, iter(_items(dict_of(obj)))
+
+    return reduce
+
+
+def _slotted(slots: list[tuple[str, Callable[[Any], Any]]], dict_of: Callable[[Any], Any] | None) -> Reducer:
+    def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
+        attributes = {}
+        for name, get in slots:
+            try:
+                attributes[name] = get(obj)
+            except AttributeError:
+                continue
+        if dict_of is not None:
+            dict.update(attributes, dict_of(obj))
+        return values.as_dict, (), None, None, iter(attributes.items())
+
+    return reduce
+
+
+_WORDS: dict[type, str] = {
+    types.FunctionType: "a function",
+    types.BuiltinFunctionType: "a built-in function",
+    types.MethodType: "a method",
+    types.ModuleType: "a module",
+    types.GeneratorType: "a generator",
+    types.CoroutineType: "a coroutine",
+    types.AsyncGeneratorType: "an asynchronous generator",
+    types.CodeType: "a code object",
+    types.FrameType: "a frame",
+    types.TracebackType: "a traceback",
+    types.CellType: "a cell",
+    types.MappingProxyType: "a mapping proxy",
+    property: "a property",
+    object: "a bare object",
+    type(...): "Ellipsis",
+    type(NotImplemented): "NotImplemented",
+}
+
+
+def describe(obj: object) -> str:
+    """What an object is, for a message: `a function`, `the class Foo`, `a _io.TextIOWrapper`."""
+    cls = type(obj)
+    if cls in _WORDS:
+        return _WORDS[cls]
+    if issubclass(cls, type):
+        return f"the class {name_of(obj)}"
+    name = name_of(cls)
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+_type_name = type.__dict__["__qualname__"].__get__
+_type_module = type.__dict__["__module__"].__get__
+
+
+def name_of(cls: Any) -> str:
+    module = _type_module(cls)
+    name: str = _type_name(cls)
+    return name if module == "builtins" or type(module) is not str else f"{module}.{name}"
