@@ -40,10 +40,7 @@ def dtype_text(dtype: Any, depth: int = 0) -> Any:
         base, shape = dtype.subdtype
         return ("array", dtype_text(base, depth + 1), *shape)
     if dtype.names is not None:
-        fields = [
-            (name, dtype.fields[name][1], dtype_text(dtype.fields[name][0], depth + 1))
-            for name in dtype.names
-        ]
+        fields = [(name, dtype.fields[name][1], dtype_text(dtype.fields[name][0], depth + 1)) for name in dtype.names]
         return ("fields", dtype.itemsize, dtype.isalignedstruct, *fields)
     if dtype.hasobject:
         raise Refused("an array of objects")

@@ -159,9 +159,7 @@ def _finish(pickler: _Pickler, obj: object, name: str) -> bytes | list[Any]:
         _idle.append(pickler)
     if not buffers:
         return chunks[0] if len(chunks) == 1 else chunks
-    head = _HEADER.pack(MAGIC, len(buffers), size) + struct.pack(
-        f"<{len(buffers)}Q", *(b.nbytes for b in buffers)
-    )
+    head = _HEADER.pack(MAGIC, len(buffers), size) + struct.pack(f"<{len(buffers)}Q", *(b.nbytes for b in buffers))
     parts = [head, *chunks]
     end = len(head) + size
     for buffer in buffers:
@@ -320,9 +318,7 @@ class _Unpickler(pickle.Unpickler):
         return constructor.bind(self) if constructor.per_message else constructor
 
 
-def register(
-    cls: type, name: str, encode: Callable[[Any], Any], decode: Callable[[Any], Any]
-) -> Callable[[], None]:
+def register(cls: type, name: str, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> Callable[[], None]:
     """Let instances of one's own class cross as such. Both sides register, under one name.
 
     Args:

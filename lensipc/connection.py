@@ -92,7 +92,7 @@ class Connection:
 
     def rest(self) -> bool:
         """Park, and clear `ready`, if there is nothing left to do."""
-        if length_hint(self._batch) or not (self.ended or self.endpoint.park()):
+        if length_hint(self._batch) or not self.endpoint.park():
             self.endpoint.flush()  # the work that there is may be room for what waits
             return False
         self.ready = False

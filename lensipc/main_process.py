@@ -506,7 +506,7 @@ class MainProcess:
             raise
         segment, wakeup_fd = descriptors
         os.close(segment)
-        connection = RendererConnection(self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants)
+        connection = RendererConnection(self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity)
         handle = self._handles[frame_id] = RendererHandle(self, connection, process)
         connection.on_closed.append(partial(self._on_closed, handle))
         self._router.attach(connection)

@@ -88,7 +88,7 @@ class Poller:
         return deadline
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Wait at most `timeout` seconds (None: for ever) for something to do, and call what is due: whether any was."""
+        """Wait at most `timeout` seconds (None: for ever), and call what is due: whether anything was."""
         events = self._epoll.poll(timeout)
         for fd, _ in events:
             callback = self._callbacks.get(fd)  # an earlier callback may have unregistered it

@@ -131,9 +131,7 @@ def _trace(error: BaseException, own: dict[str, Any] | None) -> str | None:
     return text if type(text) is str else None
 
 
-_BUILTIN_EXCEPTIONS = {
-    c for c in vars(builtins).values() if isinstance(c, type) and issubclass(c, BaseException)
-}
+_BUILTIN_EXCEPTIONS = {c for c in vars(builtins).values() if isinstance(c, type) and issubclass(c, BaseException)}
 _EXCEPTION_ARGS = BaseException.__dict__["args"].__get__
 _EXCEPTION_DICT = BaseException.__dict__["__dict__"].__get__
 _EXCEPTION_CAUSE = BaseException.__dict__["__cause__"].__get__
@@ -389,10 +387,7 @@ def _structural(cls: type) -> Reducer | None:
                     return None
                 if name == "__dict__":
                     dicts.append(value.__get__)
-            elif (
-                kind in (types.MethodDescriptorType, types.WrapperDescriptorType)
-                and value.__objclass__ is base
-            ):
+            elif kind in (types.MethodDescriptorType, types.WrapperDescriptorType) and value.__objclass__ is base:
                 return None
         if not _flags_of(base) & HEAP_TYPE or type(namespace.get("__new__")) is types.BuiltinFunctionType:
             return None

@@ -59,6 +59,7 @@ class RendererConnection(Connection):
         frame_id: int,
         pid: int,
         grants: frozenset[str] | None,
+        capacity: int,
     ) -> None:
         on_message: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
         on_message[EVENT] = self._on_event
@@ -83,6 +84,7 @@ class RendererConnection(Connection):
         self.subscriptions: dict[int, Subscription] = {}
         self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes without an outcome
         self.last_invoke = 0
+        self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
         self.routed = False  # it has broadcast since it was last looked for congestion
         self.hold: Deadline | None = None  # running while it is congested and holds its senders back
         self.lagging = False  # congested for longer than that

@@ -266,16 +266,18 @@ class Router:
             if not connection.ready or connection.paused:
                 continue
             try:
-                connection.pump(TURN)
+                handled = connection.pump(TURN)
                 if connection.routed:
                     connection.routed = False
                     connection.paused = self._look_for_congestion()
             except (ProtocolError, DecodeError) as error:
                 self.disconnect(connection, str(error))
                 continue
-            if connection.ready:
-                busy = True
-            elif connection.ended:
-                self.detach(connection, "it closed the connection, or died")
+            if connection.ended:
+                # What is in its ring is still delivered; what it writes there from now on, if it lives, is not.
+                connection.last_messages -= handled
+                if not connection.ready or connection.last_messages <= 0:
+                    self.detach(connection, "it closed the connection, or died")
+            busy |= connection.ready
         if busy or self._local:
             self.poller.wake()

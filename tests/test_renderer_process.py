@@ -264,7 +264,7 @@ async def test_a_future_of_a_script_is_resolved_by_dispatch_and_can_be_cancelled
                 renderer.dispatch(1)
             assert future.result() == (1,)
             future = ipc.invoke("sleep", 60, "a future")
-            ipc.invoke_sync("echo")  # by now the handler runs
+            ipc.invoke_sync("async echo")  # by now the handler runs
             assert future.cancel()
             assert ipc.invoke_sync("echo") == ()
             future = ipc.invoke("sleep", 60, timeout=0.05)
