@@ -42,16 +42,28 @@ struct lipc_endpoint {
     struct lipc_mapping mapping;
 };
 
+/* Makes an endpoint of zeros one side of the segment that it has mapped. */
+static void attach(struct lipc_endpoint *endpoint, int side, int wakeup, int wakeup_fd)
+{
+    const struct lipc_mapping *mapping = &endpoint->mapping;
+    struct lipc_segment *segment = mapping->segment;
+    int peer = 1 - side;
+    lipc_ring_init(&endpoint->out, &segment->rings[side], mapping->rings[side], mapping->capacity);
+    lipc_ring_init(&endpoint->in, &segment->rings[peer], mapping->rings[peer], mapping->capacity);
+    lipc_outbox_init(&endpoint->outbox);
+    endpoint->wakeup = (struct lipc_wakeup){
+        .own = &segment->sleepers[side], .peer = &segment->sleepers[peer], .kind = wakeup, .fd = wakeup_fd};
+}
+
 struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeup_fd, uint64_t high_water,
                                          uint64_t limit, int *error)
 {
-    struct lipc_endpoint *endpoint = NULL;
     *error = -EINVAL;
     if (side < LIPC_SIDE_MAIN || side > LIPC_SIDE_RENDERER || wakeup < LIPC_WAKEUP_EVENTFD ||
         wakeup > LIPC_WAKEUP_SEMAPHORE)
         return NULL;
     *error = -ENOMEM;
-    endpoint = calloc(1, sizeof *endpoint);
+    struct lipc_endpoint *endpoint = calloc(1, sizeof *endpoint);
     if (!endpoint)
         return NULL;
     *error = lipc_segment_map(fd, &endpoint->mapping);
@@ -59,17 +71,7 @@ struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeu
         free(endpoint);
         return NULL;
     }
-    struct lipc_mapping *mapping = &endpoint->mapping;
-    int peer = 1 - side;
-    lipc_ring_init(&endpoint->out, &mapping->segment->rings[side], mapping->rings[side], mapping->capacity);
-    lipc_ring_init(&endpoint->in, &mapping->segment->rings[peer], mapping->rings[peer], mapping->capacity);
-    lipc_outbox_init(&endpoint->outbox);
-    endpoint->wakeup = (struct lipc_wakeup){
-        .own = &mapping->segment->sleepers[side],
-        .peer = &mapping->segment->sleepers[peer],
-        .kind = wakeup,
-        .fd = wakeup_fd,
-    };
+    attach(endpoint, side, wakeup, wakeup_fd);
     endpoint->high_water = high_water < limit ? high_water : limit;
     endpoint->limit = limit;
     return endpoint;

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A renderer that writes what it likes, at random: main either takes it or says -EBADMSG, and never leaves its memory.
+ * Usage: hostile [STATES [SEED]]. The buffers have exactly the size they are said to have, so that a sanitizer sees a
+ * byte too many; what it cannot see, the positions, is checked after every step.
+ */
+
+#include "pair.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#define CAPACITY LIPC_CAPACITY_MIN
+#define MAX_RECORDS 8
+
+static _Thread_local uint64_t seed;
+
+static uint64_t below(uint64_t bound)
+{
+    return next_random(&seed) % bound;
+}
+
+static bool sometimes(uint64_t one_in)
+{
+    return below(one_in) == 0;
+}
+
+/* A number that is wrong in the way that numbers are: near a border, or anything. */
+static uint64_t any_number(uint64_t near)
+{
+    const uint64_t borders[] = {0, 1, near, CAPACITY, CAPACITY / 4, UINT32_MAX, UINT64_MAX, LIPC_INLINE};
+    uint64_t border = borders[below(8)];
+    switch (below(4)) {
+    case 0: return next_random(&seed) >> below(64);
+    case 1: return border + 8 * below(16);
+    case 2: return border - 8 * below(16);
+    default: return border + below(64) - 32;
+    }
+}
+
+/* Frames as they should be, for the most part: whole messages, or sequences with a field changed. */
+static void send_something(struct lipc_endpoint *renderer)
+{
+    static char body[3 * CAPACITY];
+    const size_t sizes[] = {0, 90, 4000, CAPACITY / 4, LIPC_INLINE, sizeof body};
+    const struct lipc_header header = numbered(below(4));
+    (void)lipc_send(renderer, &header, body, below(sizes[below(6)] + 1), LIPC_REFUSE);
+}
+
+static void attack(struct lipc_endpoint *renderer)
+{
+    struct lipc_segment *segment = renderer->mapping.segment;
+    struct lipc_positions *written = &segment->rings[LIPC_SIDE_RENDERER], *read = &segment->rings[LIPC_SIDE_MAIN];
+    const uint64_t position = atomic_load(&written->read_pos);
+    switch (below(12)) {
+    case 0:
+        atomic_store(&written->write_pos, any_number(atomic_load(&written->write_pos)));
+        break;
+    case 1:
+        atomic_store(&read->read_pos, any_number(atomic_load(&read->write_pos)));
+        break;
+    case 2: { /* any word of the header that main reads next */
+        uint64_t word = any_number(0);
+        memcpy(renderer->out.data + (position + 8 * below(5)) % CAPACITY, &word, sizeof word);
+        break;
+    }
+    case 3: { /* a size or a total of it */
+        uint32_t size = (uint32_t)any_number(LIPC_INLINE);
+        memcpy(renderer->out.data + (position + (sometimes(2) ? 0 : 16)) % CAPACITY, &size, sizeof size);
+        break;
+    }
+    case 4: { /* kind and flags of it */
+        uint16_t flags[2] = {(uint16_t)below(3), (uint16_t)below(5)};
+        memcpy(renderer->out.data + (position + 32) % CAPACITY, flags, sizeof flags);
+        break;
+    }
+    case 5: /* a hole in the file */
+        if (sometimes(16))
+            memset(renderer->out.data + CAPACITY / 16 * below(16), 0, CAPACITY / 16);
+        break;
+    case 6:
+        atomic_store(&segment->sleepers[below(2)].parked, (uint32_t)any_number(0));
+        break;
+    case 7:
+        atomic_store(&read->read_pos, atomic_load(&read->write_pos)); /* reads on */
+        break;
+    default:
+        send_something(renderer);
+        (void)lipc_flush(renderer);
+    }
+}
+
+static void check_ring(const struct lipc_ring *ring)
+{
+    CHECK(ring->write_pos - ring->read_pos <= CAPACITY);
+    CHECK(ring->write_pos % 8 == 0 && ring->read_pos % 8 == 0);
+}
+
+/* One thing that main does. False when it has met nonsense. */
+static bool defend(struct lipc_endpoint *victim, char *buffer, size_t size, char **memory)
+{
+    static const char body[2 * CAPACITY];
+    struct lipc_record records[MAX_RECORDS];
+    const struct lipc_header header = numbered(1);
+    uint64_t wanted;
+    int64_t result;
+    switch (below(8)) {
+    case 0:
+        result = lipc_send(victim, &header, body, below(sometimes(8) ? sizeof body : 3000), (int)below(3));
+        CHECK(result >= 0 || result == -EBADMSG || result == -ENOBUFS);
+        return result != -EBADMSG;
+    case 1:
+        result = lipc_flush(victim);
+        CHECK(result >= 0 || result == -EBADMSG);
+        return result >= 0;
+    case 2:
+        (void)lipc_park(victim);
+        lipc_unpark(victim);
+        (void)lipc_progress(victim);
+        (void)lipc_poll(victim, 0);
+        return true;
+    default:
+        result = lipc_recv(victim, records, MAX_RECORDS, buffer, size, &wanted);
+        CHECK(result == -EBADMSG || (result >= 0 && result <= MAX_RECORDS));
+        CHECK(wanted == 0 || (result == 0 && wanted <= LIPC_TOTAL_MAX));
+        for (int64_t i = 0; i < result; i++) {
+            if (records[i].offset == LIPC_ASSEMBLED) {
+                CHECK(result == 1 && *memory);
+                free(*memory);
+                *memory = NULL;
+            } else
+                CHECK(records[i].offset % 8 == 0 && records[i].offset + records[i].size <= size);
+            CHECK(records[i].kind != 0);
+        }
+        if (wanted > 4 * CAPACITY)
+            return false; /* over the quota */
+        if (wanted) {
+            CHECK(*memory == NULL);
+            *memory = malloc(wanted);
+            CHECK(*memory && lipc_assemble(victim, *memory, wanted) == 0);
+        }
+        return result >= 0;
+    }
+}
+
+static void start_again(struct pair pair)
+{
+    struct lipc_segment *segment = pair.main->mapping.segment;
+    struct lipc_endpoint *both[] = {pair.main, pair.renderer};
+    for (int side = 0; side < 2; side++) {
+        lipc_outbox_clear(&both[side]->outbox);
+        both[side]->assembly = (struct assembly){0};
+        attach(both[side], side, LIPC_WAKEUP_SEMAPHORE, -1);
+        both[side]->high_water = CAPACITY;
+        both[side]->limit = 4 * CAPACITY;
+        atomic_store(&segment->rings[side].write_pos, 0);
+        atomic_store(&segment->rings[side].read_pos, 0);
+        (void)sem_init(&segment->sleepers[side].semaphore, 1, 0);
+    }
+}
+
+/* One renderer that attacks between main's steps. Returns how often main has met nonsense. */
+static uint64_t attack_in_turns(struct pair pair, uint64_t states)
+{
+    char *buffer = malloc(LIPC_INLINE), *memory = NULL;
+    uint64_t caught = 0;
+    for (uint64_t i = 0; i < states; i++) {
+        attack(pair.renderer);
+        bool sane = defend(pair.main, buffer, LIPC_INLINE, &memory);
+        check_ring(&pair.main->in);
+        check_ring(&pair.main->out);
+        if (!sane) {
+            caught++;
+            free(memory);
+            memory = NULL;
+            start_again(pair);
+        }
+    }
+    free(memory);
+    free(buffer);
+    return caught;
+}
+
+struct flipper {
+    struct lipc_mapping mapping;
+    atomic_bool stop;
+};
+
+/* Rewrites the frame that main reads, all the while: good and bad values take turns between a check and a use. */
+static void *flip(void *argument)
+{
+    struct flipper *flipper = argument;
+    struct lipc_positions *written = &flipper->mapping.segment->rings[LIPC_SIDE_RENDERER];
+    char *ring = flipper->mapping.rings[LIPC_SIDE_RENDERER];
+    seed = 1;
+    while (!atomic_load_explicit(&flipper->stop, memory_order_relaxed)) {
+        const uint64_t position = atomic_load(&written->read_pos);
+        const uint32_t sizes[] = {0, 100, 4000, CAPACITY / 4, CAPACITY, UINT32_MAX};
+        struct lipc_frame frame = {.kind = 1, .size = sizes[below(6)], .flags = (uint16_t)below(4)};
+        frame.total = sometimes(2) ? frame.size : below(3) * 40000;
+        uint64_t words[sizeof frame / sizeof(uint64_t)];
+        memcpy(words, &frame, sizeof frame);
+        for (size_t i = 0; i < sizeof frame / sizeof(uint64_t); i++) {
+            void *at = ring + (position + 8 * i) % CAPACITY;
+            atomic_store_explicit((_Atomic uint64_t *)at, words[i], memory_order_relaxed);
+        }
+        if (sometimes(4))
+            atomic_store(&written->write_pos, position + 8 * below(CAPACITY / 8 + 1));
+    }
+    return NULL;
+}
+
+/* One that attacks meanwhile. */
+static uint64_t attack_meanwhile(struct pair pair, uint64_t states)
+{
+    char *buffer = malloc(LIPC_INLINE), *memory = NULL;
+    struct flipper flipper = {.mapping = pair.main->mapping};
+    uint64_t caught = 0;
+    pthread_t thread;
+    start_again(pair);
+    CHECK(pthread_create(&thread, NULL, flip, &flipper) == 0);
+    for (uint64_t i = 0; i < states || caught < 100; i++) { /* until it has really been attacked */
+        bool sane = defend(pair.main, buffer, LIPC_INLINE, &memory);
+        check_ring(&pair.main->in);
+        if (!sane) {
+            caught++;
+            free(memory);
+            memory = NULL;
+            start_again(pair);
+        }
+    }
+    atomic_store(&flipper.stop, true);
+    CHECK(pthread_join(thread, NULL) == 0);
+    free(memory);
+    free(buffer);
+    return caught;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t states = argc > 1 ? strtoull(argv[1], NULL, 10) : 200000;
+    seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
+    (void)printf("hostile %llu %llu\n", (unsigned long long)states, (unsigned long long)seed);
+    (void)fflush(stdout);
+    (void)alarm(3600);
+
+    struct pair pair = open_pair(CAPACITY);
+    uint64_t in_turns = attack_in_turns(pair, states);
+    uint64_t meanwhile = attack_meanwhile(pair, states);
+    (void)printf("caught %llu in turns, %llu meanwhile\n", (unsigned long long)in_turns, (unsigned long long)meanwhile);
+    CHECK(states < 1000 || in_turns > states / 100); /* attacks that never hit would be no test */
+    close_pair(pair);
+    return 0;
+}

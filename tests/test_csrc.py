@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""The C tests: each program of tests/c is built plain, with ASan and UBSan, and, if it has threads, with TSan."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CC = shlex.split(os.environ.get("CC", "cc"))
+CFLAGS = shlex.split(
+    "-std=c11 -O1 -g -pthread -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror"
+)
+VARIANTS = {
+    "plain": [],
+    "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "tsan": ["-fsanitize=thread"],
+}
+PROGRAMS = sorted((ROOT / "tests" / "c").glob("*.c"))
+ARGUMENTS = {"hostile": ["100000"]}  # states; a night's worth is run by hand: see tests/c/hostile.c
+
+Build = Callable[[str, Path], Path]
+
+
+def is_for_tsan(program: Path) -> bool:
+    """Whether it has threads, and not for the sake of a race: a hostile peer races on purpose."""
+    return "pthread_create" in program.read_text() and program.stem != "hostile"
+
+
+def compile_c(*arguments: str | Path) -> None:
+    # GCC warns that TSan does not model fences; they order only `parked`, and frames are published by release.
+    wtsan = ["-Wno-tsan"] if "-fsanitize=thread" in arguments and "clang" not in CC[0] else []
+    done = subprocess.run([*CC, *CFLAGS, *wtsan, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Compiles a program of one variant; the core's own files once per variant."""
+    folder = tmp_path_factory.mktemp("csrc")
+
+    def library(variant: str) -> Path:
+        archive = folder / f"{variant}.a"
+        if not archive.exists():
+            objects = []
+            for source in sorted((ROOT / "csrc").glob("*.c")):
+                objects.append(folder / f"{variant}-{source.stem}.o")
+                compile_c(*VARIANTS[variant], "-c", source, "-o", objects[-1])
+            subprocess.run(["ar", "rcs", archive, *objects], check=True)
+        return archive
+
+    def program(variant: str, source: Path) -> Path:
+        # What a program includes of csrc/*.c itself, the linker does not take from the archive.
+        target = folder / f"{source.stem}-{variant}"
+        compile_c(*VARIANTS[variant], source, library(variant), "-lrt", "-o", target)
+        return target
+
+    return program
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("source", PROGRAMS, ids=lambda source: source.stem)
+def test_program(build: Build, source: Path, variant: str) -> None:
+    if variant == "tsan" and not is_for_tsan(source):
+        pytest.skip("one thread, or races that are meant")
+    command = [build(variant, source), *ARGUMENTS.get(source.stem, [])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_file_of_the_core_is_in_some_program() -> None:
+    text = "".join(program.read_text() for program in [*PROGRAMS, *(ROOT / "tests" / "c").glob("*.h")])
+    for name in ["endpoint.c", "outbox.c", "ring.h", "segment.h", "wakeup.h"]:
+        assert f"csrc/{name}" in text
