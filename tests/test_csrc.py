@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The C tests: each program of tests/c is built plain, with ASan and UBSan, and, if it has threads, with TSan."""
+"""The C tests: each program of tests/c is built plain, with ASan and UBSan, and with TSan if it has threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_for_tsan(program: Path) -> bool:
 
 
 def compile_c(*arguments: str | Path) -> None:
-    # GCC warns that TSan does not model fences; they order only `parked`, and frames are published by release.
+    # GCC warns that TSan does not model fences. They order `parked` only: frames are published by release.
     wtsan = ["-Wno-tsan"] if "-fsanitize=thread" in arguments and "clang" not in CC[0] else []
     done = subprocess.run([*CC, *CFLAGS, *wtsan, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -71,9 +71,3 @@ def test_program(build: Build, source: Path, variant: str) -> None:
     command = [build(variant, source), *ARGUMENTS.get(source.stem, [])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_every_file_of_the_core_is_in_some_program() -> None:
-    text = "".join(program.read_text() for program in [*PROGRAMS, *(ROOT / "tests" / "c").glob("*.h")])
-    for name in ["endpoint.c", "outbox.c", "ring.h", "segment.h", "wakeup.h"]:
-        assert f"csrc/{name}" in text

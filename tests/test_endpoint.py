@@ -1,17 +1,41 @@
 # SPDX-License-Identifier: MIT
-"""Endpoints as the layers above use them."""
+"""Endpoints as the layers above use them, within a process and between two."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import fcntl
+import math
 import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from lensipc import endpoint
-from lensipc.endpoint import Endpoint
+from lensipc import _core, endpoint
+from lensipc.endpoint import Endpoint, Record, Timer, create_segment
+from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
 
+CAPACITY = 1 << 16
 Pair = tuple[Endpoint, Endpoint]
+
+
+def resources() -> list[Path]:
+    return sorted([*Path("/proc/self/fd").iterdir(), *Path("/dev/shm").iterdir()])
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    before = resources()
+    yield
+    assert resources() == before
 
 
 def open_endpoint(fd: int, side: int, **sizes: int) -> Endpoint:
@@ -19,18 +43,365 @@ def open_endpoint(fd: int, side: int, **sizes: int) -> Endpoint:
     return Endpoint(fd, side, endpoint.WAKEUP_SEMAPHORE, -1, **options)
 
 
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    fd = endpoint.create_segment(endpoint.FORM_MEMFD, 1 << 16)
-    both = open_endpoint(fd, endpoint.SIDE_MAIN), open_endpoint(fd, endpoint.SIDE_RENDERER)
+@pytest.fixture(params=[endpoint.FORM_MEMFD, endpoint.FORM_SHM], ids=["memfd", "shm"])
+def segment(request: pytest.FixtureRequest) -> Iterator[int]:
+    fd = create_segment(request.param, CAPACITY)
+    yield fd
     os.close(fd)
+
+
+@pytest.fixture
+def pair(segment: int) -> Iterator[Pair]:
+    both = open_endpoint(segment, endpoint.SIDE_MAIN), open_endpoint(segment, endpoint.SIDE_RENDERER)
     yield both
     for side in both:
         side.close()
 
 
+def receive_one(receiver: Endpoint, sender: Endpoint | None = None) -> Record:
+    while True:
+        if sender:
+            sender.flush()
+        if records := receiver.receive(1):
+            return records[0]
+        if not sender:
+            assert receiver.wait(60), "nothing comes"
+
+
+# ---- messages ----
+
+
 def test_a_message_arrives_with_all_that_goes_with_it(pair: Pair) -> None:
     main, renderer = pair
+    largest = 2**16 - 1, 2**32 - 1, 2**32 - 2, 2**32 - 3, 2**64 - 1
     assert main.send(1, 2, 3, 4, 5, b"body") == 0
-    assert renderer.receive(10) == [(1, b"body", 2, 3, 4, 5)]
+    assert main.send(*largest, b"") == 0
+    assert renderer.receive(10) == [(1, b"body", 2, 3, 4, 5), (2**16 - 1, b"", *largest[1:])]
     assert renderer.receive(10) == []
+
+
+def test_no_more_messages_come_than_asked_for(pair: Pair) -> None:
+    main, renderer = pair
+    for number in range(600):
+        main.send(1, 0, 0, 0, number, b"")
+    counts = [len(renderer.receive(n)) for n in (1, 7, 1000, 1000, 1000)]
+    assert sum(counts) == 600
+    assert counts[:2] == [1, 7]
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 8192, 8193, 40_000, 1_000_000])
+def test_a_body_in_pieces_arrives_as_one(pair: Pair, size: int) -> None:
+    main, renderer = pair
+    whole = os.urandom(size)
+    one, other = size // 3, size // 2
+    main.send(1, 2, 3, 4, 5, [whole[:one], b"", bytearray(whole[one:other]), memoryview(whole)[other:]])
+    assert bytes(receive_one(renderer, main)[1]) == whole
+
+
+def test_bodies_stay_when_others_come(pair: Pair) -> None:
+    main, renderer = pair
+    kept = []
+    bodies = [os.urandom(size) for size in (90, 40_000, 0, 200_000, 32_768, 32_767)] * 3
+    for body in bodies:
+        main.send(1, 0, 0, 0, 0, body)
+        kept.append(receive_one(renderer, main)[1])
+    assert [bytes(body) for body in kept] == bodies
+
+
+def test_a_large_body_is_memory_of_its_own(pair: Pair) -> None:
+    main, renderer = pair
+    main.send(1, 0, 0, 0, 0, bytes(100_000))
+    body = receive_one(renderer, main)[1]
+    assert isinstance(body, memoryview)
+    body[:] = b"x" * 100_000
+    renderer.close()
+    assert bytes(body[-3:]) == b"xxx"
+
+
+def test_what_is_no_contiguous_buffer_is_not_sent(pair: Pair) -> None:
+    main, renderer = pair
+    for size in (100, 100_000):
+        with pytest.raises((TypeError, BufferError)):
+            main.send(1, 0, 0, 0, 0, [memoryview(bytes(size))[::2], bytes(size)])
+    with pytest.raises(TypeError):
+        main.send(1, 0, 0, 0, 0, ["text"])  # type: ignore[list-item]
+    assert renderer.receive(1) == []
+
+
+# ---- the outbox ----
+
+
+def test_a_full_outbox_refuses_and_takes_again_when_the_peer_has_read(segment: int) -> None:
+    main = open_endpoint(segment, endpoint.SIDE_MAIN, high_water=1000, limit=2000)
+    renderer = open_endpoint(segment, endpoint.SIDE_RENDERER)
+    sent = 0
+    while main.outbox < 2000:
+        assert main.send(1, 0, 0, 0, sent, bytes(500)) == 0
+        sent += 1
+    with pytest.raises(OutboxFull):
+        main.send(1, 0, 0, 0, sent, b"")
+    assert 2000 <= main.outbox < 3000
+    assert main.send(1, 0, 0, 0, 0, b"", endpoint.DROP_NEWEST) == 1
+    before = main.progress
+    received = 0
+    while received < sent:
+        assert receive_one(renderer, main)[5] == received
+        received += 1
+    assert main.progress > before
+    assert main.flush() == main.outbox == 0
+    assert main.send(1, 0, 0, 0, sent, b"") == 0
+    main.close()
+    renderer.close()
+
+
+def test_drop_oldest_keeps_the_latest(segment: int) -> None:
+    main = open_endpoint(segment, endpoint.SIDE_MAIN, high_water=5000, limit=100_000)
+    renderer = open_endpoint(segment, endpoint.SIDE_RENDERER)
+    dropped = sum(main.send(1, 0, 0, 0, number, bytes(500), endpoint.DROP_OLDEST) for number in range(1000))
+    numbers = []
+    while True:
+        main.flush()
+        records = renderer.receive(64)
+        if not records:
+            break
+        numbers += [record[5] for record in records]
+    assert len(numbers) + dropped == 1000
+    assert numbers == sorted(numbers)
+    assert numbers[-1] == 999
+    main.close()
+    renderer.close()
+
+
+# ---- what is refused ----
+
+
+def test_a_message_over_the_quota_breaks_the_protocol(segment: int) -> None:
+    main = open_endpoint(segment, endpoint.SIDE_MAIN, quota=50_000)
+    renderer = open_endpoint(segment, endpoint.SIDE_RENDERER)
+    renderer.send(1, 0, 0, 0, 0, bytes(50_000))
+    assert len(receive_one(main, renderer)[1]) == 50_000
+    renderer.send(1, 0, 0, 0, 0, bytes(50_001))
+    with pytest.raises(ProtocolError, match=r"50001 .* 50000"):
+        receive_one(main, renderer)
+    main.close()
+    renderer.close()
+
+
+def test_what_is_no_segment_of_this_version_is_refused(segment: int) -> None:
+    ends = os.pipe()
+    with pytest.raises(ProtocolError, match=f"descriptor {ends[0]} .* version {endpoint.VERSION}"):
+        open_endpoint(ends[0], endpoint.SIDE_MAIN)
+    for end in ends:
+        os.close(end)
+    os.pwrite(segment, b"\xff", 8)  # the version
+    with pytest.raises(ProtocolError):
+        open_endpoint(segment, endpoint.SIDE_RENDERER)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        open_endpoint(-1, endpoint.SIDE_MAIN)
+
+
+@pytest.mark.parametrize("capacity", [0, 4096, 100_000, 1 << 31])
+def test_a_capacity_that_cannot_be_is_named(capacity: int) -> None:
+    with pytest.raises(OSError, match=f"{capacity} bytes") as caught:
+        create_segment(endpoint.FORM_MEMFD, capacity)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_a_hole_punched_in_the_segment_is_found(segment: int, pair: Pair) -> None:
+    main, renderer = pair
+    for number in range(10):
+        renderer.send(1, 0, 0, 0, number, bytes(1000))
+    libc = ctypes.CDLL(None)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+    keep_size_punch_hole = 3
+    rings = os.fstat(segment).st_size - 2 * CAPACITY
+    assert libc.fallocate(segment, keep_size_punch_hole, rings, 2 * CAPACITY) == 0
+    with pytest.raises(ProtocolError):
+        main.receive(10)
+
+
+def test_random_bytes_in_the_ring_are_no_frame(segment: int, pair: Pair) -> None:
+    main, renderer = pair
+    renderer.send(1, 0, 0, 0, 0, b"body")
+    os.pwrite(segment, os.urandom(40), os.fstat(segment).st_size - CAPACITY)
+    with pytest.raises(ProtocolError):
+        main.receive(10)
+
+
+# ---- sleeping ----
+
+
+def test_there_is_no_parking_over_work(pair: Pair) -> None:
+    main, renderer = pair
+    assert main.park()
+    main.unpark()
+    renderer.send(1, 0, 0, 0, 0, b"")
+    assert not main.park()
+    assert main.poll(0)
+    assert main.wait(0)
+    assert main.wait(math.inf)
+    main.receive(1)
+    assert not main.poll(1000)
+    assert not main.wait(0.001)
+    assert not main.wait(-1)
+
+
+def test_a_signal_handlers_exception_ends_a_wait(pair: Pair) -> None:
+    def raise_it(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, raise_it)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pair[0].wait(60)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_a_signal_handler_that_returns_does_not_end_a_wait(pair: Pair) -> None:
+    called = []
+    previous = signal.signal(signal.SIGALRM, lambda *_: called.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    try:
+        start = time.monotonic()
+        assert not pair[0].wait(0.1)
+        assert time.monotonic() - start >= 0.1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert called
+
+
+def test_a_timer_is_readable_from_its_time_on() -> None:
+    timer = Timer()
+    assert select.select([timer], [], [], 0)[0] == []
+    timer.set(time.monotonic_ns() + 1_000_000)
+    assert select.select([timer], [], [], 60)[0] == [timer]
+    timer.set(0)
+    assert select.select([timer], [], [], 0)[0] == []
+    timer.close()
+    timer.close()
+    assert timer.fileno() == -1
+
+
+# ---- the end, and forks ----
+
+
+def test_a_closed_endpoint_says_so(pair: Pair) -> None:
+    main = pair[0]
+    main.close()
+    main.close()
+    assert "Closed" in repr(main)
+    with pytest.raises(LensIpcError, match="receive: the endpoint is closed"):
+        main.receive(1)
+    with pytest.raises(LensIpcError, match="outbox: the endpoint is closed"):
+        _ = main.outbox
+
+
+def test_a_fork_does_not_inherit_an_endpoint(pair: Pair) -> None:
+    main, renderer = pair
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            main.send(1, 0, 0, 0, 0, b"from the child")
+        except ForkError:
+            main.close()
+            renderer.close()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    main.send(1, 0, 0, 0, 0, b"from the parent")
+    assert renderer.receive(10)[0][1] == b"from the parent"
+
+
+# ---- two processes ----
+
+
+def start(script: str, fd: int) -> subprocess.Popen[bytes]:
+    program = f"""
+import os, sys
+from lensipc import endpoint
+from lensipc.endpoint import Endpoint
+peer = Endpoint({fd}, endpoint.SIDE_RENDERER, endpoint.WAKEUP_SEMAPHORE, -1,
+                high_water=1 << 20, limit=1 << 22, quota=1 << 26)
+{script}
+"""
+    return subprocess.Popen([sys.executable, "-c", program], pass_fds=[fd])
+
+
+def test_two_processes_talk_and_sleep(segment: int) -> None:
+    main = open_endpoint(segment, endpoint.SIDE_MAIN)
+    echo = """
+while True:
+    for kind, body, *rest in peer.receive(64):
+        peer.send(kind, *rest, [body])
+        if kind == 2:
+            sys.exit()
+    while peer.flush():
+        peer.wait(60)
+    peer.wait(60)
+"""
+    with start(echo, segment) as process:
+        for number in range(300):
+            body = os.urandom(number * 997 % 70_000)
+            main.send(1, 0, 0, 0, number, body)
+            while main.flush():
+                main.wait(60)
+            record = receive_one(main)
+            assert (record[5], bytes(record[1])) == (number, body)
+        main.send(2, 0, 0, 0, 0, b"")
+        assert process.wait(60) == 0
+    main.close()
+
+
+def test_a_writer_that_is_killed_leaves_whole_messages(segment: int) -> None:
+    write = """
+number = 0
+while True:
+    size = number * 7919 % 3000
+    try:
+        peer.send(1, 0, 0, 0, number, number.to_bytes(4, "little") * (size // 4))
+    except endpoint.OutboxFull:
+        peer.wait(60)
+        peer.flush()
+    else:
+        number += 1
+"""
+    main = open_endpoint(segment, endpoint.SIDE_MAIN)
+    received = 0
+    with start(write, segment) as process:
+        killed = False
+        while True:
+            records = main.receive(64)
+            for kind, body, *_, number in records:
+                assert (kind, number) == (1, received)
+                assert body == number.to_bytes(4, "little") * (number * 7919 % 3000 // 4)
+                received += 1
+            if received > 20_000 and not killed:
+                process.send_signal(signal.SIGKILL)
+                process.wait(60)
+                killed = True
+            elif killed and not records:
+                break
+            elif not records:
+                assert main.wait(60)
+    main.close()
+
+
+# ---- the binding ----
+
+
+def test_the_types_of_the_core_are_those_of_the_core() -> None:
+    stub = Path(endpoint.__file__).with_name("_core.pyi").read_text()
+    declared = stub[stub.index("class _Lib") : stub.index("\nffi:")]
+    assert sorted(re.findall(r"^    (?:def )?(\w+)", declared, re.MULTILINE)) == dir(_core.lib)
+
+
+def test_descriptors_are_closed_on_exec(segment: int) -> None:
+    timer = Timer()
+    for fd in (segment, timer.fileno()):
+        assert fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    timer.close()

@@ -72,9 +72,7 @@ def waker_steps(state: State, fence: bool, rounds: int, reason: int) -> Iterator
             yield replace(state, waker=replace(me, pc=0, rounds=me.rounds + 1))
     elif not me.buffer:  # P4: exchange(parked, 0) & any: signal. An exchange waits for the buffer as a fence does
         signals = state.signals + (state.parked != 0)
-        yield replace(
-            state, waker=replace(me, pc=0, rounds=me.rounds + 1), parked=0, signals=min(signals, rounds + 1)
-        )
+        yield replace(state, waker=replace(me, pc=0, rounds=me.rounds + 1), parked=0, signals=min(signals, rounds + 1))
 
 
 def sleeper_steps(state: State, fence: bool, rounds: int, reasons: int, atomic_or: bool) -> Iterator[State]:
