@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The C tests: each program of tests/c is built plain, with ASan and UBSan, and with TSan if it has threads."""
+"""The C tests: each program of tests/c is built plain, with ASan and UBSan, and with TSan."""
 
 from __future__ import annotations
 

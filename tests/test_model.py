@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Every interleaving of the handshake that lets a side sleep (wakeup.c), on processors with store buffers.
 
-The model is x86's total store order: a store goes to its processor's own first-in-first-out buffer and reaches memory
-at any later time; a load sees that buffer first; a fence or an atomic exchange waits until it is empty. The steps are
-those of the code, with its labels: S1 to S4 of the sleeper, P1 to P4 of the waker. A ring's position that says "there
-are frames" and one that says "there is room" take the same steps, so one model stands for both.
+The model is x86's total store order: a store goes to its processor's own first-in-first-out buffer and
+reaches memory at any later time; a load sees that buffer first; a fence or an atomic exchange waits until it is
+empty. The steps are those of the code, with its labels: S1 to S4 of the sleeper, P1 to P4 of the waker. A
+position that says "there are frames" and one that says "there is room" take the same steps, so one model stands
+for both.
 
 A wake is lost when a sleeper sleeps, no signal is pending, and the waker is done.
 """
@@ -70,7 +71,7 @@ def waker_steps(state: State, fence: bool, rounds: int, reason: int) -> Iterator
             yield go(3)
         else:
             yield replace(state, waker=replace(me, pc=0, rounds=me.rounds + 1))
-    elif not me.buffer:  # P4: exchange(parked, 0) & any: signal. An exchange waits for the buffer as a fence does
+    elif not me.buffer:  # P4: signal if exchange(parked, 0), which waits for the buffer as a fence does
         signals = state.signals + (state.parked != 0)
         yield replace(state, waker=replace(me, pc=0, rounds=me.rounds + 1), parked=0, signals=min(signals, rounds + 1))
 
