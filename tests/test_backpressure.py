@@ -22,8 +22,7 @@ def fill(ipc: lab.IpcRenderer) -> int:
     for number in range(1_000_000):
         try:
             ipc.broadcast("n", number)
-        except OutboxFull as full:
-            assert "outbox is full" in str(full)
+        except OutboxFull:
             return number
     raise AssertionError("the outbox has no limit")
 

@@ -112,7 +112,7 @@ async def test_when_main_is_killed_pending_invokes_fail_and_nothing_is_left(tmp_
                     await invocation
             await renderer.wait_closed()
             for attempt in (lambda: ipc.broadcast("n"), lambda: ipc.invoke("echo"), lambda: ipc.listen("n", print)):
-                with pytest.raises(Exception, match="is gone|not active"):
+                with pytest.raises(Exception, match=r"is gone|not active"):
                     attempt()
             assert not renderer.connected
         assert process.wait() == -signal.SIGKILL
@@ -136,7 +136,7 @@ async def test_a_new_main_takes_the_path_of_one_that_was_killed(tmp_path: Path) 
 async def test_a_main_does_not_take_the_path_of_one_that_lives(tmp_path: Path) -> None:
     path = tmp_path / "main.sock"
     async with MainProcess(path):
-        with pytest.raises(OSError, match="main.sock"):
+        with pytest.raises(OSError, match=r"main\.sock"):
             async with MainProcess(path):
                 pass
         async with RendererProcess.connect(path):

@@ -38,7 +38,7 @@ async def test_leaving_a_renderer_ends_its_parts_and_main_sees_it_go(tmp_path: P
             ipc = lab.IpcRenderer.get_instance()
         assert not renderer.connected
         assert lab.IpcRenderer.get_instance(strict=False) is None
-        with pytest.raises(Exception, match="not active|gone"):
+        with pytest.raises(Exception, match=r"not active|gone"):
             ipc.broadcast("n")
         await until(lambda: not host.main.renderers)
 
@@ -105,7 +105,7 @@ async def plain_host(tmp_path: Path) -> AsyncIterator[Host]:
 @pytest.mark.parametrize("wakeup", ["socket", "semaphore"])
 async def test_a_script_invokes_listens_and_broadcasts_without_an_event_loop(plain_host: Host, wakeup: str) -> None:
     plain_host.ipc.note("done")
-    plain_host.ipc.listen("ready", lambda event: plain_host.ipc.broadcast("n", 1))
+    plain_host.ipc.listen("ready", lambda _event: plain_host.ipc.broadcast("n", 1))
     out = await script(
         plain_host,
         f"""
@@ -309,7 +309,7 @@ async def test_the_descriptor_is_readable_exactly_while_there_is_work(plain_host
 
 async def test_invoke_sync_in_an_event_loop_is_refused_with_the_way_out(tmp_path: Path) -> None:
     async with hosting(path=tmp_path / "s"), RendererProcess.connect(tmp_path / "s"):
-        with pytest.raises(RuntimeError, match="await ipc.invoke"):
+        with pytest.raises(RuntimeError, match=r"await ipc\.invoke"):
             lab.IpcRenderer.get_instance().invoke_sync("echo")
 
 
