@@ -152,11 +152,12 @@ class RendererProcess:
 
         from .asyncio_face import set_once
 
-        pending = []
-        for port in list(self._parts):
+        def deactivated(port: RendererPort) -> asyncio.Future[None]:
             done = asyncio.get_running_loop().create_future()
-            pending.append(done)
-            self.deactivate(port, lambda _result, _error, done=done: set_once(done))
+            self.deactivate(port, lambda _result, _error: set_once(done))
+            return done
+
+        pending = [deactivated(port) for port in list(self._parts)]
         if pending:
             await asyncio.wait(pending, timeout=self._timeout)
         self.close()
