@@ -2,10 +2,10 @@
 """Every interleaving of the handshake that lets a side sleep (wakeup.c), on processors with store buffers.
 
 The model is x86's total store order: a store goes to its processor's own first-in-first-out buffer and
-reaches memory at any later time; a load sees that buffer first; a fence or an atomic exchange waits until it is
-empty. The steps are those of the code, with its labels: S1 to S4 of the sleeper, P1 to P4 of the waker. A
-position that says "there are frames" and one that says "there is room" take the same steps, so one model stands
-for both.
+reaches memory at any later time; a load sees that buffer first; a fence or an atomic exchange waits until it
+is empty. The steps are those of the code, with its labels: S1 to S4 of the sleeper, P1 to P4 of the waker. A
+position that says "there are frames" and one that says "there is room" take the same steps, so one model
+stands for both.
 
 A wake is lost when a sleeper sleeps, no signal is pending, and the waker is done.
 """

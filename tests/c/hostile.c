@@ -47,11 +47,25 @@ static void send_something(struct lipc_endpoint *renderer)
     (void)lipc_send(renderer, &header, body, below(sizes[below(6)] + 1), LIPC_REFUSE);
 }
 
+/* Where a frame begins that main has not read: the next one, or one of those behind it. */
+static char *some_frame(const struct lipc_endpoint *renderer)
+{
+    struct lipc_frame frame;
+    uint64_t position = atomic_load(&renderer->out.shared->read_pos);
+    for (uint64_t i = below(4); i; i--) {
+        memcpy(&frame, renderer->out.data + position % CAPACITY, sizeof frame);
+        if (lipc_frame_bytes(frame.size) + sizeof frame > renderer->out.write_pos - position)
+            break;
+        position += lipc_frame_bytes(frame.size);
+    }
+    return renderer->out.data + position % CAPACITY;
+}
+
 static void attack(struct lipc_endpoint *renderer)
 {
     struct lipc_segment *segment = renderer->mapping.segment;
     struct lipc_positions *written = &segment->rings[LIPC_SIDE_RENDERER], *read = &segment->rings[LIPC_SIDE_MAIN];
-    const uint64_t position = atomic_load(&written->read_pos);
+    char *frame = some_frame(renderer);
     switch (below(12)) {
     case 0:
         atomic_store(&written->write_pos, any_number(atomic_load(&written->write_pos)));
@@ -59,19 +73,19 @@ static void attack(struct lipc_endpoint *renderer)
     case 1:
         atomic_store(&read->read_pos, any_number(atomic_load(&read->write_pos)));
         break;
-    case 2: { /* any word of the header that main reads next */
+    case 2: { /* any word of a header */
         uint64_t word = any_number(0);
-        memcpy(renderer->out.data + (position + 8 * below(5)) % CAPACITY, &word, sizeof word);
+        memcpy(frame + 8 * below(5), &word, sizeof word);
         break;
     }
-    case 3: { /* a size or a total of it */
+    case 3: { /* its size or its total */
         uint32_t size = (uint32_t)any_number(LIPC_INLINE);
-        memcpy(renderer->out.data + (position + (sometimes(2) ? 0 : 16)) % CAPACITY, &size, sizeof size);
+        memcpy(frame + (sometimes(2) ? 0 : offsetof(struct lipc_frame, size)), &size, sizeof size);
         break;
     }
-    case 4: { /* kind and flags of it */
+    case 4: { /* its kind and flags */
         uint16_t flags[2] = {(uint16_t)below(3), (uint16_t)below(5)};
-        memcpy(renderer->out.data + (position + 32) % CAPACITY, flags, sizeof flags);
+        memcpy(frame + offsetof(struct lipc_frame, kind), flags, sizeof flags);
         break;
     }
     case 5: /* a hole in the file */
@@ -186,7 +200,8 @@ struct flipper {
     atomic_bool stop;
 };
 
-/* Rewrites the frame that main reads, all the while: good and bad values take turns between a check and a use. */
+/* Publishes a frame over and over and makes it longer than what is published, and short again, all the while: between
+ * a check of its size and a use of it, if the two should load it twice. */
 static void *flip(void *argument)
 {
     struct flipper *flipper = argument;
@@ -194,18 +209,21 @@ static void *flip(void *argument)
     char *ring = flipper->mapping.rings[LIPC_SIDE_RENDERER];
     seed = 1;
     while (!atomic_load_explicit(&flipper->stop, memory_order_relaxed)) {
+        const uint32_t sizes[] = {0, 100, 4000, 12000};
+        struct lipc_frame frame = {.total = 40000 * below(3), .kind = 1, .size = sizes[below(3)]};
+        frame.flags = (uint16_t)(frame.total ? LIPC_FRAME_MORE | (sometimes(2) ? LIPC_FRAME_CONTINUED : 0) : 0);
+        frame.total = frame.total ? frame.total : frame.size;
         const uint64_t position = atomic_load(&written->read_pos);
-        const uint32_t sizes[] = {0, 100, 4000, CAPACITY / 4, CAPACITY, UINT32_MAX};
-        struct lipc_frame frame = {.kind = 1, .size = sizes[below(6)], .flags = (uint16_t)below(4)};
-        frame.total = sometimes(2) ? frame.size : below(3) * 40000;
+        _Atomic uint64_t *at = (_Atomic uint64_t *)(void *)(ring + position % CAPACITY);
         uint64_t words[sizeof frame / sizeof(uint64_t)];
         memcpy(words, &frame, sizeof frame);
-        for (size_t i = 0; i < sizeof frame / sizeof(uint64_t); i++) {
-            void *at = ring + (position + 8 * i) % CAPACITY;
-            atomic_store_explicit((_Atomic uint64_t *)at, words[i], memory_order_relaxed);
+        for (size_t i = 0; i < sizeof frame / sizeof(uint64_t); i++)
+            atomic_store_explicit(&at[i], words[i], memory_order_relaxed);
+        atomic_store(&written->write_pos, position + lipc_frame_bytes(frame.size));
+        for (int i = 0; i < 100; i++) { /* the low half of the third word is the size */
+            atomic_store_explicit(&at[2], sizes[3], memory_order_relaxed);
+            atomic_store_explicit(&at[2], frame.size, memory_order_relaxed);
         }
-        if (sometimes(4))
-            atomic_store(&written->write_pos, position + 8 * below(CAPACITY / 8 + 1));
     }
     return NULL;
 }

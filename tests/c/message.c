@@ -250,6 +250,8 @@ static void frames_that_make_no_message_are_refused(void)
     CHECK(receive_frames(first, first) == -EBADMSG);
     bad = last, bad.size = 201, bad.total = 300;
     CHECK(receive_frames(first, bad) == -EBADMSG); /* beyond the total */
+    bad.flags = more | continued;
+    CHECK(receive_frames(first, bad) == -EBADMSG); /* and even more to come */
     bad = last, bad.size = 199;
     CHECK(receive_frames(first, bad) == -EBADMSG); /* short of the total */
     bad = last, bad.flags = more | continued;
