@@ -8,6 +8,8 @@
  *   segment.c   shared memory made, sealed, mapped twice, checked         system calls
  *   outbox.c    messages that wait until the ring has room                malloc
  *   endpoint.c  two rings, an outbox and a wakeup as one side of a pair
+ *   send.c      messages into frames
+ *   receive.c   frames into messages
  *   keys.c      what hashing a pickle's keys would cost                   malloc
  *   scan.c      proof that a pickle is harmless before it is loaded       malloc
  *
@@ -15,9 +17,9 @@
  * A frame is a header and bytes in a ring. A message is one frame, or several when it is larger than a frame.
  *
  * Rules. Every function returns 0 or a positive number on success and -errno on failure; none touches errno for
- * its caller, prints, or aborts. None blocks but lipc_poll and lipc_wait. An endpoint belongs to one thread at a
- * time. All that lies in a segment can be changed by the peer at any instant: it is loaded once, checked against
- * private copies, and only then used.
+ * its caller, prints, or aborts. None blocks but lipc_poll and lipc_wait, and lipc_send for moments where it says so.
+ * An endpoint belongs to one thread at a time. All that lies in a segment can be changed by the peer at any instant:
+ * it is loaded once, checked against private copies, and only then used.
  */
 #ifndef LENSIPC_H
 #define LENSIPC_H
@@ -108,11 +110,12 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint);
  * even so.
  * Returns the number of messages dropped: 0 as a rule.
  * A message larger than the ring streams: while the peer reads, this writes on, and waits up to 50 us for each room.
- * -ENOBUFS: the outbox is full. -ENOMEM. -EBADMSG: the peer wrote nonsense to the ring's positions. */
+ * -ENOBUFS: the outbox is full. -ENOMEM. -EINVAL: a kind that is 0 or has more than 16 bits, or when_full. -EBADMSG:
+ * the peer wrote nonsense to the ring's positions. */
 int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
               int when_full);
 
-/* Producer. The same for a body in pieces. */
+/* Producer. The same for a body in pieces. -EMSGSIZE: their sizes do not add up to a size. */
 int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                     size_t count, int when_full);
 
@@ -144,7 +147,8 @@ int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size);
 /* ---- sleeping: wakeup.c ---- */
 
 /* Consumer, before it sleeps. Returns 1 when this side is parked: from now on the peer's next frame, or the room
- * that a waiting outbox needs, wakes it. Returns 0, not parked, when there is work already. */
+ * that a waiting outbox needs, wakes it. Returns 0, not parked, when there is work already: something for lipc_recv
+ * or lipc_flush to do, or to report. */
 int lipc_park(struct lipc_endpoint *endpoint);
 
 /* Consumer, awake for another reason. The peer need not wake it. */

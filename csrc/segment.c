@@ -75,8 +75,7 @@ static int open_shm(void)
     return fd;
 }
 
-/* posix_fallocate, but one that tells -EOPNOTSUPP from success: glibc would fill the file page by page instead, which
- * is as good. A signal interrupts it without any effect. */
+/* Makes every page of the file real now. A signal ends posix_fallocate early and undoes it, so it is tried again. */
 static int reserve(int fd, off_t size)
 {
     int error;

@@ -163,7 +163,7 @@ static void start_again(struct pair pair)
     struct lipc_endpoint *both[] = {pair.main, pair.renderer};
     for (int side = 0; side < 2; side++) {
         lipc_outbox_clear(&both[side]->outbox);
-        both[side]->assembly = (struct assembly){0};
+        both[side]->assembly = (struct lipc_assembly){0};
         attach(both[side], side, LIPC_WAKEUP_SEMAPHORE, -1);
         both[side]->high_water = CAPACITY;
         both[side]->limit = 4 * CAPACITY;

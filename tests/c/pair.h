@@ -46,6 +46,7 @@ static inline void test_free(void *memory)
 #define free test_free
 #include "../../csrc/outbox.c"
 #include "../../csrc/endpoint.c"
+#include "../../csrc/send.c"
 #undef malloc
 #undef calloc
 #undef free

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -190,6 +191,19 @@ static void a_forked_child_has_no_mapping(void)
     lipc_segment_unmap(&mapping);
 }
 
+static void without_space_it_fails_and_leaves_nothing(void)
+{
+    int descriptors = count_entries("/proc/self/fd"), names = count_entries("/dev/shm");
+    struct rlimit before;
+    CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0 && signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    const struct rlimit little = {.rlim_cur = CAPACITY, .rlim_max = before.rlim_max};
+    CHECK(setrlimit(RLIMIT_FSIZE, &little) == 0);
+    CHECK(lipc_segment_create(LIPC_FORM_MEMFD, CAPACITY) == -EFBIG);
+    CHECK(lipc_segment_create(LIPC_FORM_SHM, CAPACITY) == -EFBIG);
+    CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    CHECK(count_entries("/proc/self/fd") == descriptors && count_entries("/dev/shm") == names);
+}
+
 int main(void)
 {
     RUN(a_sealed_segment_keeps_its_size);
@@ -202,6 +216,7 @@ int main(void)
     RUN(a_memfd_that_could_shrink_is_refused);
     RUN(what_is_no_file_of_memory_is_refused);
     RUN(without_descriptors_it_fails_and_leaves_nothing);
+    RUN(without_space_it_fails_and_leaves_nothing);
     RUN(a_forked_child_has_no_mapping);
     return 0;
 }

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One side of a pair, as endpoint.c, send.c and receive.c share it. All of it is private to this process but what the
+ * rings and the wakeup point to in the segment.
+ */
+#ifndef LIPC_ENDPOINT_H
+#define LIPC_ENDPOINT_H
+
+#include "lensipc.h"
+#include "outbox.h"
+#include "ring.h"
+#include "segment.h"
+#include "wakeup.h"
+
+/* The message that comes in frame by frame into the caller's memory. */
+struct lipc_assembly {
+    struct lipc_frame first; /* what every frame of it has to agree with */
+    bool wanted;             /* the caller has been asked for memory */
+    char *memory;            /* and has given it */
+    uint64_t filled;
+};
+
+struct lipc_endpoint {
+    struct lipc_ring out;
+    struct lipc_ring in;
+    struct lipc_wakeup wakeup;
+    struct lipc_outbox outbox;
+    struct lipc_assembly assembly;
+    uint64_t high_water; /* at most `limit` */
+    uint64_t limit;
+    struct lipc_mapping mapping;
+};
+
+/* send.c. Whether lipc_flush has something to do: there is room for the first message that waits, or a position that
+ * it would report. */
+bool lipc_can_flush(struct lipc_endpoint *endpoint);
+
+#endif

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Frames become messages. The peer may be hostile: ring.c has copied and checked each header by itself, here is checked
+ * that frames make up a message.
+ */
+
+#include "endpoint.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Bodies in the caller's buffer begin where any scalar may. */
+#define BODY_ALIGN 8
+
+/* Whether `frame` is the one that has to come next in a message whose first frame was `first` and of which `filled`
+ * bytes have come. All frames but those of an empty message hold something, so each brings the end nearer. */
+static bool continues(const struct lipc_frame *first, uint64_t filled, const struct lipc_frame *frame)
+{
+    uint64_t left = first->total - filled;
+    bool last = frame->size == left;
+    uint16_t flags = (uint16_t)((filled ? LIPC_FRAME_CONTINUED : 0) | (last ? 0 : LIPC_FRAME_MORE));
+    return frame->total == first->total && frame->correlation == first->correlation &&
+           frame->channel == first->channel && frame->peer == first->peer && frame->pid == first->pid &&
+           frame->kind == first->kind && frame->flags == flags && frame->size <= left && (frame->size || last);
+}
+
+static struct lipc_record to_record(const struct lipc_frame *frame, uint32_t offset)
+{
+    return (struct lipc_record){
+        .correlation = frame->correlation,
+        .size = frame->total,
+        .offset = offset,
+        .channel = frame->channel,
+        .peer = frame->peer,
+        .pid = frame->pid,
+        .kind = frame->kind,
+    };
+}
+
+/* Gives the room of all frames taken back to the peer. */
+static void release(struct lipc_endpoint *endpoint)
+{
+    lipc_ring_release(&endpoint->in);
+    lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
+}
+
+/* Takes frames of the message that is being assembled, at most a ring full. Returns 1 with its record when that was
+ * the last of them, 0, -EBADMSG. */
+static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
+{
+    struct lipc_assembly *assembly = &endpoint->assembly;
+    uint64_t budget = endpoint->in.capacity;
+    while (budget) {
+        struct lipc_frame frame;
+        const char *body;
+        int got = lipc_ring_peek(&endpoint->in, &frame, &body);
+        if (got <= 0)
+            return got;
+        if (!continues(&assembly->first, assembly->filled, &frame))
+            return -EBADMSG;
+        memcpy(assembly->memory + assembly->filled, body, frame.size);
+        assembly->filled += frame.size;
+        lipc_ring_take(&endpoint->in, &frame);
+        release(endpoint); /* each frame by itself: the peer writes the next one meanwhile */
+        if (assembly->filled == assembly->first.total) {
+            *record = to_record(&assembly->first, LIPC_ASSEMBLED);
+            *assembly = (struct lipc_assembly){0};
+            return 1;
+        }
+        budget -= budget < lipc_frame_bytes(frame.size) ? budget : lipc_frame_bytes(frame.size);
+    }
+    return 0;
+}
+
+int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, char *buffer, size_t size,
+              uint64_t *wanted)
+{
+    struct lipc_assembly *assembly = &endpoint->assembly;
+    *wanted = 0;
+    if (max == 0 || size < LIPC_INLINE || size > LIPC_ASSEMBLED)
+        return -EINVAL;
+    if (assembly->memory)
+        return assemble(endpoint, &records[0]);
+    assembly->wanted = false;
+
+    uint32_t count = 0;
+    size_t used = 0;
+    size -= size % BODY_ALIGN; /* so that `used` never passes it */
+    int got = 0;
+    while (count < max) {
+        struct lipc_frame frame;
+        const char *body;
+        got = lipc_ring_peek(&endpoint->in, &frame, &body);
+        if (got <= 0)
+            break;
+        if (frame.total > LIPC_TOTAL_MAX || !continues(&frame, 0, &frame)) {
+            got = -EBADMSG;
+            break;
+        }
+        if (frame.size != frame.total || frame.size >= LIPC_INLINE) {
+            if (count == 0) {
+                *assembly = (struct lipc_assembly){.first = frame, .wanted = true};
+                *wanted = frame.total;
+            }
+            break;
+        }
+        if (frame.size > size - used)
+            break;
+        memcpy(buffer + used, body, frame.size);
+        records[count++] = to_record(&frame, (uint32_t)used);
+        used += (frame.size + BODY_ALIGN - 1) / BODY_ALIGN * BODY_ALIGN;
+        lipc_ring_take(&endpoint->in, &frame);
+    }
+    if (count) { /* what is wrong behind them is told by the next call */
+        release(endpoint);
+        return (int)count;
+    }
+    return got < 0 ? got : 0;
+}
+
+int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size)
+{
+    struct lipc_assembly *assembly = &endpoint->assembly;
+    if (!assembly->wanted || assembly->memory || !memory || size != assembly->first.total)
+        return -EINVAL;
+    assembly->memory = memory;
+    return 0;
+}
