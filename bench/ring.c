@@ -2,7 +2,7 @@
  *
  * What the C core does without Python: one-way messages between two processes on two processors, none of them asleep.
  *
- *   cc -std=c11 -O2 -pthread -o /tmp/ring bench/ring.c csrc/*.c -lrt && /tmp/ring [CAPACITY]
+ *   cc -std=c11 -O2 -pthread -o /tmp/ring bench/ring.c csrc/[a-z]*.c -lrt && /tmp/ring [CAPACITY]
  *
  * Small messages: lipc_send of each, lipc_recv of up to 256 at a time; every byte is copied in and copied out. Large
  * ones: into memory of the receiver's that is used again for each, so that no page is new to it. The best of five runs.
