@@ -75,15 +75,17 @@ void lipc_unpark(struct lipc_endpoint *endpoint)
     lipc_wakeup_unpark(&endpoint->wakeup);
 }
 
-int lipc_poll(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
+int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nanoseconds)
 {
     uint64_t start = lipc_clock();
-    while (lipc_ring_readable(&endpoint->in) == 0) {
+    for (;;) {
+        for (size_t i = 0; i < count; i++)
+            if (has_work(endpoints[i]))
+                return 1;
         if (lipc_clock() - start >= nanoseconds)
             return 0;
-        (void)sched_yield();
+        (void)sched_yield(); /* the peer may share this processor */
     }
-    return 1;
 }
 
 int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds)

@@ -154,8 +154,9 @@ int lipc_park(struct lipc_endpoint *endpoint);
 /* Consumer, awake for another reason. The peer need not wake it. */
 void lipc_unpark(struct lipc_endpoint *endpoint);
 
-/* Consumer. Polls for a frame for at most `nanoseconds`, yielding the processor as it goes. 1: there is one; 0. */
-int lipc_poll(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
+/* Consumer. Looks for work at any of `count` endpoints for at most `nanoseconds`, yielding the processor as it goes: 1
+ * when there is some, as lipc_park means it, 0 when there is none. */
+int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nanoseconds);
 
 /* Consumer woken by LIPC_WAKEUP_SEMAPHORE. Parks and sleeps until there is work: 1, or 0 after `nanoseconds`.
  * -EINTR: a signal came. */

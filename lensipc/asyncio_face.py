@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 from .face import GiveUp, Running, Settle
@@ -62,6 +62,9 @@ class AsyncioFace:
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Future[Any]] = set()  # the loop itself holds tasks only weakly
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self.loop.call_soon(callback)
 
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running:
         task = asyncio.ensure_future(awaitable, loop=self.loop)

@@ -65,7 +65,7 @@ class Connection:
         return self.endpoint.send(kind, channel, peer, pid, correlation, body, when_full)
 
     def pump(self, budget: int) -> int:
-        """Handle at most `budget` messages and return how many; parks, and clears `ready`, when there are no more."""
+        """Handle at most `budget` messages and return how many; `pending` tells whether there may be more."""
         endpoint, on_message = self.endpoint, self.on_message
         handled = 0
         for _ in range(budget):  # a bound for a peer that sends a large message by the byte, too
@@ -76,24 +76,25 @@ class Connection:
                 if kind >= KINDS:
                     raise ProtocolError(f"a message of kind {kind}, which is none")
                 on_message[kind](record)
-                if self.paused or self.closed:
-                    return handled
-                if handled >= budget:
-                    self.rest()
+                if handled >= budget or self.paused or self.closed:
                     return handled
             if batch is not self._batch:
                 continue  # a callback has pumped meanwhile
             received = endpoint.receive(BATCH)
-            if received:
-                self._batch = iter(received)
-            elif self.rest():
+            if not received:
+                endpoint.flush()  # the work that there was may have been room for what waits
                 break
+            self._batch = iter(received)
         return handled
 
+    @property
+    def pending(self) -> bool:
+        """Whether messages have been taken from the ring and not been handled."""
+        return length_hint(self._batch) > 0
+
     def rest(self) -> bool:
-        """Park, and clear `ready`, if there is nothing left to do."""
-        if length_hint(self._batch) or not self.endpoint.park():
-            self.endpoint.flush()  # the work that there is may be room for what waits
+        """Park, and clear `ready`, if there is nothing to do."""
+        if self.pending or not self.endpoint.park():
             return False
         self.ready = False
         return True

@@ -13,7 +13,7 @@ import os
 import struct
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn, TypeAlias
 
 from lensipc._core import ffi, lib
@@ -221,10 +221,6 @@ class Endpoint:
         """Be awake: no wake is needed."""
         lib.lipc_unpark(self._handle)
 
-    def poll(self, ns: int) -> bool:
-        """Look for a frame for at most `ns` nanoseconds without sleeping."""
-        return lib.lipc_poll(self._handle, ns) == 1
-
     def wait(self, seconds: float) -> bool:
         """Sleep until there is work, at most `seconds` (`math.inf` too). For a side woken by the semaphore.
 
@@ -245,6 +241,12 @@ class Endpoint:
         self._memory = None
         _live.discard(self)
         self.__class__ = _ClosedEndpoint
+
+
+def poll(endpoints: Iterable[Endpoint], ns: int) -> bool:
+    """Look for work at any of these endpoints for at most `ns` nanoseconds, without sleeping: whether there is some."""
+    handles = [endpoint._handle for endpoint in endpoints]
+    return lib.lipc_poll(ffi.new("struct lipc_endpoint *[]", handles), len(handles), ns) == 1
 
 
 class Timer:

@@ -22,9 +22,12 @@ class Running(Protocol):
 
 
 class Face(Protocol):
-    """One way to drive a core. `blocking`: whether there is no event loop that a blocking call would stop."""
+    """One way to drive a core. `blocking`: no event loop is there that a call which blocks would stop."""
 
     blocking: bool
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call this when other callbacks of the loop have had their turn."""
 
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running | None:
         """Wait for what a callback returned; `settle(result, error)` then has its outcome."""

@@ -107,10 +107,11 @@ class RendererHandle:
     def _release(self) -> None:
         """Stop watching the process."""
         if not self._exited.done():
-            self._main._handles.pop(self.frame_id, None)
             self._main._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._exited.set_result(None)
+        if self._connection.closed:
+            self._main._handles.pop(self.frame_id, None)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} frame_id={self.frame_id} pid={self.pid}>"
@@ -521,8 +522,8 @@ class MainProcess:
         connection.send(READY)
 
     def _on_closed(self, handle: RendererHandle) -> None:
-        if handle._process is None:
-            handle._release()  # its process goes on, and is not ours
+        if handle._process is None or not handle.alive:
+            handle._release()  # its process has ended, or goes on and is not ours
         else:
             self._router.poller.call_later(EXIT_WAIT, handle.kill)  # if it does not see that its time has come
 

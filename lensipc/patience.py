@@ -20,27 +20,33 @@ TRIAL: Final = 16
 
 
 class Patience:
-    """The credit of one ring's consumer."""
+    """The credit of one process.
 
-    __slots__ = ("_credit", "_until_trial")
+    Attributes:
+        nanoseconds: how long to poll next time: 0 or POLL.
+    """
+
+    __slots__ = ("_credit", "_rests", "nanoseconds")
 
     def __init__(self) -> None:
+        self.nanoseconds = 0
         self._credit = 0
-        self._until_trial = TRIAL
+        self._rests = 0
 
-    def nanoseconds(self) -> int:
-        """How long to poll this time: 0 or POLL. `report` what came of the latter."""
-        if self._credit:
-            return POLL
-        self._until_trial -= 1
-        if self._until_trial:
-            return 0
-        self._until_trial = TRIAL
-        return POLL
-
-    def report(self, found: bool) -> None:
-        """Whether the poll found a frame."""
+    def report(self, found: bool) -> bool:
+        """Whether polling has found something; returns that."""
         if found:
             self._credit = min(self._credit + GAIN, CREDIT)
-        elif self._credit:
+            self.nanoseconds = POLL
+        elif self._credit > 1:
             self._credit -= 1
+        else:
+            self._credit = self.nanoseconds = 0
+        return found
+
+    def rested(self) -> None:
+        """It went to sleep without polling: now and then, it tries whether that would pay."""
+        self._rests += 1
+        if self._rests == TRIAL:
+            self._rests = 0
+            self.nanoseconds = POLL

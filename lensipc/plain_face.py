@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .face import GiveUp, Settle
@@ -25,6 +25,9 @@ class PlainFace:
     """Callbacks run on the thread that calls dispatch(), and must not be coroutines: no loop would run them."""
 
     blocking = True
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        callback()
 
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> None:
         close = getattr(awaitable, "close", None)

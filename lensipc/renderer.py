@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from . import attach, clone
 from .channels import Callback, Channel, ChannelTable, Disposer
 from .connection import Connection, log, log_failure
-from .endpoint import DROP_NEWEST, DROP_OLDEST, REFUSE, Buffer, Endpoint, Record
+from .endpoint import DROP_NEWEST, DROP_OLDEST, REFUSE, Buffer, Endpoint, Record, poll
 from .errors import DecodeError, NotActivatedError, PeerGone, ProtocolError
 from .face import Face, Settle
 from .invocations import Invocations
@@ -36,6 +36,7 @@ from .message import (
     describe,
     rebuild,
 )
+from .patience import Patience
 from .poller import Poller
 from .types import IpcRendererEvent
 
@@ -165,6 +166,9 @@ class Parts(Protocol):
 
     def deactivate(self, port: RendererPort, settle: Settle) -> None: ...
 
+    def attached(self) -> None:
+        """All that main had installed when this renderer came is active."""
+
     def gone(self) -> None:
         """Main is gone: end all parts."""
 
@@ -238,6 +242,7 @@ class RendererCore(Connection):
         self._channels: list[RendererChannel] = []
         self._handlers = handlers
         self._only_outcomes = [handlers[kind] if kind in (RESULT, ERROR) else self._keep for kind in range(KINDS)]
+        self._patience = Patience()
         self._backlog: deque[Record] = deque()
         self._backlog_bytes = 0
         self._backlog_limit = backlog_limit
@@ -339,50 +344,98 @@ class RendererCore(Connection):
 
     def _on_ready(self, _record: Record) -> None:
         self.attached = True
+        self.parts.attached()
 
     # ---- turns ----
 
     def dispatch(self, timeout: float | None = 0.0, budget: int = TURN) -> int:
         """Wait at most `timeout` seconds for something to do, and handle at most `budget` messages of it."""
         self._sleep(0.0 if self.ready or self._backlog else timeout)
-        handled = 0
         try:
-            while handled < budget and not self.closed:
-                if self._backlog:
-                    record = self._backlog.popleft()
-                    self._backlog_bytes -= len(record[1])
-                    handled += 1
-                    self._handlers[record[0]](record)
-                elif self.ready:
-                    self.paused = False
-                    handled += self.pump(budget - handled)
-                else:
-                    break
+            return self._handle(budget)
         finally:
-            if not self.closed:
-                if self._backlog or (self.ready and not self.rest()):
-                    self.poller.wake()
-                elif self.ended:
-                    self.gone()
+            self._settle()
+
+    def on_loop(self) -> None:
+        """The same, called by an event loop when the poller's descriptor is readable."""
+        self.poller.poll()
+        self._turn()
+
+    def _turn(self) -> None:
+        try:
+            self._handle(TURN)
+        finally:
+            if self.pending or self._backlog or self.ended or not self._patience.nanoseconds:
+                self._patience.rested()
+                self._settle()
+            else:
+                self.face.soon(self._linger)  # when the tasks that this turn has woken have sent what they will
+
+    def _linger(self) -> None:
+        """Look for more to do for a little, before parking."""
+        if self.closed:
+            return
+        if self.ready and self._patience.report(poll([self.endpoint], self._patience.nanoseconds)):
+            self._turn()
+        else:
+            self._settle()
+
+    def _handle(self, budget: int) -> int:
+        handled = 0
+        while handled < budget and not self.closed:
+            if self._backlog:
+                record = self._backlog.popleft()
+                self._backlog_bytes -= len(record[1])
+                handled += 1
+                self._handlers[record[0]](record)
+                continue
+            if self.ready:
+                self.paused = False
+                handled += self.pump(budget - handled)
+            if not self._backlog:
+                break
         return handled
+
+    def _settle(self) -> None:
+        """Before there is nothing to run here: see to it that what is left, and what comes, makes itself known."""
+        if not self.closed:
+            if self._backlog or (self.ready and not self.rest()):
+                self.poller.wake()
+            elif self.ended:
+                self.gone()
 
     def wait(self, outcome: Outcome) -> None:
         """Block until there is an outcome. All other messages are kept for `dispatch`, in their order."""
         self.on_message = self._only_outcomes
         self.paused = False
         try:
-            while not outcome.done:
-                if self.ready:
-                    self.pump(TURN)
-                elif self.ended:
+            self._wake_up()
+            while not outcome.done and not self.closed:
+                self.pump(TURN)
+                if outcome.done:
+                    break
+                if self._patience.nanoseconds and self._patience.report(
+                    poll([self.endpoint], self._patience.nanoseconds)
+                ):
+                    continue
+                self._patience.rested()
+                if not self.rest():
+                    continue
+                if self.ended:
                     self.gone()
                 else:
                     self._sleep(None)
+                    self._wake_up()
         finally:
             self.on_message = self._handlers
-            if self._backlog and not self.closed:
-                self.paused = True  # a dispatch further up the stack is not to overtake the backlog
-                self.poller.wake()
+            self.paused = bool(self._backlog)  # a dispatch further up the stack is not to overtake the backlog
+            self._settle()
+
+    def _wake_up(self) -> None:
+        """What comes is looked for from now on: main need not signal it."""
+        if not self.ready and not self.closed:
+            self.endpoint.unpark()
+            self.ready = True
 
     def _keep(self, record: Record) -> None:
         self._backlog.append(record)

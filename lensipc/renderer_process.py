@@ -62,6 +62,7 @@ class RendererProcess:
         self._core: RendererCore | None = None
         self._closing: Callable[[], object] = lambda: None
         self._failure: BaseException | None = None
+        self._changed: asyncio.Event | None = None  # on asyncio: set when main has come or gone
 
     @classmethod
     def connect(
@@ -129,15 +130,14 @@ class RendererProcess:
         except BaseException:
             sock.close()
             raise
+        self._changed = asyncio.Event()
         core = self._begin(sock, AsyncioFace())
-        loop.add_reader(core.poller.fileno(), self._on_readable)
+        loop.add_reader(core.poller.fileno(), core.on_loop)
         self._closing = partial(loop.remove_reader, core.poller.fileno())
-        self._changed: asyncio.Event = asyncio.Event()
         deadline = time.monotonic() + self._timeout
         try:
             while not core.attached and not core.closed:
-                await asyncio.wait_for(self._changed.wait(), deadline - time.monotonic())
-                self._changed.clear()
+                await asyncio.wait_for(self._change(), deadline - time.monotonic())
             self._check_attached(core)
         except asyncio.TimeoutError:
             self.close()
@@ -305,17 +305,19 @@ class RendererProcess:
         """Wait until main is gone."""
         core = self._entered
         while not core.closed:
-            await self._changed.wait()
-            self._changed.clear()
+            await self._change()
 
-    def _on_readable(self) -> None:
-        core = self._entered
-        attached = core.attached
-        core.dispatch()
-        if core.closed or core.attached != attached:
-            self._changed.set()
+    async def _change(self) -> None:
+        assert self._changed is not None
+        await self._changed.wait()
+        self._changed.clear()
 
     # ---- parts: called by the core ----
+
+    def attached(self) -> None:
+        """All that main had installed is active."""
+        if self._changed is not None:
+            self._changed.set()
 
     def activate(self, port: RendererPort, version: str, path: str, settle: Settle) -> None:
         """Load and activate an extension's part."""
@@ -360,6 +362,8 @@ class RendererProcess:
 
     def gone(self) -> None:
         """Main is gone: end all parts."""
+        if self._changed is not None:
+            self._changed.set()
         for port in list(self._parts):
             self.deactivate(port, lambda _result, _error: None)
         if self._path is not None and not self._entered.told_goodbye:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 from . import attach, clone
 from .channels import Channel, ChannelTable
 from .connection import log_failure
-from .endpoint import REFUSE, Buffer
+from .endpoint import REFUSE, Buffer, poll
 from .errors import DecodeError, NotActivatedError, OutboxFull, ProtocolError
 from .face import Face
 from .message import ALL, EVENT, MAIN
+from .patience import Patience
 from .poller import EDGE, Poller
 from .types import IpcMainEvent
 
@@ -107,6 +108,7 @@ class Router:
         self._drained: list[Callable[[], None]] = []
         self._local: deque[tuple[MainChannel, int, int, Buffer]] = deque()  # for main's own listeners, in order
         self._delivering = False
+        self._patience = Patience()
 
     def port(self, extension: str) -> MainPort:
         """The extension's port, made when it is first heard of; its number never means another extension."""
@@ -257,9 +259,12 @@ class Router:
 
     # ---- turns ----
 
-    def dispatch(self, timeout: float | None = 0.0) -> None:
-        """Wait at most `timeout` seconds for something to do, and do a turn of it."""
-        self.poller.poll(timeout)
+    def dispatch(self) -> None:
+        """Do what there is to do: called when the poller's descriptor is readable."""
+        self.poller.poll()
+        self._turn()
+
+    def _turn(self) -> None:
         self.deliver()
         busy = False
         for connection in list(self.connections.values()):
@@ -273,11 +278,30 @@ class Router:
             except (ProtocolError, DecodeError) as error:
                 self.disconnect(connection, str(error))
                 continue
+            busy |= handled == TURN
             if connection.ended:
                 # What is in its ring is still delivered; what it writes there from now on, if it lives, is not.
                 connection.last_messages -= handled
-                if not connection.ready or connection.last_messages <= 0:
+                if handled == 0 or connection.last_messages <= 0:
                     self.detach(connection, "it closed the connection, or died")
-            busy |= connection.ready
+                busy = True
         if busy or self._local:
             self.poller.wake()
+        elif self._patience.nanoseconds:
+            self.face.soon(self._linger)  # when the tasks that this turn has woken have sent what they will
+        else:
+            self._patience.rested()
+            self._rest()
+
+    def _linger(self) -> None:
+        """Look for more to do for a little, before parking."""
+        awake = [each.endpoint for each in self.connections.values() if each.ready and not each.paused]
+        if awake and self._patience.report(poll(awake, self._patience.nanoseconds)):
+            self._turn()
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        for connection in list(self.connections.values()):
+            if connection.ready and not connection.paused and not connection.rest():
+                self.poller.wake()

@@ -237,11 +237,11 @@ def test_there_is_no_parking_over_work(pair: Pair) -> None:
     main.unpark()
     renderer.send(1, 0, 0, 0, 0, b"")
     assert not main.park()
-    assert main.poll(0)
+    assert endpoint.poll([main], 0)
     assert main.wait(0)
     assert main.wait(math.inf)
     main.receive(1)
-    assert not main.poll(1000)
+    assert not endpoint.poll([main], 1000)
     assert not main.wait(0.001)
     assert not main.wait(-1)
 

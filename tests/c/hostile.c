@@ -131,7 +131,7 @@ static bool defend(struct lipc_endpoint *victim, char *buffer, size_t size, char
         (void)lipc_park(victim);
         lipc_unpark(victim);
         (void)lipc_progress(victim);
-        (void)lipc_poll(victim, 0);
+        (void)lipc_poll((struct lipc_endpoint *[]){victim}, 1, 0);
         return true;
     default:
         result = lipc_recv(victim, records, MAX_RECORDS, buffer, size, &wanted);

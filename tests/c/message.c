@@ -175,7 +175,7 @@ static void stream(struct lipc_endpoint *from, struct lipc_endpoint *to)
             free(received.body);
             i++;
         } else
-            (void)lipc_poll(to, 1000000);
+            (void)lipc_poll((struct lipc_endpoint *[]){to}, 1, 1000000);
     }
     CHECK(pthread_join(thread, NULL) == 0);
     CHECK(lipc_outbox(from) == 0 && receive(to, &received) == 0);
@@ -310,7 +310,7 @@ static void bad_positions_are_told_by_whoever_meets_them(void)
     CHECK(lipc_send(pair.main, &header, body, 10, LIPC_REFUSE) == -EBADMSG);
     CHECK(lipc_progress(pair.main) == 0);
     atomic_store(&segment->rings[LIPC_SIDE_RENDERER].write_pos, 7);
-    CHECK(lipc_poll(pair.main, 0) == 1 && receive(pair.main, &received) == -EBADMSG);
+    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.main}, 1, 0) == 1 && receive(pair.main, &received) == -EBADMSG);
     close_pair(pair);
 }
 

@@ -245,11 +245,11 @@ static void a_poll_finds_a_frame_or_ends(void)
 {
     struct pair pair = open_pair(LIPC_CAPACITY_MIN);
     struct lipc_header header = numbered(1);
-    CHECK(lipc_poll(pair.renderer, 0) == 0);
-    CHECK(lipc_poll(pair.renderer, 100000) == 0);
+    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 0) == 0);
+    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 100000) == 0);
     CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
-    CHECK(lipc_poll(pair.renderer, 0) == 1);
-    CHECK(lipc_poll(pair.renderer, UINT64_MAX) == 1);
+    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 0) == 1);
+    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, UINT64_MAX) == 1);
     close_pair(pair);
 }
 
