@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""What the command `lensipc` can do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from . import __version__
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lensipc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def lensipc(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Extension IPC: events and requests between processes over shared-memory rings."""
+
+
+@app.command()
+def demo(
+    renderers: Annotated[int, typer.Option(min=2, max=100, help="How many to start; the last is killed half-way.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long it goes on once they are there.")] = 8.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+) -> None:
+    """Watch an example extension sync this machine's processes to its renderers.
+
+    Exits with 0 if all went as told: what was broadcast was heard, what was asked was answered, and one renderer's
+    death stopped none of the others.
+    """
+    from .demo import host
+
+    console = Console(highlight=False)
+    on_terminal = console.is_terminal and not console.is_dumb_terminal
+    if not as_json:
+        print(f"main and {renderers} renderers, for {seconds:g} seconds", flush=True)
+    summary = asyncio.run(host.run(renderers, seconds, "nothing" if as_json else "screen" if on_terminal else "lines"))
+    if as_json:
+        print(json.dumps(summary.as_json(), indent=2))
+    else:
+        for label, line in summary.as_lines():
+            console.print(Text.assemble((f"{label:10}", "bold"), line), soft_wrap=True)
+        if not summary.amiss():
+            console.print("All went as told.", style="green")
+    raise typer.Exit(1 if summary.amiss() else 0)
