@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
-from .face import GiveUp, Running, Settle
+from .channels import Running
+from .face import GiveUp, Settle
 
 
 class Invocation(asyncio.Future[Any]):

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from .errors import HandlerExistsError, NotActivatedError
 
 Disposer = Callable[[], None]
 Callback = Callable[..., object]
+
+
+class Running(Protocol):
+    """User code on its way."""
+
+    def cancel(self) -> object: ...
 
 
 class Registration:
@@ -65,6 +71,7 @@ class ChannelTable(Generic[AnyChannel]):
     ) -> None:
         self.extension = extension
         self.open = False
+        self.running: set[Running] = set()  # async listeners on their way
         self._make = make
         self._on_listening = on_listening or (lambda _channel, _listening: None)
         self._channels: dict[str, AnyChannel] = {}
@@ -114,10 +121,15 @@ class ChannelTable(Generic[AnyChannel]):
         return registration
 
     def close(self) -> None:
-        """Dispose of all listeners and handlers, the last first; nothing can be registered until `open` is set."""
+        """Dispose of all listeners and handlers, the last first, and cancel what of them still runs.
+
+        Nothing can be registered until `open` is set.
+        """
         self.open = False
         while self._registrations:
             next(reversed(self._registrations))()
+        for task in list(self.running):
+            task.cancel()
 
     def _opened(self, name: str, callback: Callback, what: str) -> AnyChannel:
         if not self.open:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from operator import length_hint
+from typing import Any
 
+from .channels import ChannelTable, Running
 from .endpoint import REFUSE, Buffer, Endpoint, Record
 from .errors import ProtocolError
+from .face import Face
 from .message import KINDS
 from .poller import Poller
 
@@ -129,7 +132,16 @@ class Connection:
             self.endpoint.close()
 
 
-def log_failure(where: str, _result: object, error: BaseException | None) -> None:
-    """Report how an async listener failed."""
-    if isinstance(error, Exception):
-        log.error("listener of %s raised", where, exc_info=error)
+def finish_listener(face: Face, table: ChannelTable[Any], channel: str, awaitable: Awaitable[Any]) -> None:
+    """Wait for what an async listener returned: its failure is logged, and closing its table cancels it."""
+    task: Running | None = None
+
+    def settle(_result: object, error: BaseException | None) -> None:
+        if task is not None:
+            table.running.discard(task)
+        if isinstance(error, Exception):
+            log.error("listener of %s/%s raised", table.extension, channel, exc_info=error)
+
+    task = face.finish(awaitable, settle)
+    if task is not None:
+        table.running.add(task)

@@ -113,10 +113,10 @@ def load(path: str, base: type[_Extension], id: str) -> type[Any]:
 
 
 def undo(part: _Extension) -> None:
-    """Close the part's disposers and its channel table. One that raises stops none of the others; it is logged."""
+    """Close the part's disposers and its port. One that raises stops none of the others; it is logged."""
     try:
         part.disposers.close()
     except Exception:
         log.exception("a disposer of extension %s raised", part.id)
     finally:
-        part._port.table.close()
+        part._port.close()

@@ -11,14 +11,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from .channels import Running
+
 Settle = Callable[[Any, BaseException | None], None]
 GiveUp = Callable[[], None]
-
-
-class Running(Protocol):
-    """User code on its way."""
-
-    def cancel(self) -> object: ...
 
 
 class Face(Protocol):

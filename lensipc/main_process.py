@@ -187,6 +187,7 @@ class MainProcess:
         self._loop = asyncio.get_running_loop()
         self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._changes: set[asyncio.Task[None]] = set()
         if self._listening is not None:
             self._router.poller.register(self._listening.fileno(), self._accept)
         self._loop.add_reader(self._router.poller.fileno(), self._router.dispatch)
@@ -241,12 +242,24 @@ class MainProcess:
 
     async def disable(self, id: str) -> None:
         """Deactivate an extension everywhere: `on_deactivate`, then its disposers. KeyError: it is not installed."""
-        await self._disable(self._find(id))
+        await self._unstoppable(self._disable(self._find(id)))
 
     async def uninstall(self, id: str) -> None:
         """Disable an extension and forget it. KeyError: it is not installed."""
-        await self._disable(self._find(id))
-        self._installed.pop(id, None)
+        await self._unstoppable(self._uninstall(self._find(id)))
+
+    async def _uninstall(self, installed: _Installed) -> None:
+        await self._disable(installed)
+        self._installed.pop(installed.manifest.id, None)
+
+    def _unstoppable(self, change: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+        """Run this to its end, also if whoever waits for it is cancelled: by the very change, it may be."""
+        import asyncio
+
+        task = self._loop.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return asyncio.shield(task)
 
     def _find(self, id: str) -> _Installed:
         if id not in self._installed:
@@ -265,7 +278,7 @@ class MainProcess:
                     *(self._activate_in(each, installed) for each in self._router.connections.values()),
                 )
             except BaseException:
-                await self._deactivate(installed)
+                await self._unstoppable(self._deactivate(installed))
                 raise
 
     async def _activate_in_main(self, installed: _Installed) -> None:
@@ -290,7 +303,7 @@ class MainProcess:
         manifest = installed.manifest
         if manifest.renderer is None or not connection.may_speak_for(manifest.id):
             return
-        pending = self._loop.create_future()
+        pending = self._router.face.pending(lambda: None)
         with suppress(PeerGone):  # a renderer that dies meanwhile needs no part
             connection.activate(installed.port, manifest.version, manifest.renderer, pending)
             try:
@@ -331,13 +344,11 @@ class MainProcess:
             log.exception("on_deactivate of extension %s in main raised", part.id)
         finally:
             undo(part)
-            for connection in list(self._router.connections.values()):
-                connection.forget(installed.port)
 
     async def _deactivate_in(self, connection: RendererConnection, installed: _Installed) -> None:
         if installed.port.number not in connection.ports or connection.closed:
             return
-        pending = self._loop.create_future()
+        pending = self._router.face.pending(lambda: None)
         try:
             connection.deactivate(installed.port, pending, DEACTIVATION_WAIT)
             await pending
@@ -388,6 +399,8 @@ class MainProcess:
                 f"import sys; sys.path[:] = {sys.path!r}; "
                 f"from lensipc.renderer_process import main; main({theirs.fileno()})"
             )
+            # Ctrl-C in a terminal reaches all its processes. Blocked here, it is blocked there until it is ignored.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 process = subprocess.Popen(
                     [sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
@@ -395,6 +408,8 @@ class MainProcess:
             except BaseException:
                 ours.close()
                 raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
             handle = await self._attach(ours, process.pid, grants, process)
         except BaseException:
@@ -403,8 +418,9 @@ class MainProcess:
             raise
         try:
             await self._bring_up(handle._connection)
-        except BaseException:
-            self._router.disconnect(handle._connection, "an extension's part could not be activated")
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self._router.disconnect(handle._connection, str(error))
             handle.kill()
             with suppress(asyncio.CancelledError):
                 await handle.wait()

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from . import attach, clone
 from .channels import Callback, Channel, ChannelTable, Disposer
-from .connection import Connection, log, log_failure
+from .connection import Connection, finish_listener, log
 from .endpoint import DROP_NEWEST, DROP_OLDEST, REFUSE, Buffer, Endpoint, Record, poll
 from .errors import DecodeError, NotActivatedError, PeerGone, ProtocolError
 from .face import Face, Settle
@@ -71,6 +71,10 @@ class RendererPort:
         self.table: ChannelTable[RendererChannel] = ChannelTable(
             extension, partial(RendererChannel, self), self._listening
         )
+
+    def close(self) -> None:
+        """The part is over: undo what it has registered, and end what runs of it."""
+        self.table.close()
 
     def broadcast(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel, everywhere."""
@@ -306,7 +310,7 @@ class RendererCore(Connection):
                 log.exception("listener of %s/%s in renderer %d raised", extension, channel.name, self.frame_id)
                 continue
             if result is not None and hasattr(result, "__await__"):
-                self.face.finish(result, partial(log_failure, f"{extension}/{channel.name}"))
+                finish_listener(self.face, channel.port.table, channel.name, result)
 
     def _on_result(self, record: Record) -> None:
         pending = self.invocations.take(record[5])

@@ -15,10 +15,10 @@ from functools import partial
 from typing import Any, Final
 
 from . import clone
+from .channels import Running
 from .connection import Connection
 from .endpoint import DROP_NEWEST, Buffer, Endpoint, Record
 from .errors import DataCloneError, DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError
-from .face import Running
 from .invocations import Invocations
 from .message import (
     ACTIVATE,

@@ -206,10 +206,10 @@ class RendererProcess:
             raise RuntimeError("a RendererProcess is entered once")
         sock = self._connect()
         try:
-            sock.send(attach.hello(self._wakeup))
-        except BaseException:
+            sock.send(attach.hello(self._wakeup), socket.MSG_NOSIGNAL)
+        except ConnectionError as error:
             sock.close()
-            raise
+            raise PeerGone(f"main closed the connection during the handshake: {error}") from None
         return sock
 
     def _begin(self, sock: socket.socket, face: Face) -> RendererCore:
@@ -386,6 +386,7 @@ def main(fd: int) -> None:
     import asyncio
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is main's affair
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
 

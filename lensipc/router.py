@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import attach, clone
 from .channels import Channel, ChannelTable
-from .connection import log_failure
+from .connection import finish_listener
 from .endpoint import REFUSE, Buffer, poll
 from .errors import DecodeError, NotActivatedError, OutboxFull, ProtocolError
 from .face import Face
@@ -85,6 +85,12 @@ class MainPort:
         body = clone.encode_parts(args, "args")
         self.router.route(self.table[channel], MAIN, self.router.pid, body, target)
         clone.detach(transfer)
+
+    def close(self) -> None:
+        """The part is over: undo what it has registered, and end what runs of it."""
+        self.table.close()
+        for connection in list(self.router.connections.values()):
+            connection.forget(self)
 
     def end_activation(self) -> None:
         """The part is active, or will not be: the invokes that waited for that go on."""
@@ -183,7 +189,7 @@ class Router:
                 log.exception("listener of %s/%s in main raised", port.extension, channel.name)
                 continue
             if result is not None and hasattr(result, "__await__"):
-                self.face.finish(result, partial(log_failure, f"{port.extension}/{channel.name}"))
+                finish_listener(self.face, port.table, channel.name, result)
 
     # ---- back-pressure ----
     #

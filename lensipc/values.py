@@ -108,7 +108,7 @@ def _datetime(state: bytes, zone: object = None) -> Any:
 
     expect(state, bytes)
     year, month, day, hour, minute, second, high, low = struct.unpack(">H6BH", state)
-    return datetime.datetime(  # noqa: DTZ001
+    return datetime.datetime(
         year, month & 0x7F, day, hour, minute, second, high << 16 | low, _zone(zone), fold=month >> 7
     )
 

@@ -209,3 +209,47 @@ async def test_the_instance_of_an_extension_is_found_anywhere_in_its_process() -
         assert lab.IpcMain.get_instance() is lab.IpcMain.get_instance(strict=False)
     with pytest.raises(TypeError, match="instance of IpcMain is not created"):
         lab.IpcMain.get_instance()
+
+
+async def test_an_async_listener_does_not_outlive_its_extension() -> None:
+    async with hosting() as host:
+        ticks: list[int] = []
+
+        async def listener(_event: object) -> None:
+            while True:
+                ticks.append(1)
+                await asyncio.sleep(0)
+
+        host.ipc.listen("tick", listener)
+        host.ipc.broadcast("tick")
+        await until(lambda: ticks)
+        await host.main.uninstall("lab")
+        await asyncio.sleep(0)
+        count = len(ticks)
+        await asyncio.sleep(0.01)
+        assert len(ticks) == count
+
+
+async def test_a_listener_may_disable_its_own_extension_and_is_cancelled_by_that() -> None:
+    async with hosting(1) as host:
+
+        async def disable(_event: object) -> None:
+            await host.main.disable("lab")
+            raise AssertionError("it goes on")
+
+        host.ipc.listen("disable", disable)
+        host.ipc.broadcast("disable")
+        await until(lambda: lab.IpcMain.get_instance(strict=False) is None)
+        await host.main.enable("lab")
+
+
+async def test_cancelling_a_spawn_ends_the_renderer() -> None:
+    async with MainProcess() as main:
+        await main.install(ExtensionManifest("never", "1", renderer="starting:EndlessRenderer"))
+        spawning = asyncio.create_task(main.spawn_renderer())
+        await until(lambda: main.renderers)
+        (renderer,) = main.renderers
+        spawning.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await spawning
+        await renderer.wait()

@@ -56,3 +56,8 @@ class NeverRenderer(LensRendererExtension):
             await ipc.invoke("anything")
         except Exception as error:
             ipc.broadcast("refused", repr(error))
+
+
+class EndlessRenderer(LensRendererExtension):
+    async def on_activate(self) -> None:
+        await asyncio.Event().wait()
