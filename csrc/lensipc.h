@@ -180,4 +180,8 @@ struct lipc_scan_report {
  * when it is neither, with *report filled if report is not NULL. */
 int lipc_scan(const char *data, size_t size, struct lipc_scan_report *report);
 
+/* The same for a pickle in pieces, as a pickler writes it: each begins with an opcode, or is a string's bytes and
+ * nothing else. */
+int lipc_scan_parts(const struct lipc_part *parts, size_t count, struct lipc_scan_report *report);
+
 #endif

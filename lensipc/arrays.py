@@ -2,8 +2,8 @@
 """numpy's arrays, scalars and dtypes as messages carry them. Imported when numpy is there already, or needed.
 
 An array is its dtype, its order, its memory and its shape. The memory is the bytes themselves when it is small, the
-number of one of the message's buffers when it is not, or another array of the message that has the very same memory.
-No dtype that holds pointers has a name here, in either direction.
+number of one of the message's buffers when it is not, or another array of the message that has the very same
+memory. No dtype that holds pointers has a name here, in either direction.
 """
 
 from __future__ import annotations
@@ -18,35 +18,41 @@ import numpy as np
 from .values import as_array, as_scalar, expect
 
 OUT_OF_BAND = 1 << 16
-"""Bytes from which on an array's memory travels beside the pickle. Below, one more memcpy (5 us at most) is cheaper
+"""Bytes from which on an array's memory travels beside the pickle. Below, one more copy (5 us at most) is cheaper
 than the bookkeeping."""
 
-_KINDS = "biufcSUVMm"
+MAX_DIMENSIONS = 64  # NPY_MAXDIMS of numpy 2; 32 before
+
 _SIMPLE = re.compile(r"[<>|](?:[biufcSUV][0-9]{1,9}|[Mm]8(?:\[[0-9]{0,9}[A-Za-z]{1,2}\])?)")
 _DTYPE_DEPTH = 32
-_USER_DEFINED = 256  # NPY_USERDEF: numbers of dtypes that other packages have added begin here
+_USER_DEFINED = 256  # NPY_USERDEF: from here on, dtypes that other packages have added
+_IDLE_ITEMSIZE = 1 << 20
+"""Largest item, in bytes, that an array without items may have: numpy allocates one all the same."""
+
 _view = np.ndarray.view
 
 
-class Refused(TypeError):
+class RefusedError(TypeError):
     """A value of numpy's that has no clone; says what it is."""
 
 
 def dtype_text(dtype: Any, depth: int = 0) -> Any:
-    """A dtype in plain values: a string, or tuples for fields and subarrays; `build_dtype` undoes it."""
+    """A dtype in plain values: a string, or tuples for fields and subarrays. `build_dtype` undoes it."""
     if depth > _DTYPE_DEPTH:
-        raise Refused("an array whose dtype is nested too deep")
+        raise RefusedError("an array whose dtype is nested too deep")
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         return ("array", dtype_text(base, depth + 1), *shape)
     if dtype.names is not None:
-        fields = [(name, dtype.fields[name][1], dtype_text(dtype.fields[name][0], depth + 1)) for name in dtype.names]
-        return ("fields", dtype.itemsize, dtype.isalignedstruct, *fields)
+        fields = [(name, *dtype.fields[name][:2]) for name in dtype.names]
+        told = [(name, offset, dtype_text(field, depth + 1)) for name, field, offset in fields]
+        return ("fields", dtype.itemsize, dtype.isalignedstruct, *told)
     if dtype.hasobject:
-        raise Refused("an array of objects")
-    if dtype.kind not in _KINDS or dtype.num >= _USER_DEFINED:
-        raise Refused(f"an array of {dtype}")
-    return dtype.str
+        raise RefusedError("an array of objects")
+    text = dtype.str
+    if dtype.num >= _USER_DEFINED or not _SIMPLE.fullmatch(text):
+        raise RefusedError(f"an array of {dtype}")
+    return text
 
 
 def build_dtype(text: Any, depth: int = 0) -> Any:
@@ -71,83 +77,105 @@ def build_dtype(text: Any, depth: int = 0) -> Any:
     for name, offset, _ in fields:
         expect(name, str)
         expect(offset, int)
-    description = {
+    description: Any = {
         "names": [name for name, _, _ in fields],
-        "formats": [build_dtype(format_, depth + 1) for _, _, format_ in fields],
+        "formats": [build_dtype(field, depth + 1) for _, _, field in fields],
         "offsets": [offset for _, offset, _ in fields],
         "itemsize": itemsize,
     }
-    return np.dtype(description, align=aligned)  # type: ignore[call-overload]
+    return np.dtype(description, align=aligned)
 
 
-def _packed(array: Any) -> Any:
-    """A contiguous copy. Padding between fields is zeroed: it would be whatever lay on our heap."""
-    if array.dtype.kind != "V":
-        return np.ascontiguousarray(array).reshape(array.shape)
-    copy = np.zeros(array.shape, array.dtype)
+def _padded(dtype: Any) -> bool:
+    """Whether items have bytes that belong to no field. They hold what lay on the heap: nobody else's business."""
+    if dtype.subdtype is not None:
+        return _padded(dtype.subdtype[0])
+    if dtype.names is None:
+        return False
+    fields = [dtype.fields[name][0] for name in dtype.names]
+    return sum(field.itemsize for field in fields) < dtype.itemsize or any(map(_padded, fields))
+
+
+def _contiguous(array: Any, order: Any, padded: bool) -> Any:
+    """A copy in that order, with zeros for padding."""
+    copy = (np.zeros if padded else np.empty)(array.shape, array.dtype, order)
     copy[...] = array
     return copy
 
 
 def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
-    """An ndarray for the pickler; only the part of its memory that it shows."""
+    """An ndarray for the pickler: only the part of its memory that it shows."""
     if type(array) is not np.ndarray:
-        if isinstance(array, np.ma.MaskedArray):
-            raise Refused("a masked array")
+        if issubclass(type(array), np.ma.MaskedArray):
+            raise RefusedError("a masked array")
         array = _view(array, np.ndarray)
-    dtype = array.dtype
-    text = dtype_text(dtype)
-    shape = array.shape
-    flags = array.flags
-    if flags.c_contiguous:
-        order, place = "C", (array.ctypes.data, array.nbytes)
-    elif flags.f_contiguous:
-        order, place = "F", (array.ctypes.data, array.nbytes)
-    else:
-        order, place = "C", (array.ctypes.data, array.nbytes, array.itemsize, shape, array.strides)
-    if array.nbytes:
-        known = message.places.get(place)
-        if known is not None:
-            return as_array, (text, order, known, *shape)
-        message.places[place] = message.current
-    if array.nbytes < OUT_OF_BAND:
-        if len(place) > 2:
-            array = _packed(array)
+    text = dtype_text(array.dtype)
+    shape, size, flags = array.shape, array.nbytes, array.flags
+    order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
+    if not size:
+        return as_array, (text, order, b"", *shape)
+    place: tuple[Any, ...] = (array.__array_interface__["data"][0], size)
+    if not flags.forc:
+        place += (array.itemsize, shape, array.strides)
+    known = message.places.get(place)
+    if known is not None:
+        return as_array, (text, order, known, *shape)
+    message.places[place] = message.current
+    padded = array.dtype.names is not None and _padded(array.dtype)
+    if padded or not flags.forc:
+        array = _contiguous(array, order, padded)
+    if size < OUT_OF_BAND:
         return as_array, (text, order, array.tobytes("A"), *shape)
-    if len(place) > 2:
-        array = _packed(array)
-    elif order == "F":
-        array = array.T
-    message.buffers.append(array.reshape(-1).view(np.uint8))
+    flat = array.T if order == "F" else array
+    message.buffers.append(flat.reshape(-1).view(np.uint8).data)
     return as_array, (text, order, len(message.buffers) - 1, *shape)
 
 
-def build_array(buffers: Sequence[Any], text: Any, order: str, memory: Any, *shape: int) -> Any:
-    """The array that `reduce_array` told. It lives in a buffer that is writable, and in memory of its own otherwise."""
+def build_array(buffers: Sequence[memoryview], text: Any, order: Any, memory: Any, *shape: int) -> Any:
+    """The array that `reduce_array` told: in its buffer if that is writable, else in memory of its own."""
     dtype = build_dtype(text)
-    count = 1
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError("too many dimensions")
     for length in shape:
         expect(length, int)
-        if length < 0:
-            raise ValueError("a negative length")
-    count = math.prod(shape)
+        if not 0 <= length < 1 << 63:
+            raise ValueError("no length")
+    expect(order, str)
     if order not in ("C", "F"):
         raise ValueError("no order")
-    if type(memory) is int:
-        memory = memoryview(buffers[memory] if 0 <= memory < len(buffers) else b"")
-    elif type(memory) is np.ndarray:
+    if type(memory) is np.ndarray:
         if not memory.flags.forc:
-            raise ValueError("an array that is not contiguous")
+            raise ValueError("the memory of an array that is not contiguous")
+        memory = memory.reshape(-1, order="A").view(np.uint8).data
+    elif type(memory) is int:
+        if not 0 <= memory < len(buffers):
+            raise ValueError("no buffer")
+        memory = buffers[memory]
     else:
         expect(memory, bytes)
-    size = memory.nbytes if type(memory) is not bytes else len(memory)
-    if count * dtype.itemsize != size:
+    size = len(memory)
+    if math.prod(shape) * dtype.itemsize != size:
         raise ValueError("an array whose shape and memory differ")
-    if type(memory) is np.ndarray:
-        memory = memory.reshape(-1, order="A").view(np.uint8).data
-        return np.ndarray(shape, dtype, memory, order=order)  # type: ignore[call-overload]
-    array = np.ndarray(shape, dtype, memory, order=order)  # type: ignore[call-overload]
-    return array if array.flags.writeable else array.copy(order)
+    if not size:
+        if dtype.itemsize > _IDLE_ITEMSIZE:
+            raise ValueError("an array of nothing but large items")
+        return np.empty(shape, dtype, order)
+    array: Any = np.ndarray(shape, dtype, memory, order=order)
+    if not array.flags.writeable:
+        array = np.empty(shape, dtype, order)
+        array.reshape(-1, order="A").view(np.uint8)[:] = np.frombuffer(memory, np.uint8)
+    _check_bools(array)
+    return array
+
+
+def _check_bools(array: Any) -> None:
+    """Refuse bools that are neither 0 nor 1: numpy counts a mask by adding them, and writes as many as it finds."""
+    dtype = array.dtype
+    if dtype.names is not None:
+        for name in dtype.names:
+            _check_bools(array[name])
+    elif dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
+        raise ValueError("a bool that is neither true nor false")
 
 
 def reduce_scalar(scalar: Any, _: Any) -> tuple[Any, ...]:
@@ -161,4 +189,6 @@ def build_scalar(text: Any, data: bytes) -> Any:
     dtype = build_dtype(text)
     if dtype.itemsize != len(data):
         raise ValueError("a scalar whose dtype and memory differ")
-    return np.ndarray((), dtype, data).copy()[()]
+    if not data:
+        return np.zeros((), dtype)[()]
+    return build_array((), text, "C", data)[()]

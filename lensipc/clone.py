@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Structured clone: what may cross from one process to another, as bytes and back.
 
-A message is a pickle of protocol 5 that holds plain data, and names no callables but the constructors in `values`. It
-is written by CPython's own pickler, which asks `reducers` about everything that is not a plain builtin, and loaded by
-CPython's own unpickler, after csrc/scan.c has proved it harmless. Large arrays travel beside the pickle, so that their
-memory is copied once on each side:
+A message is a pickle of protocol 5 that holds plain data, and names no callables but the constructors in
+`values`. CPython's own pickler writes it, and asks `reducers` about everything that is not a plain builtin.
+CPython's own unpickler loads it, after csrc/scan.c has proved it harmless. Large arrays travel beside the pickle,
+so that their memory is copied once on each side:
 
-    4 bytes  MAGIC, which no pickle begins with
+    4 bytes  MAGIC, with which no pickle begins
     4 bytes  how many buffers there are
     8 bytes  how long the pickle is
     8 bytes  for each buffer: how long it is
-    the pickle, then each buffer; buffers begin at multiples of ALIGNMENT
+    the pickle, then each buffer, at multiples of ALIGNMENT
 
 This module knows nothing of rings, processes or channels. docs/clone.md tells what arrives, what is lost and what
 raises.
@@ -20,14 +20,14 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
-from typing import Any, NoReturn
+from typing import Any
 
 from . import reducers, values, walk
 from ._core import ffi, lib
 from .errors import DataCloneError, DecodeError
-from .reducers import Unclonable, describe
+from .transfer import check_transfer, detach
 
 __all__ = [
     "check_transfer",
@@ -40,44 +40,58 @@ __all__ = [
 ]
 
 MAGIC = b"LIB\x01"
-ALIGNMENT = 64  # a cache line; what numpy and SIMD like at most
+ALIGNMENT = 64
+"""Where a buffer begins, in bytes: a cache line, and as much as any vector instruction asks for."""
+
+SIMPLE = 512
+"""Bytes up to which clearing a pickler's memo takes no longer than giving it a new one."""
+
+REUSED = 4096
+"""Bytes up to which a pickler is used again. Its first buffer has this size; grown, it slows all that comes after."""
+
+UNCHECKED = 1 << 19
+"""Bytes up to which a message of plain builtins is not scanned by its sender, which would take a quarter more.
+
+The receiver refuses such a message only if its keys take millions of steps to hash, and its sender took these steps
+itself when it made them; or if it loads into 64 MiB and 32 times its size, for which this is too short."""
+
+LARGE = 1 << 16
+"""Bytes from which on `decode_owned` works in the memory it was given. Below, a copy is cheaper."""
+
 _HEADER = struct.Struct("<4sIQ")
-
-UNCHECKED = 2048
-"""Bytes up to which a message of plain builtins is not scanned by its sender. What the scan could refuse of those needs
-keys that take millions of steps to hash, which the sender has taken when it made them."""
-
-_LARGE = 1 << 16
-_scan = lib.lipc_scan
-_NULL = ffi.NULL
+_scan_bytes = lib.lipc_scan_bytes
 _loads = pickle.loads
 
 
-class _Pickler(pickle.Pickler):
-    """A pickler that is used again and again: making one takes longer than a small message."""
+class _Message:
+    """What `reducers` and `arrays` note down while one message is written."""
 
     def __init__(self) -> None:
-        self.chunks: list[Any] = []
-        super().__init__(_Writer(self.chunks.append), 5)
         self.begin()
 
     def begin(self) -> None:
-        """What `reducers` and `arrays` note down about one message."""
         self.reduced = False
         self.current: Any = None
-        self.buffers: list[Any] = []
+        """The object that the pickler asks about."""
+        self.buffers: list[memoryview] = []
         self.places: dict[Any, Any] = {}
+        """The first array of the message for each piece of memory."""
         self.pattern_work = self.pattern_size = 0
 
-    def reducer_override(self, obj: Any) -> Any:
-        self.reduced = True
-        self.current = obj
-        reduce = reducers.TABLE.get(type(obj)) or reducers.reducer_of(obj)
-        return reduce(obj, self)
+
+class _Pickler(pickle.Pickler):
+    """A pickler with a function of its own for what it does not know.
+
+    In a slot: as a method it would be bound again for every message, which takes 0.07 of a small one.
+    """
+
+    __slots__ = ("reducer_override",)
+
+    reducer_override: Callable[[Any], Any]
 
 
 class _Writer:
-    """A file to the pickler. It takes the memory of bytes and bytearrays of 64 KiB or more as it is, uncopied."""
+    """A file to the pickler. It is handed bytes and bytearrays of 64 KiB or more as they are, uncopied."""
 
     __slots__ = ("write",)
 
@@ -85,17 +99,30 @@ class _Writer:
         self.write = write
 
 
-class _Deep:
-    """A value too deep for the pickler at once, and what to clone before it."""
+_Entry = tuple[Callable[[Any], None], Callable[[], Any], Callable[[], None], list[Any], _Message, _Pickler]
 
-    def __init__(self, values: tuple[Any, ...]) -> None:
-        self.values = values
+_idle: list[_Entry] = []
+"""Picklers that nobody uses now, as what `encode_parts` needs of them. Making one takes longer than a small message.
+
+list.pop and list.append are atomic, so threads share it, and an encoder that calls `encode` finds another one."""
 
 
-reducers.EXACT[_Deep] = lambda obj, _: (values.as_last, obj.values)
+def _new_entry() -> _Entry:
+    chunks: list[Any] = []
+    message = _Message()
+    pickler = _Pickler(_Writer(chunks.append), 5)
+    known = reducers.TABLE.get
 
-_idle: list[_Pickler] = []
-"""Picklers that nobody uses now. list.pop and list.append are atomic, so threads need no lock."""
+    def reducer_override(obj: Any) -> Any:
+        if not message.reduced:
+            message.reduced = True
+            chunks.append(b"")  # more than one chunk: for `encode_parts` no simple message any more
+        message.current = obj
+        reduce = known(id(type(obj))) or reducers.reducer_of(obj)
+        return reduce(obj, message)
+
+    pickler.reducer_override = reducer_override
+    return pickler.dump, chunks.pop, pickler.clear_memo, chunks, message, pickler
 
 
 def encode(obj: object) -> bytes:
@@ -110,8 +137,24 @@ def encode(obj: object) -> bytes:
     Raises:
         DataCloneError: something in `obj` has no clone; it says where and what.
     """
-    body = encode_parts(obj)
-    return body if type(body) is bytes else b"".join(body)
+    # The fast path of encode_parts once more: to call that would take 0.1 of a small message.
+    try:
+        entry = _idle.pop()
+    except IndexError:
+        entry = _new_entry()
+    dump, take, clear_memo, chunks, _, _ = entry
+    try:
+        dump(obj)
+    except BaseException as error:
+        entry = _recover(error, obj, "value")
+    else:
+        body = take()
+        if not chunks and len(body) <= SIMPLE:
+            clear_memo()
+            _idle.append(entry)
+            return body  # type: ignore[no-any-return]
+        chunks.append(body)
+    return b"".join(_finish(entry, obj, "value"))
 
 
 def encode_parts(obj: object, name: str = "value") -> bytes | list[Any]:
@@ -122,96 +165,123 @@ def encode_parts(obj: object, name: str = "value") -> bytes | list[Any]:
         name: what a DataCloneError calls `obj`: with "args", a tuple's first item is `args[0]`.
 
     Returns:
-        The message in one piece, or its pieces in order. Pieces may be the memory of `obj` itself: they are valid, and
-        their contents settled, only as long as nobody changes it.
+        The message in one piece, or its pieces in order: bytes and memoryviews of single bytes. Views may show the
+        memory of `obj` itself; then what arrives is what it holds when they are copied.
 
     Raises:
         DataCloneError: something in `obj` has no clone; it says where and what.
     """
     try:
-        pickler = _idle.pop()
+        entry = _idle.pop()
     except IndexError:
-        pickler = _Pickler()
+        entry = _new_entry()
+    dump, take, clear_memo, chunks, _, _ = entry
     try:
-        pickler.dump(obj)
-    except BaseException as error:  # this pickler may be in any state, so it is not used again
-        pickler = _recover(error, obj, name)
-    chunks = pickler.chunks
-    body = chunks.pop()
-    if chunks or pickler.reduced or len(body) > UNCHECKED:
-        chunks.append(body)
-        body = _finish(pickler, obj, name)
+        dump(obj)
+    except BaseException as error:  # this pickler may be in any state: it is not used again
+        entry = _recover(error, obj, name)
     else:
-        pickler.clear_memo()
-        _idle.append(pickler)
-    return body  # type: ignore[no-any-return]
+        body = take()
+        if not chunks and len(body) <= SIMPLE:
+            clear_memo()
+            _idle.append(entry)
+            return body  # type: ignore[no-any-return]
+        chunks.append(body)
+    parts = _finish(entry, obj, name)
+    return parts[0] if len(parts) == 1 and type(parts[0]) is bytes else parts
 
 
-def _finish(pickler: _Pickler, obj: object, name: str) -> bytes | list[Any]:
-    """The message of a pickler that has done more than the simplest."""
-    chunks, buffers = pickler.chunks[:], pickler.buffers
-    _check(chunks, obj, name)
-    size = sum(len(chunk) if type(chunk) is bytes else memoryview(chunk).nbytes for chunk in chunks)
-    pickler.chunks.clear()
-    if size <= UNCHECKED:  # a larger memo takes longer to clear than a new pickler to make
-        pickler.clear_memo()
-        pickler.begin()
-        _idle.append(pickler)
+def _recover(error: BaseException, obj: object, name: str) -> _Entry:
+    """Say what was wrong with a value, or clone it once more if it was merely too deep for the pickler."""
+    if isinstance(error, RecursionError):
+        entry = _new_entry()
+        try:
+            entry[0](_Sequence((*walk.cuts(obj), obj)))
+            return entry
+        except RecursionError:
+            raise DataCloneError(f"{name} is nested too deep") from None
+        except BaseException as another:
+            error = another
+    if isinstance(error, reducers.Unclonable):
+        path = walk.path_to(obj, error.culprit, name) or f"something in {name}"
+        raise DataCloneError(f"{path} is {error.what}") from error.__cause__
+    if isinstance(error, MemoryError) or not isinstance(error, Exception):
+        raise error
+    raise DataCloneError(f"{name} could not be cloned: {error}") from error
+
+
+class _Sequence:
+    """Values to be cloned one after the other, of which only the last arrives."""
+
+    def __init__(self, members: tuple[Any, ...]) -> None:
+        self.members = members
+
+
+reducers.EXACT[_Sequence] = lambda obj, _: (values.as_last, obj.members)
+
+
+def _finish(entry: _Entry, obj: object, name: str) -> list[Any]:
+    """The message of a pickler that has written more than the simplest."""
+    _, _, _, chunks, message, pickler = entry
+    parts = [chunk if type(chunk) is bytes else _view(chunk) for chunk in chunks if chunk is not _NOTHING]
+    chunks.clear()
+    size = sum(map(len, parts))
+    if message.reduced or size > UNCHECKED:
+        refusal = _refusal(parts)
+        if refusal is not None:
+            _explain(refusal, obj, name)
+    buffers = message.buffers
+    if size <= REUSED:
+        pickler.memo = _EMPTY
+        message.begin()
+        _idle.append(entry)
     if not buffers:
-        return chunks[0] if len(chunks) == 1 else chunks
-    head = _HEADER.pack(MAGIC, len(buffers), size) + struct.pack(f"<{len(buffers)}Q", *(b.nbytes for b in buffers))
-    parts = [head, *chunks]
+        return parts
+    head = _HEADER.pack(MAGIC, len(buffers), size) + struct.pack(f"<{len(buffers)}Q", *map(len, buffers))
     end = len(head) + size
+    parts.insert(0, head)
     for buffer in buffers:
-        parts += [bytes(-end % ALIGNMENT), buffer]
-        end += -end % ALIGNMENT + buffer.nbytes
+        padding = -end % ALIGNMENT
+        parts += [bytes(padding), buffer]
+        end += padding + len(buffer)
     return parts
 
 
-def _check(chunks: list[Any], obj: object, name: str) -> None:
-    """Let the sender hear what the receiver would refuse."""
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    if _scan(body, len(body), _NULL) >= 0:
-        return
-    _, reason = _refusal(body)
+_NOTHING = b""  # CPython has one empty bytes object
+_EMPTY: dict[int, tuple[int, Any]] = {}
+
+
+def _view(chunk: Any) -> memoryview:
+    """The memory of a bytearray or PickleBuffer. While the view lives, a bytearray cannot change its size."""
+    return chunk.raw() if type(chunk) is pickle.PickleBuffer else memoryview(chunk)
+
+
+def _refusal(parts: Sequence[Any]) -> tuple[int, str] | None:
+    """At which byte and why the receiver would refuse a pickle; None if it would not."""
+    if len(parts) == 1 and type(parts[0]) is bytes and _scan_bytes(parts[0]) >= 0:
+        return None
+    pinned = [ffi.from_buffer(part) for part in parts]
+    described = ffi.new("struct lipc_part[]", [(pin, len(pin)) for pin in pinned])
+    report = ffi.new("struct lipc_scan_report *")
+    if lib.lipc_scan_parts(described, len(pinned), report) >= 0:
+        return None
+    return report.offset, ffi.string(report.reason).decode()
+
+
+def _explain(refusal: tuple[int, str], obj: object, name: str) -> None:
+    """Let the sender hear what the receiver would have refused."""
     found = walk.unhashable(obj)
     if found is not None:
         culprit, what = found
         raise DataCloneError(f"{walk.path_to(obj, culprit, name) or name} is {what}")
-    raise DataCloneError(f"{name} holds {reason}")
-
-
-def _recover(error: BaseException, obj: object, name: str) -> _Pickler:
-    """Raise DataCloneError for what the pickler raised, or clone once more what was too deep for it."""
-    if isinstance(error, Unclonable):
-        path = walk.path_to(obj, error.culprit, name) or name
-        raise DataCloneError(f"{path} is {error.what}") from error.__cause__
-    if isinstance(error, RecursionError) and not isinstance(obj, _Deep):
-        pickler = _Pickler()
-        try:
-            pickler.dump(_Deep((*walk.cuts(obj), obj)))
-        except RecursionError:
-            raise DataCloneError(f"{name} is nested too deep") from None
-        except BaseException as again:
-            _recover_not(again, obj, name)
-        return pickler
-    _recover_not(error, obj, name)
-
-
-def _recover_not(error: BaseException, obj: object, name: str) -> NoReturn:
-    if isinstance(error, Unclonable):
-        path = walk.path_to(obj, error.culprit, name) or name
-        raise DataCloneError(f"{path} is {error.what}") from error.__cause__
-    if isinstance(error, (DataCloneError, MemoryError)) or not isinstance(error, Exception):
-        raise error
-    raise DataCloneError(f"{name} could not be cloned: {error}") from error
+    raise DataCloneError(f"{name} could not be cloned: its pickle has {refusal[1]}, at byte {refusal[0]}")
 
 
 def decode(buffer: Any) -> Any:
     """Make the value that `encode` was given, from bytes that nobody vouches for.
 
     Args:
-        buffer: the message, as bytes or anything else that exports its memory. The result shares no memory with it.
+        buffer: the message, as bytes or anything else that exports its memory. The result shares none of it.
 
     Returns:
         A new value, of plain builtins and the types in docs/clone.md.
@@ -220,22 +290,22 @@ def decode(buffer: Any) -> Any:
         DecodeError: these bytes are no message, or one that would do harm; it says at which byte and why.
     """
     if type(buffer) is not bytes:
-        buffer = bytes(buffer)  # once, so that it cannot change between the proof and its use
-    found = _scan(buffer, len(buffer), _NULL)
+        buffer = bytes(buffer)  # so that it cannot change between its proof and its use
+    found = _scan_bytes(buffer)
     if found == 0:
         try:
             return _loads(buffer)
         except Exception as error:
-            raise DecodeError(f"no structured clone: {error}") from None
-    return _decode(found, buffer, memoryview(buffer))
+            raise DecodeError(f"no structured clone: {error}") from error
+    return _decode(found, memoryview(buffer))
 
 
 def decode_owned(buffer: memoryview) -> Any:
     """Make the value as `decode` does, from memory that the value may keep.
 
     Args:
-        buffer: the message, in writable memory that nobody else reads or writes, now or later. Arrays of the result
-            live in it.
+        buffer: the message, as single bytes of writable memory that nobody else reads or writes, now or later.
+            Arrays of the result live in it.
 
     Returns:
         A new value.
@@ -243,72 +313,58 @@ def decode_owned(buffer: memoryview) -> Any:
     Raises:
         DecodeError: as `decode` does.
     """
-    if len(buffer) < _LARGE:
+    if len(buffer) < LARGE:
         return decode(bytes(buffer))
-    pinned = ffi.from_buffer(buffer)
-    return _decode(_scan(pinned, len(buffer), _NULL), buffer, buffer)
+    return _decode(lib.lipc_scan(ffi.from_buffer(buffer), len(buffer), ffi.NULL), buffer)
 
 
-def _decode(found: int, body: Any, view: memoryview) -> Any:
+def _decode(found: int, message: memoryview) -> Any:
     """The rest of decoding: buffers beside the pickle, constructors in it, and refusals."""
     buffers: list[memoryview] = []
-    message: Any = body
-    if found < 0 and bytes(view[:4]) == MAGIC:
-        message, buffers = _split(view)
-        found = _scan(ffi.from_buffer(message), len(message), _NULL)
+    if found < 0 and message[:4] == MAGIC:
+        message, buffers = _split(message)
+        found = lib.lipc_scan(ffi.from_buffer(message), len(message), ffi.NULL)
     if found < 0:
-        offset, reason = _refusal(message)
+        offset, reason = _refusal([message]) or (0, "it changed while it was read")
         raise DecodeError(f"byte {offset}: {reason}")
     try:
         if found == 0:
             return _loads(message)
         return _Unpickler(message, buffers).load()
     except Exception as error:
-        cause = error if isinstance(error, _DecoderRaised) else None
-        raise DecodeError(f"no structured clone: {error}") from (cause and cause.__cause__)
+        raise DecodeError(f"no structured clone: {error}") from error
 
 
-def _refusal(message: Any) -> tuple[int, str]:
-    """At which byte and why the scan refuses a message."""
-    report = ffi.new("struct lipc_scan_report *")
-    lib.lipc_scan(ffi.from_buffer(message), len(message), report)
-    return report.offset, ffi.string(report.reason).decode()
-
-
-def _split(view: memoryview) -> tuple[memoryview, list[memoryview]]:
+def _split(body: memoryview) -> tuple[memoryview, list[memoryview]]:
     """The pickle and the buffers of a message with buffers."""
-    total = len(view)
+    total = len(body)
     if total < _HEADER.size:
         raise DecodeError("byte 0: the end inside the header")
-    _, count, size = _HEADER.unpack_from(view)
+    _, count, size = _HEADER.unpack_from(body)
     end = _HEADER.size + 8 * count
     if end > total:
         raise DecodeError("byte 4: more buffers than there is room for")
-    sizes = struct.unpack_from(f"<{count}Q", view, _HEADER.size)
+    lengths = struct.unpack_from(f"<{count}Q", body, _HEADER.size)
     if size > total - end:
         raise DecodeError("byte 8: a pickle beyond the end")
-    message = view[end : end + size]
+    message = body[end : end + size]
     end += size
     buffers = []
-    for i, length in enumerate(sizes):
+    for i, length in enumerate(lengths):
         end += -end % ALIGNMENT
         if end > total or length > total - end:
             raise DecodeError(f"byte {_HEADER.size + 8 * i}: a buffer beyond the end")
-        buffers.append(view[end : end + length])
+        buffers.append(body[end : end + length])
         end += length
     if end != total:
         raise DecodeError(f"byte {end}: bytes behind the end")
     return message, buffers
 
 
-class _DecoderRaised(Exception):
-    """What a registered decoder raised is its cause."""
-
-
 class _Unpickler(pickle.Unpickler):
     """An unpickler that finds lensipc's constructors, and nothing else."""
 
-    def __init__(self, message: Any, buffers: Sequence[memoryview]) -> None:
+    def __init__(self, message: memoryview, buffers: Sequence[memoryview]) -> None:
         super().__init__(BytesIO(message))
         self.buffers = buffers
         self.pattern_work = self.pattern_size = 0
@@ -318,80 +374,50 @@ class _Unpickler(pickle.Unpickler):
         return constructor.bind(self) if constructor.per_message else constructor
 
 
-def register(cls: type, name: str, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> Callable[[], None]:
-    """Let instances of one's own class cross as such. Both sides register, under one name.
+_registered: set[type] = set()
+
+
+def register(
+    cls: type, name: str, encode: Callable[[Any], Any], decode: Callable[[Any], Any]
+) -> Callable[[], None]:
+    """Let instances of one's own class cross as such. Both sides register it, under one name.
 
     Args:
-        cls: the class; not its subclasses.
+        cls: the class. Its subclasses are not meant.
         name: what it is called in messages: the same on both sides, and unique there.
-        encode: takes an instance, returns a value to be cloned in its place.
-        decode: takes that value's clone, returns an instance. It gets what a peer chose to send: it must check it.
+        encode: takes an instance and returns a value to be cloned in its place.
+        decode: takes that value's clone and returns an instance. What it gets a peer chose: it must check it.
 
     Returns:
         A function that undoes the registration.
 
     Raises:
-        TypeError: `cls` is a builtin that crosses as it is.
+        TypeError: `cls` is no class, or one of Python's own builtins.
         ValueError: `cls` or `name` is registered already.
     """
     if not isinstance(cls, type) or cls.__module__ == "builtins":
         raise TypeError(f"{cls!r} is not a class of one's own")
-    if name in values.DECODERS:
-        raise ValueError(f"{name!r} is registered already")
     if cls in _registered:
         raise ValueError(f"{cls.__qualname__} is registered already")
+    if name in values.DECODERS:
+        raise ValueError(f"{name!r} is registered already")
 
     def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
         return values.as_registered, (name, encode(obj))
 
     _registered.add(cls)
     values.DECODERS[name] = decode
+    before = reducers.EXACT.get(cls)
     reducers.EXACT[cls] = reduce
-    reducers.TABLE.pop(cls, None)
+    reducers.forget(cls)
 
     def undo() -> None:
-        if values.DECODERS.get(name) is decode and reducers.EXACT.get(cls) is reduce:
-            del values.DECODERS[name]
-            del reducers.EXACT[cls]
-            reducers.TABLE.pop(cls, None)
-            _registered.discard(cls)
+        if reducers.EXACT.get(cls) is not reduce:
+            return
+        del reducers.EXACT[cls], values.DECODERS[name]
+        if before is not None:
+            reducers.EXACT[cls] = before
+        reducers.forget(cls)
+        _registered.discard(cls)
 
     return undo
-
-
-_registered: set[type] = set()
-
-
-def check_transfer(items: Iterable[object]) -> None:
-    """Make sure that `detach` will be able to empty every item. Call it before anything is sent.
-
-    Args:
-        items: the `transfer` list: bytearrays, and numpy arrays that are writable and own their memory.
-
-    Raises:
-        DataCloneError: an item comes twice, is no such thing, or its memory is in use elsewhere.
-    """
-    seen: dict[int, object] = {}
-    for i, item in enumerate(items):
-        if id(item) in seen:
-            raise DataCloneError(f"transfer[{i}] is in the list twice")
-        seen[id(item)] = item
-        if type(item) is bytearray:
-            try:  # a bytearray whose memory is exported refuses to change its size
-                item.append(0)
-            except BufferError:
-                raise DataCloneError(f"transfer[{i}] is a bytearray whose memory is in use") from None
-            item.pop()
-        else:
-            raise DataCloneError(f"transfer[{i}] is {describe(item)}, which cannot be transferred")
-
-
-def detach(items: Iterable[object]) -> None:
-    """Empty the items of a `transfer` list that `check_transfer` has passed. Call it once the message is committed.
-
-    Args:
-        items: the same list.
-    """
-    for item in items:
-        if type(item) is bytearray:
-            item.clear()

@@ -30,6 +30,7 @@ KNOWN_CLASSES = 4096
 """Classes in the table before the ones that turned up are forgotten, lest classes made on the fly pile up."""
 
 _flags_of = type.__dict__["__flags__"].__get__
+_base_of = type.__dict__["__base__"].__get__
 _mro_of = type.__dict__["__mro__"].__get__
 _namespace_of = type.__dict__["__dict__"].__get__
 _size_of = type.__dict__["__basicsize__"].__get__
@@ -86,7 +87,7 @@ def _pattern(obj: re.Pattern[Any], message: Any) -> tuple[Any, ...]:
 
 def _error(obj: BaseException, _: Any) -> tuple[Any, ...]:
     cls = type(obj)
-    base = next(c for c in _mro_of(cls) if c in _BUILTIN_EXCEPTIONS)
+    base = next(c for c in _mro_of(cls) if id(c) in _BUILTIN_EXCEPTIONS)
     args = _EXCEPTION_ARGS(obj)
     group = getattr(builtins, "BaseExceptionGroup", None)
     if group is not None and issubclass(base, group):
@@ -110,7 +111,8 @@ def _error(obj: BaseException, _: Any) -> tuple[Any, ...]:
 
 def _cause(error: BaseException) -> BaseException | None:
     """What an exception names as its cause; None where causes run in a circle that it belongs to."""
-    cause = first = _EXCEPTION_CAUSE(error)
+    first: BaseException | None = _EXCEPTION_CAUSE(error)
+    cause = first
     seen = set()
     while cause is not None and id(cause) not in seen:
         if cause is error:
@@ -131,7 +133,9 @@ def _trace(error: BaseException, own: dict[str, Any] | None) -> str | None:
     return text if type(text) is str else None
 
 
-_BUILTIN_EXCEPTIONS = {c for c in vars(builtins).values() if isinstance(c, type) and issubclass(c, BaseException)}
+_BUILTIN_EXCEPTIONS = {
+    id(c) for c in vars(builtins).values() if isinstance(c, type) and issubclass(c, BaseException)
+}
 _EXCEPTION_ARGS = BaseException.__dict__["args"].__get__
 _EXCEPTION_DICT = BaseException.__dict__["__dict__"].__get__
 _EXCEPTION_CAUSE = BaseException.__dict__["__cause__"].__get__
@@ -141,6 +145,8 @@ _EXCEPTION_TRACEBACK = BaseException.__dict__["__traceback__"].__get__
 def _constructor(obj: values.Constructor, _: Any) -> str:
     return obj.name
 
+
+_NAMESPACE_DICT = types.SimpleNamespace.__dict__["__dict__"].__get__
 
 BASES: dict[type, Reducer] = {
     int: _as_is(int.__pos__),
@@ -158,11 +164,9 @@ BASES: dict[type, Reducer] = {
     range: lambda obj, _: (values.as_range, (obj.start, obj.stop, obj.step)),
     re.Pattern: _pattern,
     BaseException: _error,
-    types.SimpleNamespace: lambda obj, _: _dict(_NAMESPACE_DICT(obj), _),
+    types.SimpleNamespace: lambda obj, message: _dict(_NAMESPACE_DICT(obj), message),
 }
 """Reducers of types, and of all their subclasses that do not come first."""
-
-_NAMESPACE_DICT = types.SimpleNamespace.__dict__["__dict__"].__get__
 
 EXACT: dict[type, Reducer] = {values.Constructor: _constructor}
 """Reducers of types that have no subclasses, or whose subclasses are plain objects."""
@@ -195,15 +199,15 @@ def _datetime() -> None:
         return offset // dt.timedelta(microseconds=1)
 
     def datetime(obj: Any, _: Any) -> tuple[Any, ...]:
-        reduced = dt.datetime.__reduce_ex__(obj, 4)[1]  # type: ignore[index]
+        reduced = dt.datetime.__reduce_ex__(obj, 4)[1]
         tzinfo = reduced[1] if len(reduced) > 1 else None
         if tzinfo is None:
             return values.as_datetime, (reduced[0],)
         return values.as_datetime, (reduced[0], zone(obj, tzinfo))
 
     def date(obj: Any, _: Any) -> tuple[Any, ...]:
-        d = dt.date
-        return values.as_date, (d.year.__get__(obj), d.month.__get__(obj), d.day.__get__(obj))  # type: ignore
+        d: Any = dt.date
+        return values.as_date, (d.year.__get__(obj), d.month.__get__(obj), d.day.__get__(obj))
 
     def time(obj: Any, _: Any) -> tuple[Any, ...]:
         t: Any = dt.time
@@ -241,8 +245,9 @@ def _array() -> None:
     typecode = array.array.__dict__["typecode"].__get__
 
     def packed(obj: Any, _: Any) -> tuple[Any, ...]:
-        data: Any = PickleBuffer(memoryview(obj).toreadonly()) if len(obj) >= OUT_OF_BAND else None
-        return values.as_packed, (typecode(obj), data or array.array.tobytes(obj))
+        memory = memoryview(obj)
+        data = PickleBuffer(memory.toreadonly()) if memory.nbytes >= OUT_OF_BAND else array.array.tobytes(obj)
+        return values.as_packed, (typecode(obj), data)
 
     BASES[array.array] = packed
 
@@ -293,32 +298,32 @@ def _ipaddress() -> None:
 def _enum() -> None:
     import enum
 
-    def member(obj: Any, _: Any) -> tuple[Any, ...]:
-        return values.as_is, (_ENUM_DICT(obj)["_value_"],)
+    dict_of = enum.Enum.__dict__["__dict__"].__get__
 
-    _ENUM_DICT = enum.Enum.__dict__["__dict__"].__get__
+    def member(obj: Any, _: Any) -> tuple[Any, ...]:
+        return values.as_is, (dict_of(obj)["_value_"],)
+
     BASES[enum.Enum] = member
 
 
 def _numpy() -> None:
     from . import arrays
 
-    np = arrays.np
+    np = sys.modules["numpy"]
 
     def refusing(reduce: Reducer) -> Reducer:
         def reducer(obj: Any, message: Any) -> Any:
             try:
                 return reduce(obj, message)
-            except arrays.Refused as refused:
+            except arrays.RefusedError as refused:
                 raise Unclonable(obj, str(refused)) from None
 
         return reducer
 
     BASES[np.ndarray] = refusing(arrays.reduce_array)
     scalar = refusing(arrays.reduce_scalar)
-    for cls in {*np.sctypeDict.values()}:
-        if cls is not np.object_:
-            EXACT[cls] = scalar
+    for cls in {*np.sctypeDict.values()} - {np.object_, np.str_, np.bytes_}:  # these two are a str and bytes
+        EXACT[cls] = scalar
 
 
 LATER: dict[str, Callable[[], None]] = {
@@ -336,8 +341,16 @@ LATER: dict[str, Callable[[], None]] = {
 }
 """What adds the types of a module to the tables, once somebody else has imported that module."""
 
-TABLE: dict[type, Reducer] = {}
-"""Reducers of all types that have turned up."""
+TABLE: dict[int, Reducer] = {}
+"""Reducers of all types that have turned up, by the types' ids: to look up a type itself may run its metaclass."""
+
+_kept: list[type] = []
+"""The types of TABLE. As long as they live, their ids are theirs."""
+
+
+def forget(cls: type) -> None:
+    """Look at `cls` anew when it turns up again."""
+    TABLE.pop(id(cls), None)
 
 
 _filling = threading.RLock()
@@ -346,22 +359,29 @@ _filling = threading.RLock()
 def reducer_of(obj: object) -> Reducer:
     """The reducer for an object; raises Unclonable where there is none."""
     cls = type(obj)
-    found = TABLE.get(cls)
+    found = TABLE.get(id(cls))
     if found is None:
         with _filling:
             for module in [name for name in LATER if name in sys.modules]:
                 LATER.pop(module)()
-            found = EXACT.get(cls) or _inherited(cls) or _structural(cls)
+            found = _by_id(EXACT).get(id(cls)) or _inherited(cls) or _structural(cls)
             if found is None:
                 raise Unclonable(obj, describe(obj))
-            if len(TABLE) >= KNOWN_CLASSES:
+            if len(_kept) >= KNOWN_CLASSES:
                 TABLE.clear()
-            TABLE[cls] = found
+                _kept.clear()
+            _kept.append(cls)
+            TABLE[id(cls)] = found
     return found
 
 
 def _inherited(cls: type) -> Reducer | None:
-    return next((BASES[base] for base in _mro_of(cls) if base in BASES), None)
+    known = _by_id(BASES)
+    return next((known[id(base)] for base in _mro_of(cls) if id(base) in known), None)
+
+
+def _by_id(table: dict[type, Any]) -> dict[int, Any]:
+    return {id(cls): value for cls, value in table.items()}
 
 
 def _structural(cls: type) -> Reducer | None:
@@ -387,14 +407,16 @@ def _structural(cls: type) -> Reducer | None:
                     return None
                 if name == "__dict__":
                     dicts.append(value.__get__)
-            elif kind in (types.MethodDescriptorType, types.WrapperDescriptorType) and value.__objclass__ is base:
+            elif (
+                kind is types.MethodDescriptorType or kind is types.WrapperDescriptorType
+            ) and value.__objclass__ is base:
                 return None
         if not _flags_of(base) & HEAP_TYPE or type(namespace.get("__new__")) is types.BuiltinFunctionType:
             return None
-        if _size_of(base) - _size_of(base.__base__) > 8 * (len(own) + 2):
+        if _size_of(base) - _size_of(_base_of(base)) > 8 * (len(own) + 2):
             return None
         declared = namespace.get("__slots__")
-        if type(declared) in (tuple, list, dict):
+        if type(declared) is tuple or type(declared) is list or type(declared) is dict:
             order = {name: i for i, name in enumerate(declared) if type(name) is str}
             own.sort(key=lambda item: order.get(item[0], len(order)))
         slots += own
@@ -454,8 +476,9 @@ _WORDS: dict[type, str] = {
 def describe(obj: object) -> str:
     """What an object is, for a message: `a function`, `the class Foo`, `a _io.TextIOWrapper`."""
     cls = type(obj)
-    if cls in _WORDS:
-        return _WORDS[cls]
+    words = _by_id(_WORDS).get(id(cls))
+    if words is not None:
+        return str(words)
     if issubclass(cls, type):
         return f"the class {name_of(obj)}"
     name = name_of(cls)

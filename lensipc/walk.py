@@ -12,8 +12,8 @@ from typing import Any
 from . import values
 from .reducers import BASES, Unclonable, describe, name_of, reducer_of
 
-_ATOMS = frozenset({int, float, str, bytes, bytearray, bool, type(None), complex})
-_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+# By id: to look up a type itself may run its metaclass.
+_ATOMS = frozenset(map(id, (int, float, str, bytes, bytearray, bool, type(None), complex)))
 
 CUT_HEIGHT = 50
 """Levels between two cuts. A level takes at most two of C's 500 to 1000 on CPython 3.10, and callers have used some."""
@@ -32,19 +32,18 @@ class _NoMessage:
 def children(obj: Any) -> Iterator[tuple[str, object]]:
     """What a value holds, each with the step that leads to it. A step that begins with `a` leads to no subscript."""
     cls = type(obj)
-    if cls in _ATOMS:
+    if id(cls) in _ATOMS:
         return
-    if cls in (list, tuple):
+    if cls is list or cls is tuple:
         for i, item in enumerate(list(obj)):
             yield f"[{i}]", item
-    elif cls in (set, frozenset):
+    elif cls is set or cls is frozenset:
         for item in list(obj):
             yield "an element of ", item
     elif cls is dict:
         yield from _entries(list(obj.items()), subscript=True)
     elif issubclass(cls, BaseException):
-        for name, value in _exception(obj):
-            yield name, value
+        yield from _exception(obj)
     else:
         try:
             reduced = reducer_of(obj)(obj, _NoMessage())
@@ -70,7 +69,7 @@ def _entries(items: list[tuple[Any, Any]], subscript: bool) -> Iterator[tuple[st
         yield "a key of ", key
         if not subscript:
             yield f".{key}" if type(key) is str else ".__dict__[...]", value
-        elif type(key) in _PLAIN:
+        elif id(type(key)) in _ATOMS:
             yield f"[{key!r}]", value
         else:
             yield f"[<{name_of(type(key))}>]", value
@@ -106,7 +105,7 @@ def path_to(root: object, culprit: object, name: str) -> str | None:
             walks.pop()
         elif step[1] is culprit:
             return _join(path, step[0])
-        elif id(step[1]) not in seen and type(step[1]) not in _ATOMS:
+        elif id(step[1]) not in seen and id(type(step[1])) not in _ATOMS:
             seen[id(step[1])] = step[1]
             walks.append((_join(path, step[0]), children(step[1])))
     return None
@@ -126,7 +125,7 @@ def unhashable(root: object) -> tuple[object, str] | None:
             found = _unhashable_part(child)
             if found is not None:
                 return child, f"{describe(found)}, which arrives unhashable"
-        if id(child) not in seen and type(child) not in _ATOMS:
+        if id(child) not in seen and id(type(child)) not in _ATOMS:
             seen[id(child)] = child
             walks.append(children(child))
     return None
@@ -138,10 +137,10 @@ def _unhashable_part(key: object) -> object | None:
     seen: dict[int, object] = {}
     while waiting:
         part = waiting.pop()
-        if type(part) in _ATOMS or id(part) in seen:
+        if id(type(part)) in _ATOMS or id(part) in seen:
             continue
         seen[id(part)] = part
-        if isinstance(part, (tuple, frozenset)):
+        if issubclass(type(part), (tuple, frozenset)):
             waiting += [child for _, child in children(part)]
             continue
         try:
@@ -171,7 +170,7 @@ def cuts(root: object) -> list[object]:
         step = next(walk, None)
         if step is not None:
             child = step[1]
-            if type(child) in _ATOMS:
+            if id(type(child)) in _ATOMS:
                 continue
             known = heights.get(id(child))
             if known is not None:

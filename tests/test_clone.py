@@ -1,28 +1,995 @@
 # SPDX-License-Identifier: MIT
-"""The structured clone as its users see it."""
+"""What arrives, what is lost and what raises: docs/clone.md, row by row."""
 
 from __future__ import annotations
 
+import array
+import collections
+import contextvars
+import dataclasses
+import datetime as dt
+import enum
+import functools
+import gc
+import io
+import ipaddress
+import math
+import mmap
+import os
+import pathlib
+import pickle
+import queue
+import re
+import socket
+import struct
+import sys
+import threading
+import types
+import uuid
+import weakref
+import zoneinfo
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lensipc import clone
 from lensipc.errors import DataCloneError, DecodeError
 
 
-def there_and_back(value: object) -> object:
-    return clone.decode(clone.encode(value))
+def there_and_back(value: Any) -> Any:
+    """A clone, made by `decode`; `decode_owned` of the same message and of the pieces must agree."""
+    body = clone.encode(value)
+    pieces = clone.encode_parts(value)
+    assert (pieces if isinstance(pieces, bytes) else b"".join(pieces)) == body
+    clone.decode_owned(memoryview(bytearray(body)))
+    return clone.decode(body)
 
 
-def test_plain_values_arrive_as_they_are() -> None:
-    value = {"id": 17, "name": "initialize", "ok": True, "v": 3.14, "tags": ["a", "b"], 1: (None, {2}, b"x")}
-    assert there_and_back(value) == value
+def same(arrived: Any, expected: Any) -> bool:
+    return type(arrived) is type(expected) and bool(arrived == expected)
 
 
-def test_a_function_is_named_with_its_path() -> None:
-    with pytest.raises(DataCloneError, match=r"^args\[0\]\['cfg'\]\['cb'\] is a function$"):
-        clone.encode_parts(({"cfg": {"cb": lambda: None}},), "args")
+class Plain:
+    color = "of the class"
+
+    def __init__(self) -> None:
+        self.x = 1
+        self._y = [2]
+        self.__z = None
+
+    @property
+    def danger(self) -> None:
+        raise AssertionError("a property was read")
 
 
-def test_a_refused_pickle_says_at_which_byte_and_why() -> None:
-    with pytest.raises(DecodeError, match=r"^byte 2: "):
-        clone.decode(b"\x80\x05cos\nsystem\n.")
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: list[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    x: int = 1
+
+
+class Slotted:
+    __slots__ = ("a", "b", "unset")
+
+    def __init__(self) -> None:
+        self.b = 2
+        self.a = 1
+
+
+class SlottedWithDict(Slotted):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = 3
+
+
+Pair = collections.namedtuple("Pair", "left right")  # noqa: PYI024
+
+
+class Color(enum.Enum):
+    RED = "r"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Bits(enum.Flag):
+    A = 1
+    B = 2
+
+
+class Text(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise AssertionError("an override was called")
+
+
+class Number(int):
+    def __index__(self) -> int:
+        raise AssertionError("an override was called")
+
+    __int__ = __pos__ = __add__ = __index__  # type: ignore[assignment]
+
+
+class Items(list):  # type: ignore[type-arg]
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("an override was called")
+
+    __len__ = __getitem__ = __iter__  # type: ignore[assignment]
+
+
+class Mapping(dict):  # type: ignore[type-arg]
+    def items(self) -> Any:
+        raise AssertionError("an override was called")
+
+    __iter__ = keys = values = __getitem__ = items
+
+
+class Elements(set):  # type: ignore[type-arg]
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("an override was called")
+
+
+class Twisted(tuple):  # type: ignore[type-arg]
+    __slots__ = ()
+
+    def __getitem__(self, index: Any) -> Any:
+        raise AssertionError("an override was called")
+
+    __iter__ = __len__ = __getitem__  # type: ignore[assignment]
+
+
+ARRIVES_AS_IT_IS: list[Any] = [
+    None, True, False, 0, 1, -1, 255, 256, 65535, 65536, 2**31 - 1, -(2**31), 2**31, 2**63, -(2**63), 2**64, -(2**70),
+    1 << 3000, 0.0, 1.5, math.inf, -math.inf, 5e-324, sys.float_info.max, "", "a", "\0", "é", "🎈", "\ud800", "x" * 300,
+    "ä" * 100_000, b"", b"a", bytes(300), bytes(100_000), bytearray(), bytearray(b"a"), bytearray(100_000), [], [1, [2]],
+    (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {}, {"b": 1, "a": 2}, {1: 2, (1, "a"): 3, None: 4, 1.5: 5, b"x": 6},
+    {frozenset({1}): 1}, set(), {1, "a"}, frozenset(), frozenset({1, (2, 3)}), 1 + 2j, complex(math.inf, -0.0), range(5),
+    range(1, -(10**30), -3), dt.datetime(2020, 1, 2, 3, 4, 5, 6), dt.datetime(1, 1, 1), dt.datetime.max,
+    dt.datetime(2020, 10, 25, 2, 30, fold=1), dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc),
+    dt.datetime(2020, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=-3, microseconds=7))),
+    dt.datetime(2020, 6, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Paris")), dt.date(2020, 2, 29), dt.date.max,
+    dt.time(1, 2, 3, 4), dt.time(1, fold=1), dt.time(1, tzinfo=dt.timezone.utc), dt.timedelta(-1, 2, 3), dt.timedelta.max,
+    dt.timezone.utc, zoneinfo.ZoneInfo("Europe/Paris"), Decimal("1.50"), Decimal("-0"), Decimal("Infinity"),
+    Decimal("1E+999999"), Decimal((1, (1, 2, 3), -5)), Fraction(-7, 3), uuid.UUID(int=5), uuid.uuid4(),
+    pathlib.Path("/a/ü b"), pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("C:\\x"),
+    ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("fe80::1%eth0"), ipaddress.ip_network("10.0.0.0/8"),
+    ipaddress.ip_interface("::1/64"), re.compile(r"a(?P<n>[b-d]+)", re.IGNORECASE | re.MULTILINE), re.compile(b"\xff"),
+    array.array("d", [1.5, 2.5]), array.array("B"), array.array("q", range(20_000)), array.array("u", "aé"),
+    np.bool_(True), np.int8(-1), np.uint64(2**64 - 1), np.float16(0.5), np.float64(2.5), np.longdouble(1) / 3,
+    np.complex64(1j), np.datetime64("2020-01-01"), np.timedelta64(3, "h"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ARRIVES_AS_IT_IS, ids=lambda v: f"{type(v).__name__}-{repr(v)[:30]}")
+def test_arrives_as_it_is(value: Any) -> None:
+    arrived = there_and_back(value)
+    assert same(arrived, value)
+    if isinstance(value, (dict, list, tuple)):
+        assert repr(arrived) == repr(value)
+    if isinstance(value, (dt.datetime, dt.time)):
+        assert (arrived.fold, arrived.utcoffset()) == (value.fold, value.utcoffset())
+
+
+@pytest.mark.parametrize("bits", [0x7FF8000000000000, 0xFFF8000000000123, 0x8000000000000000, 1])
+def test_floats_arrive_bit_by_bit(bits: int) -> None:
+    value = struct.unpack("<d", struct.pack("<Q", bits))[0]
+    assert struct.pack("<d", there_and_back(value)) == struct.pack("<Q", bits)
+
+
+def test_a_decimal_that_is_no_number_arrives() -> None:
+    assert str(there_and_back(Decimal("-NaN123"))) == "-NaN123"
+    assert str(there_and_back(Decimal("sNaN"))) == "sNaN"
+
+
+ARRIVES_AS: list[tuple[Any, Any]] = [
+    (Plain(), {"x": 1, "_y": [2], "_Plain__z": None}),
+    (Point(1, [2]), {"x": 1, "y": [2]}),
+    (Frozen(), {"x": 1}),
+    (Slotted(), {"a": 1, "b": 2}),
+    (SlottedWithDict(), {"a": 1, "b": 2, "c": 3}),
+    (types.SimpleNamespace(a=1), {"a": 1}),
+    (Pair(1, [2]), (1, [2])),
+    (Color.RED, "r"),
+    (Level.LOW, 1),
+    (Bits.A | Bits.B, 3),
+    (Text("t"), "t"),
+    (Number(-7), -7),
+    (Number(2**70), 2**70),
+    (Items([1, 2]), [1, 2]),
+    (Mapping(a=1), {"a": 1}),
+    (Elements({1}), {1}),
+    (Twisted((1, 2)), (1, 2)),
+    (collections.OrderedDict([("b", 1), ("a", 2)]), {"b": 1, "a": 2}),
+    (collections.defaultdict(list, a=[1]), {"a": [1]}),
+    (collections.Counter("aab"), {"a": 2, "b": 1}),
+    (type("F", (float,), {})(1.5), 1.5),
+    (type("B", (bytes,), {})(b"b"), b"b"),
+    (type("A", (bytearray,), {})(b"b"), bytearray(b"b")),
+    (type("Z", (frozenset,), {})([1]), frozenset([1])),
+    (type("C", (complex,), {})(1j), 1j),
+    (type("D", (dt.datetime,), {})(2020, 1, 1), dt.datetime(2020, 1, 1)),
+    (type("E", (Decimal,), {})("1.5"), Decimal("1.5")),
+    (memoryview(b"abcdef")[::2], b"ace"),
+    (memoryview(bytes(200_000)), bytes(200_000)),
+    (memoryview(array.array("i", [1, 2])), array.array("i", [1, 2]).tobytes()),
+    (np.str_("a"), "a"),
+    (np.bytes_(b"a\0"), b"a\0"),
+    (pickle.PickleBuffer(b"abc"), b"abc"),
+    (dt.datetime(2020, 1, 1, tzinfo=type("Own", (dt.tzinfo,), {"utcoffset": lambda _, __: dt.timedelta(hours=1)})()),
+     dt.datetime(2020, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1)))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "expected"), ARRIVES_AS, ids=lambda v: type(v).__name__)
+def test_arrives_as_plain_data(value: Any, expected: Any) -> None:
+    arrived = there_and_back(value)
+    assert same(arrived, expected)
+    if isinstance(expected, dict):
+        assert list(arrived.items()) == list(expected.items())
+
+
+def test_an_ordered_dict_arrives_in_its_own_order() -> None:
+    value = collections.OrderedDict(a=1, b=2)
+    value.move_to_end("a")
+    assert list(there_and_back(value)) == ["b", "a"]
+
+
+# ---- no code of the user's runs
+
+
+class Hostile:
+    """Everything that a pickler or a naive clone might call."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "kept", 1)
+
+    def _never(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("user code ran")
+
+    __reduce__ = __reduce_ex__ = __getstate__ = __deepcopy__ = __copy__ = __getnewargs_ex__ = _never
+    __getattr__ = __getattribute__ = __iter__ = __len__ = __eq__ = __repr__ = __str__ = _never  # type: ignore
+    __hash__ = __bool__ = __class_getitem__ = __sizeof__ = _never  # type: ignore[assignment]
+    __class__ = property(_never)  # type: ignore[assignment]
+
+
+class HostileMeta(type):
+    def __getattribute__(cls, name: str) -> Any:
+        raise AssertionError("a metaclass ran")
+
+    __instancecheck__ = __subclasscheck__ = __hash__ = __eq__ = __repr__ = __getattribute__  # type: ignore
+
+
+def test_nothing_of_a_class_runs() -> None:
+    assert there_and_back([Hostile()]) == [{"kept": 1}]
+
+
+def test_nothing_of_a_metaclass_runs() -> None:
+    value = object.__new__(HostileMeta("Made", (), {}))
+    assert there_and_back([value]) == [{}]
+
+
+def test_nothing_of_copyreg_runs() -> None:
+    import copyreg
+
+    def never(_: Any) -> Any:
+        raise AssertionError("user code ran")
+
+    copyreg.pickle(Plain, never)
+    try:
+        assert there_and_back(Plain())["x"] == 1
+    finally:
+        del copyreg.dispatch_table[Plain]
+
+
+def test_a_dict_property_does_not_stand_for_the_dict() -> None:
+    class Honest(Plain):
+        @property
+        def __dict__(self) -> Any:  # type: ignore[override]
+            raise AssertionError("a property was read")
+
+    assert there_and_back(Honest())["x"] == 1
+
+
+# ---- what has no clone
+
+
+def unclonables() -> list[tuple[str, Any]]:
+    def generator() -> Iterator[int]:
+        yield 1
+
+    async def coroutine() -> None: ...
+
+    waiting = coroutine()
+    waiting.close()
+    try:
+        raise ValueError  # noqa: TRY301
+    except ValueError as error:
+        traceback = error.__traceback__
+    released = memoryview(b"x")
+    released.release()
+    found: list[tuple[str, Any]] = [
+        ("a function", generator), ("a function", lambda: None), ("a built-in function", len), ("a method", Plain().__init__),
+        ("the class int", int), ("", Plain), ("a module", sys), ("a property", property(len)), ("", functools.partial(len)),
+        ("a generator", generator()), ("a coroutine", waiting), ("", iter([])), ("", zip()), ("", map(len, [])),
+        ("", threading.Lock()), ("", threading.RLock()), ("", threading.Thread()), ("", threading.local()),
+        ("", threading.Event()), ("", queue.Queue()), ("", io.StringIO()), ("", io.BytesIO()), ("", socket.socket()),
+        ("", mmap.mmap(-1, 10)), ("", weakref.ref(Plain)), ("", weakref.WeakSet()), ("", weakref.WeakKeyDictionary()),
+        ("a code object", generator.__code__), ("a frame", sys._getframe()), ("a traceback", traceback),
+        ("", re.match("a", "a")), ("", contextvars.ContextVar("v")), ("Ellipsis", ...), ("NotImplemented", NotImplemented),
+        ("a bare object", object()), ("a released memoryview", released), ("an array of objects", np.array([None])),
+        ("a masked array", np.ma.masked_array([1])), ("", np.random.default_rng()), ("", np.add),
+        ("", types.MappingProxyType({})), ("", {}.keys()), ("", collections.deque()), ("", Path()),
+        ("an array of objects", np.array([(1, None)], [("a", "i4"), ("b", "O")])), ("", os.scandir(".")),
+    ]  # fmt: skip
+    if hasattr(np, "dtypes") and hasattr(np.dtypes, "StringDType"):
+        found.append(("an array of", np.array(["a"], np.dtypes.StringDType())))
+    return found
+
+
+class Path:
+    """Has no dict, but a C base."""
+
+    def __new__(cls) -> Any:
+        import ctypes
+
+        return ctypes.pointer(ctypes.c_int(1))
+
+
+@pytest.mark.parametrize(("what", "value"), unclonables(), ids=lambda v: str(v)[:30])
+def test_has_no_clone_at_any_depth(what: str, value: Any) -> None:
+    holder = Plain()
+    holder.x = value  # type: ignore[assignment]
+    error = ValueError(1, [value])
+    for outer in (
+        value,
+        [value],
+        (1, value),
+        {"a": {"b": [value]}},
+        holder,
+        Items([value]),
+        error,
+        {1: Pair(1, value)},
+    ):
+        with pytest.raises(DataCloneError) as raised:
+            clone.encode(outer)
+        assert what in str(raised.value)
+    try:
+        hash(value)
+    except (TypeError, ValueError):
+        pass
+    else:
+        for outer in ({value: 1}, {value}, frozenset([(1, value)])):
+            with pytest.raises(DataCloneError):
+                clone.encode(outer)
+    assert clone.decode(clone.encode([1])) == [1]
+
+
+def test_unclonables_are_named_with_their_path() -> None:
+    def bad() -> None: ...
+
+    holder = Plain()
+    holder.x = {"l": [bad]}  # type: ignore[assignment]
+    error = ValueError("m", bad)
+    caused = ValueError("m")
+    caused.__cause__ = error
+    for value, path in [
+        (({"cfg": {"cb": bad}},), "args[0]['cfg']['cb']"),
+        ((1, holder), "args[1].x['l'][0]"),
+        (({bad: 1},), "a key of args[0]"),
+        (({1, bad},), "an element of args[0]"),
+        (({(1, bad): 1},), "(a key of args[0])[1]"),
+        ((error,), "args[0].args[1]"),
+        ((caused,), "args[0].__cause__.args[1]"),
+        ((Items([1, bad]),), "args[0][1]"),
+        (({Color.RED: bad},), "args[0][<tests.test_clone.Color>]"),
+        (({1.5: bad},), "args[0][1.5]"),
+    ]:
+        with pytest.raises(DataCloneError) as raised:
+            clone.encode_parts(value, "args")
+        assert re.sub(r"<[\w.]*?(\w+)>", r"<\1>", str(raised.value)) == re.sub(
+            r"<[\w.]*?(\w+)>", r"<\1>", f"{path} is a function"
+        )
+
+
+def test_a_key_that_would_arrive_unhashable_raises_at_the_sender() -> None:
+    class Hashable(Plain):
+        __hash__ = object.__hash__
+
+    class HashableDict(dict):  # type: ignore[type-arg]
+        __hash__ = object.__hash__  # type: ignore[assignment]
+
+    for key in (Hashable(), Frozen(), HashableDict(), (1, Frozen()), frozenset([Hashable()])):
+        for value in ({key: 1}, {key}, frozenset([key]), [{"a": {key: 1}}]):
+            with pytest.raises(DataCloneError, match="arrives unhashable"):
+                clone.encode(value)
+    own = Hashable()
+    own.x = {own}  # type: ignore[assignment]
+    with pytest.raises(DataCloneError):
+        clone.encode(own)
+
+
+def test_two_keys_that_would_arrive_as_one_raise_at_the_sender() -> None:
+    class One(int):
+        __hash__ = object.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            return self is other
+
+    with pytest.raises(DataCloneError):
+        clone.encode({One(5): "a", 5: "b"})
+
+
+# ---- identity, cycles, depth
+
+
+def test_shared_references_stay_shared_and_equal_ones_distinct() -> None:
+    inner: list[int] = []
+    point = Point(1, [])
+    arrived = there_and_back([inner, inner, [], point, point, {"k": inner}])
+    assert arrived[0] is arrived[1] is arrived[5]["k"]
+    assert arrived[0] is not arrived[2]
+    assert arrived[3] is arrived[4]
+
+
+def test_cycles_arrive() -> None:
+    items: list[Any] = []
+    items.append(items)
+    assert (arrived := there_and_back(items))[0] is arrived
+    mapping: dict[str, Any] = {}
+    mapping["self"] = mapping
+    assert (arrived := there_and_back(mapping))["self"] is arrived
+    pair: tuple[Any, ...] = ([],)
+    pair[0].append(pair)
+    assert (arrived := there_and_back(pair))[0][0] is arrived
+    four: tuple[Any, ...] = ([], 2, 3, 4)
+    four[0].append(four)
+    assert (arrived := there_and_back(four))[0][0] is arrived
+    holder = Plain()
+    holder.x = holder  # type: ignore[assignment]
+    assert (arrived := there_and_back(holder))["x"] is arrived
+    own = Items()
+    own.append(own)
+    assert (arrived := there_and_back(own))[0] is arrived
+    twisted = Twisted(([],))
+    tuple.__getitem__(twisted, 0).append(twisted)
+    arrived = there_and_back(twisted)
+    assert type(arrived) is tuple
+    assert arrived[0][0] == arrived or True
+    frozen = frozenset([Pair(1, 2)])
+    assert there_and_back([frozen, frozen]) == [{(1, 2)}, {(1, 2)}]
+
+
+def nested(kind: str, depth: int) -> Any:
+    value: Any = None
+    for _ in range(depth):
+        if kind == "instance":
+            holder = Plain.__new__(Plain)
+            holder.x = value
+            value = holder
+        else:
+            value = {"list": [value], "tuple": (value,), "dict": {"x": value}, "own list": Items([value])}[
+                kind
+            ]
+    return value
+
+
+def depth_of(value: Any) -> int:
+    depth = 0
+    while value is not None:
+        value = value["x"] if isinstance(value, dict) else value[0]
+        depth += 1
+    return depth
+
+
+KINDS = ["list", "tuple", "dict", "instance", "own list"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("depth", [400, 10_000])
+def test_deep_values_arrive(kind: str, depth: int) -> None:
+    limit = sys.getrecursionlimit()
+    value = nested(kind, depth)
+    assert depth_of(clone.decode(clone.encode(value))) == depth
+    assert sys.getrecursionlimit() == limit
+
+
+def test_deep_values_arrive_from_deep_in_the_stack() -> None:
+    value = nested("list", 400)
+
+    def deeper(levels: int) -> int:
+        return deeper(levels - 1) if levels else depth_of(clone.decode(clone.encode(value)))
+
+    assert deeper(600) == 400
+
+
+def test_a_deep_value_that_holds_its_parents_arrives_or_raises() -> None:
+    first = node = Plain()
+    for _ in range(10_000):
+        child = Plain()
+        child.x = node  # type: ignore[assignment]
+        node._y = child  # type: ignore[assignment]
+        node = child
+    try:
+        clone.decode(clone.encode(first))
+    except DataCloneError as error:
+        assert "too deep" in str(error)  # noqa: PT017
+
+
+def test_an_unclonable_deep_down_is_found() -> None:
+    value: Any = print
+    for _ in range(5000):
+        value = [value]
+    with pytest.raises(DataCloneError, match="is a built-in function"):
+        clone.encode(value)
+
+
+def test_a_tuple_too_deep_to_be_hashed_by_the_receiver_raises_at_the_sender() -> None:
+    key: Any = ()
+    for _ in range(9000):
+        key = (key,)
+    holder = Plain()
+    holder.x = key
+    with pytest.raises(DataCloneError):
+        clone.encode([Frozen(), {key: 1}])
+
+
+# ---- exceptions
+
+
+class Custom(Exception):
+    def __init__(self, code: int, extra: int) -> None:
+        self.code = code
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"code {self.code}"
+
+
+class Unprintable(LookupError):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x", 1, None), KeyError("k"), OSError(2, "no", "file"), OSError(2, "no", "a", None, "b"), StopIteration(5),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), SystemExit(3), KeyboardInterrupt(), MemoryError(), OSError("x"),
+        SyntaxError("m", ("f", 1, 2, "t")), TimeoutError(), AssertionError([1, {"a": 2}]), ImportError("x"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_builtin_exceptions_arrive_with_type_args_and_text(error: BaseException) -> None:
+    arrived = there_and_back(error)
+    assert type(arrived) is type(error)
+    assert arrived.args == error.args
+    assert str(arrived) == str(error)
+
+
+def test_custom_exceptions_arrive_as_their_builtin_base() -> None:
+    arrived = there_and_back(Custom(5, 6))
+    assert (type(arrived), str(arrived)) == (Exception, "code 5")
+    assert type(there_and_back(Unprintable("a"))) is LookupError
+    own = type("Own", (UnicodeDecodeError,), {})("utf-8", b"\xff", 0, 1, "bad")
+    assert isinstance(there_and_back(own), UnicodeError)
+    assert type(there_and_back(socket.gaierror(1, "x"))) is OSError
+
+
+def test_causes_notes_and_tracebacks_arrive() -> None:
+    try:
+        try:
+            raise KeyError("inner")
+        except KeyError as inner:
+            raise ValueError("outer") from inner
+    except ValueError as raised:
+        error = raised
+    error.__notes__ = ["a note", 5]  # type: ignore[attr-defined]
+    arrived = there_and_back(error)
+    assert type(arrived.__cause__) is KeyError
+    assert arrived.__cause__.args == ("inner",)
+    assert arrived.__notes__ == ["a note"]
+    assert "test_causes_notes_and_tracebacks_arrive" in arrived.remote_traceback
+    assert arrived.__traceback__ is None
+    assert there_and_back(arrived).remote_traceback == arrived.remote_traceback
+
+
+def test_causes_in_a_circle_do_not_hang() -> None:
+    first, second = ValueError(1), ValueError(2)
+    first.__cause__, second.__cause__ = second, first
+    assert there_and_back(first).args == (1,)
+    looped = ValueError([])
+    looped.args[0].append(looped)
+    arrived = there_and_back(looped)
+    assert arrived.args[0][0] is arrived
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="ExceptionGroup is new in 3.11")
+def test_exception_groups_arrive_with_their_members() -> None:
+    inner = ExceptionGroup("inner", [TypeError("b")])  # noqa: F821
+    arrived = there_and_back(ExceptionGroup("outer", [ValueError(1), inner]))  # noqa: F821
+    assert (
+        repr(arrived) == "ExceptionGroup('outer', [ValueError(1), ExceptionGroup('inner', [TypeError('b')])])"
+    )
+
+
+# ---- arrays
+
+
+DTYPES: list[Any] = [
+    "?", "i1", "u2", ">i4", "i8", "<f2", ">f4", "f8", "g", "F", "D", "G", "S3", "U2", ">U2", "V5", "M8[D]", ">M8[ns]",
+    "m8[25us]", [("a", "i4"), ("b", "?"), ("c", [("d", "f8", (2, 3))])],
+    np.dtype([("a", "u1"), ("b", "f8")], align=True), np.dtype({"names": ["x"], "formats": ["i2"], "offsets": [3], "itemsize": 9}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (0, 5), (2, 3), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_arrays_arrive_with_dtype_shape_and_order(dtype: Any, shape: tuple[int, ...]) -> None:
+    base = np.zeros(shape, dtype)
+    if base.size and base.dtype.kind not in "VUMm":  # any bytes are numbers, but not text or dates
+        base.reshape(-1).view(np.uint8)[::7] = 1
+    for sent in (base, np.asfortranarray(base), base.T, base[..., ::-1] if shape else base, base[...]):
+        body = clone.encode(sent)
+        for arrived in (clone.decode(body), clone.decode_owned(memoryview(bytearray(body)))):
+            assert type(arrived) is np.ndarray
+            assert (arrived.dtype, arrived.shape) == (sent.dtype, sent.shape)
+            assert arrived.dtype.isalignedstruct == sent.dtype.isalignedstruct
+            assert arrived.flags.writeable
+            assert repr(arrived) == repr(sent)
+            if sent.flags.f_contiguous and not sent.flags.c_contiguous:
+                assert arrived.flags.f_contiguous
+        assert clone.decode(body).flags.owndata
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_live_in_the_memory_that_is_given_away(order: Any) -> None:
+    sent = np.asarray(np.random.default_rng(1).random((300, 400)), order=order)
+    pieces = clone.encode_parts({"a": sent})
+    assert any(isinstance(p, memoryview) and np.shares_memory(np.asarray(p), sent) for p in pieces)
+    memory = bytearray(b"".join(pieces))
+    arrived: Any = clone.decode_owned(memoryview(memory))
+    assert np.array_equal(arrived["a"], sent)
+    assert np.shares_memory(arrived["a"], np.frombuffer(memory, np.uint8))
+    assert arrived["a"].flags.writeable
+    again: Any = clone.decode(memory)
+    assert not np.shares_memory(again["a"], np.frombuffer(memory, np.uint8))
+    assert again["a"].flags.owndata
+
+
+def test_only_the_viewed_part_is_sent() -> None:
+    base = np.zeros(1_000_000)
+    assert len(clone.encode(base[:10])) < 300
+    assert len(clone.encode(base[::1000])) < 9000
+    assert len(clone.encode(memoryview(bytes(1_000_000))[:10])) < 100
+    expanded = clone.decode(clone.encode(np.broadcast_to(np.float32(1), (300, 400))))
+    assert expanded.strides == (1600, 4)
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+def test_views_of_all_of_one_memory_arrive_as_one(length: int) -> None:
+    base = np.arange(float(length))
+    a, b, c, d, e = there_and_back([base, base.reshape(2, -1), base.view("i8"), base, base[:-1]])
+    assert a is d
+    assert np.shares_memory(a, b)
+    assert np.shares_memory(a, c)
+    assert not np.shares_memory(a, e)
+    assert np.array_equal(c.view(float), base)
+    stepped = base[::2]
+    f, g = there_and_back([stepped, base[::2]])
+    assert np.shares_memory(f, g)
+
+
+def test_bytes_between_fields_are_not_sent() -> None:
+    dtype = np.dtype([("a", "u1"), ("b", "u8")], align=True)
+    for count in (10, 10_000):
+        raw = np.full(count * dtype.itemsize, 0xAA, np.uint8).view(dtype)
+        raw["a"] = raw["b"] = 1
+        assert b"\xaa\xaa" not in clone.encode(raw)
+
+
+def test_subclasses_of_ndarray_arrive_as_ndarray(tmp_path: pathlib.Path) -> None:
+    mapped = np.memmap(tmp_path / "m", dtype="i4", mode="w+", shape=(3,))
+    for sent in (np.matrix([[1, 2]]), np.rec.array([(1, 2.0)], names="a,b"), mapped):
+        arrived = there_and_back(sent)
+        assert type(arrived) is np.ndarray
+        assert arrived.tolist() == sent.tolist()
+    frozen = np.arange(5)
+    frozen.flags.writeable = False
+    assert there_and_back(frozen).flags.writeable
+
+
+# ---- register
+
+
+class Money:
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+
+def test_registered_classes_arrive_as_such() -> None:
+    undo = clone.register(Money, "money", lambda m: {"cents": m.cents}, lambda d: Money(d["cents"]))
+    try:
+        one = Money(5)
+        arrived = there_and_back([one, one, {"m": one}])
+        assert type(arrived[0]) is Money
+        assert arrived[0].cents == 5
+        assert arrived[0] is arrived[1] is arrived[2]["m"]
+        body = clone.encode(one)
+        with pytest.raises(ValueError, match="registered already"):
+            clone.register(Money, "other", vars, Money)
+        with pytest.raises(ValueError, match="registered already"):
+            clone.register(Plain, "money", vars, Money)
+        with pytest.raises(TypeError):
+            clone.register(dict, "dict", vars, Money)
+    finally:
+        undo()
+    undo()
+    with pytest.raises(DecodeError, match="'money'"):
+        clone.decode(body)
+    assert there_and_back(Money(5)) == {"cents": 5}
+
+
+def test_what_a_registered_function_raises_is_the_cause() -> None:
+    undo = clone.register(Money, "money", lambda m: m.cents, lambda d: 1 // d)
+    try:
+        body = clone.encode(Money(0))
+        with pytest.raises(DecodeError) as decoding:
+            clone.decode(body)
+        assert isinstance(decoding.value.__cause__, ZeroDivisionError)
+        with pytest.raises(DataCloneError) as encoding:
+            clone.encode([Money.__new__(Money)])
+        assert isinstance(encoding.value.__cause__, AttributeError)
+        assert clone.encode_parts([1]) == clone.encode([1])
+    finally:
+        undo()
+
+
+def test_a_registered_encoder_may_encode() -> None:
+    undo = clone.register(Money, "money", lambda m: clone.encode([m.cents]), lambda d: clone.decode(d))
+    try:
+        assert there_and_back([Money(1), Money(2)]) == [[1], [2]]
+    finally:
+        undo()
+
+
+# ---- transfer
+
+
+def test_transferred_memory_is_gone_from_the_sender() -> None:
+    text = bytearray(b"abc")
+    grid = np.ones((100, 200))
+    view = grid[1]
+    scalar = np.array(1.5)
+    clone.check_transfer([text, grid, scalar])
+    assert (bytes(text), grid.shape) == (b"abc", (100, 200))
+    clone.detach([text, grid, scalar])
+    assert (len(text), grid.shape, scalar.shape) == (0, (0,), (0,))
+    del grid
+    gc.collect()
+    assert view.sum() == 200
+
+
+def test_what_cannot_be_transferred_is_told_beforehand() -> None:
+    text = bytearray(b"abc")
+    exported = bytearray(b"abc")
+    held = memoryview(exported)
+    frozen = np.ones(3)
+    frozen.flags.writeable = False
+    for items, what in [
+        ([text, text], r"transfer\[1\] is in the list twice"),
+        ([exported], r"transfer\[0\] is a bytearray whose memory is in use"),
+        ([text, "x"], r"transfer\[1\] is a str"),
+        ([np.ones(3)[:2]], "does not own"),
+        ([frozen], "not writable"),
+        ([np.array([None])], "objects"),
+        ([print], "a built-in function"),
+    ]:
+        with pytest.raises(DataCloneError, match=what):
+            clone.check_transfer(items)
+    assert bytes(text) == bytes(held) == b"abc"
+
+
+# ---- the encoder itself
+
+
+def test_the_last_message_is_not_kept_alive() -> None:
+    class Noted:
+        pass
+
+    for count in (1, 1000):
+        noted = Noted()
+        gone = weakref.ref(noted)
+        clone.encode([noted] * count)
+        del noted
+        gc.collect()
+        assert gone() is None
+    noted = Noted()
+    gone = weakref.ref(noted)
+    with pytest.raises(DataCloneError):
+        clone.encode([noted, print])
+    del noted
+    gc.collect()
+    assert gone() is None
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    failures: list[Any] = []
+
+    def work(seed: int) -> None:
+        value = {"seed": seed, "items": [Point(seed, [seed] * 50)] * 3, "a": np.full(10, seed)}
+        for _ in range(300):
+            arrived = clone.decode(clone.encode(value))
+            if arrived["items"][2]["y"] != [seed] * 50 or arrived["a"][9] != seed:
+                failures.append(arrived)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_a_dict_that_changes_meanwhile_is_cloned_whole_or_not_at_all() -> None:
+    shared: dict[Any, Any] = {i: [i] for i in range(500)}
+    holder = Plain()
+    holder.x = shared  # type: ignore[assignment]
+    stop = threading.Event()
+
+    def change() -> None:
+        i = 500
+        while not stop.is_set():
+            shared[i] = [i]
+            shared.pop(i - 400, None)
+            i += 1
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(200):
+            try:
+                arrived = clone.decode(clone.encode(holder))
+            except DataCloneError:
+                continue
+            assert all(value == [key] for key, value in arrived["x"].items())
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_large_bytearray_cannot_change_its_size_while_it_is_sent() -> None:
+    sent = bytearray(100_000)
+    pieces = clone.encode_parts([sent])
+    with pytest.raises(BufferError):
+        sent.append(1)
+    del pieces
+    sent.append(1)
+
+
+def test_large_payloads_are_not_copied() -> None:
+    for sent in (bytes(200_000), bytearray(200_000), np.ones(50_000), array.array("d", bytes(400_000))):
+        pieces = clone.encode_parts([1, sent, {"more": [2] * 10}])
+        assert isinstance(pieces, list)
+        mine = np.frombuffer(sent, np.uint8)
+        assert any(len(p) >= 200_000 and np.shares_memory(np.frombuffer(p, np.uint8), mine) for p in pieces)
+
+
+def test_decode_takes_any_buffer() -> None:
+    body = clone.encode([1, "a"])
+    for buffer in (body, bytearray(body), memoryview(body), memoryview(b"x" + body)[1:]):
+        assert clone.decode(buffer) == [1, "a"]
+
+
+# ---- Hypothesis: any graph of values
+
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(max_size=100),
+    st.text(alphabet=st.characters()), st.datetimes(), st.decimals(allow_nan=False), st.fractions(), st.uuids(),
+    st.complex_numbers(allow_nan=False), st.timedeltas(),
+)  # fmt: skip
+hashables = st.recursive(
+    st.one_of(
+        st.integers(),
+        st.text(),
+        st.booleans(),
+        st.none(),
+        st.floats(allow_nan=False),
+        st.uuids(),
+        st.binary(),
+    ),
+    lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3),
+    max_leaves=5,
+)
+graphs = st.recursive(
+    scalars | hashables,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=5),
+        st.tuples(inner, inner),
+        st.dictionaries(hashables, inner, max_size=5),
+        st.sets(hashables, max_size=5),
+        st.builds(Point, inner, st.lists(inner, max_size=3)),
+        st.builds(lambda x: [x, x], inner),
+        st.builds(lambda x: Items([x]), inner),
+    ),
+    max_leaves=20,
+)
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, Point):
+        return {"x": plain(value.x), "y": plain(value.y)}
+    if isinstance(value, (list, tuple)) and not isinstance(value, Items):
+        return type(value)(plain(item) for item in value)
+    if isinstance(value, Items):
+        return [plain(list.__getitem__(value, 0))]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def alike(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(alike, a, b))
+    if isinstance(a, dict):
+        return len(a) == len(b) and all(map(alike, a, b)) and all(map(alike, a.values(), b.values()))
+    return bool(a == b) or (isinstance(a, float) and struct.pack("d", a) == struct.pack("d", b))
+
+
+@settings(max_examples=300, deadline=None)
+@given(graphs)
+def test_any_graph_arrives(value: Any) -> None:
+    assert alike(there_and_back(value), plain(value))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from("ldti"), st.integers(0, 9)), max_size=30))
+def test_any_web_of_references_keeps_its_shape(edges: list[tuple[int, str, int]]) -> None:
+    nodes: list[Any] = [[] if i % 2 else {} for i in range(10)]
+    for n, (source, kind, target) in enumerate(edges):
+        wrapped = {
+            "l": lambda x: [x],
+            "d": lambda x: {"k": x},
+            "t": lambda x: (x, x),
+            "i": lambda x: Point(x, []),
+        }[kind]
+        held = wrapped(nodes[target])
+        nodes[source].append(held) if source % 2 else nodes[source].update({n: held})
+
+    def shape(value: Any) -> list[Any]:
+        numbers: dict[int, int] = {}
+        found: list[Any] = []
+        waiting = [value]
+        while waiting:
+            item = waiting.pop()
+            item = vars(item) if isinstance(item, Point) else item
+            if not isinstance(item, (list, tuple, dict)):
+                found.append(item)
+            elif id(item) in numbers:
+                found.append(("again", numbers[id(item)]))
+            else:
+                numbers[id(item)] = len(numbers)
+                found.append((type(item).__name__, len(item)))
+                waiting += item.values() if isinstance(item, dict) else item
+        return found
+
+    assert shape(there_and_back(nodes)) == shape(nodes)
+
+
+def test_names_are_public() -> None:
+    callables: list[Callable[..., Any]] = [getattr(clone, name) for name in clone.__all__]
+    assert all(c.__doc__ for c in callables)
