@@ -300,7 +300,7 @@ def decode(buffer: Any) -> Any:
     return _decode(found, memoryview(buffer))
 
 
-def decode_owned(buffer: memoryview) -> Any:
+def decode_owned(buffer: bytes | memoryview) -> Any:
     """Make the value as `decode` does, from memory that the value may keep.
 
     Args:
@@ -377,9 +377,7 @@ class _Unpickler(pickle.Unpickler):
 _registered: set[type] = set()
 
 
-def register(
-    cls: type, name: str, encode: Callable[[Any], Any], decode: Callable[[Any], Any]
-) -> Callable[[], None]:
+def register(cls: type, name: str, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> Callable[[], None]:
     """Let instances of one's own class cross as such. Both sides register it, under one name.
 
     Args:

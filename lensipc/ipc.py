@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, over
 
 from .channels import Callback, Disposer
 from .extension import LensMainExtension, LensRendererExtension
+from .message import ALL
 from .renderer import RendererPort
 from .router import MainPort
 
@@ -131,7 +132,7 @@ class _Ipc(ABC, Generic[Port]):
             OutboxFull: (renderer) too much waits to be sent already; this event was not sent.
             PeerGone: (renderer) main is gone.
         """
-        self._port.broadcast(channel, args, transfer)
+        self._port.send(ALL, channel, args, transfer)
 
 
 class Main(_Ipc[MainPort]):

@@ -133,9 +133,7 @@ def _trace(error: BaseException, own: dict[str, Any] | None) -> str | None:
     return text if type(text) is str else None
 
 
-_BUILTIN_EXCEPTIONS = {
-    id(c) for c in vars(builtins).values() if isinstance(c, type) and issubclass(c, BaseException)
-}
+_BUILTIN_EXCEPTIONS = {id(c) for c in vars(builtins).values() if isinstance(c, type) and issubclass(c, BaseException)}
 _EXCEPTION_ARGS = BaseException.__dict__["args"].__get__
 _EXCEPTION_DICT = BaseException.__dict__["__dict__"].__get__
 _EXCEPTION_CAUSE = BaseException.__dict__["__cause__"].__get__

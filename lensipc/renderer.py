@@ -20,7 +20,6 @@ from .face import Face, Settle
 from .invocations import Invocations
 from .message import (
     ACTIVATE,
-    ALL,
     CANCEL,
     DEACTIVATE,
     DECLARE,
@@ -45,19 +44,23 @@ TURN: Final = 64
 # How long a renderer that sleeps on a semaphore does so before it looks for main's death (seconds).
 NAP: Final = 0.05
 
+# Event objects kept for each channel.
+MOST_EVENTS: Final = 64
+
 WHEN_SLOW: Final = {"disconnect": REFUSE, "drop_oldest": DROP_OLDEST, "drop_newest": DROP_NEWEST}
 
 
 class RendererChannel(Channel):
     """A channel, and the number by which main knows it."""
 
-    __slots__ = ("number", "place", "port", "when_full")
+    __slots__ = ("events", "number", "place", "port", "when_full")
 
     def __init__(self, port: RendererPort, name: str) -> None:
         super().__init__(name)
         self.port = port
         self.number = -1  # declared when first used
         self.place = 0  # of the last event heard
+        self.events: dict[int, IpcRendererEvent] = {}  # by the frame id of the sender
         self.when_full = 0
 
 
@@ -76,19 +79,14 @@ class RendererPort:
         """The part is over: undo what it has registered, and end what runs of it."""
         self.table.close()
 
-    def broadcast(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
-        """Send an event to every listener of the channel, everywhere."""
-        self._send(ALL, channel, args, transfer)
-
-    def reply(self, frame_id: int, channel: str, args: tuple[Any, ...]) -> None:
-        """Send an event to one process alone."""
-        self._send(frame_id, channel, args, ())
-
-    def _send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
+    def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
+        """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
         number = self._number(channel)
-        clone.check_transfer(transfer)
+        if transfer:
+            clone.check_transfer(transfer)
         self.core.send(EVENT, number, target, 0, 0, clone.encode_parts(args, "args"))
-        clone.detach(transfer)
+        if transfer:
+            clone.detach(transfer)
 
     def listen(self, channel: str, listener: Callback, when_slow: str) -> Disposer:
         """Add a listener; the first of a channel says what main does when this process is too slow for it."""
@@ -135,7 +133,8 @@ class RendererPort:
         transfer: Sequence[Any],
     ) -> int:
         number = self._number(channel)
-        clone.check_transfer(transfer)
+        if transfer:
+            clone.check_transfer(transfer)
         body = clone.encode_parts(args, "args")
         invocations, what = self.core.invocations, f"invoke of {self.extension}/{channel}"
         correlation = invocations.open(pending, what, timeout, self.core.cancel)
@@ -144,7 +143,8 @@ class RendererPort:
         except BaseException:
             invocations.take(correlation)
             raise
-        clone.detach(transfer)
+        if transfer:
+            clone.detach(transfer)
         return correlation
 
     def _number(self, name: str) -> int:
@@ -294,20 +294,25 @@ class RendererCore(Connection):
         channel = self._channels[number]
         missed = place - channel.place - 1
         channel.place = place
+        event = channel.events.get(frame_id)
+        if event is None or missed:
+            port = channel.port
+            event = IpcRendererEvent(frame_id, pid, port.extension, channel.name, missed, port.send)
+            if not missed:  # then it holds nothing that changes: one serves for all that this sender sends
+                if len(channel.events) == MOST_EVENTS:
+                    channel.events.clear()  # renderers come and go
+                channel.events[frame_id] = event
         listeners = channel.listeners
-        if not listeners:
-            return  # disposed of while the event was on its way
-        extension = channel.port.extension
-        event = IpcRendererEvent(frame_id, pid, extension, channel.name, missed, channel.port.reply)
-        decode = clone.decode_owned if len(listeners) == 1 else clone.decode
+        decode = clone.decode_owned if len(listeners) == 1 and type(body) is memoryview else clone.decode
         for listener in listeners:
             if not listener.active:
                 continue
             try:
-                args = decode(body)  # each listener has a clone of its own
-                result = listener.callback(event, *args)
+                result = listener.callback(event, *decode(body))  # each listener has a clone of its own
             except Exception:
-                log.exception("listener of %s/%s in renderer %d raised", extension, channel.name, self.frame_id)
+                log.exception(
+                    "listener of %s/%s in renderer %d raised", channel.port.extension, channel.name, self.frame_id
+                )
                 continue
             if result is not None and hasattr(result, "__await__"):
                 finish_listener(self.face, channel.port.table, channel.name, result)
@@ -316,7 +321,8 @@ class RendererCore(Connection):
         pending = self.invocations.take(record[5])
         if pending is not None:
             try:
-                value = clone.decode_owned(record[1])
+                body = record[1]
+                value = clone.decode(body) if type(body) is bytes else clone.decode_owned(body)
             except DecodeError as error:
                 pending.set_exception(error)
             else:

@@ -218,7 +218,7 @@ class RendererConnection(Connection):
         args = clone.decode(body)
         if type(args) is not tuple:
             raise ProtocolError("arguments that are no tuple")
-        event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.reply)
+        event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
         try:
             result = handler.callback(event, *args)
         except Exception as error:

@@ -70,21 +70,16 @@ class MainPort:
         self.activating = False
         self.held: list[Callable[[], None]] = []  # invokes that wait for `activating` to end
 
-    def broadcast(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
-        """Send an event to every listener of the channel, everywhere."""
-        self._send(ALL, channel, args, transfer)
-
-    def reply(self, frame_id: int, channel: str, args: tuple[Any, ...]) -> None:
-        """Send an event to one process alone."""
-        self._send(frame_id, channel, args, ())
-
-    def _send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
+    def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
+        """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
         if not self.table.open:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
-        clone.check_transfer(transfer)
+        if transfer:
+            clone.check_transfer(transfer)
         body = clone.encode_parts(args, "args")
         self.router.route(self.table[channel], MAIN, self.router.pid, body, target)
-        clone.detach(transfer)
+        if transfer:
+            clone.detach(transfer)
 
     def close(self) -> None:
         """The part is over: undo what it has registered, and end what runs of it."""
@@ -182,7 +177,7 @@ class Router:
                 if frame_id in self.connections:
                     self.disconnect(self.connections[frame_id], f"it sent an event that cannot be decoded: {error}")
                 return
-            event = IpcMainEvent(frame_id, pid, port.extension, channel.name, 0, port.reply)
+            event = IpcMainEvent(frame_id, pid, port.extension, channel.name, 0, port.send)
             try:
                 result = listener.callback(event, *args)
             except Exception:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from .message import MAIN
 
-Reply = Callable[[int, str, tuple[Any, ...]], None]
+Send = Callable[[int, str, tuple[Any, ...]], None]
 
 
 class IpcEvent:
@@ -23,15 +23,15 @@ class IpcEvent:
             slowly; 0 unless it listens with `when_slow="drop_oldest"` or `"drop_newest"`.
     """
 
-    __slots__ = ("_reply", "channel", "extension", "frame_id", "missed", "pid")
+    __slots__ = ("_send", "channel", "extension", "frame_id", "missed", "pid")
 
-    def __init__(self, frame_id: int, pid: int, extension: str, channel: str, missed: int, reply: Reply) -> None:
+    def __init__(self, frame_id: int, pid: int, extension: str, channel: str, missed: int, send: Send) -> None:
         self.frame_id = frame_id
         self.pid = pid
         self.extension = extension
         self.channel = channel
         self.missed = missed
-        self._reply = reply
+        self._send = send
 
     @property
     def process(self) -> Literal["main", "renderer"]:
@@ -43,7 +43,7 @@ class IpcEvent:
 
         Does nothing if the sender is gone by now. Raises what `broadcast` raises.
         """
-        self._reply(self.frame_id, channel, args)
+        self._send(self.frame_id, channel, args)
 
     def __repr__(self) -> str:
         return (

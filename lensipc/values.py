@@ -233,16 +233,12 @@ def builtin_exception(name: object) -> type[BaseException]:
     return found
 
 
-def _error(
-    name: str, args: tuple[Any, ...], cause: object, notes: tuple[Any, ...], trace: object
-) -> BaseException:
+def _error(name: str, args: tuple[Any, ...], cause: object, notes: tuple[Any, ...], trace: object) -> BaseException:
     expect(args, tuple)
     expect(notes, tuple)
     expect(trace, str, type(None))
     error = None
-    for cls in builtin_exception(
-        name
-    ).__mro__:  # UnicodeDecodeError does not take a mere message, but ValueError does
+    for cls in builtin_exception(name).__mro__:  # UnicodeDecodeError does not take a mere message, but ValueError does
         try:
             error = cls(*args)
             break

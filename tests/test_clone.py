@@ -480,9 +480,7 @@ def nested(kind: str, depth: int) -> Any:
             holder.x = value
             value = holder
         else:
-            value = {"list": [value], "tuple": (value,), "dict": {"x": value}, "own list": Items([value])}[
-                kind
-            ]
+            value = {"list": [value], "tuple": (value,), "dict": {"x": value}, "own list": Items([value])}[kind]
     return value
 
 
@@ -620,9 +618,7 @@ def test_causes_in_a_circle_do_not_hang() -> None:
 def test_exception_groups_arrive_with_their_members() -> None:
     inner = ExceptionGroup("inner", [TypeError("b")])  # noqa: F821
     arrived = there_and_back(ExceptionGroup("outer", [ValueError(1), inner]))  # noqa: F821
-    assert (
-        repr(arrived) == "ExceptionGroup('outer', [ValueError(1), ExceptionGroup('inner', [TypeError('b')])])"
-    )
+    assert repr(arrived) == "ExceptionGroup('outer', [ValueError(1), ExceptionGroup('inner', [TypeError('b')])])"
 
 
 # ---- arrays
