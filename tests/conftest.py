@@ -1,4 +1,4 @@
-"""What every test has: the test extensions on sys.path, and a check that nothing is left behind."""
+"""What every test has: the test extensions and the harness on sys.path, and a check that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+sys.path[:0] = [str(Path(__file__).parent / "extensions"), str(Path(__file__).parent)]  # the second: hostile.py
 
 
 SHM = Path("/dev/shm")
