@@ -256,6 +256,8 @@ class RendererConnection(Connection):
             self.send(kind, correlation=correlation, body=body)
         except OutboxFull as full:
             self.router.disconnect(self, f"it reads too slowly: {full}")
+        except ProtocolError as error:  # met by a handler's task, where nobody else would catch it
+            self.router.disconnect(self, str(error))
 
     def _on_cancel(self, record: Record) -> None:
         running = self.running.pop(record[5], None)  # None: it had its outcome while the cancel was on its way

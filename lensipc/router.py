@@ -144,9 +144,10 @@ class Router:
                     body,
                     subscription.when_full,
                 )
-            except (OutboxFull, ProtocolError) as error:
-                self.disconnect(connection, f"it reads too slowly: {error}")
-                continue
+            except OutboxFull as full:
+                self.disconnect(connection, f"it reads too slowly: {full}")
+            except ProtocolError as error:
+                self.disconnect(connection, str(error))
         if channel.listeners and target in (ALL, MAIN):
             whole = body if isinstance(body, (bytes, bytearray, memoryview)) else b"".join(body)
             self._local.append((channel, frame_id, pid, whole))
