@@ -202,6 +202,11 @@ class Renderer:
 
     async def parked(self) -> None:
         """Until main has read everything and sleeps, or has disconnected this renderer."""
+        for _ in range(50):  # main may not have been woken yet; and not every attack leaves the positions true
+            self.flush()
+            if self.gone or self.segment < 0 or self.word(RINGS + 192) == self.write_pos:
+                break
+            await asyncio.sleep(0.001)
         while not self.gone and (self.main_end.ready or (self.segment >= 0 and self.endpoint.outbox)):
             self.flush()
             await asyncio.sleep(0.001)
