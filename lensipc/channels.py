@@ -120,6 +120,11 @@ class ChannelTable(Generic[AnyChannel]):
         self._registrations[registration] = None
         return registration
 
+    def forget(self, channel: AnyChannel) -> None:
+        """Drop a channel that nobody knows by anything but its name, unless something is registered for it."""
+        if not channel.listeners and channel.handler is None:
+            self._channels.pop(channel.name, None)
+
     def close(self) -> None:
         """Dispose of all listeners and handlers, the last first, and cancel what of them still runs.
 

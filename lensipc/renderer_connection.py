@@ -81,6 +81,7 @@ class RendererConnection(Connection):
         self.requests = Invocations(router.poller.call_later)
         self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
         self.channels: list[MainChannel] = []  # by the numbers it declared
+        self.declared: set[MainChannel] = set()
         self.subscriptions: dict[int, Subscription] = {}
         self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes without an outcome
         self.last_invoke = 0
@@ -142,7 +143,12 @@ class RendererConnection(Connection):
             name = str(body, "utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
             raise ProtocolError(f"a channel name that is no UTF-8: {error}") from None
-        self.channels.append(port.table[name])
+        channel = port.table[name]
+        if channel in self.declared:
+            raise ProtocolError(f"declared channel {name!r} of extension {port.extension!r} twice")
+        self.declared.add(channel)
+        self.channels.append(channel)
+        channel.declared += 1
 
     def _on_listen(self, record: Record) -> None:
         _, _, number, when_full, _, _ = record
@@ -285,6 +291,10 @@ class RendererConnection(Connection):
         for number, subscription in self.subscriptions.items():
             self._unsubscribe(self.channels[number], subscription)
         self.subscriptions.clear()
+        for channel in self.channels:
+            channel.declared -= 1
+            if not channel.declared:
+                channel.port.table.forget(channel)
         running, self.running = self.running, {}
         for _, task in running.values():
             if task is not None:

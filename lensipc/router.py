@@ -51,12 +51,13 @@ class Subscription:
 class MainChannel(Channel):
     """A channel, and the renderers that listen to it."""
 
-    __slots__ = ("port", "subscriptions")
+    __slots__ = ("declared", "port", "subscriptions")
 
     def __init__(self, port: MainPort, name: str) -> None:
         super().__init__(name)
         self.port = port
         self.subscriptions: tuple[Subscription, ...] = ()
+        self.declared = 0  # by so many renderers that are attached
 
 
 class MainPort:
