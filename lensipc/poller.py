@@ -11,8 +11,9 @@ import heapq
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
+from operator import length_hint
 
 from .endpoint import Timer
 
@@ -20,6 +21,8 @@ READ = select.EPOLLIN | select.EPOLLRDHUP
 # Edge-triggered: told once a signal, and the descriptor itself is never read. A peer that shares it can therefore
 # not make us block on it, whatever flags it sets there.
 EDGE = select.EPOLLIN | select.EPOLLET
+# Seconds that no machine runs for: a timer at or beyond it, `math.inf` too, is set to it.
+FOREVER = 2.0**33
 
 
 class Deadline:
@@ -52,6 +55,8 @@ class Poller:
         for fd in self._callbacks:
             self._epoll.register(fd, select.EPOLLIN)
         self._waking = False
+        # Kept across calls: an edge is told once, and a callback that raises is to lose no other's.
+        self._events: Iterator[tuple[int, int]] = iter(())
         self._deadlines: list[tuple[float, int, Deadline]] = []
         self._cancelled = 0
         self._armed = 0.0
@@ -74,13 +79,15 @@ class Poller:
 
     def wake(self) -> None:
         """Make `fileno()` readable until the next `poll`."""
-        if not self._waking:
+        if not self._waking and not self.closed:
             self._waking = True
             os.eventfd_write(self._wake_fd, 1)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Deadline:
         """Call `callback` from the first `poll` after `seconds` of the monotonic clock."""
         when = time.monotonic() + seconds
+        if when != when:
+            raise ValueError("a time that is no number")
         deadline = Deadline(self, callback)
         heapq.heappush(self._deadlines, (when, next(self._order), deadline))
         if not self._armed or when < self._armed:
@@ -89,12 +96,18 @@ class Poller:
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Wait at most `timeout` seconds (None: for ever), and call what is due: whether anything was."""
-        events = self._epoll.poll(timeout)
-        for fd, _ in events:
-            callback = self._callbacks.get(fd)  # an earlier callback may have unregistered it
-            if callback is not None:
-                callback()
-        return bool(events)
+        if not length_hint(self._events):
+            self._events = iter(self._epoll.poll(timeout))
+        called = bool(length_hint(self._events))
+        try:
+            for fd, _ in self._events:
+                callback = self._callbacks.get(fd)  # an earlier callback may have unregistered it
+                if callback is not None:
+                    callback()
+        except BaseException:
+            self.wake()  # for the rest of them
+            raise
+        return called
 
     def close(self) -> None:
         """Release the descriptors. Idempotent."""
@@ -112,12 +125,13 @@ class Poller:
 
     def _arm(self, when: float) -> None:
         self._armed = when
-        self._timer.set(int(when * 1e9) + 1)
+        self._timer.set(int(min(when, FOREVER) * 1e9) + 1)
 
     def _expire(self) -> None:
         now = time.monotonic()
         while self._deadlines and self._deadlines[0][0] <= now:
-            callback = heapq.heappop(self._deadlines)[2].callback
+            deadline = heapq.heappop(self._deadlines)[2]
+            callback, deadline.callback = deadline.callback, None
             if callback is None:
                 self._cancelled -= 1
             else:
