@@ -110,15 +110,23 @@ class RendererConnection(Connection):
         correlation = self.requests.open(pending, what, timeout, lambda _correlation: None)
         self.send(kind, peer=port.number, correlation=correlation, body=body)
 
-    def _on_result(self, record: Record) -> None:
+    def _asked(self, record: Record) -> Any:
         pending = self.requests.take(record[5])
-        if pending is not None:
-            pending.set_result(None)
+        if pending is None:
+            raise ProtocolError(f"an outcome of request {record[5]}, which main has not made or which has had one")
+        return pending
+
+    def _on_result(self, record: Record) -> None:
+        self._asked(record).set_result(None)
 
     def _on_error(self, record: Record) -> None:
-        pending = self.requests.take(record[5])
-        if pending is not None:
-            pending.set_exception(rebuild(record[1]))
+        pending = self._asked(record)
+        try:
+            error = rebuild(record[1])
+        except DecodeError as nonsense:
+            pending.set_exception(PeerGone(f"renderer {self.frame_id} answered nonsense: {nonsense}"))
+            raise
+        pending.set_exception(error)
 
     # ---- what the renderer asks for ----
 

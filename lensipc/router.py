@@ -268,7 +268,22 @@ class Router:
         self._turn()
 
     def _turn(self) -> None:
-        self.deliver()
+        try:
+            self.deliver()
+            busy = self._serve()
+        except BaseException:  # Ctrl-C in a listener, say: what the others have sent is still to be handled
+            self.poller.wake()
+            raise
+        if busy or self._local:
+            self.poller.wake()
+        elif self._patience.nanoseconds:
+            self.face.soon(self._linger)  # when the tasks that this turn has woken have sent what they will
+        else:
+            self._patience.rested()
+            self._rest()
+
+    def _serve(self) -> bool:
+        """Let each renderer have its turn: whether one may have more to do."""
         busy = False
         for connection in list(self.connections.values()):
             if not connection.ready or connection.paused:
@@ -278,8 +293,8 @@ class Router:
                 if connection.routed:
                     connection.routed = False
                     connection.paused = self._look_for_congestion()
-            except (ProtocolError, DecodeError) as error:
-                self.disconnect(connection, str(error))
+            except (ProtocolError, DecodeError, MemoryError) as error:
+                self.disconnect(connection, str(error) or "there is no memory for what it sends")
                 continue
             busy |= handled == TURN
             if connection.ended:
@@ -288,13 +303,7 @@ class Router:
                 if handled == 0 or connection.last_messages <= 0:
                     self.detach(connection, "it closed the connection, or died")
                 busy = True
-        if busy or self._local:
-            self.poller.wake()
-        elif self._patience.nanoseconds:
-            self.face.soon(self._linger)  # when the tasks that this turn has woken have sent what they will
-        else:
-            self._patience.rested()
-            self._rest()
+        return busy
 
     def _linger(self) -> None:
         """Look for more to do for a little, before parking."""
@@ -306,5 +315,11 @@ class Router:
 
     def _rest(self) -> None:
         for connection in list(self.connections.values()):
-            if connection.ready and not connection.paused and not connection.rest():
-                self.poller.wake()
+            if connection.ready and not connection.paused:
+                try:
+                    rests = connection.rest()
+                except ProtocolError as error:
+                    self.disconnect(connection, str(error))
+                    continue
+                if not rests:
+                    self.poller.wake()
