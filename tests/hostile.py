@@ -44,7 +44,7 @@ if __name__ == "__main__":  # pytest's conftest.py does it otherwise
 
 from hosting import Host, hosting, until
 
-from lensipc import attach, clone
+from lensipc import attach, clone, renderer_connection
 from lensipc.endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SOCKET, Endpoint
 from lensipc.message import (
     ACTIVATE,
@@ -76,6 +76,8 @@ CAPACITY: Final = 64 * 1024
 HIGH_WATER: Final = 256 * 1024
 OUTBOX_LIMIT: Final = 1024 * 1024
 MESSAGE_LIMIT: Final = 4 * 1024 * 1024
+MAX_INVOKES: Final = 1000
+MAX_CHANNELS: Final = 2000
 FRAME_MAX: Final = CAPACITY // 4 - FRAME.size
 
 INVALID, VALID, EITHER = "invalid", "valid", "either"
@@ -516,9 +518,9 @@ def declares_a_channel_twice(renderer: Renderer, _rng: random.Random) -> None:
 
 @attack(INVALID)
 async def declares_without_end(renderer: Renderer, _rng: random.Random) -> None:
-    for number in range(70_000):
+    for number in range(MAX_CHANNELS + 100):
         renderer.declare(f"channel {number}")
-        if number % 1000 == 0:
+        if number % 100 == 0:
             renderer.flush()
             await asyncio.sleep(0)
         if renderer.gone:
@@ -826,7 +828,7 @@ async def ten_thousand_events_that_nobody_hears(renderer: Renderer, _rng: random
 async def holds_more_invokes_than_it_may(renderer: Renderer, _rng: random.Random) -> None:
     channel = renderer.declare("sleep")
     body = clone.encode((60.0, "x" * 100))
-    for number in range(70_000):  # the answers to those beyond the limit fill its outbox in the end, unread
+    for number in range(20 * MAX_INVOKES):  # the answers to those beyond the limit fill its outbox in the end, unread
         renderer.send(INVOKE, channel, correlation=number + 10, body=body)
         if number % 200 == 0:
             await asyncio.sleep(0)
@@ -1009,6 +1011,8 @@ class Arena:
 @asynccontextmanager
 async def arena() -> AsyncIterator[Arena]:
     """A host, its neighbour, and the watch over both."""
+    limits = renderer_connection.MAX_INVOKES, renderer_connection.MAX_CHANNELS
+    renderer_connection.MAX_INVOKES, renderer_connection.MAX_CHANNELS = MAX_INVOKES, MAX_CHANNELS  # type: ignore[misc]
     log = _Log()
     logger = logging.getLogger("lensipc")
     logger.addHandler(log)
@@ -1035,6 +1039,7 @@ async def arena() -> AsyncIterator[Arena]:
                 heart.cancel()
                 loop.set_exception_handler(None)
                 logger.removeHandler(log)
+                renderer_connection.MAX_INVOKES, renderer_connection.MAX_CHANNELS = limits  # type: ignore[misc]
 
 
 RANDOM: Final = Named("at_random", at_random, EITHER)
