@@ -34,6 +34,7 @@ class Connection:
         endpoint: this side of the segment.
         sock: this side of the socket.
         poller: what the socket is registered with.
+        low_water: bytes waiting to be sent from which on that is little.
         on_message: for each kind of message, what takes its record; raises ProtocolError to disconnect the peer.
     """
 
@@ -42,11 +43,13 @@ class Connection:
         endpoint: Endpoint,
         sock: socket.socket,
         poller: Poller,
+        low_water: int,
         on_message: Sequence[Callable[[Record], None]],
     ) -> None:
         self.endpoint = endpoint
         self.sock = sock
         self.poller = poller
+        self.low_water = low_water
         self.on_message = on_message
         self.closed = False
         self.ended = False  # the peer will send no more
@@ -85,7 +88,7 @@ class Connection:
                 continue  # a callback has pumped meanwhile
             received = endpoint.receive(BATCH)
             if not received:
-                endpoint.flush()  # the work that there was may have been room for what waits
+                self.flush()  # the work that there was may have been room for what waits
                 break
             self._batch = iter(received)
         return handled
@@ -106,7 +109,15 @@ class Connection:
         """The peer has signalled: there are messages, or room for those that wait."""
         if not self.closed:
             self.ready = True
-            self.endpoint.flush()
+            self.flush()
+
+    def flush(self) -> None:
+        """Move what waits to be sent into the ring, as far as there is room."""
+        if self.endpoint.flush() <= self.low_water:
+            self.relieved()
+
+    def relieved(self) -> None:
+        """Little waits to be sent: called after each flush that finds it so."""
 
     def read_socket(self) -> bytes | None:
         """One datagram; None when there is none, or at the end of file, which sets `ended`."""

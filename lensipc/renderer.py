@@ -230,7 +230,7 @@ class RendererCore(Connection):
         handlers[ACTIVATE] = self._on_activate
         handlers[DEACTIVATE] = self._on_deactivate
         handlers[READY] = self._on_ready
-        super().__init__(endpoint, sock, poller, handlers)
+        super().__init__(endpoint, sock, poller, high_water // 4, handlers)
         self.face = face
         self.parts = parts
         self.frame_id = frame_id
@@ -241,7 +241,7 @@ class RendererCore(Connection):
         self._drained: list[Callable[[], None]] = []
         self._wakeup_fd = wakeup_fd
         self._semaphore = semaphore
-        self._low_water, self._high_water = high_water // 4, high_water
+        self._high_water = high_water
         self._ports: dict[int, RendererPort] = {}
         self._channels: list[RendererChannel] = []
         self._handlers = handlers
@@ -472,9 +472,8 @@ class RendererCore(Connection):
                 self.woken()
                 return
 
-    def woken(self) -> None:
-        super().woken()
-        if self._drained and self.endpoint.outbox <= self._low_water:
+    def relieved(self) -> None:
+        if self._drained:
             self._resume()
 
     def _resume(self) -> None:

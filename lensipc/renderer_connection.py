@@ -70,7 +70,7 @@ class RendererConnection(Connection):
         on_message[DECLARE] = self._on_declare
         on_message[LISTEN] = self._on_listen
         on_message[UNLISTEN] = self._on_unlisten
-        super().__init__(endpoint, sock, router.poller, on_message)
+        super().__init__(endpoint, sock, router.poller, router.low_water, on_message)
         self.router = router
         self.wakeup_fd = wakeup_fd  # the eventfd that the renderer signals main by; ours to close
         self.frame_id = frame_id
@@ -277,6 +277,10 @@ class RendererConnection(Connection):
         running = self.running.pop(record[5], None)  # None: it had its outcome while the cancel was on its way
         if running is not None and running[1] is not None:
             running[1].cancel()
+
+    def relieved(self) -> None:
+        if self.lagging or self.hold is not None:
+            self.router.release(self, False)
 
     # ---- how things end ----
 

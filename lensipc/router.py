@@ -105,7 +105,7 @@ class Router:
         self.poller = Poller()
         self.connections: dict[int, RendererConnection] = {}
         self.ports: dict[str, MainPort] = {}
-        self._low_water, self._high_water = high_water // 4, high_water
+        self.low_water, self._high_water = high_water // 4, high_water
         self._congested: set[RendererConnection] = set()
         self._drained: list[Callable[[], None]] = []
         self._local: deque[tuple[MainChannel, int, int, Buffer]] = deque()  # for main's own listeners, in order
@@ -122,29 +122,17 @@ class Router:
     # ---- events ----
 
     def route(
-        self,
-        channel: MainChannel,
-        frame_id: int,
-        pid: int,
-        body: Buffer | Sequence[Buffer],
-        target: int = ALL,
+        self, channel: MainChannel, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], target: int = ALL
     ) -> None:
         """Give an event its place in the order and send it to its subscribers."""
         for subscription in channel.subscriptions:
             connection = subscription.connection
-            if target not in (ALL, connection.frame_id) or connection.closed:
+            if connection.closed or target not in (ALL, connection.frame_id):
                 continue
             subscription.place += 1
+            number, place, when_full = subscription.number, subscription.place, subscription.when_full
             try:
-                connection.send(
-                    EVENT,
-                    subscription.number,
-                    frame_id,
-                    pid,
-                    subscription.place,
-                    body,
-                    subscription.when_full,
-                )
+                connection.endpoint.send(EVENT, number, frame_id, pid, place, body, when_full)
             except OutboxFull as full:
                 self.disconnect(connection, f"it reads too slowly: {full}")
             except ProtocolError as error:
@@ -198,10 +186,11 @@ class Router:
         for connection in self.connections.values():
             if connection.hold is None and not connection.lagging and connection.endpoint.outbox > self._high_water:
                 self._congested.add(connection)
-                connection.hold = self.poller.call_later(HOLD, partial(self._release, connection, True))
+                connection.hold = self.poller.call_later(HOLD, partial(self.release, connection, True))
         return bool(self._congested)
 
-    def _release(self, connection: RendererConnection, lagging: bool) -> None:
+    def release(self, connection: RendererConnection, lagging: bool) -> None:
+        """It holds nobody back any longer: it has come down to its low-water mark, or is `lagging`."""
         connection.lagging = lagging
         if connection.hold is not None:
             connection.hold.cancel()
@@ -237,9 +226,6 @@ class Router:
             connection.woken()
         except ProtocolError as error:
             self.disconnect(connection, str(error))
-            return
-        if connection.endpoint.outbox <= self._low_water:
-            self._release(connection, False)
 
     def _on_socket(self, connection: RendererConnection) -> None:
         # After the handshake a renderer has nothing to say here: all that can come is the end.
@@ -257,7 +243,7 @@ class Router:
         """Close a connection and undo all that its renderer was part of."""
         if self.connections.pop(connection.frame_id, None) is not None:
             connection.reason = reason
-            self._release(connection, False)
+            self.release(connection, False)
             connection.close()
 
     # ---- turns ----
