@@ -179,6 +179,11 @@ class Endpoint:
             for correlation, size, offset, channel, peer, pid, kind in records
         ]
 
+    @property
+    def assembling(self) -> bool:
+        """Whether a large message has come in part."""
+        return self._memory is not None
+
     def _take(self, limit: int) -> int:
         most = limit if limit < _BATCH else _BATCH  # min() takes twice as long
         count = _recv(self._handle, self._records, most, self._batch, _BATCH_BYTES, self._wanted)

@@ -19,8 +19,6 @@ from typing import Any
 import psutil
 import pytest
 
-from lensipc import ExtensionManifest
-from lensipc.demo import MANIFEST
 from lensipc.demo.catalog import Catalog, Item
 from lensipc.demo.processes import printable
 from lensipc.demo.summary import Death, Report, Summary
@@ -122,10 +120,6 @@ def test_a_reader_that_goes_away_ends_nothing_with_a_traceback() -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
-
-
-def test_a_host_that_looks_for_installed_extensions_finds_the_example() -> None:
-    assert MANIFEST in ExtensionManifest.discover()
 
 
 def test_a_process_cannot_take_the_terminal_over_by_its_name() -> None:

@@ -286,3 +286,13 @@ def descriptors(_ipc: IpcRenderer) -> list[str]:
         with contextlib.suppress(FileNotFoundError):
             found.append(os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115
     return found
+
+
+async def take(ipc: IpcRenderer, channel: str) -> int:
+    """Invoke, and return only how long the result is."""
+    return len(await ipc.invoke(channel))
+
+
+async def count_heard(ipc: IpcRenderer, channel: str, count: int) -> int:
+    """Wait until `note` has kept so many; return only how many."""
+    return len(await hear(ipc, channel, count))
