@@ -10,6 +10,7 @@
  *   endpoint.c  two rings, an outbox and a wakeup as one side of a pair
  *   send.c      messages into frames
  *   receive.c   frames into messages
+ *   orphan.c    the end of a renderer whose main was killed               system calls
  *   keys.c      what hashing a pickle's keys would cost                   malloc
  *   scan.c      proof that a pickle is harmless before it is loaded       malloc
  *
@@ -166,6 +167,12 @@ int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
  * never) and stays so until it is set again. */
 int lipc_timer_create(void);
 int lipc_timer_set(int fd, uint64_t deadline);
+
+/* ---- orphan.c ---- */
+
+/* A process that `parent`, its parent, has started; once. It is killed `seconds` after that has died, by a timer in the
+ * kernel: SIGRTMAX starts it. 0, -EAGAIN: no timer. */
+int lipc_end_with_parent(int parent, int seconds);
 
 /* ---- scan.c ---- */
 

@@ -281,6 +281,13 @@ class Timer:
             os.close(fd)
 
 
+def end_with_parent(parent: int, seconds: int) -> None:
+    """Have the kernel kill this process `seconds` after `parent`, which started it, has died."""
+    code = lib.lipc_end_with_parent(parent, seconds)
+    if code < 0:
+        _fail(code)
+
+
 def _fail(code: int) -> NoReturn:
     """Raise what a negative number from the C core means."""
     if code == -errno.EBADMSG:

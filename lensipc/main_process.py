@@ -397,7 +397,7 @@ class MainProcess:
             # It imports extensions from where this process would.
             code = (
                 f"import sys; sys.path[:] = {sys.path!r}; "
-                f"from lensipc.renderer_process import main; main({theirs.fileno()})"
+                f"from lensipc.renderer_process import main; main({theirs.fileno()}, {os.getpid()})"
             )
             # Ctrl-C in a terminal reaches all its processes. Blocked here, it is blocked there until it is ignored.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import attach
-from .endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint
+from .endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint, end_with_parent
 from .errors import PeerGone
 from .extension import LensRendererExtension, load, undo
 from .face import Face, Settle
@@ -381,12 +381,13 @@ class RendererProcess:
             settle(result, None)
 
 
-def main(fd: int) -> None:
-    """What a renderer that main started runs; `fd` is its socket."""
+def main(fd: int, parent: int) -> None:
+    """What a renderer that main started runs; `fd` is its socket, `parent` main's process id."""
     import asyncio
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is main's affair
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    end_with_parent(parent, EXIT_WAIT)
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
 

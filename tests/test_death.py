@@ -79,7 +79,7 @@ MAIN = """
             ipc = lab.IpcMain.get_instance()
             for _ in range({renderers}):
                 renderer = await main.spawn_renderer()
-                ipc.broadcast("run", renderer.pid, 0, "lab:invoke_until_gone", ())
+                ipc.broadcast("run", renderer.pid, 0, "{function}", (1000,)[: {function!r} == "block"])
             print("ready", *[each.pid for each in main.renderers], flush=True)
             await asyncio.sleep(60)
 
@@ -87,9 +87,9 @@ MAIN = """
 """
 
 
-def start_main(path: Path, renderers: int = 0) -> subprocess.Popen[str]:
-    """A main process of its own, with the lab installed, that listens at `path`."""
-    code = textwrap.dedent(MAIN).format(path=sys.path, socket=str(path), renderers=renderers)
+def start_main(path: Path, renderers: int = 0, function: str = "invoke_until_gone") -> subprocess.Popen[str]:
+    """A main process of its own, with the lab installed and renderers that run a function, which listens at `path`."""
+    code = textwrap.dedent(MAIN).format(path=sys.path, socket=str(path), renderers=renderers, function=function)
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
@@ -118,6 +118,16 @@ async def test_when_main_is_killed_pending_invokes_fail_and_nothing_is_left(tmp_
         assert process.wait() == -signal.SIGKILL
         await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))  # the renderers it had started
         await until(lambda: not path.exists())  # and its socket, which only they could remove
+
+
+async def test_when_main_is_killed_even_a_renderer_whose_code_never_returns_ends(tmp_path: Path) -> None:
+    with start_main(tmp_path / "main.sock", renderers=1, function="block") as process:
+        assert process.stdout is not None
+        pids = [int(word) for word in process.stdout.readline().split()[1:]]
+        await asyncio.sleep(0.2)  # it blocks by now
+        process.kill()
+        process.wait()
+        await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
 async def test_a_new_main_takes_the_path_of_one_that_was_killed(tmp_path: Path) -> None:
