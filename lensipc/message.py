@@ -26,11 +26,12 @@ from __future__ import annotations
 
 import builtins
 import traceback
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
 from . import clone
-from .errors import DataCloneError, DecodeError, NoHandlerError, RemoteError
+from .errors import DecodeError, NoHandlerError, RemoteError
 
 EVENT: Final = 1
 INVOKE: Final = 2
@@ -65,7 +66,7 @@ def _described(error: BaseException, causes: int) -> dict[str, Any]:
     builtin = next((base for base in kind.__mro__ if base.__module__ == "builtins"), Exception)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
-        text = str(error)
+        text = str.__str__(str(error))  # a plain one, whatever its class made of it
     except Exception:
         text = f"<str() of this {name} raised>"
     cause = error.__cause__
@@ -90,20 +91,25 @@ def _arguments(error: BaseException) -> tuple[object, ...]:
 def _clonable(value: object) -> object:
     try:
         clone.encode(value)
-    except DataCloneError:
-        return repr(value)
+    except Exception:
+        try:
+            return str.__str__(repr(value))
+        except Exception:
+            return f"<repr() of a {type(value).__name__} raised>"
     return value
 
 
 def rebuild(body: Any) -> Exception:
     """The exception that the body of an ERROR stands for. DecodeError: it is none."""
-    try:
-        return _rebuilt(clone.decode(body), CAUSES)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise DecodeError(f"not the description of an error: {error!r}") from None
+    return _rebuilt(clone.decode(body), CAUSES)
 
 
-def _rebuilt(described: dict[str, Any], causes: int) -> Exception:
+_FIELDS: Final = {"type": str, "builtin": str, "text": str, "args": tuple, "traceback": str, "no_handler": bool}
+
+
+def _rebuilt(described: Any, causes: int) -> Exception:
+    if type(described) is not dict or any(type(described.get(name)) is not kind for name, kind in _FIELDS.items()):
+        raise DecodeError("not the description of an error")
     text = described["text"]
     if described["no_handler"]:
         return NoHandlerError(text)
@@ -111,23 +117,37 @@ def _rebuilt(described: dict[str, Any], causes: int) -> Exception:
     try:
         error = kind(*described["args"])
     except Exception:  # the args of an instance can be changed to what its constructor does not take
-        error = RemoteError(text)
+        error = _bare(kind, text)
     error.remote_type = described["type"]
     error.remote_message = text
     error.remote_traceback = described["traceback"]
-    if described["cause"] is not None and causes:
-        error.__cause__ = _rebuilt(described["cause"], causes - 1)
+    cause = described.get("cause")
+    if cause is not None and causes:
+        error.__cause__ = _rebuilt(cause, causes - 1)
     if hasattr(error, "add_note"):  # Python 3.11: shown below the traceback
         error.add_note(f"\nRemote traceback:\n{error.remote_traceback.rstrip()}")
     return error
 
 
-@cache
+def _bare(kind: type[RemoteError], text: str) -> RemoteError:
+    """One of that type though its constructor takes other arguments; of RemoteError if even that cannot be."""
+    with suppress(Exception):
+        return kind(text)
+    with suppress(Exception):
+        return kind.__new__(kind, text)
+    return RemoteError(text)
+
+
 def _remote_type(builtin: str) -> type[RemoteError]:
     """RemoteError, and the builtin exception of that name too, so that either `except` catches it."""
-    base = getattr(builtins, str(builtin), None)
+    base = vars(builtins).get(builtin)
     if not (isinstance(base, type) and issubclass(base, Exception)) or base is Exception:
         return RemoteError  # also for SystemExit and the like, which must not end the receiver
     if issubclass(base, (StopIteration, StopAsyncIteration)):
         return RemoteError  # Python turns these into RuntimeError in the coroutine that they reach
-    return type("RemoteError", (RemoteError, base), {"__module__": RemoteError.__module__})
+    return _and_remote(builtin)
+
+
+@cache  # of no more than there are builtins
+def _and_remote(builtin: str) -> type[RemoteError]:
+    return type("RemoteError", (RemoteError, vars(builtins)[builtin]), {"__module__": RemoteError.__module__})
