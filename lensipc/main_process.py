@@ -305,6 +305,8 @@ class MainProcess:
             return
         pending = self._router.face.pending(lambda: None)
         with suppress(PeerGone):  # a renderer that dies meanwhile needs no part
+            if connection.closed:
+                return
             connection.activate(installed.port, manifest.version, manifest.renderer, pending)
             try:
                 await pending
@@ -460,7 +462,7 @@ class MainProcess:
             return
         try:
             await self._bring_up(handle._connection)
-        except ActivationError as error:
+        except LensIpcError as error:  # also PeerGone: it did not wait, or was disconnected
             self._router.disconnect(handle._connection, str(error))
 
     async def _attach(
@@ -524,7 +526,11 @@ class MainProcess:
         segment, wakeup_fd = descriptors
         os.close(segment)
         connection = RendererConnection(self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity)
-        handle = self._handles[frame_id] = RendererHandle(self, connection, process)
+        try:
+            handle = self._handles[frame_id] = RendererHandle(self, connection, process)
+        except BaseException:  # it has died since it said hello, or there is no descriptor left to watch it
+            connection.close()
+            raise
         connection.on_closed.append(partial(self._on_closed, handle))
         self._router.attach(connection)
         return handle

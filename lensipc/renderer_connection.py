@@ -108,7 +108,7 @@ class RendererConnection(Connection):
     def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float | None) -> None:
         what = f"renderer {self.frame_id}, extension {port.extension!r}"
         correlation = self.requests.open(pending, what, timeout, lambda _correlation: None)
-        self.send(kind, peer=port.number, correlation=correlation, body=body)
+        self._tell(kind, port.number, correlation, body)
 
     def _asked(self, record: Record) -> Any:
         pending = self.requests.take(record[5])
@@ -266,11 +266,15 @@ class RendererConnection(Connection):
         self._reply(ERROR, correlation, describe(error))
 
     def _reply(self, kind: int, correlation: int, body: Buffer | Sequence[Buffer]) -> None:
+        self._tell(kind, 0, correlation, body)
+
+    def _tell(self, kind: int, peer: int, correlation: int, body: Buffer | Sequence[Buffer]) -> None:
+        """Send. If that fails it is this renderer's fault and the end of it, and nobody else's concern."""
         try:
-            self.send(kind, correlation=correlation, body=body)
+            self.send(kind, 0, peer, 0, correlation, body)
         except OutboxFull as full:
             self.router.disconnect(self, f"it reads too slowly: {full}")
-        except ProtocolError as error:  # met by a handler's task, where nobody else would catch it
+        except ProtocolError as error:
             self.router.disconnect(self, str(error))
 
     def _on_cancel(self, record: Record) -> None:

@@ -163,7 +163,7 @@ class Renderer:
     def receive(self) -> list[Any]:
         """What main has sent since the last time; `inbox` has it all."""
         received = []
-        while self.gone is False and (batch := self.endpoint.receive(256)):
+        while not self.gone and self.segment >= 0 and (batch := self.endpoint.receive(256)):
             received += batch
         self.inbox += received
         return received
@@ -896,7 +896,7 @@ class Arena:
     def __init__(self, host: Host, log: _Log) -> None:
         self.host = host
         self.log = log
-        self.trials = 0
+        self.trials = self.pulses = 0
         self.longest_gap = 0.0  # of main's heartbeat
         self.loop_errors: list[str] = []
         self._dead: list[tuple[str, weakref.ref[RendererConnection]]] = []
@@ -931,7 +931,8 @@ class Arena:
         path = self.host.main.path
         assert path is not None
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        sock.connect(str(path))
+        while sock.connect_ex(str(path)):  # its backlog may be full
+            await asyncio.sleep(0)
         sock.send(attach.hello(WAKEUP_SOCKET))
         while True:
             try:
@@ -952,6 +953,8 @@ class Arena:
                 elif record[0] == READY:
                     renderer.declare("echo")
                     return renderer
+            if renderer.segment < 0:
+                return renderer
             await asyncio.sleep(0)
         return renderer
 
@@ -983,7 +986,7 @@ class Arena:
         errors = [text for text in self.log.records if text.startswith(("ERROR", "CRITICAL"))]
         assert errors == []
         assert self.loop_errors == []
-        await self._neighbour_is_well()
+        await self.neighbour_is_well()
         assert self._kept() == self._baseline
         self._dead.append((named.name, connection))
 
@@ -993,13 +996,15 @@ class Arena:
         await asyncio.sleep(0)
         await renderer.parked()
 
-    async def _neighbour_is_well(self) -> None:
+    async def neighbour_is_well(self) -> None:
+        """The neighbour's invoke and main's broadcast work."""
         neighbour = self.host.renderers[0]
-        assert await self.host.ipc.run(neighbour, "invoke", "echo", self.trials) == (self.trials,)
-        self.host.ipc.broadcast("pulse", self.trials)
-        heard = await self.host.ipc.run(neighbour, "hear", "pulse", self.trials)
-        assert heard[-1] == (0, self.trials, 0)
-        assert len(heard) == self.trials
+        self.pulses += 1
+        assert await self.host.ipc.run(neighbour, "invoke", "echo", self.pulses) == (self.pulses,)
+        self.host.ipc.broadcast("pulse", self.pulses)
+        heard = await self.host.ipc.run(neighbour, "hear", "pulse", self.pulses)
+        assert heard[-1] == (0, self.pulses, 0)
+        assert len(heard) == self.pulses
 
     def all_released(self) -> None:
         """Main keeps no connection of a renderer that is gone."""

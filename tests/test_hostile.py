@@ -4,10 +4,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import hostile
+import numpy as np
 import pytest
+from hosting import until
+
+from lensipc import ActivationError, ExtensionManifest, clone
+from lensipc.message import ACTIVATE, DEACTIVATE, ERROR, RESULT, describe
 
 # So many attacks share one host: each begins where the last has left main.
 SLICES = 4
@@ -38,3 +50,173 @@ async def test_three_hundred_random_trials_harm_nobody() -> None:
                 again = f"--attack {hostile.RANDOM.name} --seed {trial_seed} --count 1"
                 raise AssertionError(f"trial {number}, {again}: {error!r}; {ring.log.records[-5:]}") from error
         ring.all_released()
+
+
+# ---- attacks outside a trial's frame: in the handshake, and while an extension is activated ----
+
+
+HOSTILE_ERRORS: list[Any] = [
+    None,
+    1,
+    "text",
+    [1],
+    (),
+    {},
+    np.zeros(3),
+    {"type": 1},
+    {"no_handler": np.zeros(3)},
+    {"args": np.zeros(3)},
+    {"args": {"a": 1}},
+    {"args": 5},
+    {"builtin": ["list"]},
+    {"builtin": "x" * 1_000_000},
+    {"builtin": "SystemExit"},
+    {"text": b"bytes"},
+    {"traceback": None},
+    {"traceback": np.zeros(3)},
+    {"cause": 1},
+    {"cause": np.zeros(3)},
+]
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE_ERRORS)))
+async def test_no_answer_to_an_activation_can_stop_main_from_installing(number: int) -> None:
+    described = HOSTILE_ERRORS[number]
+    if isinstance(described, dict) and described:
+        described = clone.decode(describe(ValueError("x"))) | described
+    async with hostile.arena() as ring:
+        manifest = ExtensionManifest("other", "1", renderer="lensipc:LensRendererExtension")
+        renderer = await ring.connect()
+        installing = asyncio.create_task(ring.host.main.install(manifest))
+        while not (activate := [each for each in renderer.receive() if each[0] == ACTIVATE]):
+            await asyncio.sleep(0)
+        renderer.send(ERROR, correlation=activate[0][5], body=clone.encode(described))
+        while not installing.done():
+            renderer.flush()
+            for record in renderer.receive():
+                if record[0] == DEACTIVATE:
+                    renderer.send(RESULT, correlation=record[5])
+            await asyncio.sleep(0.001)
+        with suppress(ActivationError):  # a well-formed one is an extension's honest failure
+            await installing
+        await ring.neighbour_is_well()
+        assert ring.loop_errors == []
+        renderer.close()
+        await renderer.over()
+
+
+async def test_a_renderer_that_breaks_its_ring_fails_no_installation() -> None:
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        renderer.poke(hostile.RINGS + 64, 4)
+        version = "x" * 2 * hostile.CAPACITY  # main looks at that position when it needs room
+        await ring.host.main.install(ExtensionManifest("other", version, renderer="lensipc:LensRendererExtension"))
+        assert renderer.gone
+        assert ring.loop_errors == []
+        await ring.neighbour_is_well()
+        renderer.close()
+
+
+async def test_a_cancelled_installation_is_not_upset_by_the_answers_that_come_later() -> None:
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        installing = asyncio.create_task(
+            ring.host.main.install(ExtensionManifest("other", "1", renderer="lensipc:LensRendererExtension"))
+        )
+        while not (activate := [each for each in renderer.receive() if each[0] == ACTIVATE]):
+            await asyncio.sleep(0)
+        installing.cancel()
+        await asyncio.sleep(0.01)
+        renderer.send(RESULT, correlation=activate[0][5])
+        while not installing.done():
+            for record in renderer.receive():
+                if record[0] == DEACTIVATE:
+                    renderer.send(RESULT, correlation=record[5])
+            await asyncio.sleep(0.001)
+        assert installing.cancelled()
+        await ring.neighbour_is_well()
+        assert ring.loop_errors == []
+        assert not renderer.gone
+        renderer.close()
+        await renderer.over()
+
+
+async def test_a_renderer_that_leaves_while_it_is_brought_up_upsets_nobody() -> None:
+    async with hostile.arena() as ring:
+        renderer = await ring.connect(answer=lambda renderer, _record: renderer.close())
+        await renderer.over()
+        await ring.neighbour_is_well()
+        gc.collect()  # a task's exception that nobody has fetched is told when it goes
+        await asyncio.sleep(0)
+        assert ring.loop_errors == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b"{}",
+        b'{"lensipc": 2}',
+        b'{"lensipc": "1"}',
+        b'{"lensipc": 1}',
+        b'{"lensipc": 1, "wakeup": 0}',
+        b'{"lensipc": 1, "wakeup": [1]}',
+        b'{"lensipc": 1, "wakeup": "1"}',
+        b"[" * 4000,
+        b'{"lensipc": ' + b"9" * 4000 + b"}",
+        b'{"lensipc": 1, "wakeup": 1, "x": "' + b"x" * 10_000 + b'"}',
+        b"",
+    ],
+)
+async def test_a_greeting_that_is_none_is_declined_with_one_reason(data: bytes) -> None:
+    async with hostile.arena() as ring:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as sock:
+            sock.connect(str(ring.host.main.path))
+            socket.send_fds(sock, [data], [sock.fileno()] * 10 if data else [])
+            if data:
+                await until(lambda: ring.log.records)
+                assert b"goodbye" in sock.recv(4096)
+        await until(lambda: ring.log.records and len(list(Path("/proc/self/fd").iterdir())) == before)
+        assert len(ring.log.records) == 1
+        assert "did not attach" in ring.log.records[0]
+        assert ring.loop_errors == []
+        await ring.neighbour_is_well()
+
+
+async def test_renderers_that_die_right_after_their_greeting_leave_nothing_in_main() -> None:
+    code = (
+        "import socket, sys; from lensipc import attach;"
+        "sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET);"
+        "sock.connect(sys.argv[1]); sock.send(attach.hello(1))"
+    )
+    async with hostile.arena() as ring:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for number in range(3):
+            subprocess.run([sys.executable, "-c", code, str(ring.host.main.path)], check=True)  # main waits meanwhile
+            await until(lambda number=number: len(ring.log.records) > number)
+        await until(lambda: len(list(Path("/proc/self/fd").iterdir())) == before)
+        assert len(ring.host.main._handles) == 1
+        assert ring.loop_errors == []
+        await ring.neighbour_is_well()
+
+
+async def test_two_hundred_connections_that_say_nothing_let_a_real_one_in() -> None:
+    async with hostile.arena() as ring:
+        socks = []
+        for _ in range(200):
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+            socks.append(sock)
+            while sock.connect_ex(str(ring.host.main.path)):
+                await asyncio.sleep(0)
+        renderer = await ring.connect()
+        await renderer.outcome(renderer.invoke(0, 1))
+        renderer.close()
+        for sock in socks:
+            sock.close()
+        await renderer.over()
+        await ring.neighbour_is_well()
+        assert ring.loop_errors == []
