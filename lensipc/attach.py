@@ -13,11 +13,13 @@ descriptors: it receives without room for them, so the kernel closes what is sen
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
 import stat
 import struct
+from array import array
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from .errors import PeerGone, ProtocolError
 
 HELLO_MAX: Final = 4096
 WELCOME_MAX: Final = 65536
+REASON_MAX: Final = 300  # characters of a goodbye: as JSON at most 12 bytes each, so it fits in 4096
 # How long either side waits for the other's part of the handshake (seconds).
 HANDSHAKE_WAIT: Final = 10.0
 
@@ -53,7 +56,10 @@ def welcome(sock: socket.socket, descriptors: list[int], words: dict[str, Any]) 
 
 def receive_welcome(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Renderer: main's words and the descriptors that came with them. PeerGone: main declined, or is gone."""
-    data, descriptors, flags, _ = socket.recv_fds(sock, WELCOME_MAX, 2, socket.MSG_CMSG_CLOEXEC)
+    # Not by socket.recv_fds: it takes flags and does not use them, so a child would inherit the descriptors.
+    room = socket.CMSG_LEN(2 * array("i").itemsize)
+    data, messages, flags, _ = sock.recvmsg(WELCOME_MAX, room, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array("i", b"".join(message[2] for message in messages)).tolist()
     try:
         if not data:
             raise PeerGone("main closed the connection during the handshake")
@@ -73,7 +79,7 @@ def receive_welcome(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def say_goodbye(sock: socket.socket, reason: str) -> None:
     """Main: tell a renderer why it will be disconnected, if it can still be told."""
     with contextlib.suppress(OSError):
-        sock.send(json.dumps({"goodbye": reason[:1000]}).encode(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        sock.send(json.dumps({"goodbye": reason[:REASON_MAX]}).encode(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 def read_goodbye(data: bytes) -> str:
@@ -119,7 +125,7 @@ def listen(path: Path) -> socket.socket:
         try:
             sock.bind(str(path))
         except OSError as error:
-            raise type(error)(error.errno, f"{error.strerror}: {path}") from None
+            raise naming(path, error) from None
         finally:
             os.umask(umask)
         sock.listen(128)
@@ -127,6 +133,13 @@ def listen(path: Path) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def naming(path: str | os.PathLike[str], error: OSError) -> OSError:
+    """The same error of bind or connect, which do not say of which path they speak."""
+    if error.errno is None:  # Python's own words for a path that is too long
+        return OSError(errno.ENAMETOOLONG, f"{error}", os.fspath(path))
+    return type(error)(error.errno, error.strerror, os.fspath(path))
 
 
 def remove_stale(path: Path) -> None:

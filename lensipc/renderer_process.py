@@ -101,7 +101,7 @@ class RendererProcess:
                     raise PermissionError(1, f"user {uid} listens there, not this user", str(path))
             except OSError as error:
                 sock.close()
-                raise type(error)(error.errno, error.strerror, str(path)) from None
+                raise attach.naming(path, error) from None
             return sock
 
         return cls(connected, kinds[wakeup], timeout)

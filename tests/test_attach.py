@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: MIT
+"""The handshake, on a socket pair and at a path, without a process."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lensipc import PeerGone, ProtocolError, attach
+from lensipc.attach import REASON_MAX, WELCOME_MAX
+from lensipc.endpoint import VERSION, WAKEUP_SEMAPHORE, WAKEUP_SOCKET
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Main's end and the renderer's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+# ---- hello ----
+
+
+@pytest.mark.parametrize("wakeup", [WAKEUP_SOCKET, WAKEUP_SEMAPHORE])
+def test_a_hello_says_how_the_renderer_is_woken(wakeup: int) -> None:
+    assert attach.check_hello(attach.hello(wakeup)) == wakeup
+
+
+@pytest.mark.parametrize("version", [0, VERSION + 1, "1", None, [1], {"1": 1}, 10**300])
+def test_main_names_both_versions_when_they_differ(version: Any) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        attach.check_hello(json.dumps({"lensipc": version, "wakeup": 1}).encode())
+    assert repr(version) in str(caught.value)
+    assert f"version {VERSION}" in str(caught.value)
+    assert "install the same lensipc" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"hello",
+        b"{",
+        b"[]",
+        b"1",
+        b"null",
+        b'"lensipc"',
+        b"\xff\xfe\x00",
+        b"[" * 4096,
+        b'{"a":' * 800,
+        attach.hello(1)[:-1],
+        b'{"lensipc": 1, "wakeup": 1, "x": "' + b"x" * 4096,  # cut where main stops reading
+    ],
+)
+def test_what_is_no_hello_is_a_protocol_error(data: bytes) -> None:
+    with pytest.raises(ProtocolError, match="does not speak lensipc"):
+        attach.check_hello(data)
+
+
+@pytest.mark.parametrize("wakeup", [0, 3, -1, "1", None, [1], {}, 1.5])
+def test_a_wakeup_that_there_is_not_is_a_protocol_error(wakeup: Any) -> None:
+    with pytest.raises(ProtocolError, match="asked for wakeup"):
+        attach.check_hello(json.dumps({"lensipc": VERSION, "wakeup": wakeup}).encode())
+
+
+# ---- welcome ----
+
+
+def test_a_welcome_brings_words_and_two_descriptors_that_no_child_inherits(pair: Pair) -> None:
+    ours, theirs = pair
+    with open(os.devnull) as first, open(os.devnull) as second:  # noqa: PTH123
+        attach.welcome(ours, [first.fileno(), second.fileno()], {"frame_id": 7})
+    words, received = attach.receive_welcome(theirs)
+    assert words["frame_id"] == 7
+    assert len(received) == 2
+    for fd in received:
+        assert not os.get_inheritable(fd)
+        os.close(fd)
+
+
+def test_the_renderer_names_both_versions_when_they_differ_and_keeps_no_descriptor(pair: Pair) -> None:
+    ours, theirs = pair
+    before = descriptors()
+    socket.send_fds(ours, [json.dumps({"lensipc": VERSION + 1}).encode()], [ours.fileno(), ours.fileno()])
+    with pytest.raises(ProtocolError) as caught:
+        attach.receive_welcome(theirs)
+    assert f"version {VERSION + 1} " in str(caught.value)
+    assert f"version {VERSION}:" in str(caught.value)
+    assert descriptors() == before
+
+
+def test_a_welcome_with_a_descriptor_missing_says_so_and_keeps_none(pair: Pair) -> None:
+    ours, theirs = pair
+    before = descriptors()
+    attach.welcome(ours, [ours.fileno()], {})
+    with pytest.raises(OSError, match="no descriptors left") as caught:
+        attach.receive_welcome(theirs)
+    assert caught.value.errno == errno.EMFILE
+    assert descriptors() == before
+
+
+def test_a_welcome_with_too_many_descriptors_is_none(pair: Pair) -> None:
+    ours, theirs = pair
+    before = descriptors()
+    attach.welcome(ours, [ours.fileno()] * 5, {})
+    with pytest.raises(OSError, match="no descriptors left"):
+        attach.receive_welcome(theirs)
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"x" * 100])
+def test_a_welcome_that_is_none_is_a_protocol_error_and_keeps_no_descriptor(pair: Pair, data: bytes) -> None:
+    ours, theirs = pair
+    before = descriptors()
+    socket.send_fds(ours, [data], [ours.fileno()] * 2)
+    with pytest.raises(ProtocolError, match="does not speak lensipc"):
+        attach.receive_welcome(theirs)
+    assert descriptors() == before
+
+
+def test_main_that_closes_in_place_of_a_welcome_is_gone(pair: Pair) -> None:
+    ours, theirs = pair
+    ours.close()
+    with pytest.raises(PeerGone, match="closed the connection"):
+        attach.receive_welcome(theirs)
+
+
+def test_descriptors_that_a_renderer_sends_are_closed_by_the_kernel(pair: Pair) -> None:
+    ours, theirs = pair
+    before = descriptors()
+    reading, writing = os.pipe()
+    socket.send_fds(theirs, [attach.hello(WAKEUP_SOCKET)], [writing] * 100)
+    os.close(writing)
+    assert attach.check_hello(ours.recv(attach.HELLO_MAX, socket.MSG_DONTWAIT)) == WAKEUP_SOCKET
+    assert os.read(reading, 1) == b""  # the end of file: nobody holds the other end any more
+    os.close(reading)
+    assert descriptors() == before
+
+
+# ---- goodbye ----
+
+
+def test_a_goodbye_in_place_of_a_welcome_says_why(pair: Pair) -> None:
+    ours, theirs = pair
+    attach.say_goodbye(ours, "you are not wanted")
+    with pytest.raises(PeerGone, match="main declined: you are not wanted"):
+        attach.receive_welcome(theirs)
+
+
+@pytest.mark.parametrize("reason", ["", "why", "é" * 5000, "🎈" * 5000, "\ud800" * 5000, "\x00" * 5000, '"\\' * 5000])
+def test_any_reason_fits_where_the_renderer_reads_it(pair: Pair, reason: str) -> None:
+    ours, theirs = pair
+    attach.say_goodbye(ours, reason)
+    data = theirs.recv(4096)  # as Connection.read_socket does
+    assert attach.read_goodbye(data) == reason[:REASON_MAX]
+
+
+def test_a_goodbye_to_one_that_does_not_read_or_is_gone_blocks_and_raises_nothing(pair: Pair) -> None:
+    ours, theirs = pair
+    for _ in range(2000):
+        attach.say_goodbye(ours, "x" * 1000)
+    theirs.close()
+    attach.say_goodbye(ours, "x")
+    ours.close()
+    attach.say_goodbye(ours, "x")
+
+
+def test_a_goodbye_without_a_reason_is_one(pair: Pair) -> None:
+    _ = pair
+    assert attach.read_goodbye(b"{}") == ""
+    assert attach.read_goodbye(b'{"goodbye": 5}') == "5"
+    assert WELCOME_MAX > 4096
+
+
+# ---- the path ----
+
+
+def test_only_this_user_can_connect_to_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    with attach.listen(path):
+        assert path.stat().st_mode & 0o777 == 0o600
+    path.unlink()
+
+
+def test_the_umask_is_as_it_was(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        attach.listen(tmp_path / "main").close()
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+
+
+def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    attach.listen(path).close()  # as kill -9 leaves it
+    assert path.exists()
+    with attach.listen(path), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect(str(path))
+
+
+def test_a_living_socket_is_refused_and_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    with attach.listen(path) as living, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        with pytest.raises(OSError, match=str(path)) as caught:
+            attach.listen(path)
+        assert caught.value.errno == errno.EADDRINUSE
+        sock.connect(str(path))
+        living.accept()[0].close()
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_living_socket_of_another_kind_is_refused(tmp_path: Path, kind: int) -> None:
+    path = tmp_path / "other"
+    with socket.socket(socket.AF_UNIX, kind) as other:
+        other.bind(str(path))
+        if kind == socket.SOCK_STREAM:
+            other.listen()
+        with pytest.raises(OSError, match="in use"):
+            attach.listen(path)
+
+
+def test_a_file_that_is_no_socket_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(OSError, match="in use") as caught:
+        attach.listen(path)
+    assert caught.value.errno == errno.EADDRINUSE
+    attach.remove_stale(path)
+    assert path.read_text() == "mine"
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    attach.listen(target).close()
+    link.symlink_to(target)
+    attach.remove_stale(link)
+    assert link.is_symlink()
+    assert target.exists()
+
+
+def test_a_path_in_no_folder_or_too_long_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        attach.listen(tmp_path / "nowhere" / "main")
+    with pytest.raises(OSError, match=r"too long.*xxxx") as caught:
+        attach.listen(tmp_path / ("x" * 200))
+    assert caught.value.errno == errno.ENAMETOOLONG
+
+
+def test_the_peer_of_a_connection_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    with attach.listen(path) as listening, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect(str(path))
+        assert attach.peer(sock) == (os.getpid(), os.geteuid())
+        accepted, _ = listening.accept()
+        with accepted:
+            assert attach.peer(accepted) == (os.getpid(), os.geteuid())
