@@ -133,10 +133,15 @@ class Connection:
         except ConnectionError:
             data = b""
         if not data:
-            self.ended = self.ready = True
-            self.poller.unregister(self.sock.fileno())
+            self.end()
             return None
         return data
+
+    def end(self) -> None:
+        """The peer will send no more: what it has sent is still to be handled."""
+        if not self.closed:
+            self.ended = self.ready = True
+            self.poller.unregister(self.sock.fileno())
 
     def close(self) -> None:
         """Release the endpoint and the socket. Idempotent."""

@@ -102,6 +102,8 @@ class RendererHandle:
         self._release()
         if self._process is not None:
             self._process.wait()  # it has exited: this does not block
+        # Its socket's end of file tells the same, unless it has left its descriptors to a child.
+        self._connection.end()
         self._main._router.poller.wake()
 
     def _release(self) -> None:

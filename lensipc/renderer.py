@@ -308,7 +308,10 @@ class RendererCore(Connection):
             if not listener.active:
                 continue
             try:
-                result = listener.callback(event, *decode(body))  # each listener has a clone of its own
+                args = decode(body)  # each listener has a clone of its own
+                if type(args) is not tuple:
+                    raise DecodeError("arguments that are no tuple")
+                result = listener.callback(event, *args)
             except Exception:
                 log.exception(
                     "listener of %s/%s in renderer %d raised", channel.port.extension, channel.name, self.frame_id

@@ -657,6 +657,18 @@ def _no_tuple(renderer: Renderer, _rng: random.Random, value: Any) -> None:
     renderer.invoke(0, body=clone.encode(value))
 
 
+@attack(VALID)
+async def the_neighbour_hears_arguments_that_are_no_tuple(renderer: Renderer, _rng: random.Random) -> None:
+    channel, host = renderer.declare("news"), renderer.host
+    renderer.send(EVENT, channel, ALL, body=clone.encode("abc"))
+    renderer.send(EVENT, channel, ALL, body=clone.encode(("a tuple",)))
+    heard: list[Any] = []
+    while not heard:
+        heard = await host.ipc.run(host.renderers[0], "heard", "news")
+        heard = [entry[1:-1] for entry in heard if entry[0] == renderer.frame_id]
+    assert heard == [("a tuple",)]
+
+
 @attacks(VALID, "nested", 90, 2_000, 100_000)
 async def _nested(renderer: Renderer, _rng: random.Random, depth: int) -> None:
     correlation = renderer.invoke(0, body=b"\x80\x05" + b"(" * depth + b"t" * depth + b".")

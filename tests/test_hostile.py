@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -220,3 +222,13 @@ async def test_two_hundred_connections_that_say_nothing_let_a_real_one_in() -> N
         await renderer.over()
         await ring.neighbour_is_well()
         assert ring.loop_errors == []
+
+
+async def test_a_renderer_whose_child_keeps_its_socket_is_gone_when_it_dies() -> None:
+    async with hostile.arena() as ring:
+        renderer = await ring.host.main.spawn_renderer()
+        child = await ring.host.ipc.run(renderer, "leave_a_child")
+        renderer.kill()
+        await until(lambda: renderer not in ring.host.main.renderers)
+        os.kill(child, signal.SIGKILL)
+        assert await renderer.wait() == -signal.SIGKILL

@@ -296,3 +296,14 @@ async def take(ipc: IpcRenderer, channel: str) -> int:
 async def count_heard(ipc: IpcRenderer, channel: str, count: int) -> int:
     """Wait until `note` has kept so many; return only how many."""
     return len(await hear(ipc, channel, count))
+
+
+def leave_a_child(_ipc: IpcRenderer) -> int:
+    """Fork a child that holds on to all descriptors and does nothing; its pid."""
+    import time
+
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    return child
