@@ -18,7 +18,7 @@ from . import clone
 from .channels import Running
 from .connection import Connection
 from .endpoint import DROP_NEWEST, Buffer, Endpoint, Record
-from .errors import DataCloneError, DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError
+from .errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError
 from .invocations import Invocations
 from .message import (
     ACTIVATE,
@@ -45,6 +45,39 @@ ACTIVATION_WAIT: Final = 5.0
 # What a renderer may have at once: bounds on main's memory that no honest renderer meets.
 MAX_INVOKES: Final = 65_536
 MAX_CHANNELS: Final = 65_536
+MAX_HELD: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, the last one not counted
+
+
+class _Held:
+    """An invoke that waits until main has activated its extension, or has had the time to."""
+
+    __slots__ = ("body", "channel", "connection", "correlation", "deadline")
+
+    def __init__(self, connection: RendererConnection, channel: MainChannel, correlation: int, body: Buffer) -> None:
+        self.connection = connection
+        self.channel = channel
+        self.correlation = correlation
+        self.body = body
+        self.deadline = connection.poller.call_later(ACTIVATION_WAIT, self.execute)
+        connection.held_bytes += len(body)
+        channel.port.held[self] = None
+
+    def cancel(self) -> None:
+        """Wait no longer."""
+        self.deadline.cancel()
+        self.connection.held_bytes -= len(self.body)
+        self.channel.port.held.pop(self, None)
+
+    def execute(self) -> None:
+        """Have it done, if nobody has cancelled it."""
+        running = self.connection.running
+        if self.correlation in running:
+            self.cancel()
+            running[self.correlation] = (self.channel.port, None)
+            try:
+                self.connection.execute(self.channel, self.correlation, self.body)
+            except (ProtocolError, DecodeError) as error:
+                self.connection.router.disconnect(self.connection, str(error))
 
 
 class RendererConnection(Connection):
@@ -84,6 +117,7 @@ class RendererConnection(Connection):
         self.declared: set[MainChannel] = set()
         self.subscriptions: dict[int, Subscription] = {}
         self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes without an outcome
+        self.held_bytes = 0  # of invokes that wait for activation
         self.last_invoke = 0
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
         self.routed = False  # it has broadcast since it was last looked for congestion
@@ -201,24 +235,16 @@ class RendererConnection(Connection):
         if port.activating:
             self._hold(channel, correlation, body)
         else:
-            self._execute(channel, correlation, body)
+            self.execute(channel, correlation, body)
 
     def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
-        """Execute an invoke when main has activated its extension, or has had the time to."""
-        deadline: Deadline
+        if self.held_bytes > MAX_HELD:
+            self._settle(correlation, None, OutboxFull(f"{self.held_bytes} bytes of invokes wait for activation"))
+        else:
+            self.running[correlation] = (channel.port, _Held(self, channel, correlation, body))
 
-        def execute() -> None:
-            deadline.cancel()
-            if correlation in self.running:  # not cancelled, not gone
-                try:
-                    self._execute(channel, correlation, body)
-                except (ProtocolError, DecodeError) as error:
-                    self.router.disconnect(self, str(error))
-
-        deadline = self.poller.call_later(ACTIVATION_WAIT, execute)
-        channel.port.held.append(execute)
-
-    def _execute(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
+    def execute(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
+        """Call an invoke's handler, or say that there is none."""
         port, handler = channel.port, channel.handler
         if handler is None or port.activating:
             if port.activating:
@@ -233,20 +259,21 @@ class RendererConnection(Connection):
         if type(args) is not tuple:
             raise ProtocolError("arguments that are no tuple")
         event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
+        task = None
         try:
             result = handler.callback(event, *args)
+            if result is not None and hasattr(result, "__await__"):
+                task = self.router.face.finish(result, partial(self._settle, correlation))
         except Exception as error:
             self._settle(correlation, None, error)
             return
         except BaseException as error:  # Ctrl-C and the like: not ours to keep, but the invoke has an outcome
             self._settle(correlation, None, error)
             raise
-        if result is not None and hasattr(result, "__await__"):
-            task = self.router.face.finish(result, partial(self._settle, correlation))
-            if correlation in self.running:
-                self.running[correlation] = (port, task)
-        else:
+        if task is None:
             self._settle(correlation, result, None)
+        elif correlation in self.running:
+            self.running[correlation] = (port, task)
 
     def _settle(self, correlation: int, result: object, error: BaseException | None) -> None:
         """Give an invoke its one outcome; nothing if it has had one (cancelled, deactivated, gone)."""
@@ -257,7 +284,7 @@ class RendererConnection(Connection):
             return
         try:
             body = clone.encode_parts(result, "result")
-        except DataCloneError as unclonable:
+        except Exception as unclonable:  # DataCloneError, or what the value's own code or its size brings about
             self._reply_error(correlation, unclonable)
             return
         self._reply(RESULT, correlation, body)

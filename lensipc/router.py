@@ -69,7 +69,7 @@ class MainPort:
         self.number = number
         self.table: ChannelTable[MainChannel] = ChannelTable(extension, partial(MainChannel, self))
         self.activating = False
-        self.held: list[Callable[[], None]] = []  # invokes that wait for `activating` to end
+        self.held: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
@@ -91,9 +91,8 @@ class MainPort:
     def end_activation(self) -> None:
         """The part is active, or will not be: the invokes that waited for that go on."""
         self.activating = False
-        held, self.held = self.held, []
-        for execute in held:
-            execute()
+        for held in list(self.held):
+            held.execute()
 
 
 class Router:

@@ -21,7 +21,7 @@ import pytest
 from hosting import until
 
 from lensipc import ActivationError, ExtensionManifest, clone
-from lensipc.message import ACTIVATE, DEACTIVATE, ERROR, RESULT, describe
+from lensipc.message import ACTIVATE, CANCEL, DEACTIVATE, ERROR, RESULT, describe, rebuild
 
 # So many attacks share one host: each begins where the last has left main.
 SLICES = 4
@@ -232,3 +232,63 @@ async def test_a_renderer_whose_child_keeps_its_socket_is_gone_when_it_dies() ->
         await until(lambda: renderer not in ring.host.main.renderers)
         os.kill(child, signal.SIGKILL)
         assert await renderer.wait() == -signal.SIGKILL
+
+
+async def test_invokes_that_wait_for_activation_are_bounded_and_forgotten_when_cancelled() -> None:
+    async with hostile.arena() as ring:
+        main, heard = ring.host.main, []
+        manifest = ExtensionManifest("never", "1", main="starting:NeverMain", renderer="lensipc:LensRendererExtension")
+        renderer = await ring.connect()
+        installing = asyncio.create_task(main.install(manifest))
+        while not (activate := [each for each in renderer.receive() if each[0] == ACTIVATE]):
+            await asyncio.sleep(0)
+        renderer.send(RESULT, correlation=activate[0][5])
+        channel, end = renderer.declare("anything", activate[0][3]), renderer.main_end
+        port = end.ports[activate[0][3]]
+        for _ in range(100):  # cancelled at once: nothing of them is kept, though no outcome was sent
+            correlation = renderer.invoke(channel, bytes(10_000))
+            renderer.send(CANCEL, correlation=correlation)
+            await renderer.parked()
+        assert (len(port.held), end.held_bytes, len(end.running)) == (0, 0, 0)
+        body = clone.encode((bytes(1_000_000),))
+        while not heard:  # not cancelled: there comes an end to them
+            renderer.invoke(channel, body=body)
+            await renderer.parked()
+            heard = [record for record in renderer.receive() if record[0] == ERROR]
+        assert "bytes of invokes wait" in str(rebuild(heard[0][1]))
+        assert len(port.held) == len(end.running) < 20
+        renderer.close()
+        await renderer.over()
+        assert len(port.held) == 0
+        installing.cancel()
+        with suppress(asyncio.CancelledError):
+            await installing
+        assert ring.loop_errors == []
+        await ring.neighbour_is_well()
+
+
+class OddAwaitable:
+    """Says that it can be awaited, and cannot."""
+
+    __await__ = 5
+
+
+class OddAttributes:
+    """Raises when it is asked for an attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("make", [OddAwaitable, OddAttributes])
+async def test_whatever_a_handler_returns_the_invoke_has_an_outcome(make: type) -> None:
+    async with hostile.arena() as ring:
+        dispose = ring.host.ipc.handle("odd", lambda _event: make())
+        renderer = await ring.connect()
+        record = await renderer.outcome(renderer.invoke(renderer.declare("odd")))
+        assert record[0] == ERROR
+        dispose()
+        renderer.close()
+        await renderer.over()
+        await ring.neighbour_is_well()
+        assert ring.loop_errors == []
