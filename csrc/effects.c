@@ -141,7 +141,7 @@ static void int_key(struct lipc_key *key, uint64_t value)
     for (size_t i = 0; i < sizeof value; i++)
         bytes[i] = (unsigned char)(value >> i * 8);
     key->hash = value < UINT64_C(1) << 60 ? value : lipc_hash_int(bytes, sizeof bytes);
-    key->ident = (uint32_t)lipc_mix(value);
+    key->ident = (uint32_t)lipc_mix(value + INT);
 }
 
 /* What hashing a value comes to. Fills all of *node. */
@@ -164,7 +164,8 @@ static void weigh(const struct lipc_scan *s, const struct cell *cell, struct nod
         if (value >= -9007199254740992.0 && value <= 9007199254740992.0 && value == (double)(int64_t)value) {
             int_key(key, (uint64_t)(int64_t)value); /* 1.0 is the key 1 */
         } else {
-            key->hash = isnan(value) ? lipc_mix(cell->value) : lipc_hash_float(value);
+            /* Every nan is another key, with another hash. */
+            key->hash = isnan(value) ? lipc_mix(cell->size) : lipc_hash_float(value);
             key->ident = (uint32_t)lipc_mix(cell->value);
         }
         break;
@@ -177,8 +178,9 @@ static void weigh(const struct lipc_scan *s, const struct cell *cell, struct nod
     case FROZENSET:
         *node = s->nodes[cell->value];
         break;
+    case NONE: /* an address, or a constant, by the version of CPython */
     case RANDOM:
-        key->hash = lipc_mix(cell->value);
+        key->hash = lipc_mix(cell->value + cell->kind + 1);
         break;
     default:
         break;

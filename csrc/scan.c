@@ -153,7 +153,7 @@ static int run(struct lipc_scan *s, const struct lipc_part *part, size_t parts, 
             length = 0;
             for (int i = 0; i < 8; i++)
                 length = length << 8 | *p++;
-            PUSH(FLOAT, length, 0);
+            PUSH(FLOAT, length, (uint32_t)(uintptr_t)p);
             continue;
         case 'N':
             PUSH(NONE, 0, 0);

@@ -22,7 +22,7 @@ enum kind {
     NONE,
     INT,       /* value: the number; also True and False */
     LONG,      /* value: address of its bytes, size: how many; never one that fits an INT */
-    FLOAT,     /* value: its bits */
+    FLOAT,     /* value: its bits; size: tells one nan from others */
     STR,       /* value: address of its bytes, size: how many; or value: a hash, size: HASHED */
     BYTES,     /* likewise */
     TUPLE,     /* value: index of its node */

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -99,8 +98,45 @@ def _padded(dtype: Any) -> bool:
 def _contiguous(array: Any, order: Any, padded: bool) -> Any:
     """A copy in that order, with zeros for padding."""
     copy = (np.zeros if padded else np.empty)(array.shape, array.dtype, order)
-    copy[...] = array
+    if padded:
+        _copy_fields(copy, array)
+    else:
+        copy[...] = array
     return copy
+
+
+def _copy_fields(target: Any, source: Any) -> None:
+    """Copy field by field: numpy may copy an item as a whole, with what is between the fields."""
+    if source.dtype.names is None:
+        target[...] = source
+    else:
+        for name in source.dtype.names:
+            _copy_fields(target[name], source[name])
+
+
+def _place(array: Any) -> tuple[Any, ...]:
+    """What two arrays have in common that show the same memory, all of it and nothing else."""
+    place = (array.__array_interface__["data"][0], array.nbytes)
+    return place if array.flags.forc else (*place, array.itemsize, array.shape, array.strides)
+
+
+def _sent_before(array: Any, message: Any) -> Any:
+    """The array of the message that shows the very memory of this one; None if there is none yet.
+
+    The address takes a fifth of the time of a whole array to get, so it waits until there is a second array.
+    """
+    pending, places = message.arrays, message.places
+    if not pending and not places:
+        pending.append((array, message.current))
+        return None
+    while pending:
+        earlier, original = pending.pop()
+        places[_place(earlier)] = original
+    place = _place(array)
+    known = places.get(place)
+    if known is None:
+        places[place] = message.current
+    return known
 
 
 def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
@@ -114,13 +150,9 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
     order = "F" if flags.f_contiguous and not flags.c_contiguous else "C"
     if not size:
         return as_array, (text, order, b"", *shape)
-    place: tuple[Any, ...] = (array.__array_interface__["data"][0], size)
-    if not flags.forc:
-        place += (array.itemsize, shape, array.strides)
-    known = message.places.get(place)
+    known = _sent_before(array, message)
     if known is not None:
         return as_array, (text, order, known, *shape)
-    message.places[place] = message.current
     padded = array.dtype.names is not None and _padded(array.dtype)
     if padded or not flags.forc:
         array = _contiguous(array, order, padded)
@@ -131,7 +163,7 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
     return as_array, (text, order, len(message.buffers) - 1, *shape)
 
 
-def build_array(buffers: Sequence[memoryview], text: Any, order: Any, memory: Any, *shape: int) -> Any:
+def build_array(message: Any, text: Any, order: Any, memory: Any, *shape: int) -> Any:
     """The array that `reduce_array` told: in its buffer if that is writable, else in memory of its own."""
     dtype = build_dtype(text)
     if len(shape) > MAX_DIMENSIONS:
@@ -148,9 +180,9 @@ def build_array(buffers: Sequence[memoryview], text: Any, order: Any, memory: An
             raise ValueError("the memory of an array that is not contiguous")
         memory = memory.reshape(-1, order="A").view(np.uint8).data
     elif type(memory) is int:
-        if not 0 <= memory < len(buffers):
+        if not 0 <= memory < len(message.buffers):
             raise ValueError("no buffer")
-        memory = buffers[memory]
+        memory = message.buffers[memory]
     else:
         expect(memory, bytes)
     size = len(memory)
@@ -191,4 +223,8 @@ def build_scalar(text: Any, data: bytes) -> Any:
         raise ValueError("a scalar whose dtype and memory differ")
     if not data:
         return np.zeros((), dtype)[()]
-    return build_array((), text, "C", data)[()]
+    return build_array(None, text, "C", data)[()]
+
+
+as_array.make = build_array  # they stood for the import of this module
+as_scalar.make = build_scalar

@@ -74,8 +74,9 @@ class _Message:
         self.current: Any = None
         """The object that the pickler asks about."""
         self.buffers: list[memoryview] = []
+        self.arrays: list[tuple[Any, Any]] = []
         self.places: dict[Any, Any] = {}
-        """The first array of the message for each piece of memory."""
+        """The first array of the message for each piece of memory; `arrays` are those not placed yet."""
         self.pattern_work = self.pattern_size = 0
 
 
@@ -305,7 +306,7 @@ def decode_owned(buffer: bytes | memoryview) -> Any:
 
     Args:
         buffer: the message, as single bytes of writable memory that nobody else reads or writes, now or later.
-            Arrays of the result live in it.
+            Arrays of the result live in it. Bytes are taken too, and copied from.
 
     Returns:
         A new value.
@@ -315,7 +316,7 @@ def decode_owned(buffer: bytes | memoryview) -> Any:
     """
     if len(buffer) < LARGE:
         return decode(bytes(buffer))
-    return _decode(lib.lipc_scan(ffi.from_buffer(buffer), len(buffer), ffi.NULL), buffer)
+    return _decode(lib.lipc_scan(ffi.from_buffer(buffer), len(buffer), ffi.NULL), memoryview(buffer))
 
 
 def _decode(found: int, message: memoryview) -> Any:

@@ -80,7 +80,7 @@ def _pattern(obj: re.Pattern[Any], message: Any) -> tuple[Any, ...]:
     except ValueError as error:
         raise Unclonable(obj, str(error)) from None
     message.pattern_size += len(obj.pattern)
-    if message.pattern_work > values.PATTERN_WORK or message.pattern_size > values.PATTERN_LIMIT:
+    if message.pattern_work > values.PATTERN_WORK or message.pattern_size > values.PATTERN_TOTAL:
         raise Unclonable(obj, "a pattern that takes too long to compile")
     return values.as_pattern, (obj.pattern, obj.flags)
 
@@ -277,11 +277,15 @@ def _uuid() -> None:
     BASES[uuid.UUID] = lambda obj, _: (values.as_uuid, (int.__pos__(number(obj)),))
 
 
+def _as_text(constructor: values.Constructor, name: str) -> Reducer:
+    return lambda obj, _: (constructor, (name, str(obj)))
+
+
 def _pathlib() -> None:
     import pathlib
 
     for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"):
-        EXACT[getattr(pathlib, name)] = lambda obj, _, name=name: (values.as_path, (name, str(obj)))  # type: ignore
+        EXACT[getattr(pathlib, name)] = _as_text(values.as_path, name)
 
 
 def _ipaddress() -> None:
@@ -290,7 +294,7 @@ def _ipaddress() -> None:
     for version in ("IPv4", "IPv6"):
         for kind in ("Address", "Network", "Interface"):
             name = version + kind
-            EXACT[getattr(ipaddress, name)] = lambda obj, _, name=name: (values.as_address, (name, str(obj)))  # type: ignore
+            EXACT[getattr(ipaddress, name)] = _as_text(values.as_address, name)
 
 
 def _enum() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The slow walk over a value that could not be cloned at once: where is what has no clone, where to cut what is too deep.
+"""The slow walk over a value that could not be cloned at once: where is what has no clone, where to cut it.
 
 Never on the fast path. Without recursion, safe with cycles, and running no more of a user's code than `reducers` does.
 """
@@ -24,6 +24,7 @@ class _NoMessage:
 
     def __init__(self) -> None:
         self.pattern_work = self.pattern_size = 0
+        self.arrays: list[Any] = []
         self.places: dict[Any, Any] = {}
         self.buffers: list[Any] = []
         self.current: Any = None

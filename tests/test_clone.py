@@ -93,7 +93,7 @@ class SlottedWithDict(Slotted):
         self.c = 3
 
 
-Pair = collections.namedtuple("Pair", "left right")  # noqa: PYI024
+Pair = collections.namedtuple("Pair", "left right")
 
 
 class Color(enum.Enum):
@@ -152,24 +152,27 @@ class Twisted(tuple):  # type: ignore[type-arg]
 
 
 ARRIVES_AS_IT_IS: list[Any] = [
-    None, True, False, 0, 1, -1, 255, 256, 65535, 65536, 2**31 - 1, -(2**31), 2**31, 2**63, -(2**63), 2**64, -(2**70),
-    1 << 3000, 0.0, 1.5, math.inf, -math.inf, 5e-324, sys.float_info.max, "", "a", "\0", "é", "🎈", "\ud800", "x" * 300,
-    "ä" * 100_000, b"", b"a", bytes(300), bytes(100_000), bytearray(), bytearray(b"a"), bytearray(100_000), [], [1, [2]],
-    (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {}, {"b": 1, "a": 2}, {1: 2, (1, "a"): 3, None: 4, 1.5: 5, b"x": 6},
-    {frozenset({1}): 1}, set(), {1, "a"}, frozenset(), frozenset({1, (2, 3)}), 1 + 2j, complex(math.inf, -0.0), range(5),
-    range(1, -(10**30), -3), dt.datetime(2020, 1, 2, 3, 4, 5, 6), dt.datetime(1, 1, 1), dt.datetime.max,
+    None, True, False, 0, 1, -1, 255, 256, 65535, 65536, 2**31 - 1, -(2**31), 2**31, 2**63, -(2**63), 2**64,
+    -(2**70), 1 << 3000, 0.0, 1.5, math.inf, -math.inf, 5e-324, sys.float_info.max, "", "a", "\0", "é", "🎈",
+    "\ud800", "x" * 300, "ä" * 100_000, b"", b"a", bytes(300), bytes(100_000), bytearray(), bytearray(b"a"),
+    bytearray(100_000), [], [1, [2]], (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {}, {"b": 1, "a": 2},
+    {1: 2, (1, "a"): 3, None: 4, 1.5: 5, b"x": 6}, {frozenset({1}): 1}, set(), {1, "a"}, frozenset(),
+    frozenset({1, (2, 3)}), 1 + 2j, complex(math.inf, -0.0), range(5), range(1, -(10**30), -3),
+    dt.datetime(2020, 1, 2, 3, 4, 5, 6), dt.datetime(1, 1, 1), dt.datetime.max,
     dt.datetime(2020, 10, 25, 2, 30, fold=1), dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc),
     dt.datetime(2020, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=-3, microseconds=7))),
     dt.datetime(2020, 6, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Paris")), dt.date(2020, 2, 29), dt.date.max,
-    dt.time(1, 2, 3, 4), dt.time(1, fold=1), dt.time(1, tzinfo=dt.timezone.utc), dt.timedelta(-1, 2, 3), dt.timedelta.max,
-    dt.timezone.utc, zoneinfo.ZoneInfo("Europe/Paris"), Decimal("1.50"), Decimal("-0"), Decimal("Infinity"),
-    Decimal("1E+999999"), Decimal((1, (1, 2, 3), -5)), Fraction(-7, 3), uuid.UUID(int=5), uuid.uuid4(),
-    pathlib.Path("/a/ü b"), pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("C:\\x"),
-    ipaddress.ip_address("10.0.0.1"), ipaddress.ip_address("fe80::1%eth0"), ipaddress.ip_network("10.0.0.0/8"),
-    ipaddress.ip_interface("::1/64"), re.compile(r"a(?P<n>[b-d]+)", re.IGNORECASE | re.MULTILINE), re.compile(b"\xff"),
-    array.array("d", [1.5, 2.5]), array.array("B"), array.array("q", range(20_000)), array.array("u", "aé"),
-    np.bool_(True), np.int8(-1), np.uint64(2**64 - 1), np.float16(0.5), np.float64(2.5), np.longdouble(1) / 3,
-    np.complex64(1j), np.datetime64("2020-01-01"), np.timedelta64(3, "h"),
+    dt.time(1, 2, 3, 4), dt.time(1, fold=1), dt.time(1, tzinfo=dt.timezone.utc), dt.timedelta(-1, 2, 3),
+    dt.timedelta.max, dt.timezone.utc, zoneinfo.ZoneInfo("Europe/Paris"), Decimal("1.50"), Decimal("-0"),
+    Decimal("Infinity"), Decimal("1E+999999"), Decimal((1, (1, 2, 3), -5)), Fraction(-7, 3),
+    uuid.UUID(int=5), uuid.uuid4(), pathlib.Path("/a/ü b"), pathlib.PurePosixPath("a"),
+    pathlib.PureWindowsPath("C:\\x"), ipaddress.ip_address("10.0.0.1"),
+    ipaddress.ip_address("fe80::1%eth0"), ipaddress.ip_network("10.0.0.0/8"),
+    ipaddress.ip_interface("::1/64"), re.compile(r"a(?P<n>[b-d]+)", re.IGNORECASE | re.MULTILINE),
+    re.compile(b"\xff"), array.array("d", [1.5, 2.5]), array.array("B"), array.array("q", range(20_000)),
+    array.array("u", "aé"), np.bool_(True), np.int8(-1), np.uint64(2**64 - 1), np.float16(0.5),
+    np.float64(2.5), np.longdouble(1) / 3, np.complex64(1j), np.datetime64("2020-01-01"),
+    np.timedelta64(3, "h"),
 ]  # fmt: skip
 
 
@@ -195,39 +198,21 @@ def test_a_decimal_that_is_no_number_arrives() -> None:
 
 
 ARRIVES_AS: list[tuple[Any, Any]] = [
-    (Plain(), {"x": 1, "_y": [2], "_Plain__z": None}),
-    (Point(1, [2]), {"x": 1, "y": [2]}),
-    (Frozen(), {"x": 1}),
-    (Slotted(), {"a": 1, "b": 2}),
-    (SlottedWithDict(), {"a": 1, "b": 2, "c": 3}),
-    (types.SimpleNamespace(a=1), {"a": 1}),
-    (Pair(1, [2]), (1, [2])),
-    (Color.RED, "r"),
-    (Level.LOW, 1),
-    (Bits.A | Bits.B, 3),
-    (Text("t"), "t"),
-    (Number(-7), -7),
-    (Number(2**70), 2**70),
-    (Items([1, 2]), [1, 2]),
-    (Mapping(a=1), {"a": 1}),
-    (Elements({1}), {1}),
-    (Twisted((1, 2)), (1, 2)),
+    (Plain(), {"x": 1, "_y": [2], "_Plain__z": None}), (Point(1, [2]), {"x": 1, "y": [2]}),
+    (Frozen(), {"x": 1}), (Slotted(), {"a": 1, "b": 2}), (SlottedWithDict(), {"a": 1, "b": 2, "c": 3}),
+    (types.SimpleNamespace(a=1), {"a": 1}), (Pair(1, [2]), (1, [2])), (Color.RED, "r"), (Level.LOW, 1),
+    (Bits.A | Bits.B, 3), (Text("t"), "t"), (Number(-7), -7), (Number(2**70), 2**70),
+    (Items([1, 2]), [1, 2]), (Mapping(a=1), {"a": 1}), (Elements({1}), {1}), (Twisted((1, 2)), (1, 2)),
     (collections.OrderedDict([("b", 1), ("a", 2)]), {"b": 1, "a": 2}),
-    (collections.defaultdict(list, a=[1]), {"a": [1]}),
-    (collections.Counter("aab"), {"a": 2, "b": 1}),
-    (type("F", (float,), {})(1.5), 1.5),
-    (type("B", (bytes,), {})(b"b"), b"b"),
+    (collections.defaultdict(list, a=[1]), {"a": [1]}), (collections.Counter("aab"), {"a": 2, "b": 1}),
+    (type("F", (float,), {})(1.5), 1.5), (type("B", (bytes,), {})(b"b"), b"b"),
     (type("A", (bytearray,), {})(b"b"), bytearray(b"b")),
-    (type("Z", (frozenset,), {})([1]), frozenset([1])),
-    (type("C", (complex,), {})(1j), 1j),
+    (type("Z", (frozenset,), {})([1]), frozenset([1])), (type("C", (complex,), {})(1j), 1j),
     (type("D", (dt.datetime,), {})(2020, 1, 1), dt.datetime(2020, 1, 1)),
-    (type("E", (Decimal,), {})("1.5"), Decimal("1.5")),
-    (memoryview(b"abcdef")[::2], b"ace"),
+    (type("E", (Decimal,), {})("1.5"), Decimal("1.5")), (memoryview(b"abcdef")[::2], b"ace"),
     (memoryview(bytes(200_000)), bytes(200_000)),
-    (memoryview(array.array("i", [1, 2])), array.array("i", [1, 2]).tobytes()),
-    (np.str_("a"), "a"),
-    (np.bytes_(b"a\0"), b"a\0"),
-    (pickle.PickleBuffer(b"abc"), b"abc"),
+    (memoryview(array.array("i", [1, 2])), array.array("i", [1, 2]).tobytes()), (np.str_("a"), "a"),
+    (np.bytes_(b"a\0"), b"a\0"), (pickle.PickleBuffer(b"abc"), b"abc"),
     (dt.datetime(2020, 1, 1, tzinfo=type("Own", (dt.tzinfo,), {"utcoffset": lambda _, __: dt.timedelta(hours=1)})()),
      dt.datetime(2020, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1)))),
 ]  # fmt: skip
@@ -315,23 +300,26 @@ def unclonables() -> list[tuple[str, Any]]:
     waiting = coroutine()
     waiting.close()
     try:
-        raise ValueError  # noqa: TRY301
+        raise ValueError
     except ValueError as error:
         traceback = error.__traceback__
     released = memoryview(b"x")
     released.release()
     found: list[tuple[str, Any]] = [
-        ("a function", generator), ("a function", lambda: None), ("a built-in function", len), ("a method", Plain().__init__),
-        ("the class int", int), ("", Plain), ("a module", sys), ("a property", property(len)), ("", functools.partial(len)),
-        ("a generator", generator()), ("a coroutine", waiting), ("", iter([])), ("", zip()), ("", map(len, [])),
-        ("", threading.Lock()), ("", threading.RLock()), ("", threading.Thread()), ("", threading.local()),
-        ("", threading.Event()), ("", queue.Queue()), ("", io.StringIO()), ("", io.BytesIO()), ("", socket.socket()),
-        ("", mmap.mmap(-1, 10)), ("", weakref.ref(Plain)), ("", weakref.WeakSet()), ("", weakref.WeakKeyDictionary()),
-        ("a code object", generator.__code__), ("a frame", sys._getframe()), ("a traceback", traceback),
-        ("", re.match("a", "a")), ("", contextvars.ContextVar("v")), ("Ellipsis", ...), ("NotImplemented", NotImplemented),
-        ("a bare object", object()), ("a released memoryview", released), ("an array of objects", np.array([None])),
-        ("a masked array", np.ma.masked_array([1])), ("", np.random.default_rng()), ("", np.add),
-        ("", types.MappingProxyType({})), ("", {}.keys()), ("", collections.deque()), ("", Path()),
+        ("a function", generator), ("a function", lambda: None), ("a built-in function", len),
+        ("a method", Plain().__init__), ("the class int", int), ("", Plain), ("a module", sys),
+        ("a property", property(len)), ("", functools.partial(len)), ("a generator", generator()),
+        ("a coroutine", waiting), ("", iter([])), ("", zip()), ("", map(len, [])), ("", threading.Lock()),
+        ("", threading.RLock()), ("", threading.Thread()), ("", threading.local()), ("", threading.Event()),
+        ("", queue.Queue()), ("", io.StringIO()), ("", io.BytesIO()), ("", socket.socket()),
+        ("", mmap.mmap(-1, 10)), ("", weakref.ref(Plain)), ("", weakref.WeakSet()),
+        ("", weakref.WeakKeyDictionary()), ("a code object", generator.__code__),
+        ("a frame", sys._getframe()), ("a traceback", traceback), ("", re.match("a", "a")),
+        ("", contextvars.ContextVar("v")), ("Ellipsis", ...), ("NotImplemented", NotImplemented),
+        ("a bare object", object()), ("a released memoryview", released),
+        ("an array of objects", np.array([None])), ("a masked array", np.ma.masked_array([1])),
+        ("", np.random.default_rng()), ("", np.add), ("", types.MappingProxyType({})), ("", {}.keys()),
+        ("", collections.deque()), ("", Path()),
         ("an array of objects", np.array([(1, None)], [("a", "i4"), ("b", "O")])), ("", os.scandir(".")),
     ]  # fmt: skip
     if hasattr(np, "dtypes") and hasattr(np.dtypes, "StringDType"):
@@ -394,7 +382,7 @@ def test_unclonables_are_named_with_their_path() -> None:
         ((error,), "args[0].args[1]"),
         ((caused,), "args[0].__cause__.args[1]"),
         ((Items([1, bad]),), "args[0][1]"),
-        (({Color.RED: bad},), "args[0][<tests.test_clone.Color>]"),
+        (({Color.RED: bad},), "args[0][<test_clone.Color>]"),
         (({1.5: bad},), "args[0][1.5]"),
     ]:
         with pytest.raises(DataCloneError) as raised:
@@ -547,7 +535,7 @@ def test_a_tuple_too_deep_to_be_hashed_by_the_receiver_raises_at_the_sender() ->
 # ---- exceptions
 
 
-class Custom(Exception):
+class Custom(Exception):  # noqa: N818
     def __init__(self, code: int, extra: int) -> None:
         self.code = code
         self.extra = extra
@@ -556,7 +544,7 @@ class Custom(Exception):
         return f"code {self.code}"
 
 
-class Unprintable(LookupError):
+class Unprintable(LookupError):  # noqa: N818
     def __str__(self) -> str:
         raise RuntimeError
 
@@ -564,9 +552,10 @@ class Unprintable(LookupError):
 @pytest.mark.parametrize(
     "error",
     [
-        ValueError("x", 1, None), KeyError("k"), OSError(2, "no", "file"), OSError(2, "no", "a", None, "b"), StopIteration(5),
-        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), SystemExit(3), KeyboardInterrupt(), MemoryError(), OSError("x"),
-        SyntaxError("m", ("f", 1, 2, "t")), TimeoutError(), AssertionError([1, {"a": 2}]), ImportError("x"),
+        ValueError("x", 1, None), KeyError("k"), OSError(2, "no", "file"), OSError(2, "no", "a", None, "b"),
+        StopIteration(5), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), SystemExit(3),
+        KeyboardInterrupt(), MemoryError(), OSError("x"), SyntaxError("m", ("f", 1, 2, "t")),
+        TimeoutError(), AssertionError([1, {"a": 2}]), ImportError("x"),
     ],
     ids=repr,
 )  # fmt: skip
@@ -625,9 +614,10 @@ def test_exception_groups_arrive_with_their_members() -> None:
 
 
 DTYPES: list[Any] = [
-    "?", "i1", "u2", ">i4", "i8", "<f2", ">f4", "f8", "g", "F", "D", "G", "S3", "U2", ">U2", "V5", "M8[D]", ">M8[ns]",
-    "m8[25us]", [("a", "i4"), ("b", "?"), ("c", [("d", "f8", (2, 3))])],
-    np.dtype([("a", "u1"), ("b", "f8")], align=True), np.dtype({"names": ["x"], "formats": ["i2"], "offsets": [3], "itemsize": 9}),
+    "?", "i1", "u2", ">i4", "i8", "<f2", ">f4", "f8", "g", "F", "D", "G", "S3", "U2", ">U2", "V5", "M8[D]",
+    ">M8[ns]", "m8[25us]", [("a", "i4"), ("b", "?"), ("c", [("d", "f8", (2, 3))])],
+    np.dtype([("a", "u1"), ("b", "f8")], align=True),
+    np.dtype({"names": ["x"], "formats": ["i2"], "offsets": [3], "itemsize": 9}),
 ]  # fmt: skip
 
 
