@@ -73,9 +73,7 @@ def compile_core() -> Path:
 
     suffix = ".abi3.so" if LIMITED_API else sysconfig.get_config_var("EXT_SUFFIX")
     target = ROOT / "lensipc" / f"_core{suffix}"
-    for stale in target.parent.glob("_core*.so"):  # an old _core.cpython-*.so would be imported before this one
-        stale.unlink()
-    compiler = shlex.split(os.environ.get("CC", "cc"))
+    compiler = shlex.split(os.environ.get("CC") or "cc")
     if shutil.which(compiler[0]) is None:
         raise RuntimeError(
             f"no C compiler: {compiler[0]!r} is not on PATH. Install one (Debian: apt-get install gcc libc6-dev; "
@@ -84,13 +82,15 @@ def compile_core() -> Path:
     include = sysconfig.get_path("include")
     if not Path(include, "Python.h").is_file():
         raise RuntimeError(
-            f"Python.h is not in {include}: install this Python's headers (Debian: apt-get install python3-dev)."
+            f"Python.h is not in {include}: install this Python's headers (Debian: apt-get install python3-dev; "
+            "Fedora: dnf install python3-devel)."
         )
     command = [
         *compiler,
         *shlex.split("-std=c11 -O2 -fPIC -shared -fvisibility=hidden -pthread -Wall -Wextra"),
         *([] if LIMITED_API else ["-D_CFFI_NO_LIMITED_API"]),
         *shlex.split(os.environ.get("CFLAGS", "")),
+        f"-ffile-prefix-map={ROOT}=.",  # no path of this machine in the module
         f"-I{include}",
         f"-I{ROOT / 'csrc'}",
         str(glue),
@@ -100,6 +100,8 @@ def compile_core() -> Path:
         "-o",
         str(target),
     ]
+    for stale in target.parent.glob("_core*.so"):  # an old _core.cpython-*.so would be imported before this one
+        stale.unlink()
     done = subprocess.run(command, check=False)
     if done.returncode:
         raise RuntimeError(f"the C core did not compile (exit {done.returncode}): {shlex.join(command)}")

@@ -33,18 +33,32 @@
 /* A heavier key is refused by itself. */
 #define HASH_WEIGHT (UINT32_C(1) << 24)
 
-/* Comparing two values whose hash only Python code knows, like Fractions: 300 ns. */
-#define OPAQUE_COMPARISON 16
+
+/* A value made by a constructor, with all that it holds: what an ipaddress network takes. No call is written in less
+ * than 8 bytes, so this is no more than the message's size warrants. */
+#define VALUE_BYTES 256
+
+/* What hashing such a value, or comparing it with another one, takes: in C; in Python, like a Fraction; of text longer
+ * than SHORT_STRING, or of a pattern's code. */
+#define WEIGHT_C 16
+#define WEIGHT_PYTHON 128
+#define WEIGHT_LONG 2048
+
+/* Exceptions in exceptions. Those with a memory layout of their own, like OSError, are freed by recursion. */
+#define ERROR_DEPTH 1000
 
 /* What a constructor's result is to its surroundings. */
 enum result {
     MAKES_DICT,    /* takes nothing, gives an empty dict */
     MAKES_LIST,    /* takes nothing, gives an empty list */
     GIVES_ONE,     /* takes one value and gives it back, or one with the same hash */
-    GIVES_LAST,    /* gives the last of the values it takes */
+    GIVES_LAST,    /* gives the last of the values it takes, or one with the same hash */
     MAKES_MUTABLE, /* an unhashable value */
     MAKES_RANDOM,  /* a value whose hash is keyed, its address, or of too narrow a range to be chosen freely */
+    MAKES_ERROR,   /* likewise */
     MAKES_OPAQUE,  /* a value whose hash the peer can choose */
+    MAKES_COSTLY,  /* likewise; hashed and compared by Python code */
+    MAKES_PATTERN, /* a value whose hash is taken of all of it each time */
 };
 
 static const char MODULE[] = "lensipc.values";
@@ -53,14 +67,30 @@ static const struct {
     const char *name;
     enum result result;
 } constructors[] = {
-    {"as_dict", MAKES_DICT},         {"as_list", MAKES_LIST},         {"as_is", GIVES_ONE},
-    {"as_last", GIVES_LAST},         {"as_uuid", GIVES_ONE},          {"as_datetime", MAKES_RANDOM},
-    {"as_date", MAKES_RANDOM},       {"as_time", MAKES_RANDOM},       {"as_timedelta", MAKES_RANDOM},
-    {"as_timezone", MAKES_RANDOM},   {"as_complex", MAKES_OPAQUE},    {"as_decimal", MAKES_OPAQUE},
-    {"as_fraction", MAKES_OPAQUE},   {"as_range", MAKES_OPAQUE},      {"as_pattern", MAKES_RANDOM},
-    {"as_path", MAKES_RANDOM},       {"as_address", MAKES_RANDOM},    {"as_error", MAKES_RANDOM},
-    {"as_packed", MAKES_MUTABLE},    {"as_array", MAKES_MUTABLE},     {"as_scalar", MAKES_OPAQUE},
-    {"as_registered", MAKES_OPAQUE},
+    {"as_dict", MAKES_DICT},
+    {"as_list", MAKES_LIST},
+    {"as_is", GIVES_ONE},
+    {"as_last", GIVES_LAST},
+    {"as_uuid", GIVES_ONE},
+    {"as_number", GIVES_LAST},
+    {"as_datetime", MAKES_RANDOM},
+    {"as_date", MAKES_RANDOM},
+    {"as_time", MAKES_RANDOM},
+    {"as_timedelta", MAKES_RANDOM},
+    {"as_timezone", MAKES_RANDOM},
+    {"as_path", MAKES_RANDOM},
+    {"as_address", MAKES_RANDOM},
+    {"as_network", MAKES_COSTLY},
+    {"as_complex", MAKES_OPAQUE},
+    {"as_decimal", MAKES_OPAQUE},
+    {"as_range", MAKES_OPAQUE},
+    {"as_fraction", MAKES_COSTLY},
+    {"as_scalar", MAKES_COSTLY},
+    {"as_registered", MAKES_COSTLY},
+    {"as_pattern", MAKES_PATTERN},
+    {"as_error", MAKES_ERROR},
+    {"as_packed", MAKES_MUTABLE},
+    {"as_array", MAKES_MUTABLE},
 };
 #define CONSTRUCTORS (sizeof constructors / sizeof constructors[0])
 
@@ -178,9 +208,13 @@ static void weigh(const struct lipc_scan *s, const struct cell *cell, struct nod
     case FROZENSET:
         *node = s->nodes[cell->value];
         break;
+    case OPAQUE:
+        key->weight = cell->size;
+        break;
     case NONE: /* an address, or a constant, by the version of CPython */
     case RANDOM:
         key->hash = lipc_mix(cell->value + cell->kind + 1);
+        node->depth = cell->size;
         break;
     default:
         break;
@@ -259,7 +293,7 @@ static int enter(struct lipc_scan *s, const struct cell *cell, uint64_t containe
         return lipc_refuse(s, "no memory to check it");
     int error = 0;
     if (node.opaque)
-        s->budget.work += (uint64_t)keys->opaque++ * OPAQUE_COMPARISON * node.key.weight;
+        s->budget.work += (uint64_t)keys->opaque++ * node.key.weight;
     else
         error = lipc_keys_add(keys, &node.key, is_set, &s->budget);
     if (error == -EEXIST)
@@ -382,10 +416,16 @@ int lipc_call_constructor(struct lipc_scan *s, uint64_t unique)
     if (s->cells[s->top - 2].kind != CALLABLE)
         return lipc_refuse(s, "a call of what is no constructor");
     enum result result = constructors[s->cells[s->top - 2].value].result;
+    const struct cell *argument = &s->argument;
+    uint32_t depth = s->nodes[s->cells[s->top - 1].value].depth;
     s->top -= 2;
     s->pending--;
     if ((result == MAKES_DICT || result == MAKES_LIST) != (s->arguments == 0))
         return lipc_refuse(s, "a call with the wrong number of arguments");
+    int error = result < MAKES_MUTABLE ? 0 : take_memory(s, VALUE_BYTES);
+    if (error)
+        return error;
+    int is_long = argument->kind == LONG || argument->size == HASHED;
     switch (result) {
     case MAKES_DICT:
         return lipc_make_container(s, DICT);
@@ -394,15 +434,23 @@ int lipc_call_constructor(struct lipc_scan *s, uint64_t unique)
     case GIVES_ONE:
         if (s->arguments != 1)
             return lipc_refuse(s, "a call with the wrong number of arguments");
-        return push(s, s->argument.kind, s->argument.value, s->argument.size);
+        return push(s, argument->kind, argument->value, argument->size);
     case GIVES_LAST:
-        return push(s, s->argument.kind, s->argument.value, s->argument.size);
+        return push(s, argument->kind, argument->value, argument->size);
     case MAKES_MUTABLE:
         return push(s, MUTABLE, 0, 0);
     case MAKES_RANDOM:
         return push(s, RANDOM, unique, 0);
+    case MAKES_ERROR:
+        if (depth > ERROR_DEPTH)
+            return lipc_refuse(s, "exceptions nested too deep");
+        return push(s, RANDOM, unique, depth);
+    case MAKES_PATTERN:
+        return push(s, OPAQUE, 0, WEIGHT_LONG);
+    case MAKES_COSTLY:
+        return push(s, OPAQUE, 0, is_long ? WEIGHT_LONG : WEIGHT_PYTHON);
     default:
-        return push(s, OPAQUE, 0, 0);
+        return push(s, OPAQUE, 0, is_long ? WEIGHT_LONG : WEIGHT_C);
     }
 }
 

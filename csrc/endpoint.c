@@ -60,11 +60,12 @@ static bool has_work(struct lipc_endpoint *endpoint)
     return lipc_ring_readable(&endpoint->in) != 0 || lipc_can_flush(endpoint);
 }
 
-int lipc_park(struct lipc_endpoint *endpoint)
+int lipc_park(struct lipc_endpoint *endpoint, int for_data)
 {
+    uint32_t data = for_data ? LIPC_PARKED_FOR_DATA : 0;
     uint32_t room = endpoint->outbox.head ? LIPC_PARKED_FOR_SPACE : 0;
-    lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_DATA | room);
-    if (!has_work(endpoint))
+    lipc_wakeup_park(&endpoint->wakeup, data | room);
+    if (!(for_data ? has_work(endpoint) : lipc_can_flush(endpoint)))
         return 1;
     lipc_wakeup_unpark(&endpoint->wakeup);
     return 0;
@@ -92,7 +93,7 @@ int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
 {
     uint64_t start = lipc_clock();
     uint64_t deadline = nanoseconds < UINT64_MAX - start ? start + nanoseconds : UINT64_MAX;
-    while (lipc_park(endpoint)) {
+    while (lipc_park(endpoint, 1)) {
         int woken = lipc_wakeup_sleep(&endpoint->wakeup, deadline);
         /* The clock is asked even after a wake: a peer that posts without end must not keep us past the deadline. */
         if (woken < 0 || lipc_clock() >= deadline) {

@@ -47,6 +47,7 @@
 #define LIPC_REFUSE 0
 #define LIPC_DROP_OLDEST 1
 #define LIPC_DROP_NEWEST 2
+#define LIPC_KEEP 3 /* it waits all the same: for the few messages that must not be lost */
 
 /* A body of this many bytes or more comes straight into memory that its receiver gives for it. */
 #define LIPC_INLINE 32768
@@ -105,7 +106,7 @@ struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeu
 void lipc_endpoint_close(struct lipc_endpoint *endpoint);
 
 /* Producer. Takes a message whole or not at all: into the ring if it has room, else the rest of it is copied to the
- * outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE or LIPC_DROP_*;
+ * outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE, LIPC_KEEP or LIPC_DROP_*;
  * LIPC_DROP_OLDEST gives up the oldest waiting messages of the same channel, of which no byte has been written,
  * until this one fits (the outbox is below the mark, or no larger with it than before), and this one if it does not
  * even so.
@@ -147,10 +148,10 @@ int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size);
 
 /* ---- sleeping: wakeup.c ---- */
 
-/* Consumer, before it sleeps. Returns 1 when this side is parked: from now on the peer's next frame, or the room
- * that a waiting outbox needs, wakes it. Returns 0, not parked, when there is work already: something for lipc_recv
- * or lipc_flush to do, or to report. */
-int lipc_park(struct lipc_endpoint *endpoint);
+/* Consumer, before it sleeps. Returns 1 when this side is parked: from now on the room that a waiting outbox needs
+ * wakes it and, if `for_data`, the peer's next frame. Returns 0, not parked, when there is work of that kind already:
+ * something for lipc_recv or lipc_flush to do, or to report. */
+int lipc_park(struct lipc_endpoint *endpoint, int for_data);
 
 /* Consumer, awake for another reason. The peer need not wake it. */
 void lipc_unpark(struct lipc_endpoint *endpoint);

@@ -27,8 +27,8 @@ enum kind {
     BYTES,     /* likewise */
     TUPLE,     /* value: index of its node */
     FROZENSET, /* likewise */
-    RANDOM,    /* made by a constructor; nobody can foresee its hash. value: tells it from others */
-    OPAQUE,    /* made by a constructor; its hash can be foreseen, not here */
+    RANDOM,    /* made by a constructor; nobody can foresee its hash. value: tells it from others, size: its depth */
+    OPAQUE,    /* made by a constructor; its hash can be foreseen, not here. size: what hashing it takes */
     LAST_HASHABLE = OPAQUE,
     LIST,
     DICT, /* value: its number among the containers */

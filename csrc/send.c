@@ -29,7 +29,7 @@ static struct lipc_frame common_frame(const struct lipc_header *header, uint64_t
 static bool is_valid(const struct lipc_header *header, int when_full)
 {
     return header->kind != 0 && header->kind <= UINT16_MAX && when_full >= LIPC_REFUSE &&
-           when_full <= LIPC_DROP_NEWEST;
+           when_full <= LIPC_KEEP;
 }
 
 /* Bytes of the body in the next frame of a message: all frames but the last are as large as one may be, so that what

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .values import as_array, as_scalar, expect
+from .values import as_array, as_number, as_scalar, expect
 
 OUT_OF_BAND = 1 << 16
 """Bytes from which on an array's memory travels beside the pickle. Below, one more copy (5 us at most) is cheaper
@@ -23,6 +23,12 @@ than the bookkeeping."""
 MAX_DIMENSIONS = 64  # NPY_MAXDIMS of numpy 2; 32 before
 
 _SIMPLE = re.compile(r"[<>|](?:[biufcSUV][0-9]{1,9}|[Mm]8(?:\[[0-9]{0,9}[A-Za-z]{1,2}\])?)")
+MAX_PARTS = 1 << 14
+"""Names, offsets and types in a dtype, each counted as often as it occurs: some 4000 fields."""
+
+MAX_SCALAR = 1 << 16
+"""Bytes of a numpy scalar: hash() takes time in proportion."""
+
 _DTYPE_DEPTH = 32
 _USER_DEFINED = 256  # NPY_USERDEF: from here on, dtypes that other packages have added
 _IDLE_ITEMSIZE = 1 << 20
@@ -45,17 +51,41 @@ def dtype_text(dtype: Any, depth: int = 0) -> Any:
     if dtype.names is not None:
         fields = [(name, *dtype.fields[name][:2]) for name in dtype.names]
         told = [(name, offset, dtype_text(field, depth + 1)) for name, field, offset in fields]
-        return ("fields", dtype.itemsize, dtype.isalignedstruct, *told)
+        text = ("fields", dtype.itemsize, dtype.isalignedstruct, *told)
+        if depth == 0 and _parts(text) > MAX_PARTS:
+            raise RefusedError("an array whose dtype has too many fields")
+        return text
     if dtype.hasobject:
         raise RefusedError("an array of objects")
-    text = dtype.str
-    if dtype.num >= _USER_DEFINED or not _SIMPLE.fullmatch(text):
+    simple = dtype.str
+    if dtype.num >= _USER_DEFINED or not _SIMPLE.fullmatch(simple):
         raise RefusedError(f"an array of {dtype}")
-    return text
+    return simple
 
 
-def build_dtype(text: Any, depth: int = 0) -> Any:
+def _parts(text: Any) -> int:
+    """How many parts a dtype's text has; it may share them, so no more than MAX_PARTS are followed."""
+    waiting, count = [text], 1
+    while waiting and count <= MAX_PARTS:
+        part = waiting.pop()
+        if type(part) is tuple:
+            count += len(part)
+            if count <= MAX_PARTS:
+                waiting += part
+    return count
+
+
+def build_dtype(message: Any, text: Any) -> Any:
     """The dtype that `dtype_text` told; any exception when it told none."""
+    if type(text) is tuple:
+        parts = _parts(text)
+        if parts > MAX_PARTS:
+            raise ValueError("a dtype of too many fields")
+        message.take(parts)
+    return _build_dtype(text, 0)
+
+
+def _build_dtype(text: Any, depth: int) -> Any:
     if depth > _DTYPE_DEPTH:
         raise ValueError("a dtype nested too deep")
     if type(text) is str:
@@ -67,7 +97,7 @@ def build_dtype(text: Any, depth: int = 0) -> Any:
         shape = text[2:]
         for length in shape:
             expect(length, int)
-        return np.dtype((build_dtype(text[1], depth + 1), shape))
+        return np.dtype((_build_dtype(text[1], depth + 1), shape))
     if text[0] != "fields":
         raise ValueError("no dtype")
     _, itemsize, aligned, *fields = text
@@ -78,7 +108,7 @@ def build_dtype(text: Any, depth: int = 0) -> Any:
         expect(offset, int)
     description: Any = {
         "names": [name for name, _, _ in fields],
-        "formats": [build_dtype(field, depth + 1) for _, _, field in fields],
+        "formats": [_build_dtype(field, depth + 1) for _, _, field in fields],
         "offsets": [offset for _, offset, _ in fields],
         "itemsize": itemsize,
     }
@@ -165,7 +195,7 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
 
 def build_array(message: Any, text: Any, order: Any, memory: Any, *shape: int) -> Any:
     """The array that `reduce_array` told: in its buffer if that is writable, else in memory of its own."""
-    dtype = build_dtype(text)
+    dtype = build_dtype(message, text)
     if len(shape) > MAX_DIMENSIONS:
         raise ValueError("too many dimensions")
     for length in shape:
@@ -182,9 +212,13 @@ def build_array(message: Any, text: Any, order: Any, memory: Any, *shape: int) -
     elif type(memory) is int:
         if not 0 <= memory < len(message.buffers):
             raise ValueError("no buffer")
-        memory = message.buffers[memory]
+        number, memory = memory, message.buffers[memory]
+        message.buffers[number] = None  # one buffer, one array
+        if memory is None:
+            raise ValueError("a buffer that is taken")
     else:
         expect(memory, bytes)
+        message.take(len(memory))
     size = len(memory)
     if math.prod(shape) * dtype.itemsize != size:
         raise ValueError("an array whose shape and memory differ")
@@ -211,20 +245,41 @@ def _check_bools(array: Any) -> None:
 
 
 def reduce_scalar(scalar: Any, _: Any) -> tuple[Any, ...]:
-    """A numpy scalar for the pickler."""
-    return as_scalar, (dtype_text(scalar.dtype), scalar.tobytes())
+    """A numpy scalar for the pickler: with a number of Python's, whose hash it has, where that holds all of it."""
+    dtype = scalar.dtype
+    if dtype.kind in "biu" or (dtype.kind == "f" and dtype.itemsize <= 8 and scalar == scalar):
+        return as_number, (dtype.str, scalar.item())
+    if scalar.nbytes > MAX_SCALAR:
+        raise RefusedError("a numpy scalar too large")
+    return as_scalar, (dtype_text(dtype), scalar.tobytes())
 
 
-def build_scalar(text: Any, data: bytes) -> Any:
+def build_number(text: str, value: Any) -> Any:
+    """The scalar of a number."""
+    expect(text, str)
+    expect(value, bool, int, float)
+    if text[1:2] not in tuple("biuf") or not _SIMPLE.fullmatch(text):
+        raise ValueError("no dtype of a number")
+    with np.errstate(over="ignore"):
+        scalar = np.array(value, text)[()]
+    if scalar.item() != value or scalar.dtype.itemsize > 8:
+        raise ValueError("a number that its dtype does not hold")
+    return scalar
+
+
+def build_scalar(message: Any, text: Any, data: bytes) -> Any:
     """The scalar that `reduce_scalar` told."""
     expect(data, bytes)
-    dtype = build_dtype(text)
-    if dtype.itemsize != len(data):
-        raise ValueError("a scalar whose dtype and memory differ")
+    if len(data) > MAX_SCALAR:
+        raise ValueError("a scalar too large")
     if not data:
+        dtype = build_dtype(message, text)
+        if dtype.itemsize:
+            raise ValueError("a scalar whose dtype and memory differ")
         return np.zeros((), dtype)[()]
-    return build_array(None, text, "C", data)[()]
+    return build_array(message, text, "C", data)[()]
 
 
-as_array.make = build_array  # they stood for the import of this module
+as_array.make = build_array  # what stood there was the import of this module
 as_scalar.make = build_scalar
+as_number.make = build_number

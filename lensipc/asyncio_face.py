@@ -38,12 +38,15 @@ class Invocation(asyncio.Future[Any]):
         return self._steps.send(value)
 
     def throw(self, *error: Any) -> Any:
-        if self._steps is None:
+        if self._steps is None:  # a task that is cancelled before its first step
+            self.cancel()
             self._steps = self.__await__()
         return self._steps.throw(*error)
 
     def close(self) -> None:
-        if self._steps is not None:
+        if self._steps is None:
+            self.cancel()
+        else:
             self._steps.close()
 
     def set_result(self, result: Any, /) -> None:
@@ -81,6 +84,9 @@ class AsyncioFace:
 
         task.add_done_callback(done)
         return task
+
+    async def give_way(self) -> None:
+        await asyncio.sleep(0)
 
     def pending(self, give_up: GiveUp) -> Invocation:
         invocation = Invocation(loop=self.loop)

@@ -19,6 +19,7 @@ import os
 import socket
 import stat
 import struct
+import weakref
 from array import array
 from pathlib import Path
 from typing import Any, Final
@@ -87,6 +88,23 @@ def read_goodbye(data: bytes) -> str:
     return str(_words(data).get("goodbye", ""))
 
 
+def keep_from_forks(sock: socket.socket) -> None:
+    """Close this socket in children that this process forks: it would not end with this process otherwise."""
+    _private.add(sock)
+
+
+_private: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    for sock in list(_private):
+        sock.close()
+    _private.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
 def _words(data: bytes) -> dict[str, Any]:
     try:
         words = json.loads(data)
@@ -129,6 +147,7 @@ def listen(path: Path) -> socket.socket:
         finally:
             os.umask(umask)
         sock.listen(128)
+        keep_from_forks(sock)
     except BaseException:
         sock.close()
         raise

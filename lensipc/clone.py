@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
+from . import library as _library  # noqa: F401 - fills the tables of reducers
 from . import reducers, values, walk
 from ._core import ffi, lib
 from .errors import DataCloneError, DecodeError
@@ -363,12 +364,20 @@ def _split(body: memoryview) -> tuple[memoryview, list[memoryview]]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that finds lensipc's constructors, and nothing else."""
+    """An unpickler that finds lensipc's constructors, and nothing else. Keeps what they have used up of the message."""
 
     def __init__(self, message: memoryview, buffers: Sequence[memoryview]) -> None:
-        super().__init__(BytesIO(message))
-        self.buffers = buffers
+        whole = type(message.obj) is bytes and len(message.obj) == len(message)
+        super().__init__(BytesIO(message.obj if whole else message))  # bytes are not copied
+        self.buffers: list[memoryview | None] = list(buffers)
+        self.left = len(message)
         self.pattern_work = self.pattern_size = 0
+
+    def take(self, count: int) -> None:
+        """Note that a constructor works on so many bytes of the message; raise if that is more than it has."""
+        self.left -= count
+        if self.left < 0:
+            raise ValueError("constructors that take more than the message has")
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ARG002 - the scan has checked the module
         constructor = values.CONSTRUCTORS[name]

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from operator import length_hint
 from typing import Any
 
+from . import attach
 from .channels import ChannelTable, Running
 from .endpoint import REFUSE, Buffer, Endpoint, Record, poll
 from .errors import ProtocolError
@@ -54,6 +55,7 @@ class Connection:
         self.poller = poller
         self.low_water = low_water
         self.on_message = on_message
+        attach.keep_from_forks(sock)
         self.closed = False
         self.ended = False  # the peer will send no more
         self.ready = True  # not parked: there may be work
@@ -105,6 +107,11 @@ class Connection:
 
     def rest(self) -> bool:
         """Park, and clear `ready`, if there is nothing to do."""
+        if self.paused:  # its messages are to wait; room for what is sent to it is welcome all the same
+            if self.endpoint.park(False):
+                return True
+            self.flush()
+            return False
         if self.pending or not self.endpoint.park():
             return False
         self.ready = False

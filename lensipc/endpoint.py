@@ -29,6 +29,7 @@ WAKEUP_SEMAPHORE = lib.LIPC_WAKEUP_SEMAPHORE
 REFUSE = lib.LIPC_REFUSE
 DROP_OLDEST = lib.LIPC_DROP_OLDEST
 DROP_NEWEST = lib.LIPC_DROP_NEWEST
+KEEP = lib.LIPC_KEEP
 VERSION = lib.LIPC_VERSION
 
 # bytes, bytearray, memoryview, ndarray: anything C-contiguous (collections.abc.Buffer is of Python 3.12).
@@ -218,9 +219,9 @@ class Endpoint:
         """Bytes that the peer has taken so far: the number grows while it reads."""
         return lib.lipc_progress(self._handle)
 
-    def park(self) -> bool:
-        """Be woken by the peer from now on, unless there is work already: then False."""
-        return lib.lipc_park(self._handle) == 1
+    def park(self, for_data: bool = True) -> bool:
+        """Be woken by the peer from now on, by room for what waits and `for_data`; False: there is work already."""
+        return lib.lipc_park(self._handle, for_data) == 1
 
     def unpark(self) -> None:
         """Be awake: no wake is needed."""

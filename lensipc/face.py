@@ -28,5 +28,8 @@ class Face(Protocol):
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running | None:
         """Wait for what a callback returned; `settle(result, error)` then has its outcome."""
 
+    async def give_way(self) -> None:
+        """Let the other callbacks of the loop have their turn."""
+
     def pending(self, give_up: GiveUp) -> Any:
         """A new future; `give_up` is called when its user cancels it."""

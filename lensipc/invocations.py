@@ -2,7 +2,7 @@
 """Requests on their way: from correlation id to the one outcome that each will have.
 
 An id is never used again, so an outcome that comes late, after a timeout or a cancellation, meets nobody: it is
-counted and dropped. Knows nothing of processes, bytes or event loops; time is handed in.
+dropped. Knows nothing of processes, bytes or event loops; time is handed in.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ class Invocations:
     """
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], Deadline]) -> None:
-        self.late = 0
         self._call_later = call_later
-        self._last = 0
+        self.last = 0
         self._pending: dict[int, tuple[Pending, Deadline | None]] = {}
 
     def __len__(self) -> int:
@@ -46,25 +45,24 @@ class Invocations:
     def open(self, pending: Pending, what: str, timeout: float | None, give_up: Callable[[int], None]) -> int:
         """Enter a request and return its correlation id. After `timeout` seconds it has the outcome InvokeTimeout,
         and `give_up(correlation)` is called to tell the other side."""
-        self._last = correlation = self._last + 1
+        self.last = correlation = self.last + 1
         deadline = None
         if timeout is not None:
 
             def expire() -> None:
                 entry = self._pending.pop(correlation, None)
                 if entry is not None:
-                    give_up(correlation)
                     entry[0].set_exception(InvokeTimeout(f"{what} had no outcome within {timeout:g} s"))
+                    give_up(correlation)
 
             deadline = self._call_later(timeout, expire)
         self._pending[correlation] = (pending, deadline)
         return correlation
 
     def take(self, correlation: int) -> Pending | None:
-        """Remove and return what waits for this outcome; None, and one more in `late`, when nobody does any more."""
+        """Remove and return what waits for this outcome; None when nobody does any more."""
         entry = self._pending.pop(correlation, None)
         if entry is None:
-            self.late += 1
             return None
         if entry[1] is not None:
             entry[1].cancel()

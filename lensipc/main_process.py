@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from . import attach
 from .endpoint import (
@@ -29,6 +29,8 @@ from .extension import ExtensionManifest, LensMainExtension, load, undo
 from .message import READY
 from .renderer_connection import RendererConnection
 from .router import MainPort, Router
+
+AnyResult = TypeVar("AnyResult")
 
 if TYPE_CHECKING:
     import asyncio
@@ -122,11 +124,11 @@ class RendererHandle:
 class _Installed:
     """An extension that is installed, and its part in main while that is active."""
 
-    def __init__(self, manifest: ExtensionManifest, port: MainPort, lock: asyncio.Lock) -> None:
+    def __init__(self, manifest: ExtensionManifest, port: MainPort) -> None:
         self.manifest = manifest
         self.port = port
-        self.lock = lock  # one change of its state at a time
         self.enabled = False
+        self.activating: asyncio.Task[Any] | None = None
         self.part: LensMainExtension | None = None
 
 
@@ -162,7 +164,7 @@ class MainProcess:
         if form not in forms:
             raise ValueError(f"form is 'memfd' or 'shm', not {form!r}")
         self.path = None if path is None else Path(path).absolute()
-        self._extensions = None if extensions is None else frozenset(extensions)
+        self._extensions = _ids(extensions)
         self._capacity = capacity
         self._form = forms[form]
         self._high_water = high_water
@@ -188,14 +190,18 @@ class MainProcess:
             self._listening = attach.listen(self.path)
         self._loop = asyncio.get_running_loop()
         self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._changes: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._changes: set[asyncio.Task[Any]] = set()
+        self._locks: dict[str, asyncio.Lock] = {}
         if self._listening is not None:
             self._router.poller.register(self._listening.fileno(), self._accept)
         self._loop.add_reader(self._router.poller.fileno(), self._router.dispatch)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await _to_the_end(self._leave())
+
+    async def _leave(self) -> None:
         import asyncio
 
         if self._listening is not None:
@@ -203,9 +209,10 @@ class MainProcess:
             self._listening.close()
             assert self.path is not None
             self.path.unlink(missing_ok=True)
-        for task in self._tasks:
+        for task in self._tasks:  # renderers that are on their way here
             task.cancel()
-        await asyncio.gather(*map(self._disable, self._installed.values()), return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*map(self._disable, list(self._installed.values())), return_exceptions=True)
         await asyncio.gather(*(handle.close() for handle in list(self._handles.values())), return_exceptions=True)
         self._loop.remove_reader(self._router.poller.fileno())
         self._router.poller.close()
@@ -226,62 +233,109 @@ class MainProcess:
             ValueError: an extension of that id is installed.
             ActivationError: a part could not be loaded, or raised; names it. Nothing is left of the extension.
         """
-        if manifest.id in self._installed:
-            raise ValueError(f"extension {manifest.id!r} is installed already: uninstall it first")
-        import asyncio
-
-        installed = _Installed(manifest, self._router.port(manifest.id), asyncio.Lock())
-        self._installed[manifest.id] = installed
-        try:
-            await self._enable(installed)
-        except BaseException:
-            self._installed.pop(manifest.id, None)
-            raise
+        await self._stoppable(self._install(manifest))
 
     async def enable(self, id: str) -> None:
         """Activate an extension that was disabled; nothing if it is enabled. Raises as `install`, and KeyError."""
-        await self._enable(self._find(id))
+        await self._stoppable(self._enable(self._find(id)))
 
     async def disable(self, id: str) -> None:
-        """Deactivate an extension everywhere: `on_deactivate`, then its disposers. KeyError: it is not installed."""
-        await self._unstoppable(self._disable(self._find(id)))
+        """Deactivate an extension everywhere: `on_deactivate`, then its disposers. KeyError: it is not installed.
+
+        An activation that is under way is given up for it.
+        """
+        await self._shielded(self._disable(self._find(id)))
 
     async def uninstall(self, id: str) -> None:
         """Disable an extension and forget it. KeyError: it is not installed."""
-        await self._unstoppable(self._uninstall(self._find(id)))
-
-    async def _uninstall(self, installed: _Installed) -> None:
-        await self._disable(installed)
-        self._installed.pop(installed.manifest.id, None)
-
-    def _unstoppable(self, change: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
-        """Run this to its end, also if whoever waits for it is cancelled: by the very change, it may be."""
-        import asyncio
-
-        task = self._loop.create_task(change)
-        self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
-        return asyncio.shield(task)
+        await self._shielded(self._uninstall(self._find(id)))
 
     def _find(self, id: str) -> _Installed:
         if id not in self._installed:
             raise KeyError(f"extension {id!r} is not installed")
         return self._installed[id]
 
-    async def _enable(self, installed: _Installed) -> None:
-        async with installed.lock:
-            if installed.enabled:
-                return
-            installed.enabled = True
-            installed.port.activating = True
+    # A change of an extension's state is one task, which holds the extension's lock until all of it is done or undone:
+    # so changes come one after another, and none stops half-way because whoever waits for it is cancelled.
+
+    async def _shielded(self, change: Coroutine[Any, Any, None]) -> None:
+        import asyncio
+
+        await asyncio.shield(self._started(change))
+
+    async def _stoppable(self, change: Coroutine[Any, Any, AnyResult]) -> AnyResult:
+        """The same, but cancelling whoever waits for it makes it undo what it has done."""
+        import asyncio
+
+        task = self._started(change)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+
+    def _started(self, change: Coroutine[Any, Any, AnyResult]) -> asyncio.Task[AnyResult]:
+        task = self._loop.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return task
+
+    def _lock(self, id: str) -> asyncio.Lock:
+        import asyncio
+
+        return self._locks.setdefault(id, asyncio.Lock())
+
+    async def _install(self, manifest: ExtensionManifest) -> None:
+        async with self._lock(manifest.id):
+            if manifest.id in self._installed:
+                raise ValueError(f"extension {manifest.id!r} is installed already: uninstall it first")
+            installed = _Installed(manifest, self._router.port(manifest.id))
+            self._installed[manifest.id] = installed
             try:
-                await _all(
-                    self._activate_in_main(installed),
-                    *(self._activate_in(each, installed) for each in self._router.connections.values()),
-                )
+                await self._activate(installed)
             except BaseException:
-                await self._unstoppable(self._deactivate(installed))
+                del self._installed[manifest.id]
                 raise
+
+    async def _enable(self, installed: _Installed) -> None:
+        manifest = installed.manifest
+        async with self._lock(manifest.id):
+            if self._installed.get(manifest.id) is not installed:
+                raise KeyError(f"extension {manifest.id!r} is not installed any more")
+            if not installed.enabled:
+                await self._activate(installed)
+
+    async def _disable(self, installed: _Installed) -> None:
+        if installed.activating is not None:
+            installed.activating.cancel()
+        async with self._lock(installed.manifest.id):
+            if installed.enabled:
+                await self._deactivate(installed)
+
+    async def _uninstall(self, installed: _Installed) -> None:
+        manifest = installed.manifest
+        await self._disable(installed)
+        async with self._lock(manifest.id):
+            if self._installed.get(manifest.id) is installed and not installed.enabled:
+                del self._installed[manifest.id]
+
+    async def _activate(self, installed: _Installed) -> None:
+        """Activate all parts, or none."""
+        import asyncio
+
+        port = installed.port
+        installed.activating = asyncio.current_task()
+        installed.enabled = port.activating = True
+        renderers = [each for each in self._router.connections.values() if each.brought_up]
+        try:
+            await _all(self._activate_in_main(installed), *(self._activate_in(each, installed) for each in renderers))
+        except BaseException:
+            await _to_the_end(self._deactivate(installed))
+            raise
+        finally:
+            installed.activating = None
+            port.end_activation()
 
     async def _activate_in_main(self, installed: _Installed) -> None:
         manifest, port = installed.manifest, installed.port
@@ -319,11 +373,6 @@ class MainProcess:
                     f"extension {manifest.id!r} ({manifest.renderer}) in renderer {connection.frame_id} "
                     f"(pid {connection.pid}) raised {error!r}"
                 ) from error
-
-    async def _disable(self, installed: _Installed) -> None:
-        async with installed.lock:
-            if installed.enabled:
-                await self._deactivate(installed)
 
     async def _deactivate(self, installed: _Installed) -> None:
         import asyncio
@@ -392,10 +441,15 @@ class MainProcess:
             PeerGone: the process ended before it was attached.
             OSError: no memory or no descriptor for its segment.
         """
+        spawning = self._started(self._spawn(_ids(extensions)))
+        self._tasks.add(spawning)
+        spawning.add_done_callback(self._tasks.discard)
+        return await spawning
+
+    async def _spawn(self, grants: frozenset[str] | None) -> RendererHandle:
         import asyncio
         import subprocess
 
-        grants = None if extensions is None else frozenset(extensions)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         with theirs:
             # It imports extensions from where this process would.
@@ -418,7 +472,7 @@ class MainProcess:
             handle = await self._attach(ours, process.pid, grants, process)
         except BaseException:
             process.kill()
-            await self._loop.run_in_executor(None, process.wait)
+            process.wait()  # a moment: it has been killed
             raise
         try:
             await self._bring_up(handle._connection)
@@ -440,13 +494,16 @@ class MainProcess:
         except OSError as error:
             # No descriptor to accept with: the socket would stay readable, and spin.
             log.error("cannot accept a renderer: %s", error)
-            listening, poller = self._listening, self._router.poller
-            poller.unregister(listening.fileno())
-            poller.call_later(ACCEPT_REST, lambda: poller.register(listening.fileno(), self._accept))
+            self._router.poller.unregister(self._listening.fileno())
+            self._router.poller.call_later(ACCEPT_REST, self._accept_again)
             return
         task = self._loop.create_task(self._take_in(sock))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _accept_again(self) -> None:
+        if self._listening is not None and self._listening.fileno() >= 0:
+            self._router.poller.register(self._listening.fileno(), self._accept)
 
     async def _take_in(self, sock: socket.socket) -> None:
         """Serve a renderer that connected to the path."""
@@ -539,6 +596,7 @@ class MainProcess:
 
     async def _bring_up(self, connection: RendererConnection) -> None:
         """Activate in a new renderer all that is enabled, and tell it that this is all."""
+        connection.brought_up = True
         enabled = [installed for installed in self._installed.values() if installed.enabled]
         await _all(*(self._activate_in(connection, installed) for installed in enabled))
         if connection.closed:
@@ -550,6 +608,30 @@ class MainProcess:
             handle._release()  # its process has ended, or goes on and is not ours
         else:
             self._router.poller.call_later(EXIT_WAIT, handle.kill)  # if it does not see that its time has come
+
+
+def _ids(extensions: Iterable[str] | None) -> frozenset[str] | None:
+    if isinstance(extensions, str):
+        raise TypeError(f"extensions is a list of ids: [{extensions!r}], not {extensions!r}")
+    return None if extensions is None else frozenset(extensions)
+
+
+async def _to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Await it even while being cancelled; only then let the cancellation take its course."""
+    import asyncio
+
+    task = asyncio.ensure_future(coroutine)
+    cancelled: BaseException | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except Exception:
+            break
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:

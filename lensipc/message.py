@@ -49,6 +49,8 @@ KINDS: Final = 12
 ALL: Final = 0xFFFFFFFF
 MAIN: Final = 0  # main's frame id; renderers count from 1
 
+# The channels of one renderer: far more than one needs, and a bound for a hostile one.
+MAX_CHANNELS: Final = 65_536
 # A channel's name in bytes: far more than a name needs, and a bound for a hostile one.
 MAX_NAME: Final = 4096
 

@@ -41,6 +41,9 @@ class PlainFace:
             ),
         )
 
+    async def give_way(self) -> None:
+        pass
+
     def pending(self, give_up: GiveUp) -> concurrent.futures.Future[Any]:
         future = _Future()
         future._give_up = give_up

@@ -11,6 +11,7 @@ import heapq
 import os
 import select
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import count
 from operator import length_hint
@@ -62,6 +63,7 @@ class Poller:
         self._armed = 0.0
         self._order = count()
         self.closed = False
+        _pollers.add(self)
 
     def fileno(self) -> int:
         """The descriptor: level-triggered, readable while there is something to do."""
@@ -136,6 +138,8 @@ class Poller:
                 self._cancelled -= 1
             else:
                 callback()
+                if self.closed:
+                    return
         if self._deadlines:
             self._arm(self._deadlines[0][0])
         else:
@@ -149,3 +153,16 @@ class Poller:
             self._deadlines = [entry for entry in self._deadlines if entry[2].callback is not None]
             heapq.heapify(self._deadlines)
             self._cancelled = 0
+
+
+_pollers: weakref.WeakSet[Poller] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    """In a forked child: these are the parent's, and what they register is shared with it."""
+    for poller in list(_pollers):
+        poller.close()
+    _pollers.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

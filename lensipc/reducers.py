@@ -29,12 +29,15 @@ HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or by a mo
 KNOWN_CLASSES = 4096
 """Classes in the table before the ones that turned up are forgotten, lest classes made on the fly pile up."""
 
+MAX_CAUSES = 500
+"""Causes behind an exception. Each exception is followed to the end, to see whether they run in a circle."""
+
 _flags_of = type.__dict__["__flags__"].__get__
 _base_of = type.__dict__["__base__"].__get__
 _mro_of = type.__dict__["__mro__"].__get__
 _namespace_of = type.__dict__["__dict__"].__get__
 _size_of = type.__dict__["__basicsize__"].__get__
-_items = dict.items
+items_of = dict.items
 _WHOLE = slice(None)
 
 
@@ -57,7 +60,7 @@ def _as_is(convert: Callable[[Any], Any]) -> Reducer:
 
 
 def _dict(obj: Any, _: Any) -> tuple[Any, ...]:
-    return values.as_dict, (), None, None, iter(_items(obj))
+    return values.as_dict, (), None, None, iter(items_of(obj))
 
 
 def _list(obj: Any, _: Any) -> tuple[Any, ...]:
@@ -118,6 +121,8 @@ def _cause(error: BaseException) -> BaseException | None:
         if cause is error:
             return None
         seen.add(id(cause))
+        if len(seen) > MAX_CAUSES:
+            raise Unclonable(error, f"an exception with more than {MAX_CAUSES} causes")
         cause = _EXCEPTION_CAUSE(cause)
     return first
 
@@ -140,6 +145,13 @@ _EXCEPTION_CAUSE = BaseException.__dict__["__cause__"].__get__
 _EXCEPTION_TRACEBACK = BaseException.__dict__["__traceback__"].__get__
 
 
+def _range(obj: range, _: Any) -> tuple[Any, ...]:
+    parts = obj.start, obj.stop, obj.step
+    if max(part.bit_length() for part in parts) > values.RANGE_BITS:
+        raise Unclonable(obj, f"a range of numbers of more than {values.RANGE_BITS} bits")
+    return values.as_range, parts
+
+
 def _constructor(obj: values.Constructor, _: Any) -> str:
     return obj.name
 
@@ -159,7 +171,7 @@ BASES: dict[type, Reducer] = {
     set: _as_is(set),
     frozenset: _as_is(frozenset),
     memoryview: _memoryview,
-    range: lambda obj, _: (values.as_range, (obj.start, obj.stop, obj.step)),
+    range: _range,
     re.Pattern: _pattern,
     BaseException: _error,
     types.SimpleNamespace: lambda obj, message: _dict(_NAMESPACE_DICT(obj), message),
@@ -170,178 +182,8 @@ EXACT: dict[type, Reducer] = {values.Constructor: _constructor}
 """Reducers of types that have no subclasses, or whose subclasses are plain objects."""
 
 
-def _collections() -> None:
-    import collections
-
-    BASES[collections.OrderedDict] = lambda obj, _: (
-        values.as_dict, (), None, None, iter(collections.OrderedDict.items(obj))
-    )  # fmt: skip
-
-
-def _datetime() -> None:
-    import datetime as dt
-
-    def zone(obj: Any, tzinfo: Any) -> Any:
-        if tzinfo is None:
-            return None
-        if type(tzinfo) is not dt.timezone:
-            zoneinfo = sys.modules.get("zoneinfo")
-            if zoneinfo is not None and type(tzinfo) is zoneinfo.ZoneInfo and tzinfo.key is not None:
-                return tzinfo.key
-        try:
-            offset = tzinfo.utcoffset(obj)
-        except Exception as error:
-            raise Unclonable(obj, f"a time whose tzinfo raised {type(error).__name__}") from error
-        if offset is None:
-            return None
-        return offset // dt.timedelta(microseconds=1)
-
-    def datetime(obj: Any, _: Any) -> tuple[Any, ...]:
-        reduced = dt.datetime.__reduce_ex__(obj, 4)[1]
-        tzinfo = reduced[1] if len(reduced) > 1 else None
-        if tzinfo is None:
-            return values.as_datetime, (reduced[0],)
-        return values.as_datetime, (reduced[0], zone(obj, tzinfo))
-
-    def date(obj: Any, _: Any) -> tuple[Any, ...]:
-        d: Any = dt.date
-        return values.as_date, (d.year.__get__(obj), d.month.__get__(obj), d.day.__get__(obj))
-
-    def time(obj: Any, _: Any) -> tuple[Any, ...]:
-        t: Any = dt.time
-        names = (t.hour, t.minute, t.second, t.microsecond, t.fold)
-        tzinfo = t.tzinfo.__get__(obj)
-        if tzinfo is not None:
-            tzinfo = zone(None, tzinfo)
-        return values.as_time, (*(name.__get__(obj) for name in names), tzinfo)
-
-    def timedelta(obj: Any, _: Any) -> tuple[Any, ...]:
-        t: Any = dt.timedelta
-        return values.as_timedelta, (t.days.__get__(obj), t.seconds.__get__(obj), t.microseconds.__get__(obj))
-
-    BASES[dt.datetime] = datetime
-    BASES[dt.date] = date
-    BASES[dt.time] = time
-    BASES[dt.timedelta] = timedelta
-    EXACT[dt.timezone] = lambda obj, _: (values.as_timezone, (zone(None, obj),))
-
-
-def _zoneinfo() -> None:
-    import zoneinfo
-
-    def zone(obj: Any, _: Any) -> tuple[Any, ...]:
-        if obj.key is None:
-            raise Unclonable(obj, "a ZoneInfo without a key")
-        return values.as_timezone, (obj.key,)
-
-    EXACT[zoneinfo.ZoneInfo] = zone
-
-
-def _array() -> None:
-    import array
-
-    typecode = array.array.__dict__["typecode"].__get__
-
-    def packed(obj: Any, _: Any) -> tuple[Any, ...]:
-        memory = memoryview(obj)
-        data = PickleBuffer(memory.toreadonly()) if memory.nbytes >= OUT_OF_BAND else array.array.tobytes(obj)
-        return values.as_packed, (typecode(obj), data)
-
-    BASES[array.array] = packed
-
-
-def _decimal() -> None:
-    import decimal
-
-    BASES[decimal.Decimal] = lambda obj, _: (values.as_decimal, (decimal.Decimal.__str__(obj),))
-
-
-def _fractions() -> None:
-    import fractions
-
-    numerator, denominator = (fractions.Fraction.__dict__[n].__get__ for n in ("_numerator", "_denominator"))
-
-    def fraction(obj: Any, _: Any) -> tuple[Any, ...]:
-        parts = numerator(obj), denominator(obj)
-        if max(int.bit_length(part) for part in parts) > values.FRACTION_BITS:
-            raise Unclonable(obj, f"a Fraction of more than {values.FRACTION_BITS} bits")
-        return values.as_fraction, tuple(int.__pos__(part) for part in parts)
-
-    BASES[fractions.Fraction] = fraction
-
-
-def _uuid() -> None:
-    import uuid
-
-    number = uuid.UUID.__dict__["int"].__get__
-    BASES[uuid.UUID] = lambda obj, _: (values.as_uuid, (int.__pos__(number(obj)),))
-
-
-def _as_text(constructor: values.Constructor, name: str) -> Reducer:
-    return lambda obj, _: (constructor, (name, str(obj)))
-
-
-def _pathlib() -> None:
-    import pathlib
-
-    for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"):
-        EXACT[getattr(pathlib, name)] = _as_text(values.as_path, name)
-
-
-def _ipaddress() -> None:
-    import ipaddress
-
-    for version in ("IPv4", "IPv6"):
-        for kind in ("Address", "Network", "Interface"):
-            name = version + kind
-            EXACT[getattr(ipaddress, name)] = _as_text(values.as_address, name)
-
-
-def _enum() -> None:
-    import enum
-
-    dict_of = enum.Enum.__dict__["__dict__"].__get__
-
-    def member(obj: Any, _: Any) -> tuple[Any, ...]:
-        return values.as_is, (dict_of(obj)["_value_"],)
-
-    BASES[enum.Enum] = member
-
-
-def _numpy() -> None:
-    from . import arrays
-
-    np = sys.modules["numpy"]
-
-    def refusing(reduce: Reducer) -> Reducer:
-        def reducer(obj: Any, message: Any) -> Any:
-            try:
-                return reduce(obj, message)
-            except arrays.RefusedError as refused:
-                raise Unclonable(obj, str(refused)) from None
-
-        return reducer
-
-    BASES[np.ndarray] = refusing(arrays.reduce_array)
-    scalar = refusing(arrays.reduce_scalar)
-    for cls in {*np.sctypeDict.values()} - {np.object_, np.str_, np.bytes_}:  # these two are a str and bytes
-        EXACT[cls] = scalar
-
-
-LATER: dict[str, Callable[[], None]] = {
-    "collections": _collections,
-    "datetime": _datetime,
-    "zoneinfo": _zoneinfo,
-    "array": _array,
-    "decimal": _decimal,
-    "fractions": _fractions,
-    "uuid": _uuid,
-    "pathlib": _pathlib,
-    "ipaddress": _ipaddress,
-    "enum": _enum,
-    "numpy": _numpy,
-}
-"""What adds the types of a module to the tables, once somebody else has imported that module."""
+LATER: dict[str, Callable[[], None]] = {}
+"""What adds the types of a module to the tables, once somebody else has imported that module. `library` fills it."""
 
 TABLE: dict[int, Reducer] = {}
 """Reducers of all types that have turned up, by the types' ids: to look up a type itself may run its metaclass."""
@@ -404,11 +246,11 @@ def _structural(cls: type) -> Reducer | None:
             if kind is types.MemberDescriptorType:
                 if value.__objclass__ is base:
                     own.append((name, value.__get__))
-            elif kind is types.GetSetDescriptorType:
-                if value.__objclass__ is base and name not in ("__dict__", "__weakref__"):
-                    return None
+            elif kind is types.GetSetDescriptorType and value.__objclass__ is base:
                 if name == "__dict__":
                     dicts.append(value.__get__)
+                elif name != "__weakref__":
+                    return None
             elif (
                 kind is types.MethodDescriptorType or kind is types.WrapperDescriptorType
             ) and value.__objclass__ is base:
@@ -435,7 +277,7 @@ def _plain(dict_of: Callable[[Any], Any]) -> Reducer:
     as_dict = values.as_dict
 
     def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
-        return as_dict, (), None, None, iter(_items(dict_of(obj)))
+        return as_dict, (), None, None, iter(items_of(dict_of(obj)))
 
     return reduce
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from . import attach, clone
 from .channels import Callback, Channel, ChannelTable, Disposer
 from .connection import Connection, finish_listener, log
-from .endpoint import DROP_NEWEST, DROP_OLDEST, REFUSE, Buffer, Endpoint, Record, poll
+from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE, Buffer, Endpoint, Record, poll
 from .errors import DecodeError, NotActivatedError, PeerGone, ProtocolError
 from .face import Face, Settle
 from .invocations import Invocations
@@ -28,6 +28,7 @@ from .message import (
     INVOKE,
     KINDS,
     LISTEN,
+    MAX_CHANNELS,
     MAX_NAME,
     READY,
     RESULT,
@@ -160,7 +161,7 @@ class RendererPort:
             return
         if channel.number < 0:
             self.core.declare(channel)
-        self.core.send(LISTEN if listening else UNLISTEN, channel.number, channel.when_full)
+        self.core.send(LISTEN if listening else UNLISTEN, channel.number, channel.when_full, when_full=KEEP)
 
 
 class Parts(Protocol):
@@ -275,14 +276,16 @@ class RendererCore(Connection):
         if len(name) > MAX_NAME:
             raise ValueError(f"a channel's name has at most {MAX_NAME} bytes, this one has {len(name)}")
         number = len(self._channels)
-        self.send(DECLARE, number, channel.port.number, body=name)
+        if number == MAX_CHANNELS:
+            raise ValueError(f"a renderer has at most {MAX_CHANNELS} channels, and this one has as many")
+        self.send(DECLARE, number, channel.port.number, body=name, when_full=KEEP)
         channel.number = number
         self._channels.append(channel)
 
     def cancel(self, correlation: int) -> None:
         """Tell main that nobody waits for this invoke any more."""
         if not self.closed and not self.ended:
-            self.send(CANCEL, correlation=correlation)
+            self.send(CANCEL, correlation=correlation, when_full=KEEP)
 
     # ---- from main ----
 
@@ -312,7 +315,9 @@ class RendererCore(Connection):
                 if type(args) is not tuple:
                     raise DecodeError("arguments that are no tuple")
                 result = listener.callback(event, *args)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # CancelledError too, which a plain function can raise
                 log.exception(
                     "listener of %s/%s in renderer %d raised", channel.port.extension, channel.name, self.frame_id
                 )
@@ -351,9 +356,9 @@ class RendererCore(Connection):
     def _report(self, correlation: int, _result: object, error: BaseException | None) -> None:
         if not self.closed and not self.ended:
             if error is None:
-                self.send(RESULT, correlation=correlation)
+                self.send(RESULT, correlation=correlation, when_full=KEEP)
             else:
-                self.send(ERROR, correlation=correlation, body=describe(error))
+                self.send(ERROR, correlation=correlation, body=describe(error), when_full=KEEP)
 
     def _on_ready(self, _record: Record) -> None:
         self.attached = True
@@ -419,7 +424,7 @@ class RendererCore(Connection):
 
     def wait(self, outcome: Outcome) -> None:
         """Block until there is an outcome. All other messages are kept for `dispatch`, in their order."""
-        self.on_message = self._only_outcomes
+        before, self.on_message = self.on_message, self._only_outcomes
         self.paused = False
         try:
             self._wake_up()
@@ -440,7 +445,7 @@ class RendererCore(Connection):
                     self._sleep(None)
                     self._wake_up()
         finally:
-            self.on_message = self._handlers
+            self.on_message = before
             self.paused = bool(self._backlog)  # a dispatch further up the stack is not to overtake the backlog
             self._settle()
 
@@ -486,6 +491,7 @@ class RendererCore(Connection):
 
     async def drain(self) -> None:
         """Wait until little waits to be sent."""
+        await self.face.give_way()
         if not self.closed and self.endpoint.outbox > self._high_water:
             pending = self.face.pending(lambda: None)
             self._drained.append(partial(pending.set_result, None))

@@ -30,6 +30,7 @@ from .message import (
     INVOKE,
     KINDS,
     LISTEN,
+    MAX_CHANNELS,
     MAX_NAME,
     RESULT,
     UNLISTEN,
@@ -44,7 +45,6 @@ from .types import IpcMainInvokeEvent
 ACTIVATION_WAIT: Final = 5.0
 # What a renderer may have at once: bounds on main's memory that no honest renderer meets.
 MAX_INVOKES: Final = 65_536
-MAX_CHANNELS: Final = 65_536
 MAX_HELD: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, the last one not counted
 
 
@@ -110,8 +110,10 @@ class RendererConnection(Connection):
         self.pid = pid
         self.grants = grants
         self.reason = ""  # why it was closed
+        self.brought_up = False  # what is enabled from now on is activated in it, too
         self.on_closed: list[Callable[[], None]] = []
         self.requests = Invocations(router.poller.call_later)
+        self.given_up: set[int] = set()  # those of them that had no outcome in time
         self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
         self.channels: list[MainChannel] = []  # by the numbers it declared
         self.declared: set[MainChannel] = set()
@@ -141,20 +143,26 @@ class RendererConnection(Connection):
 
     def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float | None) -> None:
         what = f"renderer {self.frame_id}, extension {port.extension!r}"
-        correlation = self.requests.open(pending, what, timeout, lambda _correlation: None)
+        correlation = self.requests.open(pending, what, timeout, self.given_up.add)
         self._tell(kind, port.number, correlation, body)
 
     def _asked(self, record: Record) -> Any:
+        """What waits for this outcome; None: main has given it up."""
         pending = self.requests.take(record[5])
-        if pending is None:
+        if pending is None and record[5] not in self.given_up:
             raise ProtocolError(f"an outcome of request {record[5]}, which main has not made or which has had one")
+        self.given_up.discard(record[5])
         return pending
 
     def _on_result(self, record: Record) -> None:
-        self._asked(record).set_result(None)
+        pending = self._asked(record)
+        if pending is not None:
+            pending.set_result(None)
 
     def _on_error(self, record: Record) -> None:
         pending = self._asked(record)
+        if pending is None:
+            return
         try:
             error = rebuild(record[1])
         except DecodeError as nonsense:

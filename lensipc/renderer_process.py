@@ -95,6 +95,7 @@ class RendererProcess:
         def connected() -> socket.socket:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
+                sock.settimeout(timeout)
                 sock.connect(str(path))
                 _, uid = attach.peer(sock)
                 if uid not in (os.geteuid(), 0):
@@ -160,6 +161,9 @@ class RendererProcess:
         pending = [deactivated(port) for port in list(self._parts)]
         if pending:
             await asyncio.wait(pending, timeout=self._timeout)
+        deadline = time.monotonic() + self._timeout
+        while self._sending and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
         self.close()
 
     def __enter__(self) -> RendererProcess:
@@ -189,7 +193,16 @@ class RendererProcess:
     def __exit__(self, *_: object) -> None:
         for port in list(self._parts):
             self.deactivate(port, lambda _result, _error: None)
+        deadline = time.monotonic() + self._timeout
+        while self._sending and time.monotonic() < deadline:
+            self._entered.dispatch(deadline - time.monotonic())
         self.close()
+
+    @property
+    def _sending(self) -> bool:
+        """Whether something that was sent still waits for room: it would be lost if this process left now."""
+        core = self._entered
+        return not core.closed and not core.ended and core.endpoint.outbox > 0
 
     def close(self) -> None:
         """Disconnect from main; what still waits for it has the outcome PeerGone. Idempotent."""
@@ -304,6 +317,8 @@ class RendererProcess:
     async def wait_closed(self) -> None:
         """Wait until main is gone."""
         core = self._entered
+        if core.face.blocking:
+            raise RuntimeError("wait_closed is for an event loop: here, run_forever() returns when main is gone")
         while not core.closed:
             await self._change()
 
@@ -394,9 +409,6 @@ def main(fd: int, parent: int) -> None:
     async def serve() -> None:
         async with RendererProcess(lambda: sock, WAKEUP_SOCKET, attach.HANDSHAKE_WAIT) as renderer:
             await renderer.wait_closed()
-        # Whatever user code still does, this process ends: the kernel sees to it.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(EXIT_WAIT)
 
     try:
         asyncio.run(serve())

@@ -147,7 +147,7 @@ class Router:
             return  # called from a listener: its own events come after it
         self._delivering = True
         try:
-            while self._local:
+            for _ in range(min(len(self._local), TURN)):  # a listener may broadcast what it hears, for ever
                 channel, frame_id, pid, body = self._local.popleft()
                 self._call_listeners(channel, frame_id, pid, body)
         finally:
@@ -169,7 +169,9 @@ class Router:
             event = IpcMainEvent(frame_id, pid, port.extension, channel.name, 0, port.send)
             try:
                 result = listener.callback(event, *args)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # CancelledError too, which a plain function can raise
                 log.exception("listener of %s/%s in main raised", port.extension, channel.name)
                 continue
             if result is not None and hasattr(result, "__await__"):
@@ -204,7 +206,10 @@ class Router:
                 self.poller.wake()
 
     async def drain(self) -> None:
-        """Wait until nothing is congested."""
+        """Wait until nothing is congested, and main's own listeners have heard what it has sent."""
+        await self.face.give_way()
+        while self._local:
+            await self.face.give_way()
         while self._look_for_congestion():
             pending = self.face.pending(lambda: None)
             self._drained.append(partial(pending.set_result, None))
@@ -255,7 +260,7 @@ class Router:
     def _turn(self) -> None:
         try:
             self.deliver()
-            busy = self._serve()
+            busy = not self._local and self._serve()
         except BaseException:  # Ctrl-C in a listener, say: what the others have sent is still to be handled
             self.poller.wake()
             raise
@@ -300,7 +305,7 @@ class Router:
 
     def _rest(self) -> None:
         for connection in list(self.connections.values()):
-            if connection.ready and not connection.paused:
+            if connection.ready:
                 try:
                     rests = connection.rest()
                 except ProtocolError as error:

@@ -7,14 +7,16 @@ messages: `check_transfer` before anything is sent, `detach` when the message is
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import DataCloneError
 from .reducers import describe
+
+if TYPE_CHECKING:
+    import ctypes
 
 
 def check_transfer(items: Iterable[object]) -> None:
@@ -78,6 +80,8 @@ def _array_problem(item: object) -> str | None:
 
 def _memory_of(array: Any) -> ctypes.c_void_p:
     """The field of an array's C struct that points to its memory: the first one behind the object's header."""
+    import ctypes  # 4 ms that only a transfer takes
+
     return ctypes.c_void_p.from_address(id(array) + object.__basicsize__)
 
 

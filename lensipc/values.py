@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What a receiver may call: one constructor for each kind of value that a plain pickle cannot hold.
 
-Their names and what their results are to a dict or set stand in csrc/scan.c too; nothing else can be named by a
+Their names and what their results are to a dict or set stand in csrc/effects.c too; nothing else can be named by a
 message. Each takes values that a hostile peer chose, so each checks all of them and spends no more than their size
 warrants. A refusal is any exception; `clone.decode` turns it into DecodeError. The encoders beside them, in
-`reducers.py` and `arrays.py`, refer to these objects by name only.
+`reducers.py`, `library.py` and `arrays.py`, refer to these objects by name only.
 
 Nothing is imported here before a message needs it: `import lensipc` stays cheap.
 """
@@ -28,6 +28,12 @@ PATTERN_WORK = 64
 FRACTION_BITS = 1 << 16
 """Longest numerator or denominator in bits. Reducing a fraction takes quadratic time, 1 ms at this size."""
 
+DECIMAL_LIMIT = 4096
+"""Longest text of a Decimal in characters. Each hash() of it takes time in proportion, 10 us at this length."""
+
+RANGE_BITS = 4096
+"""Longest number of a range in bits, for the same reason."""
+
 ZONE_LIMIT = 64
 """Longest name of a time zone in characters."""
 
@@ -35,7 +41,8 @@ ZONE_LIMIT = 64
 class Constructor:
     """A callable that a message may name. Has no attributes to set, and pickles as its name.
 
-    `per_message` says that `make` takes the message's unpickler first: it keeps there what one message has used up.
+    `per_message` says that `make` takes the message's unpickler first. All constructors of a message together may take
+    no more bytes than it has: one string or tuple that many calls refer to must not be worked on many times.
     """
 
     __slots__ = ("make", "name", "per_message")
@@ -145,21 +152,25 @@ def _complex(real: float, imaginary: float) -> complex:
     return complex(real, imaginary)
 
 
-def _decimal(text: str) -> Any:
+def _decimal(message: Any, text: str) -> Any:
     import decimal
     import re
 
     expect(text, str)
+    message.take(len(text))
+    if len(text) > DECIMAL_LIMIT:
+        raise ValueError("a Decimal too long")
     if not re.fullmatch(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:E[+-]?[0-9]+)?|Infinity|s?NaN[0-9]*)", text):
         raise ValueError("no text of a Decimal")
     return decimal.Decimal(text)
 
 
-def _fraction(numerator: int, denominator: int) -> Any:
+def _fraction(message: Any, numerator: int, denominator: int) -> Any:
     import fractions
 
     for part in (numerator, denominator):
         expect(part, int)
+        message.take(part.bit_length() // 8)
         if part.bit_length() > FRACTION_BITS:
             raise ValueError("a fraction too long to reduce")
     return fractions.Fraction(numerator, denominator)
@@ -168,6 +179,8 @@ def _fraction(numerator: int, denominator: int) -> Any:
 def _range(start: int, stop: int, step: int) -> range:
     for part in (start, stop, step):
         expect(part, int)
+        if part.bit_length() > RANGE_BITS:
+            raise ValueError("a range too long")
     return range(start, stop, step)
 
 
@@ -204,17 +217,25 @@ def _pattern(message: Any, pattern: str | bytes, flags: int) -> Any:
     return re.compile(pattern, flags)
 
 
-def _path(kind: str, text: str) -> Any:
+def _path(message: Any, kind: str, text: str) -> Any:
     import pathlib
 
     expect(kind, str)
     expect(text, str)
+    message.take(len(text))
     if kind not in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"):
         raise ValueError("no kind of path")
     return getattr(pathlib, kind)(text)
 
 
 def _address(kind: str, text: str) -> Any:
+    """An address. With a scope it has a hash that a peer can choose, and goes the way of networks."""
+    if kind not in ("IPv4Address", "IPv6Address") or "%" in text:
+        raise ValueError("no kind of address")
+    return _network(kind, text)
+
+
+def _network(kind: str, text: str) -> Any:
     import ipaddress
 
     expect(kind, str)
@@ -235,9 +256,12 @@ def builtin_exception(name: object) -> type[BaseException]:
     return found
 
 
-def _error(name: str, args: tuple[Any, ...], cause: object, notes: tuple[Any, ...], trace: object) -> BaseException:
+def _error(
+    message: Any, name: str, args: tuple[Any, ...], cause: object, notes: tuple[Any, ...], trace: object
+) -> BaseException:
     expect(args, tuple)
     expect(notes, tuple)
+    message.take(len(args) + len(notes))
     expect(trace, str, type(None))
     error = None
     for cls in builtin_exception(name).__mro__:  # UnicodeDecodeError does not take a mere message, ValueError does
@@ -261,11 +285,12 @@ def _error(name: str, args: tuple[Any, ...], cause: object, notes: tuple[Any, ..
     return error
 
 
-def _packed(typecode: str, data: bytes) -> Any:
+def _packed(message: Any, typecode: str, data: bytes) -> Any:
     import array
 
     expect(typecode, str)
     expect(data, bytes)
+    message.take(len(data))
     result = array.array(typecode)
     result.frombytes(data)
     return result
@@ -277,10 +302,16 @@ def _array(message: Any, *args: Any) -> Any:
     return arrays.build_array(message, *args)
 
 
-def _scalar(*args: Any) -> Any:
+def _scalar(message: Any, *args: Any) -> Any:
     from . import arrays
 
-    return arrays.build_scalar(*args)
+    return arrays.build_scalar(message, *args)
+
+
+def _number(*args: Any) -> Any:
+    from . import arrays
+
+    return arrays.build_number(*args)
 
 
 DECODERS: dict[str, Callable[[Any], Any]] = {}
@@ -306,16 +337,18 @@ as_time = Constructor("as_time", _time)
 as_timedelta = Constructor("as_timedelta", _timedelta)
 as_timezone = Constructor("as_timezone", _timezone)
 as_complex = Constructor("as_complex", _complex)
-as_decimal = Constructor("as_decimal", _decimal)
-as_fraction = Constructor("as_fraction", _fraction)
+as_decimal = Constructor("as_decimal", _decimal, per_message=True)
+as_fraction = Constructor("as_fraction", _fraction, per_message=True)
 as_range = Constructor("as_range", _range)
 as_pattern = Constructor("as_pattern", _pattern, per_message=True)
-as_path = Constructor("as_path", _path)
+as_path = Constructor("as_path", _path, per_message=True)
 as_address = Constructor("as_address", _address)
-as_error = Constructor("as_error", _error)
-as_packed = Constructor("as_packed", _packed)
+as_network = Constructor("as_network", _network)
+as_error = Constructor("as_error", _error, per_message=True)
+as_packed = Constructor("as_packed", _packed, per_message=True)
 as_array = Constructor("as_array", _array, per_message=True)
-as_scalar = Constructor("as_scalar", _scalar)
+as_number = Constructor("as_number", _number)
+as_scalar = Constructor("as_scalar", _scalar, per_message=True)
 as_registered = Constructor("as_registered", _registered)
 
 CONSTRUCTORS: dict[str, Constructor] = {

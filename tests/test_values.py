@@ -109,6 +109,85 @@ def nested_dtype(depth: int) -> Any:
     return text
 
 
+def test_a_dtype_that_holds_another_twice_and_again_is_refused() -> None:
+    shared: Any = "|V0"
+    for _ in range(30):
+        shared = ("fields", 0, False, ("a", 0, shared), ("b", 0, shared))
+    with pytest.raises(DecodeError, match="too many fields"):
+        clone.decode(message("as_array", shared, "C", b"", 0))
+
+
+def name(constructor: str) -> bytes:
+    """A constructor on the stack, as memo 0."""
+    return b"\x8c\x0elensipc.values\x8c" + bytes([len(constructor)]) + constructor.encode() + b"\x93\x94"
+
+
+def text(value: str) -> bytes:
+    return b"\x8c" + bytes([len(value)]) + value.encode()
+
+
+def large(opcode: bytes, data: bytes) -> bytes:
+    """Data as memo 1."""
+    return opcode + struct.pack("<I", len(data)) + data + b"\x94"
+
+
+U1 = text("|u1") + text("C")
+MANY_TIMES = {
+    "as_packed": (text("B") + large(b"B", bytes(1 << 20)) + b"\x86R", text("B") + b"h\x01\x86R"),
+    "as_array": (
+        b"(" + U1 + large(b"B", bytes(1 << 16)) + b"J\0\0\1\0tR",
+        b"(" + U1 + b"h\x01J\0\0\1\0tR",
+    ),
+    "as_path": (text("PosixPath") + large(b"X", b"/a" * 500_000) + b"\x86R", text("PosixPath") + b"h\x01\x86R"),
+    "as_decimal": (large(b"X", b"1" * 4000) + b"\x85R", b"h\x01\x85R"),
+    "as_error": (
+        b"(" + text("ValueError") + b"(" + b"N" * 100_000 + b"t\x94N)NtR",
+        b"(" + text("ValueError") + b"h\x01N)NtR",
+    ),
+}
+
+
+@pytest.mark.parametrize("constructor", MANY_TIMES)
+def test_one_piece_of_a_message_is_not_worked_on_many_times(constructor: str) -> None:
+    once, again = MANY_TIMES[constructor]
+    head = b"\x80\x05(" + name(constructor) + once
+    assert clone.decode(head + b"t.")
+    with pytest.raises(DecodeError, match="more than the message has"):
+        clone.decode(head + (b"h\x00" + again) * 10_000 + b"t.")
+
+
+@pytest.mark.parametrize("kind", ["OSError", "ValueError", "StopIteration", "SystemExit", "UnicodeDecodeError"])
+def test_exceptions_chained_without_end_are_refused(kind: str) -> None:
+    """Those with a layout of their own are freed by recursion: 300,000 of them would crash."""
+
+    def chained(levels: int) -> bytes:
+        opened = name("as_error") + b"(" + text(kind) + b"\x94)" + b"h\x00(h\x01)" * levels
+        return b"\x80\x05" + opened + b"N" + b")NtR" * (levels + 1) + b"."
+
+    assert isinstance(clone.decode(chained(300)), BaseException)
+    for levels in (5000, 300_000):
+        with pytest.raises(DecodeError, match="nested too deep"):
+            clone.decode(chained(levels))
+    error: BaseException = ValueError(0)
+    for _ in range(5000):
+        outer = OSError("x")
+        outer.__cause__ = error
+        error = outer
+    with pytest.raises(DataCloneError):
+        clone.encode(error)
+    while error.__cause__ is not None:  # freed one by one, or this test would crash
+        error, error.__cause__ = error.__cause__, None
+
+
+def test_a_buffer_is_the_memory_of_one_array() -> None:
+    body = bytearray(clone.encode([np.zeros(20_000), np.ones(20_000)]))
+    second = bytes(body).index(b"<f8", bytes(body).index(b"K\x00")) if b"K\x00" in body else 0
+    at = bytes(body).index(b"K\x01", second)
+    body[at + 1] = 0
+    with pytest.raises(DecodeError, match="taken"):
+        clone.decode(body)
+
+
 def test_a_dtype_nested_too_deep_is_refused_on_both_sides() -> None:
     with pytest.raises(DecodeError, match="too deep"):
         clone.decode(message("as_array", nested_dtype(100), "C", b"\0", 1))
@@ -190,6 +269,10 @@ def test_importing_the_codec_imports_none_of_the_types() -> None:
     assert done.stdout.split() == []
 
 
+class _Message:
+    def take(self, count: int) -> None: ...
+
+
 def test_dtypes_are_told_and_built_alike() -> None:
     for dtype in ("?", ">i4", "U3", "V0", "S0", "M8[7D]", [("a", "f4"), ("b", "u1", (2, 2))]):
-        assert arrays.build_dtype(arrays.dtype_text(np.dtype(dtype))) == np.dtype(dtype)
+        assert arrays.build_dtype(_Message(), arrays.dtype_text(np.dtype(dtype))) == np.dtype(dtype)

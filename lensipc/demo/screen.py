@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -115,8 +116,10 @@ class Lines:
 
     def news(self, text: str) -> None:
         """Something has happened."""
-        with suppress(BrokenPipeError):  # whoever read it has gone; that ends nothing here
+        try:
             print(f"{time.monotonic() - self._began:5.1f} s  {text}", flush=True)
+        except BrokenPipeError:  # whoever read it has gone; nor may what is still buffered say so at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def update(self, window: Window, last: bool = False) -> None:
         """Say how things are, if it is time to."""

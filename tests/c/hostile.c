@@ -128,7 +128,7 @@ static bool defend(struct lipc_endpoint *victim, char *buffer, size_t size, char
         CHECK(result >= 0 || result == -EBADMSG);
         return result >= 0;
     case 2:
-        (void)lipc_park(victim);
+        (void)lipc_park(victim, 1);
         lipc_unpark(victim);
         (void)lipc_progress(victim);
         (void)lipc_poll((struct lipc_endpoint *[]){victim}, 1, 0);

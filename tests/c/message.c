@@ -289,7 +289,7 @@ static void whole_messages_before_a_bad_frame_are_delivered(void)
     CHECK(lipc_recv(pair.renderer, records, 4, buffer, sizeof buffer, &wanted) == 1);
     CHECK(receive(pair.renderer, &received) == -EBADMSG);
     CHECK(receive(pair.renderer, &received) == -EBADMSG);
-    CHECK(lipc_park(pair.renderer) == 0); /* not to be slept over */
+    CHECK(lipc_park(pair.renderer, 1) == 0); /* not to be slept over */
     close_pair(pair);
 }
 
@@ -302,10 +302,10 @@ static void bad_positions_are_told_by_whoever_meets_them(void)
     char body[4000] = {0};
     while (lipc_outbox(pair.main) == 0)
         CHECK(lipc_send(pair.main, &header, body, sizeof body, LIPC_REFUSE) == 0);
-    CHECK(lipc_park(pair.main) == 1);
+    CHECK(lipc_park(pair.main, 1) == 1);
     lipc_unpark(pair.main);
     atomic_store(&segment->rings[LIPC_SIDE_MAIN].read_pos, 3 * CAPACITY);
-    CHECK(lipc_park(pair.main) == 0); /* not to be slept over */
+    CHECK(lipc_park(pair.main, 1) == 0); /* not to be slept over */
     CHECK(lipc_flush(pair.main) == -EBADMSG);
     CHECK(lipc_send(pair.main, &header, body, 10, LIPC_REFUSE) == -EBADMSG);
     CHECK(lipc_progress(pair.main) == 0);

@@ -30,7 +30,7 @@ static void sleep_until_woken(struct player *player)
         CHECK(lipc_wait(player->endpoint, 60 * SECOND) == 1);
         return;
     }
-    if (!lipc_park(player->endpoint))
+    if (!lipc_park(player->endpoint, 1))
         return;
     if (player->edge) {
         struct epoll_event event;
@@ -147,7 +147,7 @@ static void one_signal_per_park(void)
     struct lipc_header header = numbered(1);
     CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
     CHECK(posts(pair.renderer) == 0); /* not parked */
-    CHECK(lipc_park(pair.renderer) == 0);
+    CHECK(lipc_park(pair.renderer, 1) == 0);
     CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
     CHECK(posts(pair.renderer) == 0); /* not parked, because there was work */
     struct received received;
@@ -155,7 +155,7 @@ static void one_signal_per_park(void)
         CHECK(receive(pair.renderer, &received) == 1);
         free(received.body);
     }
-    CHECK(lipc_park(pair.renderer) == 1);
+    CHECK(lipc_park(pair.renderer, 1) == 1);
     for (int i = 0; i < 5; i++)
         CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
     CHECK(posts(pair.renderer) == 1);
@@ -166,7 +166,7 @@ static void an_unparked_side_is_not_signalled(void)
 {
     struct pair pair = open_pair(LIPC_CAPACITY_MIN);
     struct lipc_header header = numbered(1);
-    CHECK(lipc_park(pair.renderer) == 1);
+    CHECK(lipc_park(pair.renderer, 1) == 1);
     lipc_unpark(pair.renderer);
     CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
     CHECK(posts(pair.renderer) == 0);
@@ -179,7 +179,7 @@ static void a_message_that_starts_to_wait_parks_for_room_too(void)
     struct pair pair = open_pair(LIPC_CAPACITY_MIN);
     struct lipc_header header = numbered(1);
     char body[4000] = {0};
-    CHECK(lipc_park(pair.main) == 1);
+    CHECK(lipc_park(pair.main, 1) == 1);
     while (lipc_outbox(pair.main) == 0)
         CHECK(lipc_send(pair.main, &header, body, sizeof body, LIPC_REFUSE) == 0);
     CHECK(posts(pair.main) == 0);
@@ -198,13 +198,13 @@ static void a_side_that_waits_for_room_only_parks_while_there_is_none(void)
     char body[4000] = {0};
     while (lipc_outbox(pair.main) == 0)
         CHECK(lipc_send(pair.main, &header, body, sizeof body, LIPC_REFUSE) == 0);
-    CHECK(lipc_park(pair.main) == 1);
+    CHECK(lipc_park(pair.main, 1) == 1);
     lipc_unpark(pair.main);
     struct received received;
     CHECK(receive(pair.renderer, &received) == 1);
     free(received.body);
     CHECK(posts(pair.main) == 0);
-    CHECK(lipc_park(pair.main) == 0);
+    CHECK(lipc_park(pair.main, 1) == 0);
     close_pair(pair);
 }
 
@@ -217,13 +217,13 @@ static void a_peer_that_reads_no_signals_does_not_stop_the_waker(void)
     attach(pair.main, LIPC_SIDE_MAIN, LIPC_WAKEUP_SOCKET, ends[0]);
     for (int i = 0; i < 2000; i++) {
         struct received received;
-        CHECK(lipc_park(pair.renderer) == 1);
+        CHECK(lipc_park(pair.renderer, 1) == 1);
         CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
         CHECK(receive(pair.renderer, &received) == 1);
         free(received.body);
     }
     CHECK(close(ends[1]) == 0); /* and one that is gone raises no SIGPIPE */
-    CHECK(lipc_park(pair.renderer) == 1);
+    CHECK(lipc_park(pair.renderer, 1) == 1);
     CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
     CHECK(close(ends[0]) == 0);
     close_pair(pair);
