@@ -121,8 +121,12 @@ def _padded(dtype: Any) -> bool:
         return _padded(dtype.subdtype[0])
     if dtype.names is None:
         return False
-    fields = [dtype.fields[name][0] for name in dtype.names]
-    return sum(field.itemsize for field in fields) < dtype.itemsize or any(map(_padded, fields))
+    end = 0
+    for field, offset, *_ in sorted(dtype.fields.values(), key=lambda each: each[1]):
+        if offset > end or _padded(field):
+            return True
+        end = max(end, offset + field.itemsize)  # fields may overlap
+    return bool(end < dtype.itemsize)
 
 
 def _contiguous(array: Any, order: Any, padded: bool) -> Any:
@@ -251,6 +255,8 @@ def reduce_scalar(scalar: Any, _: Any) -> tuple[Any, ...]:
         return as_number, (dtype.str, scalar.item())
     if scalar.nbytes > MAX_SCALAR:
         raise RefusedError("a numpy scalar too large")
+    if dtype.names is not None and _padded(dtype):
+        scalar = _contiguous(np.asarray(scalar), "C", True)
     return as_scalar, (dtype_text(dtype), scalar.tobytes())
 
 

@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import socket
 import stat
 import struct
 import weakref
 from array import array
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .endpoint import VERSION
 from .errors import PeerGone, ProtocolError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HELLO_MAX: Final = 4096
 WELCOME_MAX: Final = 65536
@@ -34,9 +35,15 @@ REASON_MAX: Final = 300  # characters of a goodbye: as JSON at most 12 bytes eac
 HANDSHAKE_WAIT: Final = 10.0
 
 
+def _datagram(words: dict[str, Any]) -> bytes:
+    import json  # here, for it is needed only once a process is entered
+
+    return json.dumps(words).encode()
+
+
 def hello(wakeup: int) -> bytes:
     """The renderer's first words."""
-    return json.dumps({"lensipc": VERSION, "wakeup": wakeup}).encode()
+    return _datagram({"lensipc": VERSION, "wakeup": wakeup})
 
 
 def check_hello(data: bytes) -> int:
@@ -51,7 +58,7 @@ def check_hello(data: bytes) -> int:
 
 def welcome(sock: socket.socket, descriptors: list[int], words: dict[str, Any]) -> None:
     """Main: hand over the segment and the eventfd."""
-    data = json.dumps({"lensipc": VERSION, **words}).encode()
+    data = _datagram({"lensipc": VERSION, **words})
     socket.send_fds(sock, [data], descriptors, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
@@ -80,7 +87,7 @@ def receive_welcome(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def say_goodbye(sock: socket.socket, reason: str) -> None:
     """Main: tell a renderer why it will be disconnected, if it can still be told."""
     with contextlib.suppress(OSError):
-        sock.send(json.dumps({"goodbye": reason[:REASON_MAX]}).encode(), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        sock.send(_datagram({"goodbye": reason[:REASON_MAX]}), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
 def read_goodbye(data: bytes) -> str:
@@ -106,6 +113,8 @@ os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _words(data: bytes) -> dict[str, Any]:
+    import json
+
     try:
         words = json.loads(data)
     except (ValueError, RecursionError):

@@ -6,8 +6,7 @@ from __future__ import annotations
 import importlib
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import ActivationError
 from .renderer import RendererPort
@@ -18,8 +17,14 @@ log = logging.getLogger("lensipc")
 ENTRY_POINTS = "lensipc.extensions"
 
 
-@dataclass(frozen=True)
-class ExtensionManifest:
+class _Fields(NamedTuple):
+    id: str
+    version: str
+    main: str | None = None
+    renderer: str | None = None
+
+
+class ExtensionManifest(_Fields):  # no dataclass: its import takes as long as all of ours
     """Describes an extension to its host.
 
     Args:
@@ -29,15 +34,19 @@ class ExtensionManifest:
         renderer: the same of its part in each renderer, a LensRendererExtension.
     """
 
-    id: str
-    version: str
-    main: str | None = None
-    renderer: str | None = None
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        for what, path in (("main", self.main), ("renderer", self.renderer)):
+    def __new__(cls, id: str, version: str, main: str | None = None, renderer: str | None = None) -> ExtensionManifest:
+        if main is None and renderer is None:
+            raise ValueError(f"extension {id!r} has neither a part in main nor one in a renderer")
+        for what, path in (("main", main), ("renderer", renderer)):
             if path is not None and len(path.split(":")) != 2:
-                raise ValueError(f"{what} of extension {self.id!r} is 'package.module:Class', not {path!r}")
+                raise ValueError(f"{what} of extension {id!r} is 'package.module:Class', not {path!r}")
+            if path is not None and path.startswith("__main__:"):
+                raise ValueError(
+                    f"{what} of extension {id!r} is in __main__, which other processes do not have: put it in a module"
+                )
+        return super().__new__(cls, id, version, main, renderer)
 
     @staticmethod
     def discover() -> list[ExtensionManifest]:

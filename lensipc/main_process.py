@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from . import attach
@@ -35,6 +34,7 @@ AnyResult = TypeVar("AnyResult")
 if TYPE_CHECKING:
     import asyncio
     import subprocess
+    from pathlib import Path
 
 log = logging.getLogger("lensipc")
 
@@ -163,7 +163,11 @@ class MainProcess:
         forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
         if form not in forms:
             raise ValueError(f"form is 'memfd' or 'shm', not {form!r}")
-        self.path = None if path is None else Path(path).absolute()
+        if path is not None:
+            from pathlib import Path
+
+            path = Path(path).absolute()
+        self.path: Path | None = path
         self._extensions = _ids(extensions)
         self._capacity = capacity
         self._form = forms[form]

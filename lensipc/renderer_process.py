@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import attach
@@ -382,6 +381,8 @@ class RendererProcess:
         for port in list(self._parts):
             self.deactivate(port, lambda _result, _error: None)
         if self._path is not None and not self._entered.told_goodbye:
+            from pathlib import Path
+
             attach.remove_stale(Path(self._path))  # main was killed: it could not
 
     def _run(self, function: Callable[[], Any], settle: Settle) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hosting import hosting, until
 
-from lensipc import OutboxFull, PeerGone, RendererProcess
+from lensipc import InvokeTimeout, OutboxFull, PeerGone, RendererProcess
 
 SMALL = {"high_water": 64 * 1024, "outbox_limit": 1024 * 1024}  # bytes
 
@@ -136,3 +136,63 @@ async def test_a_message_larger_than_main_allows_disconnects_its_sender(caplog: 
         await until(lambda: not host.main.renderers)
         assert "a message of 200" in caplog.text
         running.cancel()
+
+
+async def test_two_that_flood_each_other_and_drain_are_both_heard() -> None:
+    async with hosting(2, high_water=256 * 1024, outbox_limit=4 * 1024 * 1024) as host:
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "note_count", "n")
+        await asyncio.gather(*(host.ipc.run(each, "broadcast_large", "n", 3000) for each in host.renderers))
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "wait_count", "n", 6000)
+
+
+async def test_what_must_not_be_lost_is_sent_over_a_full_outbox(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s", **SMALL) as host, RendererProcess.connect(tmp_path / "s"):
+        ipc = lab.IpcRenderer.get_instance()
+        heard: list[object] = []
+        dispose = ipc.listen("gone", print)
+        asked = ipc.invoke("sleep", 60, "given up", timeout=0.01)
+        await asyncio.sleep(0)
+        await host.ipc.drain()
+        fill(ipc)
+        dispose()
+        ipc.listen("new", lambda _event, *args: heard.append(args))
+        with pytest.raises(InvokeTimeout):
+            await asked
+        await until(lambda: host.ipc.cancelled == ["given up"])
+        await ipc.drain()
+        assert await ipc.invoke("echo", 1) == (1,)
+        host.ipc.broadcast("gone")
+        host.ipc.broadcast("new", 1)
+        await until(lambda: heard)
+        assert heard == [(1,)]
+
+
+async def test_what_a_renderer_has_sent_is_heard_though_it_leaves_at_once(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s", **SMALL) as host:
+        host.ipc.note("n")
+        async with RendererProcess.connect(tmp_path / "s"):
+            sent = fill(lab.IpcRenderer.get_instance())
+        await until(lambda: not host.main.renderers)
+        assert [number for _, number in host.ipc.heard["n"]] == list(range(sent))
+
+
+async def test_draining_lets_other_tasks_run_and_main_hear_itself() -> None:
+    async with hosting() as host:
+        host.ipc.note("n")
+        steps = 0
+
+        async def other() -> None:
+            nonlocal steps
+            while True:
+                steps += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        for number in range(100):
+            host.ipc.broadcast("n", number)
+            await host.ipc.drain()
+            assert len(host.ipc.heard["n"]) == number + 1
+        assert steps >= 100
+        task.cancel()

@@ -679,11 +679,20 @@ def test_views_of_all_of_one_memory_arrive_as_one(length: int) -> None:
 
 
 def test_bytes_between_fields_are_not_sent() -> None:
-    dtype = np.dtype([("a", "u1"), ("b", "u8")], align=True)
-    for count in (10, 10_000):
-        raw = np.full(count * dtype.itemsize, 0xAA, np.uint8).view(dtype)
-        raw["a"] = raw["b"] = 1
-        assert b"\xaa\xaa" not in clone.encode(raw)
+    aligned = np.dtype([("a", "u1"), ("b", "u8")], align=True)
+    nested = np.dtype([("a", "u1"), ("b", aligned)], align=True)
+    tail = np.dtype({"names": ["a"], "formats": ["u1"], "itemsize": 16})
+    overlapping = np.dtype({"names": ["a", "b"], "formats": ["u1", "u1"], "offsets": [0, 0], "itemsize": 16})
+    for dtype in (aligned, nested, tail, overlapping):
+        for count in (10, 10_000):
+            raw = np.full(count * dtype.itemsize, 0xAA, np.uint8).view(dtype)
+            raw["a"] = 1
+            if dtype is aligned:
+                raw["b"] = 1
+            if dtype is nested:
+                raw["b"]["a"] = raw["b"]["b"] = 1
+            for sent in (raw, raw[::2], raw.reshape(2, -1).T, raw[0], [raw[0]], raw[:1].reshape(())):
+                assert b"\xaa\xaa" not in clone.encode(sent)
 
 
 def test_subclasses_of_ndarray_arrive_as_ndarray(tmp_path: pathlib.Path) -> None:

@@ -168,3 +168,9 @@ async def test_arrays_in_results_are_writable_and_owned() -> None:
     async with hosting(1) as host:
         host.ipc.handle("zeros", lambda _event, count: np.zeros(count))
         assert await host.ipc.run(host.renderers[0], "lab:fill_result", "zeros", 100_000)
+
+
+async def test_a_task_that_is_cancelled_before_its_first_step_cancels_its_invoke() -> None:
+    async with hosting(1) as host:
+        assert await host.ipc.run(host.renderers[0], "lab:cancel_unstarted", "sleep", 60, "never awaited") == 0
+        await until(lambda: host.ipc.running == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import lab
@@ -10,7 +11,7 @@ import living
 import pytest
 from hosting import hosting, until
 
-from lensipc import ActivationError, ExtensionManifest, MainProcess, NotActivatedError
+from lensipc import ActivationError, ExtensionManifest, MainProcess, NotActivatedError, PeerGone
 
 
 @pytest.fixture(autouse=True)
@@ -253,3 +254,48 @@ async def test_cancelling_a_spawn_ends_the_renderer() -> None:
         with pytest.raises(asyncio.CancelledError):
             await spawning
         await renderer.wait()
+
+
+async def test_leaving_the_host_gives_up_an_activation_that_never_ends() -> None:
+    async with MainProcess() as main:
+        await main.spawn_renderer()
+        installing = asyncio.create_task(
+            main.install(ExtensionManifest("never", "1", renderer="starting:EndlessRenderer"))
+        )
+        spawning = asyncio.create_task(main.spawn_renderer())
+        await asyncio.sleep(0.1)
+    for task in (installing, spawning):
+        with pytest.raises((asyncio.CancelledError, PeerGone)):
+            await task
+
+
+async def test_disabling_gives_up_an_activation_that_never_ends() -> None:
+    async with MainProcess() as main:
+        installing = asyncio.create_task(main.install(ExtensionManifest("never", "1", main="starting:NeverMain")))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await main.uninstall("never")
+        with pytest.raises(asyncio.CancelledError):
+            await installing
+        with pytest.raises(KeyError):
+            await main.enable("never")
+
+
+async def test_changes_of_one_extension_at_once_leave_it_whole() -> None:
+    async with hosting(1) as host:
+        main = host.main
+        await main.install(living.MANIFEST)
+        changes = [main.uninstall("living"), main.enable("living"), main.disable("living"), main.enable("living")]
+        await asyncio.gather(*changes, return_exceptions=True)
+        with contextlib.suppress(KeyError):
+            await main.uninstall("living")
+        assert living.IpcMain.get_instance(strict=False) is None
+        await main.install(living.MANIFEST)
+        living.IpcMain.get_instance().broadcast("ping", 1)
+        await until(lambda: (host.renderers[0].frame_id, "pong 1") in living.life)
+
+
+async def test_ids_are_given_as_a_list() -> None:
+    async with MainProcess() as main:
+        with pytest.raises(TypeError, match=r"\['lab'\]"):
+            await main.spawn_renderer("lab")

@@ -307,3 +307,31 @@ def leave_a_child(_ipc: IpcRenderer) -> int:
         time.sleep(60)
         os._exit(0)
     return child
+
+
+def note_count(ipc: IpcRenderer, channel: str) -> None:
+    """Listen to a channel, and keep only how often it was heard."""
+    ipc.listen(channel, lambda *_: ipc.heard[channel].append(None))
+
+
+async def broadcast_large(ipc: IpcRenderer, channel: str, count: int) -> None:
+    """Broadcast 4 KiB so many times, draining now and then."""
+    for number in range(count):
+        ipc.broadcast(channel, bytes(4096))
+        if number % 10 == 9:
+            await ipc.drain()
+
+
+async def wait_count(ipc: IpcRenderer, channel: str, count: int) -> None:
+    """Wait until it was heard so often."""
+    while len(ipc.heard[channel]) < count:
+        await asyncio.sleep(0.005)
+
+
+async def cancel_unstarted(ipc: IpcRenderer, channel: str, *args: Any) -> int:
+    """Cancel a task before it has begun to await an invoke: how many invokes are pending then."""
+    before = len(ipc._port.core.invocations)
+    task = asyncio.create_task(ipc.invoke(channel, *args))
+    task.cancel()
+    await asyncio.wait([task])
+    return len(ipc._port.core.invocations) - before
