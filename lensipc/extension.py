@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -37,15 +38,16 @@ class ExtensionManifest(_Fields):  # no dataclass: its import takes as long as a
     __slots__ = ()
 
     def __new__(cls, id: str, version: str, main: str | None = None, renderer: str | None = None) -> ExtensionManifest:
-        if main is None and renderer is None:
-            raise ValueError(f"extension {id!r} has neither a part in main nor one in a renderer")
+        if not isinstance(id, str) or not id:
+            raise ValueError(f"an extension's id is a str that says something, not {id!r}")
         for what, path in (("main", main), ("renderer", renderer)):
-            if path is not None and len(path.split(":")) != 2:
+            if path is not None and not _is_path(path):
                 raise ValueError(f"{what} of extension {id!r} is 'package.module:Class', not {path!r}")
-            if path is not None and path.startswith("__main__:"):
-                raise ValueError(
-                    f"{what} of extension {id!r} is in __main__, which other processes do not have: put it in a module"
-                )
+        if renderer is not None and renderer.startswith("__main__:"):
+            raise ValueError(
+                f"renderer of extension {id!r} is in __main__, which is another module in each process: "
+                "put it in a module that can be imported"
+            )
         return super().__new__(cls, id, version, main, renderer)
 
     @staticmethod
@@ -67,6 +69,12 @@ class ExtensionManifest(_Fields):  # no dataclass: its import takes as long as a
             else:
                 manifests.append(manifest)
         return manifests
+
+
+def _is_path(path: object) -> bool:
+    if not isinstance(path, str) or path.count(":") != 1:
+        return False
+    return all(name.isidentifier() for name in path.replace(":", ".").split("."))
 
 
 class _Extension:
@@ -124,8 +132,13 @@ def load(path: str, base: type[_Extension], id: str) -> type[Any]:
 def undo(part: _Extension) -> None:
     """Close the part's disposers and its port. One that raises stops none of the others; it is logged."""
     try:
-        part.disposers.close()
-    except Exception:
-        log.exception("a disposer of extension %s raised", part.id)
+        _undo(part.id, part.disposers.close)
     finally:
-        part._port.close()
+        _undo(part.id, part._port.close)
+
+
+def _undo(id: str, close: Callable[[], None]) -> None:
+    try:
+        close()
+    except Exception:
+        log.exception("a disposer of extension %s raised", id)
