@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Generic, Protocol, TypeVar
 
 from .errors import HandlerExistsError, NotActivatedError
@@ -100,7 +101,13 @@ class ChannelTable(Generic[AnyChannel]):
         self._registrations[registration] = None
         channel.listeners = (*channel.listeners, registration)
         if len(channel.listeners) == 1:
-            self._on_listening(channel, True)
+            try:
+                self._on_listening(channel, True)
+            except BaseException:  # main could not be told: it is as if this had not been called
+                registration.active = False
+                del self._registrations[registration]
+                channel.listeners = ()
+                raise
         return registration
 
     def handle(self, name: str, callback: Callback) -> Disposer:
@@ -131,10 +138,11 @@ class ChannelTable(Generic[AnyChannel]):
         Nothing can be registered until `open` is set.
         """
         self.open = False
-        while self._registrations:
-            next(reversed(self._registrations))()
-        for task in list(self.running):
-            task.cancel()
+        with ExitStack() as stack:  # one that raises stops none of the others
+            for task in list(self.running):
+                stack.callback(task.cancel)
+            for registration in self._registrations:
+                stack.callback(registration)
 
     def _opened(self, name: str, callback: Callback, what: str) -> AnyChannel:
         if not self.open:

@@ -157,8 +157,8 @@ class RendererPort:
         return channel.number
 
     def _listening(self, channel: RendererChannel, listening: bool) -> None:
-        if self.core.closed:
-            return
+        if not listening and (self.core.closed or self.core.ended):
+            return  # main is gone: nothing more will come
         if channel.number < 0:
             self.core.declare(channel)
         self.core.send(LISTEN if listening else UNLISTEN, channel.number, channel.when_full, when_full=KEEP)

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: MIT
+"""The channel table of one extension: no processes, no bytes, no loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lensipc import HandlerExistsError, LensIpcError, NotActivatedError
+from lensipc.channels import Channel, ChannelTable
+
+
+def nothing(*_: Any) -> None:
+    """Hear, and do nothing."""
+
+
+@pytest.fixture
+def told() -> list[tuple[str, bool]]:
+    """What the table has said of who listens."""
+    return []
+
+
+@pytest.fixture
+def table(told: list[tuple[str, bool]]) -> ChannelTable[Channel]:
+    table = ChannelTable("ext", Channel, lambda channel, listening: told.append((channel.name, listening)))
+    table.open = True
+    return table
+
+
+def callbacks(table: ChannelTable[Channel], name: str) -> list[Any]:
+    return [listener.callback for listener in table[name].listeners]
+
+
+def test_a_channel_is_made_once(table: ChannelTable[Channel]) -> None:
+    assert table["a"] is table["a"]
+    assert table["a"] is not table["A"]
+
+
+@pytest.mark.parametrize("name", [None, 1, b"bytes", ("a",)])
+def test_a_name_that_is_no_text_is_refused(table: ChannelTable[Channel], name: Any) -> None:
+    with pytest.raises(TypeError, match="a channel's name is a str"):
+        table[name]
+
+
+def test_two_tables_share_no_channel(table: ChannelTable[Channel]) -> None:
+    other = ChannelTable("other", Channel)
+    other.open = True
+    table.listen("a", nothing)
+    assert other["a"].listeners == ()
+
+
+def test_listeners_are_kept_in_their_order_and_one_function_may_listen_twice(table: ChannelTable[Channel]) -> None:
+    first = table.listen("a", nothing)
+    table.listen("a", print)
+    table.listen("a", nothing)
+    assert callbacks(table, "a") == [nothing, print, nothing]
+    first()
+    assert callbacks(table, "a") == [print, nothing]
+
+
+def test_only_the_first_listener_and_the_last_are_told(
+    table: ChannelTable[Channel], told: list[tuple[str, bool]]
+) -> None:
+    first, second = table.listen("a", nothing), table.listen("a", nothing)
+    assert told == [("a", True)]
+    first()
+    assert told == [("a", True)]
+    second()
+    assert told == [("a", True), ("a", False)]
+
+
+def test_a_disposer_works_once_and_the_listener_is_inactive_at_once(table: ChannelTable[Channel]) -> None:
+    dispose = table.listen("a", nothing)
+    snapshot = table["a"].listeners  # as one who is calling them has it
+    dispose()
+    dispose()
+    assert not snapshot[0].active
+    assert table["a"].listeners == ()
+    assert table._registrations == {}
+
+
+def test_a_second_handler_is_refused_with_the_place_of_the_first(table: ChannelTable[Channel]) -> None:
+    dispose = table.handle("a", nothing)
+    with pytest.raises(HandlerExistsError, match=rf"'a' of extension 'ext'.*{__name__.rpartition('.')[2]}\.py:\d+"):
+        table.handle("a", print)
+    assert table["a"].handler is not None
+    assert table["a"].handler.callback is nothing
+    dispose()
+    dispose()
+    assert table["a"].handler is None
+    table.handle("a", print)
+
+
+def test_an_old_disposer_leaves_the_new_handler_alone(table: ChannelTable[Channel]) -> None:
+    old = table.handle("a", nothing)
+    old()
+    table.handle("a", print)
+    old()
+    assert table["a"].handler is not None
+
+
+@pytest.mark.parametrize("callback", [None, 1, "name", []])
+def test_what_cannot_be_called_is_refused(table: ChannelTable[Channel], callback: Any) -> None:
+    with pytest.raises(TypeError, match="a listener is a function"):
+        table.listen("a", callback)
+    with pytest.raises(TypeError, match="a handler is a function"):
+        table.handle("a", callback)
+    assert table._registrations == {}
+
+
+def test_nothing_can_be_registered_before_the_table_is_open_and_after_it_is_closed() -> None:
+    table = ChannelTable("ext", Channel)
+    for _ in range(2):
+        with pytest.raises(NotActivatedError, match="'ext' is not active"):
+            table.listen("a", nothing)
+        with pytest.raises(NotActivatedError):
+            table.handle("a", nothing)
+        table.open = True
+        table.close()
+
+
+def test_closing_disposes_of_everything_the_last_first(
+    table: ChannelTable[Channel], told: list[tuple[str, bool]]
+) -> None:
+    for name in "abc":
+        table.listen(name, nothing)
+        table.handle(name, nothing)
+    del told[:]
+    table.close()
+    table.close()
+    assert told == [("c", False), ("b", False), ("a", False)]
+    assert table._registrations == {}
+    assert all(table[name].listeners == () and table[name].handler is None for name in "abc")
+
+
+def test_closing_cancels_what_still_runs(table: ChannelTable[Channel]) -> None:
+    cancelled: list[int] = []
+
+    class Run:
+        def cancel(self) -> None:
+            cancelled.append(1)
+
+    table.running = {Run(), Run()}
+    table.close()
+    assert cancelled == [1, 1]
+
+
+def test_a_listener_that_main_could_not_be_told_of_is_not_half_registered() -> None:
+    refuse = True
+
+    def on_listening(_channel: Channel, _listening: bool) -> None:
+        if refuse:
+            raise LensIpcError("no room")
+
+    table = ChannelTable("ext", Channel, on_listening)
+    table.open = True
+    with pytest.raises(LensIpcError, match="no room"):
+        table.listen("a", nothing)
+    assert table["a"].listeners == ()
+    assert table._registrations == {}
+    refuse = False
+    table.listen("a", nothing)
+    assert len(table["a"].listeners) == 1
+
+
+def test_a_disposer_that_raises_stops_none_of_the_others() -> None:
+    def on_listening(_channel: Channel, listening: bool) -> None:
+        if not listening:
+            raise LensIpcError("no room")
+
+    table = ChannelTable("ext", Channel, on_listening)
+    table.open = True
+    for name in "abc":
+        table.listen(name, nothing)
+    with pytest.raises(LensIpcError):
+        table.close()
+    assert table._registrations == {}
+    assert all(table[name].listeners == () for name in "abc")
+
+
+def test_a_channel_is_forgotten_only_when_nothing_is_registered_for_it(table: ChannelTable[Channel]) -> None:
+    dispose_listener, dispose_handler = table.listen("a", nothing), table.handle("b", nothing)
+    for name in "ab":
+        channel = table[name]
+        table.forget(channel)
+        assert table[name] is channel
+    dispose_listener()
+    dispose_handler()
+    for name in "ab":
+        channel = table[name]
+        table.forget(channel)
+        table.forget(channel)
+        assert table[name] is not channel
+
+
+def test_a_thousand_listeners_that_come_and_go_leave_nothing(table: ChannelTable[Channel]) -> None:
+    for _ in range(1000):
+        table.listen("a", nothing)()
+    assert table._registrations == {}
+    assert table["a"].listeners == ()
