@@ -79,7 +79,7 @@ class Connection:
         """Handle at most `budget` messages and return how many; `pending` tells whether there may be more."""
         endpoint, on_message = self.endpoint, self.on_message
         handled = 0
-        for _ in range(budget):  # a bound for a peer that sends a large message by the byte, too
+        for _ in range(budget + 1):  # a bound for a peer that sends a large message by the byte, too
             batch = self._batch
             for record in batch:
                 handled += 1

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: MIT
+"""One end of a line: both ends in this process, without a loop."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lensipc import ProtocolError
+from lensipc.connection import BATCH, Connection
+from lensipc.endpoint import (
+    FORM_MEMFD,
+    SIDE_MAIN,
+    SIDE_RENDERER,
+    WAKEUP_EVENTFD,
+    Endpoint,
+    Record,
+    create_segment,
+)
+from lensipc.message import EVENT, KINDS
+from lensipc.poller import Poller
+
+LIMIT = 1 << 22
+
+
+class Line:
+    """A connection under test, and the other end of it by hand."""
+
+    def __init__(self, poller: Poller, sock: socket.socket, peer: socket.socket, fds: list[int]) -> None:
+        self.heard: list[int] = []
+        self.on_record: Callable[[Record], None] = lambda _record: None
+        self.peer_sock = peer
+        sizes = {"high_water": 1 << 20, "limit": LIMIT, "quota": 1 << 24}
+        self.peer = Endpoint(fds[0], SIDE_RENDERER, WAKEUP_EVENTFD, fds[1], **sizes)
+        ours = Endpoint(fds[0], SIDE_MAIN, WAKEUP_EVENTFD, fds[2], **sizes)
+        self.connection = Connection(ours, sock, poller, 1 << 18, [self.hear] * KINDS)
+        poller.register(sock.fileno(), self.connection.read_socket)
+
+    def hear(self, record: Record) -> None:
+        self.heard.append(record[5])
+        self.on_record(record)
+
+    def send(self, *numbers: int, kind: int = EVENT, body: bytes = b"") -> None:
+        for number in numbers:
+            self.peer.send(kind, 0, 0, 0, number, body)
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    poller = Poller()
+    sock, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    fds = [create_segment(FORM_MEMFD, 1 << 16), os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)]
+    line = Line(poller, sock, peer, fds)
+    yield line
+    line.connection.close()
+    line.peer.close()
+    peer.close()
+    poller.close()
+    for fd in fds:
+        os.close(fd)
+
+
+def test_messages_are_handled_once_and_in_their_order(line: Line) -> None:
+    line.send(*range(1000))
+    handled = 0
+    while len(line.heard) < 1000:
+        handled += line.connection.pump(64)
+    assert line.heard == list(range(1000))
+    assert handled == 1000
+    assert line.connection.pump(64) == 0
+
+
+@pytest.mark.parametrize("budget", [1, 2, 63, 64, 65, 1000])
+def test_a_pump_handles_no_more_than_its_budget_and_loses_nothing(line: Line, budget: int) -> None:
+    line.send(*range(300))
+    turns = []
+    while len(line.heard) < 300:
+        turns.append(line.connection.pump(budget))
+    assert max(turns) <= budget
+    assert line.heard == list(range(300))
+
+
+def test_what_has_been_taken_and_not_handled_is_pending_and_keeps_the_connection_awake(line: Line) -> None:
+    line.send(1, 2, 3)
+    line.connection.pump(1)
+    assert line.connection.pending
+    assert not line.connection.rest()
+    assert line.connection.ready
+    line.connection.pump(2)
+    assert not line.connection.pending
+    assert line.connection.rest()
+    assert not line.connection.ready
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_callback_that_raises_loses_no_message_but_its_own(line: Line, error: type[BaseException]) -> None:
+    def fail(record: Record) -> None:
+        if record[5] % 7 == 3:
+            raise error
+
+    line.on_record = fail
+    line.send(*range(100))
+    raised = 0
+    while len(line.heard) < 100:
+        try:
+            line.connection.pump(64)
+        except error:
+            raised += 1
+    assert line.heard == list(range(100))
+    assert raised == 14
+
+
+def test_a_callback_may_pump_and_the_order_stays(line: Line) -> None:
+    depths: list[int] = []
+
+    def nest(_record: Record) -> None:
+        depths.append(1)
+        if len(depths) < 50:
+            line.connection.pump(3)
+
+    line.on_record = nest
+    line.send(*range(BATCH * 3))
+    while len(line.heard) < BATCH * 3:
+        line.connection.pump(10)
+    assert line.heard == list(range(BATCH * 3))
+    assert line.connection.pump(10) == 0
+
+
+def test_a_callback_that_pauses_stops_the_pump_and_what_is_left_waits(line: Line) -> None:
+    def pause(record: Record) -> None:
+        line.connection.paused = record[5] == 4
+
+    line.on_record = pause
+    line.send(*range(10))
+    assert line.connection.pump(64) == 5
+    assert line.heard == [0, 1, 2, 3, 4]
+    line.connection.paused = False
+    assert line.connection.pump(64) == 5
+    assert line.heard == list(range(10))
+
+
+def test_a_callback_that_closes_stops_the_pump(line: Line) -> None:
+    line.on_record = lambda _record: line.connection.close()
+    line.send(*range(10))
+    assert line.connection.pump(64) == 1
+    assert line.heard == [0]
+    assert line.connection.closed
+
+
+@pytest.mark.parametrize("kind", [KINDS, KINDS + 1, 255, 65535])
+def test_a_kind_that_is_none_is_a_protocol_error(line: Line, kind: int) -> None:
+    line.send(1)
+    line.send(2, kind=kind)
+    with pytest.raises(ProtocolError, match=f"kind {kind}, which is none"):
+        line.connection.pump(64)
+    assert line.heard == [1]
+
+
+def test_a_large_message_comes_whole_between_small_ones(line: Line) -> None:
+    bodies: list[Any] = []
+    line.on_record = lambda record: bodies.append(bytes(record[1]))
+    large = os.urandom(300_000)
+    line.send(1, body=b"small")
+    line.send(2, body=large)
+    line.send(3, body=b"small too")
+    while len(line.heard) < 3:
+        line.connection.pump(64)
+        line.peer.flush()
+    assert line.heard == [1, 2, 3]
+    assert bodies == [b"small", large, b"small too"]
+
+
+def test_a_wake_makes_it_ready_and_sends_what_has_waited(line: Line) -> None:
+    while line.connection.endpoint.outbox == 0:
+        line.connection.send(EVENT, body=bytes(10_000))
+    assert line.connection.rest()
+    while line.peer.receive(256):
+        pass
+    line.connection.woken()
+    assert line.connection.ready
+    assert line.connection.endpoint.outbox == 0
+
+
+def test_little_waiting_is_told(line: Line) -> None:
+    told: list[int] = []
+    line.connection.relieved = lambda: told.append(1)  # type: ignore[method-assign]
+    line.connection.low_water = 0
+    while line.connection.endpoint.outbox == 0:
+        line.connection.send(EVENT, body=bytes(10_000))
+    line.connection.flush()
+    assert told == []
+    while line.peer.receive(256):
+        line.connection.flush()
+    line.connection.flush()
+    assert told
+
+
+def test_the_end_of_the_socket_is_not_the_end_of_what_was_sent(line: Line) -> None:
+    line.send(1, 2, 3)
+    line.peer_sock.close()
+    line.connection.poller.poll(None)
+    assert line.connection.ended
+    assert line.connection.ready
+    assert line.connection.pump(64) == 3
+    assert line.heard == [1, 2, 3]
+    line.connection.end()  # again: nothing
+    assert line.connection.poller.poll(0) is False  # it does not spin on the end of file
+
+
+def test_a_datagram_is_given_and_an_empty_one_is_an_end(line: Line) -> None:
+    assert line.connection.read_socket() is None
+    assert not line.connection.ended
+    line.peer_sock.send(b"data")
+    assert line.connection.read_socket() == b"data"
+    line.peer_sock.send(b"")
+    assert line.connection.read_socket() is None
+    assert line.connection.ended
+
+
+def test_after_it_is_closed_a_connection_does_nothing(line: Line) -> None:
+    line.connection.close()
+    line.connection.close()
+    line.connection.woken()
+    line.connection.end()
+    assert not line.connection.ready
+    assert not line.connection.ended
+
+
+def test_a_budget_of_one_is_one_message(line: Line) -> None:
+    line.send(1, 2)
+    assert line.connection.pump(1) == 1
+    assert line.connection.pump(1) == 1
+    assert line.connection.pump(1) == 0
