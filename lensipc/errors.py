@@ -9,7 +9,7 @@ LensIpcError
 ├── ActivationError                  an extension's part raised while it was activated
 ├── OutboxFull (BufferError)         more waits to be sent than the outbox may hold
 ├── ProtocolError                    the peer broke the protocol, or speaks another version of it
-├── ForkError                        an object of the parent's, used after a fork
+├── ForkError (RuntimeError)         an object of the parent's, used after a fork
 └── an invoke's outcomes:
     ├── RemoteError                  the handler raised; also an instance of the builtin type it raised
     ├── NoHandlerError (LookupError) nothing handles that channel

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: MIT
+"""The house itself: its public names, its floors, its tests, and what importing it costs."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lensipc
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "lensipc"
+MODULES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# The floors of lensipc/__init__.py's docstring, with those beside them that it does not name. `errors` is below all.
+FLOORS = {
+    0: {"errors"},
+    1: {"_core"},
+    2: {"endpoint", "poller", "attach", "patience"},
+    3: {"clone", "message", "channels", "invocations"}
+    | {"arrays", "reducers", "transfer", "types", "values", "walk"},  # beside clone and message
+    4: {"router", "renderer", "connection", "face"} | {"renderer_connection", "asyncio_face", "plain_face"},
+    5: {"extension", "ipc"},
+    6: {"main_process", "renderer_process"},
+    7: {"cli", "demo"} | {"commands", "__main__"},
+}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
+
+# Modules whose tests are not in a file of their own name.
+TESTED_IN = {
+    "__init__": "test_house.py",
+    "__main__": "test_cli.py",
+    "arrays": "test_clone.py",
+    "asyncio_face": "test_face.py",
+    "commands": "test_cli.py",
+    "errors": "test_house.py",
+    "plain_face": "test_face.py",
+    "reducers": "test_clone.py",
+    "renderer": "test_renderer_process.py",
+    "renderer_connection": "test_hostile.py",
+    "router": "test_broadcast.py",
+    "transfer": "test_clone.py",
+    "values": "test_clone.py",
+    "walk": "test_clone.py",
+}
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(module, name) of every import that runs, wherever it stands; TYPE_CHECKING's do not run."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (("." * node.level + (node.module or ""), alias.name) for alias in node.names)
+        else:
+            yield from imports(node)
+
+
+def our_imports(path: Path) -> set[str]:
+    """The modules of ours that a module of lensipc/ imports; "" is the package itself."""
+    found = set()
+    for module, name in imports(parse(path)):
+        if module == ".":
+            found.add(name if name in FLOOR else "")
+        elif module.startswith("."):
+            found.add(module[1:].partition(".")[0])
+        elif module == "lensipc" or module.startswith("lensipc."):
+            found.add(module.partition(".")[2].partition(".")[0])
+    return found
+
+
+# ---- public names ----
+
+
+def test_all_is_sorted_and_holds_every_public_name_and_no_other() -> None:
+    assert lensipc.__all__ == sorted(lensipc.__all__)
+    assert len(set(lensipc.__all__)) == len(lensipc.__all__)
+    tree = parse(PACKAGE / "__init__.py")
+    bound = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for alias in node.names
+    }
+    assert bound == set(lensipc.__all__)
+
+
+@pytest.mark.parametrize("name", lensipc.__all__)
+def test_every_public_name_is_documented(name: str) -> None:
+    value = getattr(lensipc, name)
+    if isinstance(value, (type, types.ModuleType)):
+        assert inspect.getdoc(value)
+        assert value.__doc__, "its own, not its base's"
+    else:  # an alias of a type cannot hold a docstring
+        assert name == "Disposer"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert lensipc.__version__ == version
+
+
+def test_every_error_is_public_is_raised_by_name_and_stands_in_the_tree() -> None:
+    from lensipc import errors
+
+    kinds = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
+    assert set(kinds) <= set(lensipc.__all__)
+    assert errors.__doc__ is not None
+    for name, kind in kinds.items():
+        assert issubclass(kind, lensipc.LensIpcError)
+        bases = {base.__name__ for base in kind.__bases__} - {"LensIpcError", "Exception"}
+        drawn = re.search(rf"{name}(?: \((\w+)\))?(?: |$)", errors.__doc__, re.MULTILINE)
+        assert drawn is not None
+        assert {drawn[1]} - {None} == bases
+
+
+# ---- floors ----
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    found = set(MODULES) - {"__init__"} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")} | {"_core"}
+    assert found == set(FLOOR)
+
+
+def test_the_docstring_draws_the_floors_as_they_are() -> None:
+    assert lensipc.__doc__ is not None
+    drawn = {}
+    for number, names in re.findall(r"^    (\d)  ((?:\w+, )*\w+)  ", lensipc.__doc__, re.MULTILINE):
+        drawn[int(number)] = set(names.split(", "))
+    assert sorted(drawn) == [1, 2, 3, 4, 5, 6, 7]
+    for number, names in drawn.items():
+        assert names <= FLOORS[number]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "__init__"])
+def test_a_module_imports_only_from_its_floor_and_those_below(name: str) -> None:
+    for imported in our_imports(MODULES[name]):
+        if imported == "":
+            assert FLOOR[name] == 7, "only the top imports the package itself"
+        else:
+            assert FLOOR[imported] <= FLOOR[name], f"{name} imports {imported}"
+
+
+def test_no_two_modules_import_each_other() -> None:
+    graph = {name: our_imports(path) - {""} for name, path in MODULES.items() if name != "__init__"}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join((*above, name))
+        if name not in done:
+            for imported in graph.get(name, ()):
+                visit(imported, (*above, name))
+            done.add(name)
+
+    cycles = {("values", "arrays")}  # arrays is imported when the first array comes, by a function
+    for name, imported in cycles:
+        graph[name].discard(imported)
+    for name in graph:
+        visit(name, ())
+
+
+def test_only_endpoint_and_clone_know_the_c_core() -> None:
+    assert {name for name, path in MODULES.items() if "_core" in our_imports(path)} == {"endpoint", "clone"}
+
+
+@pytest.mark.parametrize("name", sorted(FLOORS[3]))
+def test_the_pure_floor_does_no_io_starts_no_thread_and_has_no_clock(name: str) -> None:
+    banned = {"socket", "select", "selectors", "asyncio", "subprocess", "multiprocessing", "time", "signal", "mmap"}
+    assert {module.partition(".")[0] for module, _ in imports(parse(MODULES[name]))} & banned == set()
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "demo").glob("*.py")), ids=lambda path: path.stem)
+def test_the_demo_uses_public_names_only(path: Path) -> None:
+    for module, name in imports(parse(path)):
+        if module.partition(".")[0] == "lensipc":
+            assert module == "lensipc" or module.startswith("lensipc.demo")
+            assert name in lensipc.__all__ or module.startswith("lensipc.demo") or name == "demo"
+
+
+# ---- every module ----
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_has_its_tests(name: str) -> None:
+    assert (ROOT / "tests" / TESTED_IN.get(name, f"test_{name}.py")).is_file()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_file_says_its_licence_and_its_job_and_has_no_more_than_one(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# SPDX-License-Identifier: MIT\n")
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 500, "it has two jobs"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_public_function_and_class_has_a_docstring(path: Path) -> None:
+    bare = [
+        node.name
+        for node in parse(path).body
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        if not node.name.startswith("_") and not ast.get_docstring(node)
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", [*lensipc.__all__, "Ipc.Main", "Ipc.Renderer", "Types.IpcEvent"])
+def test_every_public_method_of_a_public_class_has_a_docstring(name: str) -> None:
+    value: Any = lensipc
+    for part in name.split("."):
+        value = getattr(value, part)
+    if isinstance(value, type):
+        for kind in value.__mro__:
+            if kind.__module__.startswith("lensipc"):
+                members = {key: each for key, each in vars(kind).items() if not key.startswith("_")}
+                bare = [key for key, each in members.items() if callable(each) or isinstance(each, property)]
+                assert [key for key in bare if not inspect.getdoc(members[key])] == []
+
+
+def test_no_c_file_is_without_its_licence() -> None:
+    for path in (ROOT / "csrc").iterdir():
+        assert "SPDX-License-Identifier: MIT" in path.read_text().splitlines()[0]
+
+
+# ---- what importing costs ----
+
+COSTLY = {"asyncio", "numpy", "typer", "rich", "psutil", "subprocess", "multiprocessing", "concurrent.futures", "ssl"}
+
+
+def test_importing_lensipc_imports_nothing_costly_starts_no_thread_and_opens_nothing() -> None:
+    code = """
+import os, sys
+before = len(os.listdir("/proc/self/fd"))
+import lensipc
+import threading, json
+print(json.dumps([sorted(sys.modules), threading.active_count(), len(os.listdir("/proc/self/task")),
+                  len(os.listdir("/proc/self/fd")) - before]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    modules, threads, tasks, descriptors = json.loads(done.stdout)
+    assert COSTLY & set(modules) == set()
+    assert (threads, tasks, descriptors) == (1, 1, 0)
+    assert done.stderr == ""
+
+
+# ---- docs ----
+
+
+def guarantees() -> list[tuple[str, list[str]]]:
+    """Each guarantee of docs/guarantees.md with the tests that it names."""
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    parts = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    return [(part.splitlines()[0], re.findall(r"^Test: (.+)$", part, re.MULTILINE)) for part in parts]
+
+
+def test_there_are_seven_guarantees_and_each_names_its_tests() -> None:
+    found = [title for title, tests in guarantees() if tests]
+    assert len(found) >= 7
+    numbered = [title for title, _ in guarantees() if re.match(r"\d+\. ", title)]
+    assert len(numbered) >= 7
+    assert set(numbered) <= set(found), "a guarantee without a test"
+
+
+def test_every_test_that_a_guarantee_names_exists() -> None:
+    missing = []
+    for _, tests in guarantees():
+        for test in tests:
+            path, _, name = test.strip().partition("::")
+            file = ROOT / path
+            functions = [node.name for node in ast.walk(parse(file)) if hasattr(node, "name")] if file.is_file() else []
+            if name not in functions:
+                missing.append(test)
+    assert missing == []
