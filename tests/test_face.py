@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: MIT
+"""What a pending invoke is, and what becomes of an awaitable that a callback returns, on asyncio and without a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import collections.abc
+import concurrent.futures
+import gc
+import sys
+import warnings
+from typing import Any
+
+import pytest
+
+from lensipc.asyncio_face import AsyncioFace, Invocation, set_once
+from lensipc.plain_face import PlainFace
+
+
+def pending(given_up: list[int] | None = None) -> Invocation:
+    """An invoke on its way."""
+    return AsyncioFace().pending(lambda: given_up.append(1) if given_up is not None else None)
+
+
+def later(invocation: Invocation, outcome: Any) -> None:
+    """Give it its outcome in a moment."""
+    settle = invocation.set_exception if isinstance(outcome, BaseException) else invocation.set_result
+    asyncio.get_running_loop().call_later(0.001, settle, outcome)
+
+
+# ---- asyncio: a future and a coroutine in one ----
+
+
+async def test_an_invocation_is_both_a_future_and_a_coroutine() -> None:
+    invocation = pending()
+    assert asyncio.isfuture(invocation)
+    assert isinstance(invocation, collections.abc.Coroutine)
+    assert asyncio.iscoroutine(invocation)
+    invocation.cancel()
+
+
+async def test_an_invocation_can_be_awaited_before_and_after_it_has_its_outcome() -> None:
+    invocation = pending()
+    later(invocation, 5)
+    assert await invocation == 5
+    assert await invocation == 5
+
+
+async def test_an_invocation_can_be_made_a_task() -> None:
+    invocation = pending()
+    task = asyncio.create_task(invocation)
+    later(invocation, 5)
+    assert await task == 5
+    done = pending()
+    done.set_result(6)
+    assert await asyncio.create_task(done) == 6
+
+
+async def test_an_error_is_raised_where_it_is_awaited_also_through_a_task() -> None:
+    for wrap in (lambda each: each, asyncio.create_task, asyncio.ensure_future, asyncio.shield):
+        invocation = pending()
+        later(invocation, ValueError("remote"))
+        with pytest.raises(ValueError, match="remote"):
+            await wrap(invocation)
+
+
+async def test_invocations_can_be_gathered_waited_for_and_taken_as_they_complete() -> None:
+    some = [pending() for _ in range(6)]
+    for number, each in enumerate(some):
+        later(each, number)
+    assert await asyncio.gather(*some[:2]) == [0, 1]
+    assert await asyncio.wait_for(some[2], 10) == 2
+    assert sorted([await each for each in asyncio.as_completed(some[3:5])]) == [3, 4]
+    task = asyncio.create_task(some[5])  # asyncio.wait takes nothing that looks like a coroutine
+    done, _ = await asyncio.wait([task])
+    assert done == {task}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="TaskGroup came with Python 3.11")
+async def test_a_task_group_takes_invocations_and_cancels_them() -> None:
+    some = [pending() for _ in range(3)]
+    for number, each in enumerate(some):
+        later(each, number)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in some]
+    assert [task.result() for task in tasks] == [0, 1, 2]
+
+    given_up: list[int] = []
+    failing = pending()
+    later(failing, ValueError("remote"))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pending(given_up))
+            group.create_task(failing)
+    except Exception as several:
+        raised = str(several)
+    assert "1 sub-exception" in raised
+    assert given_up == [1]
+
+
+async def test_cancelling_tells_the_other_side_once() -> None:
+    given_up: list[int] = []
+    invocation = pending(given_up)
+    assert invocation.cancel()
+    assert not invocation.cancel()
+    assert given_up == [1]
+    with pytest.raises(asyncio.CancelledError):
+        await invocation
+
+
+@pytest.mark.parametrize("how", ["await", "task", "wait_for", "gather"])
+async def test_cancelling_whoever_waits_cancels_the_invocation(how: str) -> None:
+    given_up: list[int] = []
+    invocation = pending(given_up)
+
+    async def wait() -> Any:
+        if how == "wait_for":
+            return await asyncio.wait_for(invocation, 60)
+        if how == "gather":
+            return await asyncio.gather(invocation)
+        return await invocation
+
+    task = asyncio.create_task(invocation if how == "task" else wait())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert given_up == [1]
+    assert invocation.cancelled()
+
+
+async def test_a_task_that_is_cancelled_before_its_first_step_ends_as_well() -> None:
+    task = asyncio.create_task(pending())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_shield_keeps_the_invocation() -> None:
+    given_up: list[int] = []
+    invocation = pending(given_up)
+    waiting = asyncio.ensure_future(asyncio.shield(invocation))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert given_up == []
+    invocation.set_result(1)
+    assert await invocation == 1
+
+
+async def test_a_timeout_of_wait_for_is_a_cancellation() -> None:
+    given_up: list[int] = []
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(pending(given_up), 0.001)
+    assert given_up == [1]
+
+
+async def test_an_outcome_that_comes_late_or_twice_changes_nothing() -> None:
+    invocation = pending()
+    invocation.set_result(1)
+    invocation.set_result(2)
+    invocation.set_exception(ValueError())
+    assert await invocation == 1
+    cancelled = pending()
+    cancelled.cancel()
+    cancelled.set_result(1)
+    cancelled.set_exception(ValueError())
+    assert cancelled.cancelled()
+
+
+async def test_closing_an_invocation_that_nobody_awaited_is_no_error() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        invocation = pending()
+        invocation.close()
+        invocation.set_result(1)
+        del invocation
+        gc.collect()  # it is no coroutine that complains of not having been awaited
+
+
+# ---- asyncio: what callbacks return ----
+
+
+async def test_what_a_callback_returns_runs_in_a_task_and_is_settled_once() -> None:
+    face, settled = AsyncioFace(), asyncio.get_running_loop().create_future()
+
+    async def callback() -> int:
+        await asyncio.sleep(0)
+        return 5
+
+    face.finish(callback(), lambda result, error: settled.set_result((result, error)))
+    assert await settled == (5, None)
+    assert not face.blocking
+
+
+async def test_an_error_and_a_cancellation_are_settled_too() -> None:
+    face, settled = AsyncioFace(), []
+
+    async def fail() -> None:
+        raise ValueError("no")
+
+    face.finish(fail(), lambda *outcome: settled.append(outcome))
+    face.finish(asyncio.sleep(60), lambda *outcome: settled.append(outcome)).cancel()
+    while len(settled) < 2:
+        await asyncio.sleep(0)
+    assert [type(error) for _, error in settled] == [ValueError, asyncio.CancelledError]
+
+
+async def test_a_task_is_kept_alive_while_it_runs_and_no_longer() -> None:
+    face, settled = AsyncioFace(), []
+    face.finish(asyncio.sleep(0.01), lambda *outcome: settled.append(outcome))
+    gc.collect()
+    assert len(face._tasks) == 1
+    while not settled:
+        await asyncio.sleep(0.001)
+    assert len(face._tasks) == 0
+
+
+async def test_any_awaitable_will_do() -> None:
+    face, settled = AsyncioFace(), []
+
+    class Awaitable:
+        def __await__(self) -> Any:
+            yield from asyncio.sleep(0).__await__()
+            return 5
+
+    future = asyncio.get_running_loop().create_future()
+    future.set_result(6)
+    face.finish(Awaitable(), lambda result, _error: settled.append(result))
+    face.finish(future, lambda result, _error: settled.append(result))
+    while len(settled) < 2:
+        await asyncio.sleep(0)
+    assert sorted(settled) == [5, 6]
+
+
+async def test_soon_is_after_the_callbacks_that_are_due() -> None:
+    order: list[int] = []
+    asyncio.get_running_loop().call_soon(order.append, 1)
+    AsyncioFace().soon(lambda: order.append(2))
+    assert order == []
+    await asyncio.sleep(0)
+    assert order == [1, 2]
+
+
+async def test_set_once_leaves_a_future_alone_that_is_done() -> None:
+    future = asyncio.get_running_loop().create_future()
+    set_once(future)
+    set_once(future)
+    assert future.done()
+
+
+# ---- without a loop ----
+
+
+def test_without_a_loop_a_pending_invoke_is_a_concurrent_future() -> None:
+    given_up: list[int] = []
+    future = PlainFace().pending(lambda: given_up.append(1))
+    assert isinstance(future, concurrent.futures.Future)
+    future.set_result(5)
+    assert future.result(0) == 5
+    assert not future.cancel()
+    assert given_up == []
+    assert PlainFace().blocking
+
+
+def test_without_a_loop_cancelling_tells_the_other_side() -> None:
+    given_up: list[int] = []
+    future = PlainFace().pending(lambda: given_up.append(1))
+    assert future.cancel()
+    assert given_up == [1]
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(0)
+
+
+def test_without_a_loop_an_async_callback_is_refused_with_the_way_out() -> None:
+    settled: list[Any] = []
+    ran: list[int] = []
+
+    async def callback() -> None:
+        ran.append(1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is closed: no "was never awaited"
+        assert PlainFace().finish(callback(), lambda *outcome: settled.append(outcome)) is None
+        gc.collect()
+    (outcome,) = settled
+    assert outcome[0] is None
+    assert isinstance(outcome[1], TypeError)
+    assert "runs no event loop" in str(outcome[1])
+    assert "async with" in str(outcome[1])
+    assert ran == []
+
+
+def test_without_a_loop_an_awaitable_that_cannot_be_closed_is_refused_as_well() -> None:
+    class Awaitable:
+        def __await__(self) -> Any:
+            yield
+
+    settled: list[Any] = []
+    PlainFace().finish(Awaitable(), lambda *outcome: settled.append(outcome))
+    assert isinstance(settled[0][1], TypeError)
+
+
+def test_without_a_loop_soon_is_now() -> None:
+    called: list[int] = []
+    PlainFace().soon(lambda: called.append(1))
+    assert called == [1]
