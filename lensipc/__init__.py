@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Extension IPC for Python: events and requests between processes over shared-memory rings.
 
-The floors, each importing only from those below:
+The floors, each importing only from its own and those below:
 
-    7  cli, demo             the command line and the example extension
-    6  main_process, renderer_process    the processes, and what drives them
-    5  extension, ipc        what an extension's author subclasses
-    4  router, renderer      the two cores: main's sequencer, a renderer's end; over connection and a face
+    7  cli, demo                    the command line and the example extension
+    6  main_process, lifecycle      the host
+       renderer_process             a renderer
+    5  extension, ipc               what an extension's author subclasses
+    4  router, renderer             the two cores: main's sequencer, and a renderer's end of its line
+       connection, face             the line between them; what drives them
     3  clone, message, channels, invocations    values, messages, tables: no I/O, no threads, no clock
-    2  endpoint, poller, attach    bytes in, bytes out; waiting; the handshake
-    1  _core                 the C core, compiled from csrc/
+    2  endpoint, poller, attach     bytes in, bytes out; waiting; the handshake
+    1  _core                        the C core, compiled from csrc/
 """
 
 from __future__ import annotations

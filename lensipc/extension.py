@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from .errors import ActivationError
-from .renderer import RendererPort
+from .renderer_port import RendererPort
 from .router import MainPort
 
 log = logging.getLogger("lensipc")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, over
 from .channels import Callback, Disposer
 from .extension import LensMainExtension, LensRendererExtension
 from .message import ALL
-from .renderer import RendererPort
+from .renderer_port import RendererPort
 from .router import MainPort
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from . import attach
 from .endpoint import (
@@ -23,13 +23,11 @@ from .endpoint import (
     Endpoint,
     create_segment,
 )
-from .errors import ActivationError, InvokeTimeout, LensIpcError, PeerGone, ProtocolError
-from .extension import ExtensionManifest, LensMainExtension, load, undo
-from .message import READY
+from .errors import LensIpcError, PeerGone, ProtocolError
+from .extension import ExtensionManifest
+from .lifecycle import Lifecycle, to_the_end
 from .renderer_connection import RendererConnection
-from .router import MainPort, Router
-
-AnyResult = TypeVar("AnyResult")
+from .router import Router
 
 if TYPE_CHECKING:
     import asyncio
@@ -38,8 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lensipc")
 
-# How long a part may take to deactivate, and a renderer to exit, before it is left or killed (seconds).
-DEACTIVATION_WAIT: Final = 10.0
+# How long a renderer may take to exit before it is killed (seconds).
 EXIT_WAIT: Final = 3.0
 # How long a listening socket rests when this process has no descriptor left to accept with (seconds).
 ACCEPT_REST: Final = 0.1
@@ -84,7 +81,7 @@ class RendererHandle:
         import asyncio
 
         if not self._connection.closed:
-            await self._main._deactivate_all_in(self._connection)
+            await self._main._lifecycle.take_down(self._connection)
             attach.say_goodbye(self._connection.sock, "main closed this renderer")
             self._main._router.detach(self._connection, "main closed it")
         if self._process is not None:
@@ -119,17 +116,6 @@ class RendererHandle:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} frame_id={self.frame_id} pid={self.pid}>"
-
-
-class _Installed:
-    """An extension that is installed, and its part in main while that is active."""
-
-    def __init__(self, manifest: ExtensionManifest, port: MainPort) -> None:
-        self.manifest = manifest
-        self.port = port
-        self.enabled = False
-        self.activating: asyncio.Task[Any] | None = None
-        self.part: LensMainExtension | None = None
 
 
 class MainProcess:
@@ -175,7 +161,6 @@ class MainProcess:
         self._outbox_limit = outbox_limit
         self._message_limit = message_limit
         self._frame_ids = count(1)
-        self._installed: dict[str, _Installed] = {}
         self._handles: dict[int, RendererHandle] = {}
         self._listening: socket.socket | None = None
         self._entered = False
@@ -195,15 +180,14 @@ class MainProcess:
         self._loop = asyncio.get_running_loop()
         self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._changes: set[asyncio.Task[Any]] = set()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._lifecycle = Lifecycle(self._router, self._loop)
         if self._listening is not None:
             self._router.poller.register(self._listening.fileno(), self._accept)
         self._loop.add_reader(self._router.poller.fileno(), self._router.dispatch)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await _to_the_end(self._leave())
+        await to_the_end(self._leave())
 
     async def _leave(self) -> None:
         import asyncio
@@ -216,7 +200,7 @@ class MainProcess:
         for task in self._tasks:  # renderers that are on their way here
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*map(self._disable, list(self._installed.values())), return_exceptions=True)
+        await self._lifecycle.end()
         await asyncio.gather(*(handle.close() for handle in list(self._handles.values())), return_exceptions=True)
         self._loop.remove_reader(self._router.poller.fileno())
         self._router.poller.close()
@@ -237,198 +221,22 @@ class MainProcess:
             ValueError: an extension of that id is installed.
             ActivationError: a part could not be loaded, or raised; names it. Nothing is left of the extension.
         """
-        await self._stoppable(self._install(manifest))
+        await self._lifecycle.install(manifest)
 
     async def enable(self, id: str) -> None:
         """Activate an extension that was disabled; nothing if it is enabled. Raises as `install`, and KeyError."""
-        await self._stoppable(self._enable(self._find(id)))
+        await self._lifecycle.enable(id)
 
     async def disable(self, id: str) -> None:
         """Deactivate an extension everywhere: `on_deactivate`, then its disposers. KeyError: it is not installed.
 
         An activation that is under way is given up for it.
         """
-        await self._shielded(self._disable(self._find(id)))
+        await self._lifecycle.disable(id)
 
     async def uninstall(self, id: str) -> None:
         """Disable an extension and forget it. KeyError: it is not installed."""
-        await self._shielded(self._uninstall(self._find(id)))
-
-    def _find(self, id: str) -> _Installed:
-        if id not in self._installed:
-            raise KeyError(f"extension {id!r} is not installed")
-        return self._installed[id]
-
-    # A change of an extension's state is one task, which holds the extension's lock until all of it is done or undone:
-    # so changes come one after another, and none stops half-way because whoever waits for it is cancelled.
-
-    async def _shielded(self, change: Coroutine[Any, Any, None]) -> None:
-        import asyncio
-
-        await asyncio.shield(self._started(change))
-
-    async def _stoppable(self, change: Coroutine[Any, Any, AnyResult]) -> AnyResult:
-        """The same, but cancelling whoever waits for it makes it undo what it has done."""
-        import asyncio
-
-        task = self._started(change)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait([task])
-            raise
-
-    def _started(self, change: Coroutine[Any, Any, AnyResult]) -> asyncio.Task[AnyResult]:
-        task = self._loop.create_task(change)
-        self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
-        return task
-
-    def _lock(self, id: str) -> asyncio.Lock:
-        import asyncio
-
-        return self._locks.setdefault(id, asyncio.Lock())
-
-    async def _install(self, manifest: ExtensionManifest) -> None:
-        async with self._lock(manifest.id):
-            if manifest.id in self._installed:
-                raise ValueError(f"extension {manifest.id!r} is installed already: uninstall it first")
-            installed = _Installed(manifest, self._router.port(manifest.id))
-            self._installed[manifest.id] = installed
-            try:
-                await self._activate(installed)
-            except BaseException:
-                del self._installed[manifest.id]
-                raise
-
-    async def _enable(self, installed: _Installed) -> None:
-        manifest = installed.manifest
-        async with self._lock(manifest.id):
-            if self._installed.get(manifest.id) is not installed:
-                raise KeyError(f"extension {manifest.id!r} is not installed any more")
-            if not installed.enabled:
-                await self._activate(installed)
-
-    async def _disable(self, installed: _Installed) -> None:
-        if installed.activating is not None:
-            installed.activating.cancel()
-        async with self._lock(installed.manifest.id):
-            if installed.enabled:
-                await self._deactivate(installed)
-
-    async def _uninstall(self, installed: _Installed) -> None:
-        manifest = installed.manifest
-        await self._disable(installed)
-        async with self._lock(manifest.id):
-            if self._installed.get(manifest.id) is installed and not installed.enabled:
-                del self._installed[manifest.id]
-
-    async def _activate(self, installed: _Installed) -> None:
-        """Activate all parts, or none."""
-        import asyncio
-
-        port = installed.port
-        installed.activating = asyncio.current_task()
-        installed.enabled = port.activating = True
-        renderers = [each for each in self._router.connections.values() if each.brought_up]
-        try:
-            await _all(self._activate_in_main(installed), *(self._activate_in(each, installed) for each in renderers))
-        except BaseException:
-            await _to_the_end(self._deactivate(installed))
-            raise
-        finally:
-            installed.activating = None
-            port.end_activation()
-
-    async def _activate_in_main(self, installed: _Installed) -> None:
-        manifest, port = installed.manifest, installed.port
-        try:
-            if manifest.main is None:
-                return
-            part = load(manifest.main, LensMainExtension, manifest.id)(manifest.id, manifest.version, port)
-            installed.part = part
-            port.table.open = True
-            result = part.on_activate()
-            if isinstance(result, Awaitable):
-                await result
-        except ActivationError:
-            raise
-        except Exception as error:
-            raise ActivationError(f"extension {manifest.id!r} ({manifest.main}) in main raised {error!r}") from error
-        finally:
-            port.end_activation()
-
-    async def _activate_in(self, connection: RendererConnection, installed: _Installed) -> None:
-        manifest = installed.manifest
-        if manifest.renderer is None or not connection.may_speak_for(manifest.id):
-            return
-        pending = self._router.face.pending(lambda: None)
-        with suppress(PeerGone):  # a renderer that dies meanwhile needs no part
-            if connection.closed:
-                return
-            connection.activate(installed.port, manifest.version, manifest.renderer, pending)
-            try:
-                await pending
-            except PeerGone:
-                raise
-            except Exception as error:
-                raise ActivationError(
-                    f"extension {manifest.id!r} ({manifest.renderer}) in renderer {connection.frame_id} "
-                    f"(pid {connection.pid}) raised {error!r}"
-                ) from error
-
-    async def _deactivate(self, installed: _Installed) -> None:
-        import asyncio
-
-        installed.enabled = False
-        await asyncio.gather(
-            self._deactivate_in_main(installed),
-            *(self._deactivate_in(each, installed) for each in list(self._router.connections.values())),
-        )
-
-    async def _deactivate_in_main(self, installed: _Installed) -> None:
-        import asyncio
-
-        part, installed.part = installed.part, None
-        if part is None:
-            return
-        try:
-            result = part.on_deactivate()
-            if isinstance(result, Awaitable):
-                await asyncio.wait_for(result, DEACTIVATION_WAIT)
-        except Exception:
-            log.exception("on_deactivate of extension %s in main raised", part.id)
-        finally:
-            undo(part)
-
-    async def _deactivate_in(self, connection: RendererConnection, installed: _Installed) -> None:
-        if installed.port.number not in connection.ports or connection.closed:
-            return
-        pending = self._router.face.pending(lambda: None)
-        try:
-            connection.deactivate(installed.port, pending, DEACTIVATION_WAIT)
-            await pending
-        except PeerGone:
-            pass
-        except InvokeTimeout:
-            self._router.disconnect(
-                connection,
-                f"extension {installed.manifest.id!r} did not deactivate in {DEACTIVATION_WAIT:g} s",
-            )
-        except LensIpcError as error:
-            log.error(
-                "on_deactivate of extension %s in renderer %d: %s",
-                installed.manifest.id,
-                connection.frame_id,
-                error,
-            )
-
-    async def _deactivate_all_in(self, connection: RendererConnection) -> None:
-        import asyncio
-
-        enabled = [installed for installed in self._installed.values() if installed.enabled]
-        await asyncio.gather(*(self._deactivate_in(connection, installed) for installed in enabled))
+        await self._lifecycle.uninstall(id)
 
     # ---- renderers ----
 
@@ -445,7 +253,7 @@ class MainProcess:
             PeerGone: the process ended before it was attached.
             OSError: no memory or no descriptor for its segment.
         """
-        spawning = self._started(self._spawn(_ids(extensions)))
+        spawning = self._loop.create_task(self._spawn(_ids(extensions)))
         self._tasks.add(spawning)
         spawning.add_done_callback(self._tasks.discard)
         return await spawning
@@ -479,7 +287,7 @@ class MainProcess:
             process.wait()  # a moment: it has been killed
             raise
         try:
-            await self._bring_up(handle._connection)
+            await self._lifecycle.bring_up(handle._connection)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._router.disconnect(handle._connection, str(error))
@@ -524,7 +332,7 @@ class MainProcess:
             log.warning("a renderer (pid %d) did not attach: %r", pid, error)
             return
         try:
-            await self._bring_up(handle._connection)
+            await self._lifecycle.bring_up(handle._connection)
         except LensIpcError as error:  # also PeerGone: it did not wait, or was disconnected
             self._router.disconnect(handle._connection, str(error))
 
@@ -598,15 +406,6 @@ class MainProcess:
         self._router.attach(connection)
         return handle
 
-    async def _bring_up(self, connection: RendererConnection) -> None:
-        """Activate in a new renderer all that is enabled, and tell it that this is all."""
-        connection.brought_up = True
-        enabled = [installed for installed in self._installed.values() if installed.enabled]
-        await _all(*(self._activate_in(connection, installed) for installed in enabled))
-        if connection.closed:
-            raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) is gone: {connection.reason}")
-        connection.send(READY)
-
     def _on_closed(self, handle: RendererHandle) -> None:
         if handle._process is None or not handle.alive:
             handle._release()  # its process has ended, or goes on and is not ours
@@ -618,30 +417,3 @@ def _ids(extensions: Iterable[str] | None) -> frozenset[str] | None:
     if isinstance(extensions, str):
         raise TypeError(f"extensions is a list of ids: [{extensions!r}], not {extensions!r}")
     return None if extensions is None else frozenset(extensions)
-
-
-async def _to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Await it even while being cancelled; only then let the cancellation take its course."""
-    import asyncio
-
-    task = asyncio.ensure_future(coroutine)
-    cancelled: BaseException | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except Exception:
-            break
-    if cancelled is not None:
-        raise cancelled
-    task.result()
-
-
-async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Await them all, also when one fails; then raise the first failure."""
-    import asyncio
-
-    for outcome in await asyncio.gather(*coroutines, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome

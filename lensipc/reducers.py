@@ -334,6 +334,7 @@ _type_module = type.__dict__["__module__"].__get__
 
 
 def name_of(cls: Any) -> str:
+    """A class's name, with its module if that is not `builtins`."""
     module = _type_module(cls)
     name: str = _type_name(cls)
     return name if module == "builtins" or type(module) is not str else f"{module}.{name}"

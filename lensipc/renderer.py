@@ -9,13 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from . import attach, clone
-from .channels import Callback, Channel, ChannelTable, Disposer
 from .connection import Connection, finish_listener, log
-from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE, Buffer, Endpoint, Record, poll
-from .errors import DecodeError, NotActivatedError, PeerGone, ProtocolError
+from .endpoint import KEEP, REFUSE, Buffer, Endpoint, Record, poll
+from .errors import DecodeError, PeerGone, ProtocolError
 from .face import Face, Settle
 from .invocations import Invocations
 from .message import (
@@ -25,19 +24,17 @@ from .message import (
     DECLARE,
     ERROR,
     EVENT,
-    INVOKE,
     KINDS,
-    LISTEN,
     MAX_CHANNELS,
     MAX_NAME,
     READY,
     RESULT,
-    UNLISTEN,
     describe,
     rebuild,
 )
 from .patience import Patience
 from .poller import Poller
+from .renderer_port import Outcome, RendererChannel, RendererPort
 from .types import IpcRendererEvent
 
 # Messages handled before other callbacks of the loop have their turn.
@@ -47,121 +44,6 @@ NAP: Final = 0.05
 
 # Event objects kept for each channel.
 MOST_EVENTS: Final = 64
-
-WHEN_SLOW: Final = {"disconnect": REFUSE, "drop_oldest": DROP_OLDEST, "drop_newest": DROP_NEWEST}
-
-
-class RendererChannel(Channel):
-    """A channel, and the number by which main knows it."""
-
-    __slots__ = ("events", "number", "place", "port", "when_full")
-
-    def __init__(self, port: RendererPort, name: str) -> None:
-        super().__init__(name)
-        self.port = port
-        self.number = -1  # declared when first used
-        self.place = 0  # of the last event heard
-        self.events: dict[int, IpcRendererEvent] = {}  # by the frame id of the sender
-        self.when_full = 0
-
-
-class RendererPort:
-    """Through which an extension's part in a renderer talks."""
-
-    def __init__(self, core: RendererCore, extension: str, number: int) -> None:
-        self.core = core
-        self.extension = extension
-        self.number = number
-        self.table: ChannelTable[RendererChannel] = ChannelTable(
-            extension, partial(RendererChannel, self), self._listening
-        )
-
-    def close(self) -> None:
-        """The part is over: undo what it has registered, and end what runs of it."""
-        self.table.close()
-
-    def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
-        """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
-        number = self._number(channel)
-        if transfer:
-            clone.check_transfer(transfer)
-        self.core.send(EVENT, number, target, 0, 0, clone.encode_parts(args, "args"))
-        if transfer:
-            clone.detach(transfer)
-
-    def listen(self, channel: str, listener: Callback, when_slow: str) -> Disposer:
-        """Add a listener; the first of a channel says what main does when this process is too slow for it."""
-        if when_slow not in WHEN_SLOW:
-            raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
-        if not self.table[channel].listeners:
-            self.table[channel].when_full = WHEN_SLOW[when_slow]
-        return self.table.listen(channel, listener)
-
-    def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
-        """Send a request; returns the future of its outcome."""
-        correlation = 0
-
-        def give_up() -> None:
-            self.core.invocations.take(correlation)
-            self.core.cancel(correlation)
-
-        pending = self.core.face.pending(give_up)
-        correlation = self._request(channel, args, timeout, pending, transfer)
-        return pending
-
-    def invoke_sync(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
-        """Send a request and block until its outcome is there."""
-        if not self.core.face.blocking:
-            raise RuntimeError("invoke_sync would block this process's event loop: use `await ipc.invoke(...)`")
-        outcome = Outcome()
-        correlation = self._request(channel, args, timeout, outcome, transfer)
-        try:
-            self.core.wait(outcome)
-        except BaseException:  # Ctrl-C: nobody waits for it any more
-            self.core.invocations.take(correlation)
-            self.core.cancel(correlation)
-            raise
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.value
-
-    def _request(
-        self,
-        channel: str,
-        args: tuple[Any, ...],
-        timeout: float | None,
-        pending: Any,
-        transfer: Sequence[Any],
-    ) -> int:
-        number = self._number(channel)
-        if transfer:
-            clone.check_transfer(transfer)
-        body = clone.encode_parts(args, "args")
-        invocations, what = self.core.invocations, f"invoke of {self.extension}/{channel}"
-        correlation = invocations.open(pending, what, timeout, self.core.cancel)
-        try:
-            self.core.send(INVOKE, number, 0, 0, correlation, body)
-        except BaseException:
-            invocations.take(correlation)
-            raise
-        if transfer:
-            clone.detach(transfer)
-        return correlation
-
-    def _number(self, name: str) -> int:
-        if not self.table.open:
-            raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
-        channel = self.table[name]
-        if channel.number < 0:
-            self.core.declare(channel)
-        return channel.number
-
-    def _listening(self, channel: RendererChannel, listening: bool) -> None:
-        if not listening and (self.core.closed or self.core.ended):
-            return  # main is gone: nothing more will come
-        if channel.number < 0:
-            self.core.declare(channel)
-        self.core.send(LISTEN if listening else UNLISTEN, channel.number, channel.when_full, when_full=KEEP)
 
 
 class Parts(Protocol):
@@ -176,25 +58,6 @@ class Parts(Protocol):
 
     def gone(self) -> None:
         """Main is gone: end all parts."""
-
-
-class Outcome:
-    """What a blocking invoke waits for."""
-
-    __slots__ = ("done", "error", "value")
-
-    def __init__(self) -> None:
-        self.done = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-
-    def set_result(self, result: Any, /) -> None:
-        self.value = result
-        self.done = True
-
-    def set_exception(self, exception: BaseException, /) -> None:
-        self.error = exception
-        self.done = True
 
 
 class RendererCore(Connection):

@@ -18,7 +18,8 @@ from .errors import PeerGone
 from .extension import LensRendererExtension, load, undo
 from .face import Face, Settle
 from .poller import Poller
-from .renderer import TURN, RendererCore, RendererPort
+from .renderer import TURN, RendererCore
+from .renderer_port import RendererPort
 
 if TYPE_CHECKING:
     import asyncio

@@ -177,7 +177,7 @@ async def test_closing_a_renderer_deactivates_its_parts_and_ends_it() -> None:
 
 
 async def test_a_renderer_that_will_not_exit_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.main_process.DEACTIVATION_WAIT", 0.3)
+    monkeypatch.setattr("lensipc.lifecycle.DEACTIVATION_WAIT", 0.3)
     monkeypatch.setattr("lensipc.main_process.EXIT_WAIT", 0.3)
     async with hosting(1) as host:
         (renderer,) = host.renderers

@@ -29,10 +29,11 @@ FLOORS = {
     1: {"_core"},
     2: {"endpoint", "poller", "attach", "patience"},
     3: {"clone", "message", "channels", "invocations"}
-    | {"arrays", "reducers", "transfer", "types", "values", "walk"},  # beside clone and message
-    4: {"router", "renderer", "connection", "face"} | {"renderer_connection", "asyncio_face", "plain_face"},
+    | {"arrays", "library", "reducers", "transfer", "types", "values", "walk"},  # beside clone and message
+    4: {"router", "renderer", "connection", "face"}
+    | {"renderer_connection", "renderer_port", "asyncio_face", "plain_face"},
     5: {"extension", "ipc"},
-    6: {"main_process", "renderer_process"},
+    6: {"main_process", "lifecycle", "renderer_process"},
     7: {"cli", "demo"} | {"commands", "__main__"},
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
@@ -45,9 +46,12 @@ TESTED_IN = {
     "asyncio_face": "test_face.py",
     "commands": "test_cli.py",
     "errors": "test_house.py",
+    "library": "test_clone.py",
+    "main_process": "test_lifecycle.py",
     "plain_face": "test_face.py",
     "reducers": "test_clone.py",
     "renderer": "test_renderer_process.py",
+    "renderer_port": "test_renderer_process.py",
     "renderer_connection": "test_hostile.py",
     "router": "test_broadcast.py",
     "transfer": "test_clone.py",

@@ -78,13 +78,12 @@ def test_what_is_taken_is_taken_once(invocations: Invocations) -> None:
     assert len(invocations) == 1
     assert invocations.take(correlation) is pending
     assert invocations.take(correlation) is None
-    assert (len(invocations), invocations.late) == (0, 1)
+    assert len(invocations) == 0
 
 
 def test_an_outcome_of_nothing_that_was_asked_meets_nobody(invocations: Invocations) -> None:
     for correlation in (0, 1, 2**64 - 1):
         assert invocations.take(correlation) is None
-    assert invocations.late == 3
 
 
 def test_a_timeout_is_the_outcome_and_the_other_side_is_told(invocations: Invocations, clock: Clock) -> None:

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: MIT
+"""Extensions come and go: installed, enabled, disabled, uninstalled, in main and in every renderer at once.
+
+A change of an extension's state is one task, which holds the extension's lock until all of it is done or undone: so
+changes come one after another, and none stops half-way because whoever waits for it is cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from .errors import ActivationError, InvokeTimeout, LensIpcError, PeerGone
+from .extension import ExtensionManifest, LensMainExtension, load, undo
+from .message import READY
+from .renderer_connection import RendererConnection
+from .router import MainPort, Router
+
+if TYPE_CHECKING:
+    import asyncio
+
+log = logging.getLogger("lensipc")
+
+# How long a part may take to deactivate before it is left, or its renderer disconnected (seconds).
+DEACTIVATION_WAIT: Final = 10.0
+
+Result = TypeVar("Result")
+
+
+class Installed:
+    """An extension that is installed, and its part in main while that is active."""
+
+    def __init__(self, manifest: ExtensionManifest, port: MainPort) -> None:
+        self.manifest = manifest
+        self.port = port
+        self.enabled = False
+        self.activating: asyncio.Task[Any] | None = None
+        self.part: LensMainExtension | None = None
+
+
+class Lifecycle:
+    """All extensions that a host has installed.
+
+    Args:
+        router: main's core.
+        loop: the loop it runs on.
+    """
+
+    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop) -> None:
+        self._router = router
+        self._loop = loop
+        self._installed: dict[str, Installed] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._changes: set[asyncio.Task[Any]] = set()
+
+    async def install(self, manifest: ExtensionManifest) -> None:
+        """Install an extension and activate all its parts."""
+        await self._stoppable(self._install(manifest))
+
+    async def enable(self, id: str) -> None:
+        """Activate all its parts again."""
+        await self._stoppable(self._enable(self._find(id)))
+
+    async def disable(self, id: str) -> None:
+        """Deactivate all its parts."""
+        await self._shielded(self._disable(self._find(id)))
+
+    async def uninstall(self, id: str) -> None:
+        """Deactivate all its parts and forget it."""
+        await self._shielded(self._uninstall(self._find(id)))
+
+    async def end(self) -> None:
+        """Deactivate everything."""
+        import asyncio
+
+        await asyncio.gather(*map(self._disable, list(self._installed.values())), return_exceptions=True)
+
+    async def bring_up(self, connection: RendererConnection) -> None:
+        """Activate in a new renderer all that is enabled, and tell it that this is all."""
+        connection.brought_up = True
+        enabled = [installed for installed in self._installed.values() if installed.enabled]
+        await _all(*(self._activate_in(connection, installed) for installed in enabled))
+        if connection.closed:
+            raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) is gone: {connection.reason}")
+        connection.send(READY)
+
+    async def take_down(self, connection: RendererConnection) -> None:
+        """Deactivate in a renderer all that is enabled."""
+        import asyncio
+
+        enabled = [installed for installed in self._installed.values() if installed.enabled]
+        await asyncio.gather(*(self._deactivate_in(connection, installed) for installed in enabled))
+
+    def _find(self, id: str) -> Installed:
+        if id not in self._installed:
+            raise KeyError(f"extension {id!r} is not installed")
+        return self._installed[id]
+
+    async def _shielded(self, change: Coroutine[Any, Any, None]) -> None:
+        import asyncio
+
+        await asyncio.shield(self._started(change))
+
+    async def _stoppable(self, change: Coroutine[Any, Any, Result]) -> Result:
+        """The same, but cancelling whoever waits for it makes it undo what it has done."""
+        import asyncio
+
+        task = self._started(change)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+
+    def _started(self, change: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = self._loop.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return task
+
+    def _lock(self, id: str) -> asyncio.Lock:
+        import asyncio
+
+        return self._locks.setdefault(id, asyncio.Lock())
+
+    async def _install(self, manifest: ExtensionManifest) -> None:
+        async with self._lock(manifest.id):
+            if manifest.id in self._installed:
+                raise ValueError(f"extension {manifest.id!r} is installed already: uninstall it first")
+            installed = Installed(manifest, self._router.port(manifest.id))
+            self._installed[manifest.id] = installed
+            try:
+                await self._activate(installed)
+            except BaseException:
+                del self._installed[manifest.id]
+                raise
+
+    async def _enable(self, installed: Installed) -> None:
+        manifest = installed.manifest
+        async with self._lock(manifest.id):
+            if self._installed.get(manifest.id) is not installed:
+                raise KeyError(f"extension {manifest.id!r} is not installed any more")
+            if not installed.enabled:
+                await self._activate(installed)
+
+    async def _disable(self, installed: Installed) -> None:
+        if installed.activating is not None:
+            installed.activating.cancel()
+        async with self._lock(installed.manifest.id):
+            if installed.enabled:
+                await self._deactivate(installed)
+
+    async def _uninstall(self, installed: Installed) -> None:
+        manifest = installed.manifest
+        await self._disable(installed)
+        async with self._lock(manifest.id):
+            if self._installed.get(manifest.id) is installed and not installed.enabled:
+                del self._installed[manifest.id]
+
+    async def _activate(self, installed: Installed) -> None:
+        """Activate all parts, or none."""
+        import asyncio
+
+        port = installed.port
+        installed.activating = asyncio.current_task()
+        installed.enabled = port.activating = True
+        renderers = [each for each in self._router.connections.values() if each.brought_up]
+        try:
+            await _all(self._activate_in_main(installed), *(self._activate_in(each, installed) for each in renderers))
+        except BaseException:
+            await to_the_end(self._deactivate(installed))
+            raise
+        finally:
+            installed.activating = None
+            port.end_activation()
+
+    async def _activate_in_main(self, installed: Installed) -> None:
+        manifest, port = installed.manifest, installed.port
+        try:
+            if manifest.main is None:
+                return
+            part = load(manifest.main, LensMainExtension, manifest.id)(manifest.id, manifest.version, port)
+            installed.part = part
+            port.table.open = True
+            result = part.on_activate()
+            if isinstance(result, Awaitable):
+                await result
+        except ActivationError:
+            raise
+        except Exception as error:
+            raise ActivationError(f"extension {manifest.id!r} ({manifest.main}) in main raised {error!r}") from error
+        finally:
+            port.end_activation()
+
+    async def _activate_in(self, connection: RendererConnection, installed: Installed) -> None:
+        manifest = installed.manifest
+        if manifest.renderer is None or not connection.may_speak_for(manifest.id):
+            return
+        pending = self._router.face.pending(lambda: None)
+        with suppress(PeerGone):  # a renderer that dies meanwhile needs no part
+            if connection.closed:
+                return
+            connection.activate(installed.port, manifest.version, manifest.renderer, pending)
+            try:
+                await pending
+            except PeerGone:
+                raise
+            except Exception as error:
+                raise ActivationError(
+                    f"extension {manifest.id!r} ({manifest.renderer}) in renderer {connection.frame_id} "
+                    f"(pid {connection.pid}) raised {error!r}"
+                ) from error
+
+    async def _deactivate(self, installed: Installed) -> None:
+        import asyncio
+
+        installed.enabled = False
+        await asyncio.gather(
+            self._deactivate_in_main(installed),
+            *(self._deactivate_in(each, installed) for each in list(self._router.connections.values())),
+        )
+
+    async def _deactivate_in_main(self, installed: Installed) -> None:
+        import asyncio
+
+        part, installed.part = installed.part, None
+        if part is None:
+            return
+        try:
+            result = part.on_deactivate()
+            if isinstance(result, Awaitable):
+                await asyncio.wait_for(result, DEACTIVATION_WAIT)
+        except Exception:
+            log.exception("on_deactivate of extension %s in main raised", part.id)
+        finally:
+            undo(part)
+
+    async def _deactivate_in(self, connection: RendererConnection, installed: Installed) -> None:
+        if installed.port.number not in connection.ports or connection.closed:
+            return
+        pending = self._router.face.pending(lambda: None)
+        try:
+            connection.deactivate(installed.port, pending, DEACTIVATION_WAIT)
+            await pending
+        except PeerGone:
+            pass
+        except InvokeTimeout:
+            self._router.disconnect(
+                connection,
+                f"extension {installed.manifest.id!r} did not deactivate in {DEACTIVATION_WAIT:g} s",
+            )
+        except LensIpcError as error:
+            log.error(
+                "on_deactivate of extension %s in renderer %d: %s",
+                installed.manifest.id,
+                connection.frame_id,
+                error,
+            )
+
+
+async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Await it even while being cancelled; only then let the cancellation take its course."""
+    import asyncio
+
+    task = asyncio.ensure_future(coroutine)
+    cancelled: BaseException | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except Exception:
+            break
+    if cancelled is not None:
+        raise cancelled
+    task.result()
+
+
+async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Await them all, also when one fails; then raise the first failure."""
+    import asyncio
+
+    for outcome in await asyncio.gather(*coroutines, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""Through which an extension's part in a renderer talks: its channels, its sends, its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from . import clone
+from .channels import Callback, Channel, ChannelTable, Disposer
+from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
+from .errors import NotActivatedError
+from .message import EVENT, INVOKE, LISTEN, UNLISTEN
+from .types import IpcRendererEvent
+
+if TYPE_CHECKING:
+    from .renderer import RendererCore
+
+WHEN_SLOW: Final = {"disconnect": REFUSE, "drop_oldest": DROP_OLDEST, "drop_newest": DROP_NEWEST}
+
+
+class RendererChannel(Channel):
+    """A channel, and the number by which main knows it."""
+
+    __slots__ = ("events", "number", "place", "port", "when_full")
+
+    def __init__(self, port: RendererPort, name: str) -> None:
+        super().__init__(name)
+        self.port = port
+        self.number = -1  # declared when first used
+        self.place = 0  # of the last event heard
+        self.events: dict[int, IpcRendererEvent] = {}  # by the frame id of the sender
+        self.when_full = 0
+
+
+class RendererPort:
+    """Through which an extension's part in a renderer talks."""
+
+    def __init__(self, core: RendererCore, extension: str, number: int) -> None:
+        self.core = core
+        self.extension = extension
+        self.number = number
+        self.table: ChannelTable[RendererChannel] = ChannelTable(
+            extension, partial(RendererChannel, self), self._listening
+        )
+
+    def close(self) -> None:
+        """The part is over: undo what it has registered, and end what runs of it."""
+        self.table.close()
+
+    def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
+        """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
+        number = self._number(channel)
+        if transfer:
+            clone.check_transfer(transfer)
+        self.core.send(EVENT, number, target, 0, 0, clone.encode_parts(args, "args"))
+        if transfer:
+            clone.detach(transfer)
+
+    def listen(self, channel: str, listener: Callback, when_slow: str) -> Disposer:
+        """Add a listener; the first of a channel says what main does when this process is too slow for it."""
+        if when_slow not in WHEN_SLOW:
+            raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
+        if not self.table[channel].listeners:
+            self.table[channel].when_full = WHEN_SLOW[when_slow]
+        return self.table.listen(channel, listener)
+
+    def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+        """Send a request; returns the future of its outcome."""
+        correlation = 0
+
+        def give_up() -> None:
+            self.core.invocations.take(correlation)
+            self.core.cancel(correlation)
+
+        pending = self.core.face.pending(give_up)
+        correlation = self._request(channel, args, timeout, pending, transfer)
+        return pending
+
+    def invoke_sync(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+        """Send a request and block until its outcome is there."""
+        if not self.core.face.blocking:
+            raise RuntimeError("invoke_sync would block this process's event loop: use `await ipc.invoke(...)`")
+        outcome = Outcome()
+        correlation = self._request(channel, args, timeout, outcome, transfer)
+        try:
+            self.core.wait(outcome)
+        except BaseException:  # Ctrl-C: nobody waits for it any more
+            self.core.invocations.take(correlation)
+            self.core.cancel(correlation)
+            raise
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
+
+    def _request(
+        self,
+        channel: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+        pending: Any,
+        transfer: Sequence[Any],
+    ) -> int:
+        number = self._number(channel)
+        if transfer:
+            clone.check_transfer(transfer)
+        body = clone.encode_parts(args, "args")
+        invocations, what = self.core.invocations, f"invoke of {self.extension}/{channel}"
+        correlation = invocations.open(pending, what, timeout, self.core.cancel)
+        try:
+            self.core.send(INVOKE, number, 0, 0, correlation, body)
+        except BaseException:
+            invocations.take(correlation)
+            raise
+        if transfer:
+            clone.detach(transfer)
+        return correlation
+
+    def _number(self, name: str) -> int:
+        if not self.table.open:
+            raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
+        channel = self.table[name]
+        if channel.number < 0:
+            self.core.declare(channel)
+        return channel.number
+
+    def _listening(self, channel: RendererChannel, listening: bool) -> None:
+        if not listening and (self.core.closed or self.core.ended):
+            return  # main is gone: nothing more will come
+        if channel.number < 0:
+            self.core.declare(channel)
+        self.core.send(LISTEN if listening else UNLISTEN, channel.number, channel.when_full, when_full=KEEP)
+
+
+class Outcome:
+    """What a blocking invoke waits for."""
+
+    __slots__ = ("done", "error", "value")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def set_result(self, result: Any, /) -> None:
+        self.value = result
+        self.done = True
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self.error = exception
+        self.done = True
