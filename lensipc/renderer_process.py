@@ -287,7 +287,10 @@ class RendererProcess:
         return self._core is not None and not self._core.closed
 
     def fileno(self) -> int:
-        """A descriptor that is readable exactly while `dispatch` has something to do."""
+        """A descriptor that is readable exactly while `dispatch` has something to do.
+
+        Not with `wakeup="semaphore"`: no descriptor tells of that.
+        """
         return self._entered.poller.fileno()
 
     def dispatch(self, timeout: float | None = 0.0, *, budget: int = TURN) -> int:

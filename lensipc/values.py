@@ -279,7 +279,7 @@ def _error(
     for note in notes:
         expect(note, str)
     if notes:
-        error.__notes__ = list(notes)
+        vars(error)["__notes__"] = list(notes)  # where Python 3.11 keeps them
     if trace is not None:
         error.remote_traceback = trace  # type: ignore[attr-defined]
     return error
