@@ -25,6 +25,8 @@ log = logging.getLogger("lensipc")
 
 # How long a part may take to deactivate before it is left, or its renderer disconnected (seconds).
 DEACTIVATION_WAIT: Final = 10.0
+# How long a part in a renderer may take to activate before that renderer is disconnected (seconds).
+RENDERER_ACTIVATION_WAIT: Final = 30.0
 
 Result = TypeVar("Result")
 
@@ -203,11 +205,14 @@ class Lifecycle:
         with suppress(PeerGone):  # a renderer that dies meanwhile needs no part
             if connection.closed:
                 return
-            connection.activate(installed.port, manifest.version, manifest.renderer, pending)
+            connection.activate(installed.port, manifest.version, manifest.renderer, pending, RENDERER_ACTIVATION_WAIT)
             try:
                 await pending
             except PeerGone:
                 raise
+            except InvokeTimeout:  # or a renderer that says nothing would keep the whole host from going on
+                why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
+                self._router.disconnect(connection, why)
             except Exception as error:
                 raise ActivationError(
                     f"extension {manifest.id!r} ({manifest.renderer}) in renderer {connection.frame_id} "

@@ -215,7 +215,8 @@ class MainProcess:
     async def install(self, manifest: ExtensionManifest) -> None:
         """Install an extension and enable it: in main, and in every renderer that may speak for it, now and later.
 
-        Returns when all its parts are active and main knows what they listen to.
+        Returns when all its parts are active and main knows what they listen to. A renderer that does not answer
+        within 30 s is disconnected.
 
         Raises:
             ValueError: an extension of that id is installed.

@@ -132,16 +132,16 @@ class RendererConnection(Connection):
 
     # ---- requests of main's own ----
 
-    def activate(self, port: MainPort, version: str, path: str, pending: Any) -> None:
+    def activate(self, port: MainPort, version: str, path: str, pending: Any, timeout: float) -> None:
         """Tell the renderer to activate its part; `pending` has the outcome."""
         self.ports[port.number] = port
-        self._request(ACTIVATE, port, clone.encode((port.extension, version, path)), pending, None)
+        self._request(ACTIVATE, port, clone.encode((port.extension, version, path)), pending, timeout)
 
     def deactivate(self, port: MainPort, pending: Any, timeout: float) -> None:
         """Tell the renderer to deactivate its part; `pending` has the outcome."""
         self._request(DEACTIVATE, port, b"", pending, timeout)
 
-    def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float | None) -> None:
+    def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float) -> None:
         what = f"renderer {self.frame_id}, extension {port.extension!r}"
         correlation = self.requests.open(pending, what, timeout, self.given_up.add)
         self._tell(kind, port.number, correlation, body)

@@ -21,7 +21,7 @@ import pytest
 from hosting import until
 
 from lensipc import ActivationError, ExtensionManifest, clone
-from lensipc.message import ACTIVATE, CANCEL, DEACTIVATE, ERROR, RESULT, describe, rebuild
+from lensipc.message import ACTIVATE, ALL, CANCEL, DEACTIVATE, ERROR, EVENT, LISTEN, RESULT, describe, rebuild
 
 # So many attacks share one host: each begins where the last has left main.
 SLICES = 4
@@ -292,3 +292,37 @@ async def test_whatever_a_handler_returns_the_invoke_has_an_outcome(make: type) 
         await renderer.over()
         await ring.neighbour_is_well()
         assert ring.loop_errors == []
+
+
+async def test_a_renderer_that_does_not_answer_its_activation_is_disconnected_and_install_returns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        monkeypatch.setattr("lensipc.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
+        await ring.host.main.install(ExtensionManifest("other", "1", renderer="lensipc:LensRendererExtension"))
+        assert renderer.gone
+        (reason,) = ring.log.records
+        assert "extension 'other' did not activate there in 0.2 s" in reason
+        await ring.host.main.uninstall("other")
+        await ring.neighbour_is_well()
+        renderer.close()
+
+
+async def test_a_renderer_that_congests_itself_holds_up_nobody_who_sends_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lensipc.router.HOLD", 600.0)  # whoever is held is held for ever
+    async with hostile.arena() as ring:
+        renderer, neighbour = await ring.connect(), ring.host.renderers[0]
+        channel = renderer.declare("alone")
+        renderer.send(LISTEN, channel)
+        while renderer.main_end.hold is None:
+            renderer.send(EVENT, channel, ALL, body=bytes(10_000))
+            renderer.flush()
+            await asyncio.sleep(0.001)
+        await ring.host.ipc.run(neighbour, "broadcast", "elsewhere", 1000)
+        await ring.neighbour_is_well()
+        ring.host.main._router.release(renderer.main_end, True)
+        renderer.close()
+        await renderer.over()
