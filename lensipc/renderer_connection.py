@@ -122,7 +122,7 @@ class RendererConnection(Connection):
         self.held_bytes = 0  # of invokes that wait for activation
         self.last_invoke = 0
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
-        self.routed = False  # it has broadcast since it was last looked for congestion
+        self.routed: set[MainChannel] = set()  # channels that it has sent to since it was last looked for congestion
         self.hold: Deadline | None = None  # running while it is congested and holds its senders back
         self.lagging = False  # congested for longer than that
 
@@ -225,8 +225,9 @@ class RendererConnection(Connection):
 
     def _on_event(self, record: Record) -> None:
         _, body, number, target, _, _ = record
-        self.routed = True
-        self.router.route(self._channel(number), self.frame_id, self.pid, body, target)
+        channel = self._channel(number)
+        self.routed.add(channel)
+        self.router.route(channel, self.frame_id, self.pid, body, target)
         self.router.deliver()
 
     def _on_invoke(self, record: Record) -> None:

@@ -190,6 +190,14 @@ class Router:
                 connection.hold = self.poller.call_later(HOLD, partial(self.release, connection, True))
         return bool(self._congested)
 
+    def _sends_to_congested(self, sender: RendererConnection) -> bool:
+        """Whether what it has sent this turn went to one who is congested: others' congestion is not its affair."""
+        return any(
+            subscription.connection in self._congested
+            for channel in sender.routed
+            for subscription in channel.subscriptions
+        )
+
     def release(self, connection: RendererConnection, lagging: bool) -> None:
         """It holds nobody back any longer: it has come down to its low-water mark, or is `lagging`."""
         connection.lagging = lagging
@@ -197,13 +205,13 @@ class Router:
             connection.hold.cancel()
             connection.hold = None
             self._congested.discard(connection)
+            for other in self.connections.values():
+                other.paused = False  # who sends to another that is congested will be paused again
+            self.poller.wake()
             if not self._congested:
-                for other in self.connections.values():
-                    other.paused = False
                 drained, self._drained = self._drained, []
                 for resume in drained:
                     resume()
-                self.poller.wake()
 
     async def drain(self) -> None:
         """Wait until nothing is congested, and main's own listeners have heard what it has sent."""
@@ -281,8 +289,8 @@ class Router:
             try:
                 handled = connection.pump(TURN)
                 if connection.routed:
-                    connection.routed = False
-                    connection.paused = self._look_for_congestion()
+                    connection.paused = self._look_for_congestion() and self._sends_to_congested(connection)
+                    connection.routed.clear()
             except (ProtocolError, DecodeError, MemoryError) as error:
                 self.disconnect(connection, str(error) or "there is no memory for what it sends")
                 continue
