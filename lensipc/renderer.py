@@ -178,15 +178,14 @@ class RendererCore(Connection):
                 if type(args) is not tuple:
                     raise DecodeError("arguments that are no tuple")
                 result = listener.callback(event, *args)
+                if result is not None and hasattr(result, "__await__"):
+                    finish_listener(self.face, channel.port.table, channel.name, result)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:  # CancelledError too, which a plain function can raise
                 log.exception(
                     "listener of %s/%s in renderer %d raised", channel.port.extension, channel.name, self.frame_id
                 )
-                continue
-            if result is not None and hasattr(result, "__await__"):
-                finish_listener(self.face, channel.port.table, channel.name, result)
 
     def _on_result(self, record: Record) -> None:
         pending = self.invocations.take(record[5])

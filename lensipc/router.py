@@ -169,13 +169,12 @@ class Router:
             event = IpcMainEvent(frame_id, pid, port.extension, channel.name, 0, port.send)
             try:
                 result = listener.callback(event, *args)
+                if result is not None and hasattr(result, "__await__"):
+                    finish_listener(self.face, port.table, channel.name, result)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:  # CancelledError too, which a plain function can raise
                 log.exception("listener of %s/%s in main raised", port.extension, channel.name)
-                continue
-            if result is not None and hasattr(result, "__await__"):
-                finish_listener(self.face, port.table, channel.name, result)
 
     # ---- back-pressure ----
     #
