@@ -18,7 +18,7 @@ from typing import Any
 import hostile
 import numpy as np
 import pytest
-from hosting import until
+from hosting import hosting, until
 
 from lensipc import ActivationError, ExtensionManifest, clone
 from lensipc.message import ACTIVATE, ALL, CANCEL, DEACTIVATE, ERROR, EVENT, LISTEN, RESULT, describe, rebuild
@@ -326,3 +326,14 @@ async def test_a_renderer_that_congests_itself_holds_up_nobody_who_sends_elsewhe
         ring.host.main._router.release(renderer.main_end, True)
         renderer.close()
         await renderer.over()
+
+
+@pytest.mark.parametrize("make", [OddAwaitable, OddAttributes])
+async def test_whatever_a_listener_returns_the_others_are_called(make: type, caplog: pytest.LogCaptureFixture) -> None:
+    async with hosting(1) as host:
+        host.ipc.listen("odd", lambda _event: make())
+        host.ipc.note("odd")
+        for _ in range(3):
+            host.ipc.broadcast("odd")
+        await until(lambda: len(host.ipc.heard["odd"]) == 3)
+        assert [record.getMessage() for record in caplog.records] == ["listener of lab/odd in main raised"] * 3
