@@ -37,7 +37,7 @@ static void a_kind_is_not_zero_and_has_16_bits(void)
     CHECK(lipc_send_parts(pair.main, &header, NULL, 0, LIPC_REFUSE) == -EINVAL);
     header.kind = 1;
     CHECK(lipc_send(pair.main, &header, "", 0, -1) == -EINVAL);
-    CHECK(lipc_send(pair.main, &header, "", 0, LIPC_DROP_NEWEST + 1) == -EINVAL);
+    CHECK(lipc_send(pair.main, &header, "", 0, LIPC_KEEP + 1) == -EINVAL);
     header.kind = UINT16_MAX + 1;
     CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == -EINVAL);
     close_pair(pair);

@@ -103,6 +103,33 @@ static void what_is_on_its_way_does_not_count_as_waiting(void)
     close_pair(pair);
 }
 
+static void what_is_kept_waits_though_the_outbox_is_full(void)
+{
+    struct pair pair = open_pair(CAPACITY);
+    pair.main->limit = 1;
+    uint64_t number = fill(pair.main, 0), numbers[200];
+    CHECK(send_one(pair.main, number++, 2, BODY, LIPC_REFUSE) == 0);
+    CHECK(send_one(pair.main, number, 2, BODY, LIPC_REFUSE) == -ENOBUFS);
+    CHECK(send_one(pair.main, number++, 2, BODY, LIPC_KEEP) == 0);
+    CHECK(drain(pair, numbers, 200) == (int)number);
+    for (uint64_t i = 0; i < number; i++)
+        CHECK(numbers[i] == i);
+    close_pair(pair);
+}
+
+/* A side whose messages are to wait is woken by room, and not by them. */
+static void parked_for_room_alone_is_not_woken_by_data(void)
+{
+    struct pair pair = open_pair(CAPACITY);
+    uint64_t number = fill(pair.main, 0), numbers[200];
+    CHECK(send_one(pair.renderer, 0, 2, 0, LIPC_REFUSE) == 0);
+    CHECK(lipc_park(pair.main, 1) == 0);
+    CHECK(lipc_park(pair.main, 0) == 1);
+    CHECK(drain(pair, numbers, 200) == (int)number);
+    CHECK(lipc_park(pair.main, 0) == 1); /* nothing waits any more */
+    close_pair(pair);
+}
+
 static void drop_newest_gives_up_the_message_itself(void)
 {
     struct pair pair = open_pair(CAPACITY);
@@ -226,6 +253,8 @@ int main(void)
     RUN(the_outbox_counts_bodies_and_headers);
     RUN(a_full_outbox_refuses);
     RUN(what_is_on_its_way_does_not_count_as_waiting);
+    RUN(what_is_kept_waits_though_the_outbox_is_full);
+    RUN(parked_for_room_alone_is_not_woken_by_data);
     RUN(drop_newest_gives_up_the_message_itself);
     RUN(drop_oldest_gives_up_the_oldest_of_its_channel);
     RUN(drop_oldest_makes_as_much_room_as_it_takes);
