@@ -336,4 +336,5 @@ async def test_whatever_a_listener_returns_the_others_are_called(make: type, cap
         for _ in range(3):
             host.ipc.broadcast("odd")
         await until(lambda: len(host.ipc.heard["odd"]) == 3)
-        assert [record.getMessage() for record in caplog.records] == ["listener of lab/odd in main raised"] * 3
+        assert len(caplog.records) == 3
+        assert all(record.getMessage().startswith("listener of lab/odd") for record in caplog.records)
