@@ -26,7 +26,9 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "OSError": (2, "gone", "path"),
 }
 BUILTINS = sorted(
-    {kind.__name__ for kind in vars(builtins).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    kind.__name__
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, Exception) and name == kind.__name__ and name[0] != "_"
 )
 # Python itself acts on these when they leave a coroutine, so they come as RemoteError alone.
 SPECIAL = {"StopIteration", "StopAsyncIteration"}
