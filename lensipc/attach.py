@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 HELLO_MAX: Final = 4096
 WELCOME_MAX: Final = 65536
 REASON_MAX: Final = 300  # characters of a goodbye: as JSON at most 12 bytes each, so it fits in 4096
+# How long a process may take to close its descriptors while it dies (seconds).
+DYING_WAIT: Final = 0.25
 # How long either side waits for the other's part of the handshake (seconds).
 HANDSHAKE_WAIT: Final = 10.0
 
@@ -172,15 +174,27 @@ def naming(path: str | os.PathLike[str], error: OSError) -> OSError:
 
 def remove_stale(path: Path) -> None:
     """Remove the socket at `path` if nobody listens on it any more."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as probe:
+    for _ in range(8):  # each time that it ends while it is asked
         try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        except OSError:
-            pass
+            found = path.lstat()
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(found.st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            probe.settimeout(DYING_WAIT)
+            try:
+                probe.connect(str(path))
+                # Somebody listens, or did a moment ago: a dying process closes its descriptors one by one, and this
+                # connection ends with the last of them.
+                if probe.recv(1):
+                    return
+            except ConnectionRefusedError:
+                with contextlib.suppress(FileNotFoundError):
+                    if path.lstat().st_ino == found.st_ino:  # and not that of a new main
+                        path.unlink()
+                return
+            except ConnectionError:
+                continue
+            except OSError:  # TimeoutError: whoever listens is alive
+                return

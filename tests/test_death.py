@@ -87,6 +87,14 @@ MAIN = """
 """
 
 
+def runs(pid: int) -> bool:
+    """Whether the process runs: a zombie, which its parent or init has yet to reap, does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def start_main(path: Path, renderers: int = 0, function: str = "invoke_until_gone") -> subprocess.Popen[str]:
     """A main process of its own, with the lab installed and renderers that run a function, which listens at `path`."""
     code = textwrap.dedent(MAIN).format(path=sys.path, socket=str(path), renderers=renderers, function=function)
@@ -116,7 +124,7 @@ async def test_when_main_is_killed_pending_invokes_fail_and_nothing_is_left(tmp_
                     attempt()
             assert not renderer.connected
         assert process.wait() == -signal.SIGKILL
-        await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))  # the renderers it had started
+        await until(lambda: not any(map(runs, pids)))  # the renderers it had started
         await until(lambda: not path.exists())  # and its socket, which only they could remove
 
 
@@ -127,7 +135,7 @@ async def test_when_main_is_killed_even_a_renderer_whose_code_never_returns_ends
         await asyncio.sleep(0.2)  # it blocks by now
         process.kill()
         process.wait()
-        await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+        await until(lambda: not any(map(runs, pids)))
 
 
 async def test_a_new_main_takes_the_path_of_one_that_was_killed(tmp_path: Path) -> None:
