@@ -136,7 +136,12 @@ def _uuid() -> None:
 
 
 def _as_text(constructor: values.Constructor, name: str) -> Reducer:
-    return lambda obj, _: (constructor, (name, str(obj)))
+    def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
+        text = str(obj)
+        # A text of its own: equal paths may share theirs, and values.as_path counts it for each of them.
+        return constructor, (name, text[:1] + text[1:])
+
+    return reduce
 
 
 def _pathlib() -> None:

@@ -109,7 +109,8 @@ def _error(obj: BaseException, _: Any) -> tuple[Any, ...]:
     own = _EXCEPTION_DICT(obj)
     notes = dict.get(own, "__notes__") if own else None
     notes = tuple(n for n in notes if type(n) is str) if type(notes) is list else ()
-    return values.as_error, (base.__name__, args, _cause(obj), notes, _trace(obj, own))
+    # A tuple of its own: exceptions may share theirs, and values.as_error counts it for each of them.
+    return values.as_error, (base.__name__, (*list(args),), _cause(obj), notes, _trace(obj, own))
 
 
 def _cause(error: BaseException) -> BaseException | None:
