@@ -24,27 +24,22 @@ ROOT = Path(__file__).resolve().parent
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
-# lib.lipc_scan_bytes(message): lipc_scan of a bytes object, without a report. Every message passes through it, and in
-# cffi's own glue most of the call would be a tuple of three arguments, their conversion, and handing over the GIL, for
-# which busy threads can make one wait 5 ms: 0.33 of a pickle.loads of 80 bytes, of which 0.08 remain.
-SCAN_BYTES = """\
+# lib.lipc_calls(): the functions of csrc/python/calls.c, which cffi has no type for.
+CALLS = """\
 static PyObject *
-_cffi_f_lipc_scan_bytes(PyObject *self, PyObject *message)
+_cffi_f_lipc_calls(PyObject *self, PyObject *noarg)
 {
-    char *data;
-    Py_ssize_t size;
     (void)self;
-    if (PyBytes_AsStringAndSize(message, &data, &size) < 0)
-        return NULL;
-    return PyLong_FromLong(lipc_scan(data, (size_t)size, NULL));
+    (void)noarg;
+    return lipc_calls();
 }
 """
 
 
-def with_scan_bytes(glue: str) -> str:
+def with_calls(glue: str) -> str:
     """cffi's glue with that function in the place of what cffi wrote for it."""
-    written = re.compile(r"static PyObject \*\n_cffi_f_lipc_scan_bytes\(.*?\n}\n", re.DOTALL)
-    glue, count = written.subn(lambda _: SCAN_BYTES, glue)
+    written = re.compile(r"static PyObject \*\n_cffi_f_lipc_calls\(.*?\n}\n", re.DOTALL)
+    glue, count = written.subn(lambda _: CALLS, glue)
     if count != 1:
         raise RuntimeError("this version of cffi writes its glue in another way: build.py must learn it")
     return glue
@@ -62,14 +57,12 @@ def compile_core() -> Path:
     import cffi
 
     ffi = cffi.FFI()
-    ffi.cdef(cdef(ROOT / "csrc" / "lensipc.h") + "\nint lipc_scan_bytes(const char *message);")
-    # A pointer to it, which nobody takes, would not know the message's size.
-    refusal = "static int lipc_scan_bytes(const char *message) { (void)message; return -1; }"
-    ffi.set_source("lensipc._core", f'#include "lensipc.h"\n{refusal}')
+    ffi.cdef(cdef(ROOT / "csrc" / "lensipc.h") + "\nvoid *lipc_calls(void);")
+    ffi.set_source("lensipc._core", '#include "lensipc.h"\n#include "python/calls.h"')
     glue = ROOT / "build" / "_core.c"
     glue.parent.mkdir(exist_ok=True)
     ffi.emit_c_code(str(glue))
-    glue.write_text(with_scan_bytes(glue.read_text()))
+    glue.write_text(with_calls(glue.read_text()))
 
     suffix = ".abi3.so" if LIMITED_API else sysconfig.get_config_var("EXT_SUFFIX")
     target = ROOT / "lensipc" / f"_core{suffix}"
@@ -88,13 +81,13 @@ def compile_core() -> Path:
     command = [
         *compiler,
         *shlex.split("-std=c11 -O2 -fPIC -shared -fvisibility=hidden -pthread -Wall -Wextra"),
-        *([] if LIMITED_API else ["-D_CFFI_NO_LIMITED_API"]),
+        "-DPy_LIMITED_API=0x030a0000" if LIMITED_API else "-D_CFFI_NO_LIMITED_API",
         *shlex.split(os.environ.get("CFLAGS", "")),
         f"-ffile-prefix-map={ROOT}=.",  # no path of this machine in the module
         f"-I{include}",
         f"-I{ROOT / 'csrc'}",
         str(glue),
-        *map(str, sorted((ROOT / "csrc").glob("*.c"))),
+        *map(str, sorted((ROOT / "csrc").rglob("*.c"))),
         *shlex.split(os.environ.get("LDFLAGS", "")),
         "-lrt",
         "-o",

@@ -3,8 +3,9 @@
 
 A message is a pickle of protocol 5 that holds plain data, and names no callables but the constructors in
 `values`. CPython's own pickler writes it, and asks `reducers` about everything that is not a plain builtin.
-CPython's own unpickler loads it, after csrc/scan.c has proved it harmless. Large arrays travel beside the pickle,
-so that their memory is copied once on each side:
+CPython's own unpickler loads it, after csrc/scan.c has proved it harmless. Most messages are small trees of plain
+builtins: csrc/python/plain.c writes and reads these itself, in less than half the time. Large arrays travel beside the
+pickle, so that their memory is copied once on each side:
 
     4 bytes  MAGIC, with which no pickle begins
     4 bytes  how many buffers there are
@@ -44,9 +45,6 @@ MAGIC = b"LIB\x01"
 ALIGNMENT = 64
 """Where a buffer begins, in bytes: a cache line, and as much as any vector instruction asks for."""
 
-SIMPLE = 512
-"""Bytes up to which clearing a pickler's memo takes no longer than giving it a new one."""
-
 REUSED = 4096
 """Bytes up to which a pickler is used again. Its first buffer has this size; grown, it slows all that comes after."""
 
@@ -60,8 +58,8 @@ LARGE = 1 << 16
 """Bytes from which on `decode_owned` works in the memory it was given. Below, a copy is cheaper."""
 
 _HEADER = struct.Struct("<4sIQ")
-_scan_bytes = lib.lipc_scan_bytes
-_loads = pickle.loads
+_calls = lib.lipc_calls()
+_scan, _encode_plain, _decode_plain = _calls.scan, _calls.encode, _calls.decode
 
 
 class _Message:
@@ -101,10 +99,10 @@ class _Writer:
         self.write = write
 
 
-_Entry = tuple[Callable[[Any], None], Callable[[], Any], Callable[[], None], list[Any], _Message, _Pickler]
+_Entry = tuple[list[Any], _Message, _Pickler]
 
 _idle: list[_Entry] = []
-"""Picklers that nobody uses now, as what `encode_parts` needs of them. Making one takes longer than a small message.
+"""Picklers that nobody uses now, with what they write to. Making one takes longer than a small message.
 
 list.pop and list.append are atomic, so threads share it, and an encoder that calls `encode` finds another one."""
 
@@ -116,15 +114,13 @@ def _new_entry() -> _Entry:
     known = reducers.TABLE.get
 
     def reducer_override(obj: Any) -> Any:
-        if not message.reduced:
-            message.reduced = True
-            chunks.append(b"")  # more than one chunk: for `encode_parts` no simple message any more
+        message.reduced = True
         message.current = obj
         reduce = known(id(type(obj))) or reducers.reducer_of(obj)
         return reduce(obj, message)
 
     pickler.reducer_override = reducer_override
-    return pickler.dump, chunks.pop, pickler.clear_memo, chunks, message, pickler
+    return chunks, message, pickler
 
 
 def encode(obj: object) -> bytes:
@@ -139,24 +135,8 @@ def encode(obj: object) -> bytes:
     Raises:
         DataCloneError: something in `obj` has no clone; it says where and what.
     """
-    # The fast path of encode_parts once more: to call that would take 0.1 of a small message.
-    try:
-        entry = _idle.pop()
-    except IndexError:
-        entry = _new_entry()
-    dump, take, clear_memo, chunks, _, _ = entry
-    try:
-        dump(obj)
-    except BaseException as error:
-        entry = _recover(error, obj, "value")
-    else:
-        body = take()
-        if not chunks and len(body) <= SIMPLE:
-            clear_memo()
-            _idle.append(entry)
-            return body  # type: ignore[no-any-return]
-        chunks.append(body)
-    return b"".join(_finish(entry, obj, "value"))
+    body = _encode_plain(obj)
+    return b"".join(_encode(obj, "value")) if body is None else body
 
 
 def encode_parts(obj: object, name: str = "value") -> bytes | list[Any]:
@@ -173,24 +153,24 @@ def encode_parts(obj: object, name: str = "value") -> bytes | list[Any]:
     Raises:
         DataCloneError: something in `obj` has no clone; it says where and what.
     """
+    body = _encode_plain(obj)
+    if body is not None:
+        return body
+    parts = _encode(obj, name)
+    return parts[0] if len(parts) == 1 and type(parts[0]) is bytes else parts
+
+
+def _encode(obj: object, name: str) -> list[Any]:
+    """The pieces of any message."""
     try:
         entry = _idle.pop()
     except IndexError:
         entry = _new_entry()
-    dump, take, clear_memo, chunks, _, _ = entry
     try:
-        dump(obj)
+        entry[2].dump(obj)
     except BaseException as error:  # this pickler may be in any state: it is not used again
         entry = _recover(error, obj, name)
-    else:
-        body = take()
-        if not chunks and len(body) <= SIMPLE:
-            clear_memo()
-            _idle.append(entry)
-            return body  # type: ignore[no-any-return]
-        chunks.append(body)
-    parts = _finish(entry, obj, name)
-    return parts[0] if len(parts) == 1 and type(parts[0]) is bytes else parts
+    return _finish(entry, obj, name)
 
 
 def _recover(error: BaseException, obj: object, name: str) -> _Entry:
@@ -198,7 +178,7 @@ def _recover(error: BaseException, obj: object, name: str) -> _Entry:
     if isinstance(error, RecursionError):
         entry = _new_entry()
         try:
-            entry[0](_Sequence((*walk.cuts(obj), obj)))
+            entry[2].dump(_Sequence((*walk.cuts(obj), obj)))
             return entry
         except RecursionError:
             raise DataCloneError(f"{name} is nested too deep") from None
@@ -223,9 +203,9 @@ reducers.EXACT[_Sequence] = lambda obj, _: (values.as_last, obj.members)
 
 
 def _finish(entry: _Entry, obj: object, name: str) -> list[Any]:
-    """The message of a pickler that has written more than the simplest."""
-    _, _, _, chunks, message, pickler = entry
-    parts = [chunk if type(chunk) is bytes else _view(chunk) for chunk in chunks if chunk is not _NOTHING]
+    """The message that a pickler has written."""
+    chunks, message, pickler = entry
+    parts = [chunk if type(chunk) is bytes else _view(chunk) for chunk in chunks]
     chunks.clear()
     size = sum(map(len, parts))
     if message.reduced or size > UNCHECKED:
@@ -249,7 +229,6 @@ def _finish(entry: _Entry, obj: object, name: str) -> list[Any]:
     return parts
 
 
-_NOTHING = b""  # CPython has one empty bytes object
 _EMPTY: dict[int, tuple[int, Any]] = {}
 
 
@@ -260,7 +239,7 @@ def _view(chunk: Any) -> memoryview:
 
 def _refusal(parts: Sequence[Any]) -> tuple[int, str] | None:
     """At which byte and why the receiver would refuse a pickle; None if it would not."""
-    if len(parts) == 1 and type(parts[0]) is bytes and _scan_bytes(parts[0]) >= 0:
+    if len(parts) == 1 and type(parts[0]) is bytes and _scan(parts[0]) >= 0:
         return None
     pinned = [ffi.from_buffer(part) for part in parts]
     described = ffi.new("struct lipc_part[]", [(pin, len(pin)) for pin in pinned])
@@ -293,13 +272,8 @@ def decode(buffer: Any) -> Any:
     """
     if type(buffer) is not bytes:
         buffer = bytes(buffer)  # so that it cannot change between its proof and its use
-    found = _scan_bytes(buffer)
-    if found == 0:
-        try:
-            return _loads(buffer)
-        except Exception as error:
-            raise DecodeError(f"no structured clone: {error}") from error
-    return _decode(found, memoryview(buffer))
+    value = _decode_plain(buffer)
+    return value if value is not NotImplemented else _decode(_scan(buffer), buffer)
 
 
 def decode_owned(buffer: bytes | memoryview) -> Any:
@@ -317,22 +291,22 @@ def decode_owned(buffer: bytes | memoryview) -> Any:
     """
     if len(buffer) < LARGE:
         return decode(bytes(buffer))
-    return _decode(lib.lipc_scan(ffi.from_buffer(buffer), len(buffer), ffi.NULL), memoryview(buffer))
+    return _decode(lib.lipc_scan(ffi.from_buffer(buffer), len(buffer), ffi.NULL), buffer)
 
 
-def _decode(found: int, message: memoryview) -> Any:
+def _decode(found: int, message: bytes | memoryview) -> Any:
     """The rest of decoding: buffers beside the pickle, constructors in it, and refusals."""
     buffers: list[memoryview] = []
     if found < 0 and message[:4] == MAGIC:
-        message, buffers = _split(message)
+        message, buffers = _split(memoryview(message))
         found = lib.lipc_scan(ffi.from_buffer(message), len(message), ffi.NULL)
     if found < 0:
         offset, reason = _refusal([message]) or (0, "it changed while it was read")
         raise DecodeError(f"byte {offset}: {reason}")
     try:
         if found == 0:
-            return _loads(message)
-        return _Unpickler(message, buffers).load()
+            return pickle.loads(message)
+        return _Unpickler(memoryview(message), buffers).load()
     except Exception as error:
         raise DecodeError(f"no structured clone: {error}") from error
 

@@ -237,7 +237,7 @@ def test_every_public_method_of_a_public_class_has_a_docstring(name: str) -> Non
 
 
 def test_no_c_file_is_without_its_licence() -> None:
-    for path in (ROOT / "csrc").iterdir():
+    for path in (ROOT / "csrc").rglob("*.[ch]"):
         assert "SPDX-License-Identifier: MIT" in path.read_text().splitlines()[0]
 
 

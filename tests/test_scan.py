@@ -49,7 +49,7 @@ def long(value: int) -> bytes:
 
 
 def scan(body: bytes) -> int:
-    return lib.lipc_scan_bytes(body)
+    return lib.lipc_calls().scan(body)
 
 
 def doubled(times: int) -> bytes:
