@@ -20,7 +20,7 @@ lint: $(STAMP)
 bench: $(STAMP)  ## side by side with what you would use instead
 	$(BIN)/python -m pytest bench --benchmark-only
 
-$(STAMP): pyproject.toml build.py $(wildcard csrc/*)
+$(STAMP): pyproject.toml build.py $(wildcard csrc/* csrc/python/*)
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "Python 3.10 or newer is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'

@@ -49,8 +49,33 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint)
     if (!endpoint)
         return;
     lipc_outbox_clear(&endpoint->outbox);
+    free(endpoint->routes.topics);
     lipc_segment_unmap(&endpoint->mapping);
     free(endpoint);
+}
+
+int lipc_failure(const struct lipc_endpoint *endpoint)
+{
+    return endpoint->failure;
+}
+
+int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t peer, uint32_t pid)
+{
+    struct lipc_routes *routes = &endpoint->routes;
+    if (number != routes->count)
+        return -EINVAL;
+    if (routes->count == routes->room) {
+        uint32_t room = routes->room ? 2 * routes->room : 8;
+        struct lipc_topic **larger = realloc(routes->topics, room * sizeof *larger);
+        if (!larger)
+            return -ENOMEM;
+        routes->topics = larger;
+        routes->room = room;
+    }
+    routes->topics[routes->count++] = topic;
+    routes->peer = peer;
+    routes->pid = pid;
+    return 0;
 }
 
 /* Whether there is a frame to take, or room for what waits. Nonsense in the ring counts as work, too: nobody may sleep

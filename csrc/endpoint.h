@@ -20,12 +20,23 @@ struct lipc_assembly {
     uint64_t filled;
 };
 
+/* Where the events that come in go. */
+struct lipc_routes {
+    struct lipc_topic **topics; /* by the channel's number */
+    uint32_t count, room;
+    uint32_t peer, pid; /* whom they come from */
+    uint32_t relayed;   /* by the last lipc_recv */
+    int told;
+};
+
 struct lipc_endpoint {
     struct lipc_ring out;
     struct lipc_ring in;
     struct lipc_wakeup wakeup;
     struct lipc_outbox outbox;
     struct lipc_assembly assembly;
+    struct lipc_routes routes;
+    int failure;         /* of a topic's event, 0 or -errno */
     uint64_t high_water; /* at most `limit` */
     uint64_t limit;
     struct lipc_mapping mapping;

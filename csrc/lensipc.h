@@ -9,7 +9,8 @@
  *   outbox.c    messages that wait until the ring has room                malloc
  *   endpoint.c  two rings, an outbox and a wakeup as one side of a pair
  *   send.c      messages into frames
- *   receive.c   frames into messages
+ *   receive.c   frames into messages, and events to those who listen
+ *   topic.c     who listens to a channel                                  malloc
  *   orphan.c    the end of a renderer whose main was killed               system calls
  *   keys.c      what hashing a pickle's keys would cost                   malloc
  *   scan.c      proof that a pickle is harmless before it is loaded       malloc
@@ -52,10 +53,19 @@
 /* A body of this many bytes or more comes straight into memory that its receiver gives for it. */
 #define LIPC_INLINE 32768
 
+/* lipc_header.kind of an event, and lipc_header.peer of one for all who listen: what main relays without a look at it. */
+#define LIPC_EVENT 1
+#define LIPC_ALL 4294967295
+
+/* What came of sending to all who listen. */
+#define LIPC_FAILED 1    /* somebody has to be disconnected: lipc_failure tells */
+#define LIPC_CONGESTED 2 /* more than high_water waits for somebody */
+
 /* lipc_record.offset of a message that was assembled in the caller's memory. */
 #define LIPC_ASSEMBLED 4294967295
 
 struct lipc_endpoint;
+struct lipc_topic;
 
 /* Everything that goes with a message's body. What the fields mean is message.py's business. */
 struct lipc_header {
@@ -134,6 +144,8 @@ uint64_t lipc_progress(struct lipc_endpoint *endpoint);
 /* Consumer. Copies messages out of the ring, at most `max` of them and `size` bytes of bodies (at least
  * LIPC_INLINE), to `buffer`, each body at an 8-byte boundary, and describes each in `records`; wakes the peer if it
  * waits for room. Returns how many.
+ * Events that lipc_relay has told the way of are sent on, and counted against `max`, too: see lipc_relayed. Only before
+ * the first message of a call that is handed out: what is behind that one may depend on it.
  * A message of LIPC_INLINE bytes or more, or of several frames, stands apart: it ends the batch before it, and when it
  * is first, 0 is returned with its size in *wanted; lipc_assemble then says where it goes, and it comes as a record of
  * its own with offset LIPC_ASSEMBLED when all of it is there, with at most a ring full of it copied by one call.
@@ -142,9 +154,47 @@ uint64_t lipc_progress(struct lipc_endpoint *endpoint);
 int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, char *buffer, size_t size,
               uint64_t *wanted);
 
+/* Consumer. How many events the last lipc_recv has sent on; *told is LIPC_FAILED and LIPC_CONGESTED of all of them. */
+uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told);
+
 /* Consumer, after *wanted. `memory` (of exactly that many bytes) must stay until the message's record has come or
  * the endpoint is closed. -EINVAL: no message waits for memory, or another size. */
 int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size);
+
+/* ---- topic.c: main only ---- */
+
+/* A topic is a channel of an extension: it knows who listens. NULL: no memory. */
+struct lipc_topic *lipc_topic_create(void);
+
+/* When no endpoint relays to it any more. NULL is fine. */
+void lipc_topic_free(struct lipc_topic *topic);
+
+/* `endpoint` listens from now on, and knows the channel by `number`; the events that it is sent bear the numbers behind
+ * `place`. It is removed before it is closed. 0, -ENOMEM. */
+int lipc_topic_add(struct lipc_topic *topic, struct lipc_endpoint *endpoint, uint32_t number, int when_full,
+                   uint64_t place);
+
+/* `endpoint` listens no more. Returns the number of the last event that it was sent. */
+uint64_t lipc_topic_remove(struct lipc_topic *topic, const struct lipc_endpoint *endpoint);
+
+/* How many listen. */
+size_t lipc_topic_count(const struct lipc_topic *topic);
+
+/* Whether main listens itself: then lipc_recv hands the topic's events out, and lipc_topic_send is the caller's. */
+void lipc_topic_hear(struct lipc_topic *topic, int heard);
+
+/* Sends an event to all who listen, or to `only` if that is not NULL and listens: `header` with the listener's number
+ * and count of events in the place of channel and correlation. Returns LIPC_FAILED and LIPC_CONGESTED as they apply. Who
+ * has failed is sent nothing more. */
+int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
+                    const struct lipc_part *parts, size_t count);
+
+/* What lipc_send gave when a topic's event could not be sent to this endpoint; 0 as a rule. */
+int lipc_failure(const struct lipc_endpoint *endpoint);
+
+/* Events for LIPC_ALL that come by `endpoint` on channel `number`, the next one that has no topic yet, go to `topic` from
+ * now on, and say that they come from `peer` and `pid`. 0, -ENOMEM, -EINVAL: another number. */
+int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t peer, uint32_t pid);
 
 /* ---- sleeping: wakeup.c ---- */
 

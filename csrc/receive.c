@@ -5,6 +5,7 @@
  */
 
 #include "endpoint.h"
+#include "topic.h"
 
 #include <errno.h>
 #include <string.h>
@@ -72,11 +73,31 @@ static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
     return 0;
 }
 
+/* The topic that a frame is relayed to; NULL: it is handed out. */
+static struct lipc_topic *way_of(const struct lipc_endpoint *endpoint, const struct lipc_frame *frame)
+{
+    const struct lipc_routes *routes = &endpoint->routes;
+    if (frame->kind != LIPC_EVENT || frame->peer != LIPC_ALL || frame->channel >= routes->count ||
+        routes->topics[frame->channel]->heard)
+        return NULL;
+    return routes->topics[frame->channel];
+}
+
+static int relay(const struct lipc_endpoint *endpoint, struct lipc_topic *topic, const char *body, uint32_t size)
+{
+    const struct lipc_part part = {.data = body, .size = size};
+    const struct lipc_header header = {
+        .kind = LIPC_EVENT, .peer = endpoint->routes.peer, .pid = endpoint->routes.pid};
+    return lipc_topic_send(topic, NULL, &header, &part, 1);
+}
+
 int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, char *buffer, size_t size,
               uint64_t *wanted)
 {
     struct lipc_assembly *assembly = &endpoint->assembly;
-    *wanted = 0;
+    struct lipc_routes *routes = &endpoint->routes;
+    *wanted = routes->relayed = 0;
+    routes->told = 0;
     if (max == 0 || size < LIPC_INLINE || size > LIPC_ASSEMBLED)
         return -EINVAL;
     if (assembly->memory)
@@ -87,7 +108,7 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
     size_t used = 0;
     size -= size % BODY_ALIGN; /* so that `used` never passes it */
     int got = 0;
-    while (count < max) {
+    while (count + routes->relayed < max) {
         struct lipc_frame frame;
         const char *body;
         got = lipc_ring_peek(&endpoint->in, &frame, &body);
@@ -104,18 +125,30 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
             }
             break;
         }
-        if (frame.size > size - used)
+        struct lipc_topic *topic = way_of(endpoint, &frame);
+        if (frame.size > size - used || (topic && count))
             break;
-        memcpy(buffer + used, body, frame.size);
+        memcpy(buffer + used, body, frame.size); /* what is relayed, too: all are to be sent the same */
+        lipc_ring_take(&endpoint->in, &frame);
+        if (topic) {
+            routes->told |= relay(endpoint, topic, buffer, frame.size);
+            routes->relayed++;
+            continue;
+        }
         records[count++] = to_record(&frame, (uint32_t)used);
         used += (frame.size + BODY_ALIGN - 1) / BODY_ALIGN * BODY_ALIGN;
-        lipc_ring_take(&endpoint->in, &frame);
     }
-    if (count) { /* what is wrong behind them is told by the next call */
+    if (count || routes->relayed) { /* what is wrong behind them is told by the next call */
         release(endpoint);
         return (int)count;
     }
     return got < 0 ? got : 0;
+}
+
+uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told)
+{
+    *told = endpoint->routes.told;
+    return endpoint->routes.relayed;
 }
 
 int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size)

@@ -75,16 +75,16 @@ class ChannelTable(Generic[AnyChannel]):
         self.running: set[Running] = set()  # async listeners on their way
         self._make = make
         self._on_listening = on_listening or (lambda _channel, _listening: None)
-        self._channels: dict[str, AnyChannel] = {}
+        self.channels: dict[str, AnyChannel] = {}  # those that have been asked for
         self._registrations: dict[Registration, None] = {}  # in the order they came
 
     def __getitem__(self, name: str) -> AnyChannel:
         """The channel of that name, made if it is new. TypeError: the name is no text."""
-        channel = self._channels.get(name)
+        channel = self.channels.get(name)
         if channel is None:
             if not isinstance(name, str):
                 raise TypeError(f"a channel's name is a str, not {type(name).__name__}")
-            channel = self._channels[name] = self._make(name)
+            channel = self.channels[name] = self._make(name)
         return channel
 
     def listen(self, name: str, callback: Callback) -> Disposer:
@@ -130,7 +130,7 @@ class ChannelTable(Generic[AnyChannel]):
     def forget(self, channel: AnyChannel) -> None:
         """Drop a channel that nobody knows by anything but its name, unless something is registered for it."""
         if not channel.listeners and channel.handler is None:
-            self._channels.pop(channel.name, None)
+            self.channels.pop(channel.name, None)
 
     def close(self) -> None:
         """Dispose of all listeners and handlers, the last first, and cancel what of them still runs.

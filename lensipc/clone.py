@@ -276,7 +276,7 @@ def decode(buffer: Any) -> Any:
     return value if value is not NotImplemented else _decode(_scan(buffer), buffer)
 
 
-def decode_owned(buffer: bytes | memoryview) -> Any:
+def decode_owned(buffer: bytes | bytearray | memoryview) -> Any:
     """Make the value as `decode` does, from memory that the value may keep.
 
     Args:
@@ -291,7 +291,7 @@ def decode_owned(buffer: bytes | memoryview) -> Any:
     """
     if len(buffer) < LARGE:
         return decode(bytes(buffer))
-    return _decode(lib.lipc_scan(ffi.from_buffer(buffer), len(buffer), ffi.NULL), buffer)
+    return _decode(lib.lipc_scan(ffi.from_buffer(buffer), len(buffer), ffi.NULL), memoryview(buffer))
 
 
 def _decode(found: int, message: bytes | memoryview) -> Any:

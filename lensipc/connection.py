@@ -40,7 +40,11 @@ class Connection:
         poller: what the socket is registered with.
         low_water: bytes waiting to be sent from which on that is little.
         on_message: for each kind of message, what takes its record; raises ProtocolError to disconnect the peer.
+        decoded: the kinds of messages, as bits, that come decoded if they are small plain data.
     """
+
+    relays = False
+    """Whether events are sent on as they are received: see `relayed`."""
 
     def __init__(
         self,
@@ -49,12 +53,14 @@ class Connection:
         poller: Poller,
         low_water: int,
         on_message: Sequence[Callable[[Record], None]],
+        decoded: int,
     ) -> None:
         self.endpoint = endpoint
         self.sock = sock
         self.poller = poller
         self.low_water = low_water
         self.on_message = on_message
+        self.decoded = decoded
         attach.keep_from_forks(sock)
         self.closed = False
         self.ended = False  # the peer will send no more
@@ -91,7 +97,14 @@ class Connection:
                     return handled
             if batch is not self._batch:
                 continue  # a callback has pumped meanwhile
-            received = endpoint.receive(BATCH)
+            received = endpoint.receive(BATCH, self.decoded)
+            relayed = self.relayed() if self.relays else 0
+            if relayed:
+                handled += relayed
+                self._batch = iter(received)
+                if received or handled < budget:
+                    continue
+                return handled
             if not received:
                 if endpoint.assembling and poll((endpoint,), STREAM):
                     continue  # the peer writes the rest of a large message while this side reads it
@@ -128,6 +141,10 @@ class Connection:
         if self.endpoint.flush() <= self.low_water:
             self.relieved()
 
+    def relayed(self) -> int:
+        """Events that the last `receive` has sent on have come to this: how many they were."""
+        return 0
+
     def relieved(self) -> None:
         """Little waits to be sent: called after each flush that finds it so."""
 
@@ -158,6 +175,18 @@ class Connection:
             self.poller.unregister(self.sock.fileno())
             self.sock.close()
             self.endpoint.close()
+
+
+def body_of(record: Record) -> Buffer:
+    """The body of a message of a kind that is not decoded."""
+    body = record[1]
+    assert body is not None
+    return body
+
+
+def size_of(record: Record) -> int:
+    """Bytes of a message's body; that of one which came decoded is small, and counts as nothing."""
+    return 0 if record[1] is None else len(record[1])
 
 
 def finish_listener(face: Face, table: ChannelTable[Any], channel: str, awaitable: Awaitable[Any]) -> None:

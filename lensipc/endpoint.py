@@ -10,14 +10,17 @@ from __future__ import annotations
 import errno
 import math
 import os
-import struct
 import time
 import weakref
-from collections.abc import Iterable, Sequence
-from typing import NoReturn, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from lensipc._core import ffi, lib
 from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
+
+if TYPE_CHECKING:
+    from lensipc._core import CData
 
 FORM_MEMFD = lib.LIPC_FORM_MEMFD
 FORM_SHM = lib.LIPC_FORM_SHM
@@ -31,26 +34,24 @@ DROP_OLDEST = lib.LIPC_DROP_OLDEST
 DROP_NEWEST = lib.LIPC_DROP_NEWEST
 KEEP = lib.LIPC_KEEP
 VERSION = lib.LIPC_VERSION
+FAILED = lib.LIPC_FAILED
+CONGESTED = lib.LIPC_CONGESTED
 
 # bytes, bytearray, memoryview, ndarray: anything C-contiguous (collections.abc.Buffer is of Python 3.12).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 Whole = (bytearray, memoryview)  # a body in one piece that is not bytes
-# kind, body, channel, peer, pid, correlation
-Record = tuple[int, "bytes | memoryview", int, int, int, int]
+# kind, body, channel, peer, pid, correlation, value: the body is None where the value is what it decodes to
+Record = tuple[int, "bytes | memoryview | None", int, int, int, int, Any]
 
-_HEADER = struct.Struct("=QIIII")  # struct lipc_header
-_RECORD = struct.Struct("=QQIIIII4x")  # struct lipc_record
-_BATCH = 256  # records of one call into C
-_BATCH_BYTES = 2 * lib.LIPC_INLINE  # and bytes of their bodies
 # Up to here a body in pieces is joined: one more copy takes 0.5 us at most, telling C the pieces takes 2.
 _JOIN_BYTES = 8192
 
 # Memory for a large message. It is not cleared first: every byte of it is written before it is handed out.
 _allocate = ffi.new_allocator(should_clear_after_alloc=False)
 
-# What is called for every message, without the look-up in `lib` (30 ns).
-_send = lib.lipc_send
-_recv = lib.lipc_recv
+# What is called for every message.
+_calls = lib.lipc_calls()
+_send, _publish, _receive, _relayed = _calls.send, _calls.publish, _calls.receive, _calls.relayed
 
 
 def create_segment(form: int, capacity: int) -> int:
@@ -82,16 +83,10 @@ class Endpoint:
 
     __slots__ = (
         "__weakref__",
-        "_batch",
-        "_batch_bytes",
+        "_address",
         "_handle",
-        "_header",
-        "_header_bytes",
         "_memory",
         "_quota",
-        "_records",
-        "_records_bytes",
-        "_wanted",
     )
 
     def __init__(
@@ -106,13 +101,7 @@ class Endpoint:
         self._handle = ffi.gc(handle, lib.lipc_endpoint_close)
         self._quota = quota
         self._memory: memoryview | None = None  # what a large message is being assembled in
-        self._header = ffi.new("struct lipc_header *")
-        self._header_bytes = ffi.buffer(self._header)
-        self._records = ffi.new("struct lipc_record[]", _BATCH)
-        self._records_bytes = ffi.buffer(self._records)
-        self._batch = _allocate("char[]", _BATCH_BYTES)
-        self._batch_bytes = ffi.buffer(self._batch)
-        self._wanted = ffi.new("uint64_t *")
+        self._address = int(ffi.cast("uintptr_t", handle))
         _live.add(self)
 
     def send(
@@ -133,27 +122,21 @@ class Endpoint:
             MemoryError: there is none for what the ring has no room for.
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
-        _HEADER.pack_into(self._header_bytes, 0, correlation, channel, peer, pid, kind)
         if not isinstance(body, bytes):
             pieces = (body,) if isinstance(body, Whole) else body
             if sum(memoryview(piece).nbytes for piece in pieces) > _JOIN_BYTES:
-                return self._send_parts(pieces, when_full)
+                header = _header(kind, channel, peer, pid, correlation)
+                with _parts(pieces) as (parts, count):
+                    dropped = lib.lipc_send_parts(self._handle, header, parts, count, when_full)
+                return dropped if dropped >= 0 else _fail(dropped)
             body = b"".join(pieces)
-        dropped = _send(self._handle, self._header, body, len(body), when_full)
-        if dropped < 0:
-            _fail(dropped)
-        return dropped
+        dropped = _send(self._address, kind, channel, peer, pid, correlation, body, when_full)
+        return dropped if dropped >= 0 else _fail(dropped)
 
-    def _send_parts(self, body: Sequence[Buffer], when_full: int) -> int:
-        pieces = [ffi.from_buffer(piece) for piece in body]  # they hold the buffers until C has copied them
-        parts = ffi.new("struct lipc_part[]", [(piece, len(piece)) for piece in pieces])
-        dropped = lib.lipc_send_parts(self._handle, self._header, parts, len(pieces), when_full)
-        if dropped < 0:
-            _fail(dropped)
-        return dropped
-
-    def receive(self, limit: int) -> list[Record]:
+    def receive(self, limit: int, decoded: int = 0) -> list[Record]:
         """Take at most `limit` messages. A large body comes as writable memory that nobody else holds.
+
+        Bodies of the kinds whose bits are set in `decoded` come as values if they are small plain data.
 
         An empty list says that there was nothing to hand out yet, not that there is nothing to do: a large
         message may be on its way. `park` tells.
@@ -161,36 +144,39 @@ class Endpoint:
         Raises:
             ProtocolError: the peer broke the protocol, or announced a message larger than the quota.
         """
-        count = self._take(limit)
-        if count == 0 and self._wanted[0]:
-            self._provide(self._wanted[0])
-            count = self._take(limit)
-        if count == 0:
-            return []
-        records = _RECORD.iter_unpack(self._records_bytes[: count * _RECORD.size])
-        if self._memory is not None:
-            body = self._memory
-            self._memory = None
-            return [
-                (kind, body, channel, peer, pid, correlation) for correlation, _, _, channel, peer, pid, kind in records
-            ]
-        batch = self._batch_bytes
-        return [
-            (kind, batch[offset : offset + size], channel, peer, pid, correlation)
-            for correlation, size, offset, channel, peer, pid, kind in records
-        ]
+        got = _receive(self._address, limit, decoded)
+        if type(got) is int:
+            if got > 0:
+                self._provide(got)
+                got = _receive(self._address, limit, decoded)
+            if type(got) is int:
+                _fail(got)
+        if self._memory is not None and got:
+            kind, _, channel, peer, pid, correlation, _ = got[0]
+            body, self._memory = self._memory, None
+            return [(kind, body, channel, peer, pid, correlation, None)]
+        return got  # type: ignore[no-any-return]
+
+    def relayed(self) -> tuple[int, int]:
+        """How many events the last `receive` sent on, and FAILED and CONGESTED of all of them."""
+        return divmod(_relayed(self._address), 4)
+
+    def relay(self, number: int, topic: Topic, frame_id: int, pid: int) -> None:
+        """Send events of the peer's channel `number`, the next one, to `topic`, as coming from `frame_id` and `pid`."""
+        code = lib.lipc_relay(self._handle, number, topic._handle, frame_id, pid)
+        if code < 0:
+            _fail(code)
+
+    def check(self) -> None:
+        """Raise what sending an event of a topic has met with, OutboxFull or ProtocolError; nothing as a rule."""
+        code = lib.lipc_failure(self._handle)
+        if code < 0:
+            _fail(code)
 
     @property
     def assembling(self) -> bool:
         """Whether a large message has come in part."""
         return self._memory is not None
-
-    def _take(self, limit: int) -> int:
-        most = limit if limit < _BATCH else _BATCH  # min() takes twice as long
-        count = _recv(self._handle, self._records, most, self._batch, _BATCH_BYTES, self._wanted)
-        if count < 0:
-            _fail(count)
-        return count
 
     def _provide(self, size: int) -> None:
         """Give the large message that comes next the memory that it is assembled in."""
@@ -247,6 +233,62 @@ class Endpoint:
         self._memory = None
         _live.discard(self)
         self.__class__ = _ClosedEndpoint
+
+
+class Topic:
+    """The renderers that listen to one channel of an extension."""
+
+    __slots__ = ("_address", "_handle")
+
+    def __init__(self) -> None:
+        handle = lib.lipc_topic_create()
+        if handle == ffi.NULL:
+            _fail(-errno.ENOMEM)
+        self._handle = ffi.gc(handle, lib.lipc_topic_free)
+        self._address = int(ffi.cast("uintptr_t", handle))
+
+    def add(self, endpoint: Endpoint, number: int, when_full: int, place: int) -> None:
+        """`endpoint` listens, and knows the channel by `number`; its events are numbered from `place` + 1 on."""
+        code = lib.lipc_topic_add(self._handle, endpoint._handle, number, when_full, place)
+        if code < 0:
+            _fail(code)
+
+    def remove(self, endpoint: Endpoint) -> int:
+        """`endpoint` listens no more; the number of the last event that it was sent."""
+        return lib.lipc_topic_remove(self._handle, endpoint._handle)
+
+    def __len__(self) -> int:
+        """How many listen."""
+        return lib.lipc_topic_count(self._handle)
+
+    def hear(self, heard: bool) -> None:
+        """Whether main listens itself: then its events are not relayed without it."""
+        lib.lipc_topic_hear(self._handle, heard)
+
+    def send(self, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], only: Endpoint | None = None) -> int:
+        """Send an event to all who listen, or to `only`; FAILED and CONGESTED as they apply.
+
+        Raises:
+            TypeError, BufferError: a piece of the body is no contiguous buffer.
+        """
+        if only is None and type(body) is bytes:
+            return _publish(self._address, frame_id, pid, body)
+        with _parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
+            header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
+            return lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
+
+
+def _header(kind: int, channel: int, peer: int, pid: int, correlation: int) -> CData:
+    return ffi.new("struct lipc_header *", (correlation, channel, peer, pid, kind))
+
+
+@contextmanager
+def _parts(pieces: Sequence[Buffer]) -> Iterator[tuple[CData, int]]:
+    """Pieces of a body as C takes them. Their memory stays where it is until the end of the block."""
+    pinned = [ffi.from_buffer(piece) for piece in pieces]
+    yield ffi.new("struct lipc_part[]", [(pin, len(pin)) for pin in pinned]), len(pinned)
+    for pin in pinned:
+        ffi.release(pin)
 
 
 def poll(endpoints: Iterable[Endpoint], ns: int) -> bool:

@@ -20,6 +20,7 @@ Each frame's header holds a kind, three numbers and a correlation id; this is wh
 
 "Up" is from a renderer to main. A channel's number is the renderer's own: it declares 0, 1, 2, ... as it needs them,
 and main uses the same numbers toward it. An extension's number is main's, and known to a renderer only by ACTIVATE.
+The C core knows EVENT and ALL, too (csrc/lensipc.h): such a message it relays itself.
 """
 
 from __future__ import annotations

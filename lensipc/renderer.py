@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from . import attach, clone
-from .connection import Connection, finish_listener, log
+from .connection import Connection, body_of, finish_listener, log, size_of
 from .endpoint import KEEP, REFUSE, Buffer, Endpoint, Record, poll
 from .errors import DecodeError, PeerGone, ProtocolError
 from .face import Face, Settle
@@ -41,6 +41,9 @@ from .types import IpcRendererEvent
 TURN: Final = 64
 # How long a renderer that sleeps on a semaphore does so before it looks for main's death (seconds).
 NAP: Final = 0.05
+
+# What comes decoded.
+DECODED: Final = 1 << EVENT | 1 << RESULT
 
 # Event objects kept for each channel.
 MOST_EVENTS: Final = 64
@@ -94,7 +97,7 @@ class RendererCore(Connection):
         handlers[ACTIVATE] = self._on_activate
         handlers[DEACTIVATE] = self._on_deactivate
         handlers[READY] = self._on_ready
-        super().__init__(endpoint, sock, poller, high_water // 4, handlers)
+        super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED)
         self.face = face
         self.parts = parts
         self.frame_id = frame_id
@@ -156,7 +159,7 @@ class RendererCore(Connection):
         raise ProtocolError(f"a message of kind {record[0]}, which main never sends")
 
     def _on_event(self, record: Record) -> None:
-        _, body, number, frame_id, pid, place = record
+        _, body, number, frame_id, pid, place, args = record
         channel = self._channels[number]
         missed = place - channel.place - 1
         channel.place = place
@@ -169,12 +172,14 @@ class RendererCore(Connection):
                     channel.events.clear()  # renderers come and go
                 channel.events[frame_id] = event
         listeners = channel.listeners
-        decode = clone.decode_owned if len(listeners) == 1 and type(body) is memoryview else clone.decode
+        if body is None and len(listeners) > 1:
+            body = clone.encode(args)
         for listener in listeners:
             if not listener.active:
                 continue
             try:
-                args = decode(body)  # each listener has a clone of its own
+                if body is not None:  # each listener has a clone of its own
+                    args = clone.decode_owned(body) if len(listeners) == 1 else clone.decode(body)
                 if type(args) is not tuple:
                     raise DecodeError("arguments that are no tuple")
                 result = listener.callback(event, *args)
@@ -190,29 +195,27 @@ class RendererCore(Connection):
     def _on_result(self, record: Record) -> None:
         pending = self.invocations.take(record[5])
         if pending is not None:
+            _, body, _, _, _, _, value = record
             try:
-                body = record[1]
-                value = clone.decode(body) if type(body) is bytes else clone.decode_owned(body)
+                pending.set_result(value if body is None else clone.decode_owned(body))
             except DecodeError as error:
                 pending.set_exception(error)
-            else:
-                pending.set_result(value)
 
     def _on_error(self, record: Record) -> None:
         pending = self.invocations.take(record[5])
         if pending is not None:
-            pending.set_exception(rebuild(record[1]))
+            pending.set_exception(rebuild(body_of(record)))
 
     def _on_activate(self, record: Record) -> None:
-        _, body, _, number, _, correlation = record
-        extension, version, path = clone.decode(body)
+        number, correlation = record[3], record[5]
+        extension, version, path = clone.decode(body_of(record))
         port = self._ports.get(number)
         if port is None:
             port = self._ports[number] = RendererPort(self, extension, number)
         self.parts.activate(port, version, path, partial(self._report, correlation))
 
     def _on_deactivate(self, record: Record) -> None:
-        _, _, _, number, _, correlation = record
+        number, correlation = record[3], record[5]
         self.parts.deactivate(self._ports[number], partial(self._report, correlation))
 
     def _report(self, correlation: int, _result: object, error: BaseException | None) -> None:
@@ -265,7 +268,7 @@ class RendererCore(Connection):
         while handled < budget and not self.closed:
             if self._backlog:
                 record = self._backlog.popleft()
-                self._backlog_bytes -= len(record[1])
+                self._backlog_bytes -= size_of(record)
                 handled += 1
                 self._handlers[record[0]](record)
                 continue
@@ -287,6 +290,7 @@ class RendererCore(Connection):
     def wait(self, outcome: Outcome) -> None:
         """Block until there is an outcome. All other messages are kept for `dispatch`, in their order."""
         before, self.on_message = self.on_message, self._only_outcomes
+        self.decoded = 1 << RESULT  # events are kept as they are
         self.paused = False
         try:
             self._wake_up()
@@ -308,6 +312,7 @@ class RendererCore(Connection):
                     self._wake_up()
         finally:
             self.on_message = before
+            self.decoded = DECODED
             self.paused = bool(self._backlog)  # a dispatch further up the stack is not to overtake the backlog
             self._settle()
 
@@ -319,7 +324,7 @@ class RendererCore(Connection):
 
     def _keep(self, record: Record) -> None:
         self._backlog.append(record)
-        self._backlog_bytes += len(record[1])
+        self._backlog_bytes += size_of(record)
         if self._backlog_bytes > self._backlog_limit:
             self.reason = (
                 f"{self._backlog_bytes} bytes of events waited here for dispatch(), where {self._backlog_limit} may"

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from . import clone
 from .channels import Running
-from .connection import Connection
+from .connection import Connection, body_of
 from .endpoint import DROP_NEWEST, Buffer, Endpoint, Record
 from .errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError
 from .invocations import Invocations
@@ -38,7 +38,7 @@ from .message import (
     rebuild,
 )
 from .poller import Deadline
-from .router import MainChannel, MainPort, Router, Subscription
+from .router import MainChannel, MainPort, Router
 from .types import IpcMainInvokeEvent
 
 # How long an invoke waits for main to finish activating its extension (seconds).
@@ -75,13 +75,15 @@ class _Held:
             self.cancel()
             running[self.correlation] = (self.channel.port, None)
             try:
-                self.connection.execute(self.channel, self.correlation, self.body)
+                self.connection.execute(self.channel, self.correlation, clone.decode_owned(self.body))
             except (ProtocolError, DecodeError) as error:
                 self.connection.router.disconnect(self.connection, str(error))
 
 
 class RendererConnection(Connection):
     """One renderer, as main's core sees it."""
+
+    relays = True
 
     def __init__(
         self,
@@ -103,7 +105,7 @@ class RendererConnection(Connection):
         on_message[DECLARE] = self._on_declare
         on_message[LISTEN] = self._on_listen
         on_message[UNLISTEN] = self._on_unlisten
-        super().__init__(endpoint, sock, router.poller, router.low_water, on_message)
+        super().__init__(endpoint, sock, router.poller, router.low_water, on_message, 1 << INVOKE)
         self.router = router
         self.wakeup_fd = wakeup_fd  # the eventfd that the renderer signals main by; ours to close
         self.frame_id = frame_id
@@ -117,12 +119,13 @@ class RendererConnection(Connection):
         self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
         self.channels: list[MainChannel] = []  # by the numbers it declared
         self.declared: set[MainChannel] = set()
-        self.subscriptions: dict[int, Subscription] = {}
+        self.listening: set[MainChannel] = set()
+        self.places: dict[int, int] = {}  # of channels it listens to no more: so that every gap is a drop
         self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes without an outcome
         self.held_bytes = 0  # of invokes that wait for activation
         self.last_invoke = 0
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
-        self.routed: set[MainChannel] = set()  # channels that it has sent to since it was last looked for congestion
+        self.told = 0  # FAILED and CONGESTED of those to whom its events went
         self.hold: Deadline | None = None  # running while it is congested and holds its senders back
         self.lagging = False  # congested for longer than that
 
@@ -164,7 +167,7 @@ class RendererConnection(Connection):
         if pending is None:
             return
         try:
-            error = rebuild(record[1])
+            error = rebuild(body_of(record))
         except DecodeError as nonsense:
             pending.set_exception(PeerGone(f"renderer {self.frame_id} answered nonsense: {nonsense}"))
             raise
@@ -181,7 +184,7 @@ class RendererConnection(Connection):
         return self.channels[number]
 
     def _on_declare(self, record: Record) -> None:
-        _, body, number, extension, _, _ = record
+        number, extension, body = record[2], record[3], body_of(record)
         if number != len(self.channels) or number >= MAX_CHANNELS:
             raise ProtocolError(f"declared channel number {number}, where {len(self.channels)} was next")
         port = self.ports.get(extension)
@@ -196,42 +199,40 @@ class RendererConnection(Connection):
         channel = port.table[name]
         if channel in self.declared:
             raise ProtocolError(f"declared channel {name!r} of extension {port.extension!r} twice")
+        self.endpoint.relay(number, channel.topic, self.frame_id, self.pid)
         self.declared.add(channel)
         self.channels.append(channel)
         channel.declared += 1
 
     def _on_listen(self, record: Record) -> None:
-        _, _, number, when_full, _, _ = record
+        number, when_full = record[2], record[3]
         channel = self._channel(number)
-        subscription = self.subscriptions.get(number) or Subscription(self, number)
-        if subscription.active or when_full > DROP_NEWEST:
+        if channel in self.listening or when_full > DROP_NEWEST:
             raise ProtocolError(f"listens to channel number {number} twice, or with policy {when_full}")
-        self.subscriptions[number] = subscription
-        subscription.active = True
-        subscription.when_full = when_full
-        channel.subscriptions = (*channel.subscriptions, subscription)
+        channel.topic.add(self.endpoint, number, when_full, self.places.pop(number, 0))
+        self.listening.add(channel)
 
     def _on_unlisten(self, record: Record) -> None:
         number = record[2]
         channel = self._channel(number)
-        subscription = self.subscriptions.get(number)
-        if subscription is None or not subscription.active:
+        if channel not in self.listening:
             raise ProtocolError(f"stops listening to channel number {number}, to which it does not listen")
-        self._unsubscribe(channel, subscription)
+        self.listening.remove(channel)
+        self.places[number] = channel.topic.remove(self.endpoint)
 
-    def _unsubscribe(self, channel: MainChannel, subscription: Subscription) -> None:
-        subscription.active = False
-        channel.subscriptions = tuple(other for other in channel.subscriptions if other is not subscription)
+    def relayed(self) -> int:
+        events, told = self.endpoint.relayed()
+        self.told |= told
+        return events
 
     def _on_event(self, record: Record) -> None:
-        _, body, number, target, _, _ = record
-        channel = self._channel(number)
-        self.routed.add(channel)
-        self.router.route(channel, self.frame_id, self.pid, body, target)
+        """An event that main listens to, or for one process, or too large to be relayed by itself."""
+        channel = self._channel(record[2])
+        self.told |= self.router.route(channel, self.frame_id, self.pid, body_of(record), record[3])
         self.router.deliver()
 
     def _on_invoke(self, record: Record) -> None:
-        _, body, number, _, _, correlation = record
+        _, body, number, _, _, correlation, args = record
         channel = self._channel(number)
         if correlation <= self.last_invoke:
             raise ProtocolError(f"invoke {correlation} after invoke {self.last_invoke}: ids only grow")
@@ -242,9 +243,9 @@ class RendererConnection(Connection):
             return
         self.running[correlation] = (port, None)
         if port.activating:
-            self._hold(channel, correlation, body)
+            self._hold(channel, correlation, clone.encode(args) if body is None else body)
         else:
-            self.execute(channel, correlation, body)
+            self.execute(channel, correlation, args if body is None else clone.decode_owned(body))
 
     def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
         if self.held_bytes > MAX_HELD:
@@ -252,7 +253,7 @@ class RendererConnection(Connection):
         else:
             self.running[correlation] = (channel.port, _Held(self, channel, correlation, body))
 
-    def execute(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
+    def execute(self, channel: MainChannel, correlation: int, args: Any) -> None:
         """Call an invoke's handler, or say that there is none."""
         port, handler = channel.port, channel.handler
         if handler is None or port.activating:
@@ -264,7 +265,6 @@ class RendererConnection(Connection):
                 why = f"extension {port.extension!r} has no handler in main for channel {channel.name!r}"
             self._settle(correlation, None, NoHandlerError(why))
             return
-        args = clone.decode(body)
         if type(args) is not tuple:
             raise ProtocolError("arguments that are no tuple")
         event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
@@ -337,12 +337,12 @@ class RendererConnection(Connection):
         """Undo everything that this renderer was part of. Idempotent."""
         if self.closed:
             return
+        for channel in self.listening:  # before there is no endpoint
+            channel.topic.remove(self.endpoint)
+        self.listening.clear()
         super().close()
         self.poller.unregister(self.wakeup_fd)
         os.close(self.wakeup_fd)
-        for number, subscription in self.subscriptions.items():
-            self._unsubscribe(self.channels[number], subscription)
-        self.subscriptions.clear()
         for channel in self.channels:
             channel.declared -= 1
             if not channel.declared:

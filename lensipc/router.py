@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from . import attach, clone
 from .channels import Channel, ChannelTable
 from .connection import finish_listener
-from .endpoint import REFUSE, Buffer, poll
+from .endpoint import CONGESTED, FAILED, Buffer, Topic, poll
 from .errors import DecodeError, NotActivatedError, OutboxFull, ProtocolError
 from .face import Face
-from .message import ALL, EVENT, MAIN
+from .message import ALL, MAIN
 from .patience import Patience
 from .poller import EDGE, Poller
 from .types import IpcMainEvent
@@ -35,29 +35,20 @@ TURN: Final = 64
 HOLD: Final = 0.1
 
 
-class Subscription:
-    """A renderer that listens to a channel."""
-
-    __slots__ = ("active", "connection", "number", "place", "when_full")
-
-    def __init__(self, connection: RendererConnection, number: int) -> None:
-        self.connection = connection
-        self.number = number
-        self.when_full = REFUSE
-        self.active = False
-        self.place = 0  # of the last event sent to it; goes on when it listens again, so that every gap is a drop
-
-
 class MainChannel(Channel):
     """A channel, and the renderers that listen to it."""
 
-    __slots__ = ("declared", "port", "subscriptions")
+    __slots__ = ("declared", "port", "topic")
 
     def __init__(self, port: MainPort, name: str) -> None:
         super().__init__(name)
         self.port = port
-        self.subscriptions: tuple[Subscription, ...] = ()
+        self.topic = Topic()
         self.declared = 0  # by so many renderers that are attached
+
+
+def _listening(channel: MainChannel, listening: bool) -> None:
+    channel.topic.hear(listening)
 
 
 class MainPort:
@@ -67,18 +58,20 @@ class MainPort:
         self.router = router
         self.extension = extension
         self.number = number
-        self.table: ChannelTable[MainChannel] = ChannelTable(extension, partial(MainChannel, self))
+        self.table: ChannelTable[MainChannel] = ChannelTable(extension, partial(MainChannel, self), _listening)
         self.activating = False
         self.held: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
-        if not self.table.open:
+        table, router = self.table, self.router
+        if not table.open:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
         if transfer:
             clone.check_transfer(transfer)
-        body = clone.encode_parts(args, "args")
-        self.router.route(self.table[channel], MAIN, self.router.pid, body, target)
+        router.route(
+            table.channels.get(channel) or table[channel], MAIN, router.pid, clone.encode_parts(args, "args"), target
+        )
         if transfer:
             clone.detach(transfer)
 
@@ -122,24 +115,30 @@ class Router:
 
     def route(
         self, channel: MainChannel, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], target: int = ALL
-    ) -> None:
-        """Give an event its place in the order and send it to its subscribers."""
-        for subscription in channel.subscriptions:
-            connection = subscription.connection
-            if connection.closed or target not in (ALL, connection.frame_id):
-                continue
-            subscription.place += 1
-            number, place, when_full = subscription.number, subscription.place, subscription.when_full
-            try:
-                connection.endpoint.send(EVENT, number, frame_id, pid, place, body, when_full)
-            except OutboxFull as full:
-                self.disconnect(connection, f"it reads too slowly: {full}")
-            except ProtocolError as error:
-                self.disconnect(connection, str(error))
+    ) -> int:
+        """Give an event its place in the order and send it to its subscribers; FAILED and CONGESTED as they apply."""
+        told = 0
+        if target == ALL:
+            told = channel.topic.send(frame_id, pid, body)
+        elif target in self.connections:
+            told = channel.topic.send(frame_id, pid, body, self.connections[target].endpoint)
+        if told & FAILED:
+            self.disconnect_failed()
         if channel.listeners and target in (ALL, MAIN):
             whole = body if isinstance(body, (bytes, bytearray, memoryview)) else b"".join(body)
             self._local.append((channel, frame_id, pid, whole))
             self.poller.wake()
+        return told
+
+    def disconnect_failed(self) -> None:
+        """Disconnect those to whom an event could not be sent."""
+        for connection in list(self.connections.values()):
+            try:
+                connection.endpoint.check()
+            except OutboxFull as full:
+                self.disconnect(connection, f"it reads too slowly: {full}")
+            except (ProtocolError, MemoryError) as error:
+                self.disconnect(connection, str(error))
 
     def deliver(self) -> None:
         """Call main's own listeners of the events that were routed, in their order."""
@@ -190,12 +189,8 @@ class Router:
         return bool(self._congested)
 
     def _sends_to_congested(self, sender: RendererConnection) -> bool:
-        """Whether what it has sent this turn went to one who is congested: others' congestion is not its affair."""
-        return any(
-            subscription.connection in self._congested
-            for channel in sender.routed
-            for subscription in channel.subscriptions
-        )
+        """Whether one who is congested listens to what it may send: others' congestion is not its affair."""
+        return any(not connection.listening.isdisjoint(sender.channels) for connection in self._congested)
 
     def release(self, connection: RendererConnection, lagging: bool) -> None:
         """It holds nobody back any longer: it has come down to its low-water mark, or is `lagging`."""
@@ -287,9 +282,8 @@ class Router:
                 continue
             try:
                 handled = connection.pump(TURN)
-                if connection.routed:
-                    connection.paused = self._look_for_congestion() and self._sends_to_congested(connection)
-                    connection.routed.clear()
+                if connection.told:
+                    self._heed(connection)
             except (ProtocolError, DecodeError, MemoryError) as error:
                 self.disconnect(connection, str(error) or "there is no memory for what it sends")
                 continue
@@ -301,6 +295,14 @@ class Router:
                     self.detach(connection, "it closed the connection, or died")
                 busy = True
         return busy
+
+    def _heed(self, sender: RendererConnection) -> None:
+        """Do something about those who could not take what it has sent."""
+        told, sender.told = sender.told, 0
+        if told & FAILED:
+            self.disconnect_failed()
+        if told & CONGESTED and not sender.closed:
+            sender.paused = self._look_for_congestion() and self._sends_to_congested(sender)
 
     def _linger(self) -> None:
         """Look for more to do for a little, before parking."""

@@ -37,7 +37,7 @@ class Line:
         sizes = {"high_water": 1 << 20, "limit": LIMIT, "quota": 1 << 24}
         self.peer = Endpoint(fds[0], SIDE_RENDERER, WAKEUP_EVENTFD, fds[1], **sizes)
         ours = Endpoint(fds[0], SIDE_MAIN, WAKEUP_EVENTFD, fds[2], **sizes)
-        self.connection = Connection(ours, sock, poller, 1 << 18, [self.hear] * KINDS)
+        self.connection = Connection(ours, sock, poller, 1 << 18, [self.hear] * KINDS, 0)
         poller.register(sock.fileno(), self.connection.read_socket)
 
     def hear(self, record: Record) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from lensipc import _core, endpoint
+from lensipc import _core, clone, endpoint
 from lensipc.endpoint import Endpoint, Record, Timer, create_segment
 from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
 
@@ -76,16 +76,45 @@ def test_a_message_arrives_with_all_that_goes_with_it(pair: Pair) -> None:
     largest = 2**16 - 1, 2**32 - 1, 2**32 - 2, 2**32 - 3, 2**64 - 1
     assert main.send(1, 2, 3, 4, 5, b"body") == 0
     assert main.send(*largest, b"") == 0
-    assert renderer.receive(10) == [(1, b"body", 2, 3, 4, 5), (2**16 - 1, b"", *largest[1:])]
+    assert renderer.receive(10) == [(1, b"body", 2, 3, 4, 5, None), (2**16 - 1, b"", *largest[1:], None)]
     assert renderer.receive(10) == []
+
+
+def test_small_plain_bodies_of_the_kinds_asked_for_come_decoded(pair: Pair) -> None:
+    main, renderer = pair
+    plain, other = clone.encode(({"a": [1, 2.5]},)), clone.encode(({1, 2},))
+    for kind, body in ((1, plain), (2, plain), (1, other), (1, b"no message"), (1, b"")):
+        main.send(kind, 2, 3, 4, 5, body)
+    assert renderer.receive(10, 1 << 1) == [
+        (1, None, 2, 3, 4, 5, ({"a": [1, 2.5]},)),
+        (2, plain, 2, 3, 4, 5, None),
+        (1, other, 2, 3, 4, 5, None),
+        (1, b"no message", 2, 3, 4, 5, None),
+        (1, b"", 2, 3, 4, 5, None),
+    ]
+
+
+def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
+    calls = _core.lib.lipc_calls()
+    for wrong in (
+        lambda: calls.scan("text"),
+        lambda: calls.decode(None),
+        lambda: calls.send(0, 1),
+        lambda: calls.relayed("x"),
+    ):
+        with pytest.raises(TypeError):
+            wrong()
+    for wrong in (lambda: calls.relayed(0), lambda: calls.receive(0, 1, 0), lambda: calls.publish(0, 1, 2, b"")):
+        with pytest.raises(ValueError, match="no address"):
+            wrong()
 
 
 def test_no_more_messages_come_than_asked_for(pair: Pair) -> None:
     main, renderer = pair
-    for number in range(600):
+    for number in range(200):
         main.send(1, 0, 0, 0, number, b"")
-    counts = [len(renderer.receive(n)) for n in (1, 7, 1000, 1000, 1000)]
-    assert sum(counts) == 600
+    counts = [len(renderer.receive(n)) for n in (1, 7, 1000, 1000, 1000, 1000)]
+    assert sum(counts) == 200
     assert counts[:2] == [1, 7]
 
 
@@ -336,7 +365,7 @@ def test_two_processes_talk_and_sleep(segment: int) -> None:
     main = open_endpoint(segment, endpoint.SIDE_MAIN)
     echo = """
 while True:
-    for kind, body, *rest in peer.receive(64):
+    for kind, body, *rest, _ in peer.receive(64):
         peer.send(kind, *rest, [body])
         if kind == 2:
             sys.exit()
@@ -376,7 +405,7 @@ while True:
         killed = False
         while True:
             records = main.receive(64)
-            for kind, body, *_, number in records:
+            for kind, body, *_, number, _ in records:
                 assert (kind, number) == (1, received)
                 assert body == number.to_bytes(4, "little") * (number * 7919 % 3000 // 4)
                 received += 1
@@ -396,8 +425,10 @@ while True:
 
 def test_the_types_of_the_core_are_those_of_the_core() -> None:
     stub = Path(endpoint.__file__).with_name("_core.pyi").read_text()
-    declared = stub[stub.index("class _Lib") : stub.index("\nffi:")]
-    assert sorted(re.findall(r"^    (?:def )?(\w+)", declared, re.MULTILINE)) == dir(_core.lib)
+    for name, found in (("_Lib", _core.lib), ("_Calls", _core.lib.lipc_calls())):
+        declared = stub.partition(f"class {name}:")[2].partition("\nclass ")[0].partition("\nffi:")[0]
+        names = sorted(re.findall(r"^    (?:def )?(\w+)", declared, re.MULTILINE))
+        assert names == [name for name in dir(found) if not name.startswith("__")]
 
 
 def test_descriptors_are_closed_on_exec(segment: int) -> None:

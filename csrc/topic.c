@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One event to all who listen: its place in the order is the moment of the call.
+ */
+#include "topic.h"
+
+#include "endpoint.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct lipc_topic *lipc_topic_create(void)
+{
+    return calloc(1, sizeof(struct lipc_topic));
+}
+
+void lipc_topic_free(struct lipc_topic *topic)
+{
+    if (topic)
+        free(topic->subscriptions);
+    free(topic);
+}
+
+int lipc_topic_add(struct lipc_topic *topic, struct lipc_endpoint *endpoint, uint32_t number, int when_full,
+                   uint64_t place)
+{
+    if (topic->count == topic->room) {
+        size_t room = topic->room ? 2 * topic->room : 4;
+        struct lipc_subscription *larger = realloc(topic->subscriptions, room * sizeof *larger);
+        if (!larger)
+            return -ENOMEM;
+        topic->subscriptions = larger;
+        topic->room = room;
+    }
+    topic->subscriptions[topic->count++] =
+        (struct lipc_subscription){.endpoint = endpoint, .place = place, .number = number, .when_full = when_full};
+    return 0;
+}
+
+uint64_t lipc_topic_remove(struct lipc_topic *topic, const struct lipc_endpoint *endpoint)
+{
+    for (size_t i = 0; i < topic->count; i++)
+        if (topic->subscriptions[i].endpoint == endpoint) {
+            uint64_t place = topic->subscriptions[i].place;
+            topic->count--;
+            /* Those behind move up: who came first is sent to first. */
+            memmove(&topic->subscriptions[i], &topic->subscriptions[i + 1],
+                    (topic->count - i) * sizeof topic->subscriptions[0]);
+            return place;
+        }
+    return 0;
+}
+
+size_t lipc_topic_count(const struct lipc_topic *topic)
+{
+    return topic->count;
+}
+
+void lipc_topic_hear(struct lipc_topic *topic, int heard)
+{
+    topic->heard = heard != 0;
+}
+
+int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
+                    const struct lipc_part *parts, size_t count)
+{
+    struct lipc_header own = *header;
+    int told = 0;
+    for (struct lipc_subscription *each = topic->subscriptions; each < topic->subscriptions + topic->count; each++) {
+        struct lipc_endpoint *endpoint = each->endpoint;
+        if (endpoint->failure || (only && endpoint != only)) {
+            told |= endpoint->failure ? LIPC_FAILED : 0;
+            continue;
+        }
+        own.channel = each->number;
+        own.correlation = ++each->place;
+        int sent = count == 1 ? lipc_send(endpoint, &own, parts->data, parts->size, each->when_full)
+                              : lipc_send_parts(endpoint, &own, parts, count, each->when_full);
+        if (sent < 0) {
+            endpoint->failure = sent;
+            told |= LIPC_FAILED;
+        } else if (endpoint->outbox.bytes > endpoint->high_water) {
+            told |= LIPC_CONGESTED;
+        }
+    }
+    return told;
+}

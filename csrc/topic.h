@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The renderers that listen to one channel of an extension. Main's: nothing of it is shared with any process.
+ */
+#ifndef LIPC_TOPIC_H
+#define LIPC_TOPIC_H
+
+#include "lensipc.h"
+
+#include <stdbool.h>
+
+struct lipc_subscription {
+    struct lipc_endpoint *endpoint;
+    uint64_t place;  /* of the last event sent to it */
+    uint32_t number; /* the channel's, as that renderer knows it */
+    int when_full;
+};
+
+struct lipc_topic {
+    struct lipc_subscription *subscriptions;
+    size_t count, room;
+    bool heard; /* main listens, too: an event is not relayed behind its back */
+};
+
+#endif

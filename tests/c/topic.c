@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Events to all who listen: from main, and from one renderer to the others without main's Python.
+ */
+
+#include "pair.h"
+
+#define CAPACITY LIPC_CAPACITY_MIN
+#define ALL UINT32_C(0xffffffff)
+
+static struct lipc_header event(uint32_t channel, uint32_t target)
+{
+    return (struct lipc_header){.channel = channel, .peer = target, .kind = LIPC_EVENT};
+}
+
+static void raise_event(struct lipc_endpoint *renderer, uint32_t channel, uint32_t target, uint64_t seed, size_t size)
+{
+    const struct lipc_header header = event(channel, target);
+    char *body = make_body(seed, size);
+    CHECK(lipc_send(renderer, &header, body, size, LIPC_REFUSE) == 0);
+    free(body);
+}
+
+static int send_all(struct lipc_topic *topic, const struct lipc_endpoint *only, const char *text)
+{
+    const struct lipc_header header = {.peer = 7, .pid = 70, .kind = LIPC_EVENT};
+    const struct lipc_part part = {.data = text, .size = strlen(text)};
+    return lipc_topic_send(topic, only, &header, &part, 1);
+}
+
+static void check_next(struct lipc_endpoint *renderer, uint32_t channel, uint64_t place, uint32_t peer, uint32_t pid)
+{
+    struct received received;
+    CHECK(receive(renderer, &received) == 1);
+    CHECK(received.record.kind == LIPC_EVENT && received.record.channel == channel);
+    CHECK(received.record.correlation == place);
+    CHECK(received.record.peer == peer && received.record.pid == pid);
+    free(received.body);
+}
+
+static void all_who_listen_are_sent_an_event_under_their_own_number(void)
+{
+    struct pair pairs[] = {open_pair(CAPACITY), open_pair(CAPACITY), open_pair(CAPACITY)};
+    struct lipc_topic *topic = lipc_topic_create();
+    struct received none;
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK(lipc_topic_add(topic, pairs[i].main, 10 + i, LIPC_REFUSE, 0) == 0);
+    CHECK(send_all(topic, NULL, "one") == 0);
+    CHECK(send_all(topic, pairs[1].main, "two") == 0);
+    CHECK(lipc_topic_remove(topic, pairs[0].main) == 1);
+    CHECK(send_all(topic, NULL, "three") == 0);
+    check_next(pairs[0].renderer, 10, 1, 7, 70);
+    CHECK(receive(pairs[0].renderer, &none) == 0);
+    for (uint64_t place = 1; place <= 3; place++)
+        check_next(pairs[1].renderer, 11, place, 7, 70);
+    check_next(pairs[2].renderer, 12, 1, 7, 70);
+    check_next(pairs[2].renderer, 12, 2, 7, 70);
+    CHECK(lipc_topic_add(topic, pairs[0].main, 10, LIPC_REFUSE, 41) == 0);
+    CHECK(send_all(topic, NULL, "four") == 0);
+    check_next(pairs[0].renderer, 10, 42, 7, 70);
+    lipc_topic_free(topic);
+    for (int i = 0; i < 3; i++)
+        close_pair(pairs[i]);
+}
+
+static void more_listeners_than_there_was_room_for_are_all_kept(void)
+{
+    struct pair pair = open_pair(CAPACITY);
+    struct lipc_topic *topic = lipc_topic_create();
+    struct lipc_endpoint *others = calloc(100, sizeof *others); /* never sent to: they have failed */
+    CHECK(others);
+    for (uint32_t i = 0; i < 100; i++) {
+        others[i].failure = -EBADMSG;
+        CHECK(lipc_topic_add(topic, &others[i], i, LIPC_REFUSE, 0) == 0);
+    }
+    CHECK(lipc_topic_add(topic, pair.main, 5, LIPC_REFUSE, 0) == 0);
+    for (uint32_t i = 0; i < 100; i++)
+        (void)lipc_topic_remove(topic, &others[i]);
+    CHECK(send_all(topic, NULL, "x") == 0);
+    check_next(pair.renderer, 5, 1, 7, 70);
+    CHECK(lipc_topic_remove(topic, &others[3]) == 0); /* which does not listen */
+    free(others);
+    lipc_topic_free(topic);
+    close_pair(pair);
+}
+
+static void who_cannot_be_sent_to_is_told_of_and_left_out(void)
+{
+    struct pair slow = open_pair(CAPACITY);
+    struct pair quick = open_pair(CAPACITY);
+    struct lipc_topic *topic = lipc_topic_create();
+    slow.main->limit = slow.main->high_water = 1000;
+    CHECK(lipc_topic_add(topic, slow.main, 0, LIPC_REFUSE, 0) == 0);
+    CHECK(lipc_topic_add(topic, quick.main, 0, LIPC_REFUSE, 0) == 0);
+    int told = 0;
+    uint64_t sent = 0;
+    while (told == 0) {
+        told = send_all(topic, NULL, "a slow one holds up nobody");
+        check_next(quick.renderer, 0, ++sent, 7, 70);
+    }
+    CHECK(told == LIPC_CONGESTED && lipc_failure(slow.main) == 0);
+    while (!(told & LIPC_FAILED)) {
+        told = send_all(topic, NULL, "a slow one holds up nobody");
+        check_next(quick.renderer, 0, ++sent, 7, 70);
+    }
+    CHECK(lipc_failure(slow.main) == -ENOBUFS && lipc_failure(quick.main) == 0);
+    uint64_t waiting = lipc_outbox(slow.main);
+    CHECK(send_all(topic, NULL, "again") == LIPC_FAILED && lipc_outbox(slow.main) == waiting);
+    check_next(quick.renderer, 0, ++sent, 7, 70);
+    lipc_topic_free(topic);
+    close_pair(slow);
+    close_pair(quick);
+}
+
+static int take(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, uint32_t *relayed)
+{
+    static char buffer[LIPC_INLINE];
+    uint64_t wanted;
+    int told;
+    int count = lipc_recv(endpoint, records, max, buffer, sizeof buffer, &wanted);
+    *relayed = lipc_relayed(endpoint, &told);
+    return count;
+}
+
+static void events_are_relayed_where_main_does_not_listen(void)
+{
+    struct pair from = open_pair(CAPACITY);
+    struct pair to = open_pair(CAPACITY);
+    struct lipc_topic *relayed_topic = lipc_topic_create();
+    struct lipc_topic *heard_topic = lipc_topic_create();
+    struct lipc_record records[8];
+    uint32_t relayed;
+    CHECK(lipc_topic_add(relayed_topic, to.main, 4, LIPC_REFUSE, 0) == 0);
+    CHECK(lipc_topic_add(relayed_topic, from.main, 0, LIPC_REFUSE, 0) == 0);
+    CHECK(lipc_topic_add(heard_topic, to.main, 5, LIPC_REFUSE, 0) == 0);
+    lipc_topic_hear(heard_topic, 1);
+    CHECK(lipc_relay(from.main, 1, relayed_topic, 9, 90) == -EINVAL);
+    CHECK(lipc_relay(from.main, 0, relayed_topic, 9, 90) == 0);
+    CHECK(lipc_relay(from.main, 1, heard_topic, 9, 90) == 0);
+
+    raise_event(from.renderer, 0, ALL, 1, 100);
+    raise_event(from.renderer, 0, ALL, 2, 0);
+    raise_event(from.renderer, 1, ALL, 3, 100); /* heard: handed out */
+    raise_event(from.renderer, 0, 9, 4, 100);   /* for one: handed out */
+    raise_event(from.renderer, 2, ALL, 5, 100); /* of no channel: handed out, to be refused */
+    raise_event(from.renderer, 0, ALL, 6, 100); /* waits for those to be handled */
+    CHECK(take(from.main, records, 8, &relayed) == 3 && relayed == 2);
+    CHECK(records[0].channel == 1 && records[1].peer == 9 && records[2].channel == 2);
+    CHECK(take(from.main, records, 8, &relayed) == 0 && relayed == 1);
+    CHECK(take(from.main, records, 8, &relayed) == 0 && relayed == 0);
+    for (uint64_t place = 1; place <= 3; place++) {
+        check_next(to.renderer, 4, place, 9, 90);
+        check_next(from.renderer, 0, place, 9, 90); /* the sender's own listeners are listeners */
+    }
+    struct received none;
+    CHECK(receive(to.renderer, &none) == 0);
+
+    lipc_topic_hear(heard_topic, 0);
+    raise_event(from.renderer, 1, ALL, 7, 100);
+    raise_event(from.renderer, 1, ALL, 8, 100);
+    CHECK(take(from.main, records, 1, &relayed) == 0 && relayed == 1); /* counts as one of the most */
+    CHECK(take(from.main, records, 1, &relayed) == 0 && relayed == 1);
+    check_next(to.renderer, 5, 1, 9, 90);
+    check_next(to.renderer, 5, 2, 9, 90);
+    lipc_topic_free(relayed_topic);
+    lipc_topic_free(heard_topic);
+    close_pair(from);
+    close_pair(to);
+}
+
+static void other_kinds_and_large_events_are_handed_out(void)
+{
+    struct pair pair = open_pair(CAPACITY);
+    struct lipc_topic *topic = lipc_topic_create();
+    struct received received;
+    CHECK(lipc_relay(pair.main, 0, topic, 9, 90) == 0);
+    struct lipc_header header = event(0, ALL);
+    header.kind = LIPC_EVENT + 1;
+    CHECK(lipc_send(pair.renderer, &header, "x", 1, LIPC_REFUSE) == 0);
+    CHECK(receive(pair.main, &received) == 1 && received.record.kind == LIPC_EVENT + 1);
+    free(received.body);
+    raise_event(pair.renderer, 0, ALL, 1, LIPC_INLINE);
+    while (receive(pair.main, &received) == 0)
+        (void)lipc_flush(pair.renderer);
+    CHECK(received.record.kind == LIPC_EVENT && is_body(1, received.body, LIPC_INLINE));
+    free(received.body);
+    lipc_topic_free(topic);
+    close_pair(pair);
+}
+
+static void without_memory_nothing_is_added(void)
+{
+    struct pair pair = open_pair(CAPACITY);
+    struct lipc_topic *topic = lipc_topic_create();
+    allocations_left = 0;
+    CHECK(lipc_relay(pair.main, 0, topic, 9, 90) == -ENOMEM);
+    allocations_left = -1;
+    for (uint32_t i = 0; i < 100; i++)
+        CHECK(lipc_relay(pair.main, i, topic, 9, 90) == 0);
+    lipc_topic_free(topic);
+    close_pair(pair);
+}
+
+int main(void)
+{
+    RUN(all_who_listen_are_sent_an_event_under_their_own_number);
+    RUN(more_listeners_than_there_was_room_for_are_all_kept);
+    RUN(who_cannot_be_sent_to_is_told_of_and_left_out);
+    RUN(events_are_relayed_where_main_does_not_listen);
+    RUN(other_kinds_and_large_events_are_handed_out);
+    RUN(without_memory_nothing_is_added);
+    return 0;
+}
