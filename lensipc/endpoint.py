@@ -12,8 +12,10 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from lensipc._core import ffi, lib
@@ -43,6 +45,7 @@ Whole = (bytearray, memoryview)  # a body in one piece that is not bytes
 # kind, body, channel, peer, pid, correlation, value: the body is None where the value is what it decodes to
 Record = tuple[int, "bytes | memoryview | None", int, int, int, int, Any]
 
+_POLLED = 64  # endpoints of one call of `poll`: those beyond have nobody look at them before they signal
 # Up to here a body in pieces is joined: one more copy takes 0.5 us at most, telling C the pieces takes 2.
 _JOIN_BYTES = 8192
 
@@ -52,6 +55,7 @@ _allocate = ffi.new_allocator(should_clear_after_alloc=False)
 # What is called for every message.
 _calls = lib.lipc_calls()
 _send, _publish, _receive, _relayed = _calls.send, _calls.publish, _calls.receive, _calls.relayed
+_flush, _park, _unpark, _poll = _calls.flush, _calls.park, _calls.unpark, _calls.poll
 
 
 def create_segment(form: int, capacity: int) -> int:
@@ -190,7 +194,7 @@ class Endpoint:
 
     def flush(self) -> int:
         """Move what waits into the ring as far as there is room, and return the bytes that still wait."""
-        waiting = lib.lipc_flush(self._handle)
+        waiting = _flush(self._address)
         if waiting < 0:
             _fail(waiting)
         return waiting
@@ -207,11 +211,11 @@ class Endpoint:
 
     def park(self, for_data: bool = True) -> bool:
         """Be woken by the peer from now on, by room for what waits and `for_data`; False: there is work already."""
-        return lib.lipc_park(self._handle, for_data) == 1
+        return _park(self._address, for_data)
 
     def unpark(self) -> None:
         """Be awake: no wake is needed."""
-        lib.lipc_unpark(self._handle)
+        _unpark(self._address)
 
     def wait(self, seconds: float) -> bool:
         """Sleep until there is work, at most `seconds` (`math.inf` too). For a side woken by the semaphore.
@@ -246,6 +250,10 @@ class Topic:
             _fail(-errno.ENOMEM)
         self._handle = ffi.gc(handle, lib.lipc_topic_free)
         self._address = int(ffi.cast("uintptr_t", handle))
+
+    def sender(self, frame_id: int, pid: int) -> Callable[[bytes], int]:
+        """A function that sends an event in one piece, as `send` does, from one and the same process."""
+        return partial(_publish, self._address, frame_id, pid)
 
     def add(self, endpoint: Endpoint, number: int, when_full: int, place: int) -> None:
         """`endpoint` listens, and knows the channel by `number`; its events are numbered from `place` + 1 on."""
@@ -293,8 +301,7 @@ def _parts(pieces: Sequence[Buffer]) -> Iterator[tuple[CData, int]]:
 
 def poll(endpoints: Iterable[Endpoint], ns: int) -> bool:
     """Look for work at any of these endpoints for at most `ns` nanoseconds, without sleeping: whether there is some."""
-    handles = [endpoint._handle for endpoint in endpoints]
-    return lib.lipc_poll(ffi.new("struct lipc_endpoint *[]", handles), len(handles), ns) == 1
+    return _poll(ns, *[endpoint._address for endpoint in islice(endpoints, _POLLED)])
 
 
 class Timer:

@@ -37,8 +37,8 @@ from .poller import Poller
 from .renderer_port import Outcome, RendererChannel, RendererPort
 from .types import IpcRendererEvent
 
-# Messages handled before other callbacks of the loop have their turn.
-TURN: Final = 64
+# Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
+TURN: Final = 256
 # How long a renderer that sleeps on a semaphore does so before it looks for main's death (seconds).
 NAP: Final = 0.05
 
@@ -114,6 +114,7 @@ class RendererCore(Connection):
         self._handlers = handlers
         self._only_outcomes = [handlers[kind] if kind in (RESULT, ERROR) else self._keep for kind in range(KINDS)]
         self._patience = Patience()
+        self._scheduled = False  # a step of a turn is on its way
         self._backlog: deque[Record] = deque()
         self._backlog_bytes = 0
         self._backlog_limit = backlog_limit
@@ -244,21 +245,35 @@ class RendererCore(Connection):
         self.poller.poll()
         self._turn()
 
+    def _again(self, step: Callable[[], None]) -> None:
+        """Take a turn, or the next step of this one, when other callbacks of the loop have had theirs."""
+        if not self._scheduled:
+            self._scheduled = True
+            self.face.soon(partial(self._scheduled_step, step))
+
+    def _scheduled_step(self, step: Callable[[], None]) -> None:
+        self._scheduled = False
+        if not self.closed:
+            step()
+
     def _turn(self) -> None:
+        handled = TURN
         try:
-            self._handle(TURN)
+            handled = self._handle(TURN)
         finally:
-            if self.pending or self._backlog or self.ended or not self._patience.nanoseconds:
+            if handled == TURN or self.pending or self._backlog:
+                self._again(self._turn)
+            elif self._patience.nanoseconds and not self.ended:
+                self._again(self._linger)  # when the tasks that this turn has woken have sent what they will
+            else:
                 self._patience.rested()
                 self._settle()
-            else:
-                self.face.soon(self._linger)  # when the tasks that this turn has woken have sent what they will
 
     def _linger(self) -> None:
         """Look for more to do for a little, before parking."""
-        if self.closed:
-            return
-        if self.ready and self._patience.report(poll([self.endpoint], self._patience.nanoseconds)):
+        if self.pending or self._backlog:
+            self._turn()
+        elif self.ready and self._patience.report(poll([self.endpoint], self._patience.nanoseconds)):
             self._turn()
         else:
             self._settle()

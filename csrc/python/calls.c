@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Python functions over the C core. None of them blocks. An endpoint or topic is given as its address, an int, which its
+ * Python functions over the C core. None of them blocks but `poll`, which gives the GIL away meanwhile. An endpoint or topic is given as its address, an int, which its
  * owner in lensipc/endpoint.py keeps from being used once it is closed.
  */
 #include "calls.h"
@@ -8,8 +8,9 @@
 #include "../lensipc.h"
 #include "plain.h"
 
-/* Messages of one call of `receive`. */
+/* Messages of one call of `receive`, and endpoints of one of `poll`. */
 #define BATCH 64
+#define POLLED 64
 
 static PyObject *scan(PyObject *module, PyObject *message)
 {
@@ -177,6 +178,55 @@ static PyObject *relayed(PyObject *module, PyObject *endpoint)
     return PyLong_FromUnsignedLong(4UL * events + (unsigned long)told);
 }
 
+static PyObject *flush(PyObject *module, PyObject *endpoint)
+{
+    struct lipc_endpoint *flushed = address(endpoint);
+    (void)module;
+    return flushed == NULL ? NULL : PyLong_FromLongLong(lipc_flush(flushed));
+}
+
+static PyObject *park(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)module;
+    if (!count_is(count, 2))
+        return NULL;
+    struct lipc_endpoint *endpoint = address(arguments[0]);
+    int for_data = PyObject_IsTrue(arguments[1]);
+    if (endpoint == NULL || for_data < 0)
+        return NULL;
+    return PyBool_FromLong(lipc_park(endpoint, for_data));
+}
+
+static PyObject *unpark(PyObject *module, PyObject *endpoint)
+{
+    struct lipc_endpoint *awake = address(endpoint);
+    (void)module;
+    if (awake == NULL)
+        return NULL;
+    lipc_unpark(awake);
+    return none();
+}
+
+static PyObject *poll(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    struct lipc_endpoint *endpoints[POLLED];
+    (void)module;
+    if (count < 1 || count > POLLED + 1) {
+        PyErr_SetString(PyExc_TypeError, "a time and a few endpoints expected");
+        return NULL;
+    }
+    unsigned long long nanoseconds = PyLong_AsUnsignedLongLong(arguments[0]);
+    for (Py_ssize_t i = 1; i < count; i++)
+        endpoints[i - 1] = address(arguments[i]);
+    if (PyErr_Occurred())
+        return NULL;
+    int found;
+    Py_BEGIN_ALLOW_THREADS
+    found = lipc_poll(endpoints, (size_t)count - 1, nanoseconds);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(found);
+}
+
 #define FASTCALL(function) (PyCFunction)(void (*)(void))(function)
 
 static PyMethodDef functions[] = {
@@ -192,6 +242,11 @@ static PyMethodDef functions[] = {
      "is wanted, or -errno. Bodies of the kinds whose bits are set in `decoded` are decoded if they are small plain data; "
      "body is then None."},
     {"relayed", relayed, METH_O, "relayed(endpoint): what lipc_relayed tells, as 4 * events + told."},
+    {"flush", flush, METH_O, "flush(endpoint): lipc_flush."},
+    {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data): lipc_park, as a bool."},
+    {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},
+    {"poll", FASTCALL(poll), METH_FASTCALL,
+     "poll(nanoseconds, *endpoints): lipc_poll of at most 64 endpoints, as a bool."},
     {NULL, NULL, 0, NULL},
 };
 
