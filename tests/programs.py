@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""Builds the C tests, and runs one by hand: `python tests/programs.py VARIANT PROGRAM [ARGUMENT ...]`.
+
+PROGRAM is the name of a file of tests/c, or `model`. The core's own files are built once per variant.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CC = shlex.split(os.environ.get("CC", "cc"))
+CFLAGS = shlex.split(
+    "-std=c11 -O1 -g -pthread -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror"
+)
+VARIANTS = {
+    "plain": [],
+    "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "tsan": ["-fsanitize=thread"],
+    "shipped": ["-O2"],  # the instructions that users run: as build.py compiles them
+    "aarch64": ["-O2", "-static"],
+}
+CROSS = "aarch64-linux-gnu-gcc"
+EMULATOR = "qemu-aarch64"
+# The calls of a program's that it can make fail one by one.
+FALLIBLE = "malloc calloc syscall shm_open ftruncate posix_fallocate mmap madvise fcntl fstat timerfd_create".split()
+WRAPPED = {"exhaustion": FALLIBLE}
+CORE = sorted((ROOT / "csrc").glob("*.c"))
+
+
+def what_lacks_for(variant: str) -> str | None:
+    """Why a variant cannot be built or run on this machine, if so."""
+    lacking = [tool for tool in (CROSS, EMULATOR) if variant == "aarch64" and not shutil.which(tool)]
+    return f"{' and '.join(lacking)} not found (Debian: gcc-aarch64-linux-gnu, qemu-user)" if lacking else None
+
+
+def compile_c(variant: str, *arguments: str | Path) -> None:
+    """One call of the compiler, with all warnings."""
+    compiler = [CROSS] if variant == "aarch64" else CC
+    # GCC warns that TSan does not model fences. They order `parked` only: frames are published by release.
+    wtsan = ["-Wno-tsan"] if variant == "tsan" and "clang" not in compiler[0] else []
+    command = [*compiler, *CFLAGS, *wtsan, *VARIANTS[variant], *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def library(folder: Path, variant: str) -> Path:
+    """The core of one variant."""
+    archive = folder / f"{variant}.a"
+    if not archive.exists():
+        objects = []
+        for source in CORE:
+            objects.append(folder / f"{variant}-{source.stem}.o")
+            compile_c(variant, "-c", source, "-o", objects[-1])
+        subprocess.run(["ar", "rcs", archive, *objects], check=True)
+    return archive
+
+
+def program(folder: Path, variant: str, name: str) -> Path:
+    """A program of tests/c. What it includes of csrc/*.c itself, the linker does not take from the archive."""
+    target = folder / f"{name}-{variant}"
+    wrapped = [f"-Wl,--wrap={function}" for function in WRAPPED.get(name, [])]
+    source = ROOT / "tests" / "c" / f"{name}.c"
+    compile_c(variant, source, library(folder, variant), *wrapped, "-lrt", "-o", target)
+    return target
+
+
+def model(folder: Path) -> Path:
+    """The core under the explorer of tests/model instead of a memory."""
+    here = ROOT / "tests" / "model"
+    objects = []
+    shipped = [path for path in CORE if path.stem in ("ring", "wakeup", "send", "receive", "outbox")]
+    for source in [*here.glob("*.c"), *shipped]:
+        objects.append(folder / f"model-{source.stem}.o")
+        shim = [] if source.stem == "explorer" else ["-include", here / "shim.h"]
+        compile_c("shipped", *shim, "-c", source, "-o", objects[-1])
+    compile_c("shipped", *objects, "-o", folder / "model")
+    return folder / "model"
+
+
+def command(folder: Path, variant: str, name: str) -> list[str | Path]:
+    """What to run, built."""
+    built = model(folder) if name == "model" else program(folder, variant, name)
+    return [EMULATOR, built] if variant == "aarch64" else [built]
+
+
+def main(variant: str, name: str, *arguments: str) -> int:
+    """Build, run, and give the exit status."""
+    lacking = what_lacks_for(variant)
+    if lacking:
+        print(f"skipped: {lacking}")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run([*command(Path(folder), variant, name), *arguments], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
