@@ -29,7 +29,19 @@ VARIANTS = {
 CROSS = "aarch64-linux-gnu-gcc"
 EMULATOR = "qemu-aarch64"
 # The calls of a program's that it can make fail one by one.
-FALLIBLE = "malloc calloc syscall shm_open ftruncate posix_fallocate mmap madvise fcntl fstat timerfd_create".split()
+FALLIBLE = [
+    "malloc",
+    "calloc",
+    "syscall",
+    "shm_open",
+    "ftruncate",
+    "posix_fallocate",
+    "mmap",
+    "madvise",
+    "fcntl",
+    "fstat",
+    "timerfd_create",
+]
 WRAPPED = {"exhaustion": FALLIBLE}
 CORE = sorted((ROOT / "csrc").glob("*.c"))
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -44,9 +45,12 @@ def run(folder: Path) -> Run:
     return run
 
 
+# Those with a test of their own below: a variant of theirs, or what they have to be told.
+SPECIAL = {"killed"}
 RUNS = [
     (source.stem, variant)
     for source in PROGRAMS
+    if source.stem not in SPECIAL
     for variant in ("plain", "asan", "tsan")
     if variant != "tsan" or is_for_tsan(source)
 ]
@@ -55,3 +59,8 @@ RUNS = [
 @pytest.mark.parametrize(("name", "variant"), RUNS)
 def test_program(run: Run, name: str, variant: str) -> None:
     run(variant, name, *ARGUMENTS.get(name, []))
+
+
+def test_a_process_killed_at_any_instruction_leaves_the_old_or_the_new_never_a_part(run: Run) -> None:
+    done = run("shipped", "killed")
+    assert all(int(count) > 100 for count in re.findall(r"(\d+) instructions", done))
