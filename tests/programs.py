@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Builds the C tests, and runs one by hand: `python tests/programs.py VARIANT PROGRAM [ARGUMENT ...]`.
 
-PROGRAM is the name of a file of tests/c, or `model`. The core's own files are built once per variant.
+PROGRAM is the name of a file of tests/c, or `model` or `delays` of tests/model.
 """
 
 from __future__ import annotations
@@ -83,22 +83,29 @@ def program(folder: Path, variant: str, name: str) -> Path:
     return target
 
 
-def model(folder: Path) -> Path:
-    """The core under the explorer of tests/model instead of a memory."""
-    here = ROOT / "tests" / "model"
-    objects = []
-    shipped = [path for path in CORE if path.stem in ("ring", "wakeup", "send", "receive", "outbox")]
-    for source in [*here.glob("*.c"), *shipped]:
-        objects.append(folder / f"model-{source.stem}.o")
-        shim = [] if source.stem == "explorer" else ["-include", here / "shim.h"]
-        compile_c("shipped", *shim, "-c", source, "-o", objects[-1])
-    compile_c("shipped", *objects, "-o", folder / "model")
-    return folder / "model"
+# The programs of tests/model: their own files, and those of the core whose atomics and calls they answer (shim.h).
+SHIMMED = {
+    "model": (["explorer", "scenarios", "header"], ["ring", "wakeup", "send", "receive", "outbox"]),
+    "delays": (["delays"], ["ring", "wakeup", "send", "receive", "outbox", "endpoint"]),
+}
+
+
+def shimmed(folder: Path, variant: str, name: str) -> Path:
+    """A program of tests/model; `scenarios` and `header` include the rest of the core."""
+    own, core = SHIMMED[name]
+    here, objects = ROOT / "tests" / "model", []
+    for source in [*(here / f"{stem}.c" for stem in own), *(ROOT / "csrc" / f"{stem}.c" for stem in core)]:
+        objects.append(folder / f"{name}-{variant}-{source.stem}.o")
+        shim = ["-include", here / "shim.h"] if source.stem not in ("explorer", "delays") else []
+        compile_c(variant, *shim, "-c", source, "-o", objects[-1])
+    target = folder / f"{name}-{variant}"
+    compile_c(variant, *objects, library(folder, variant), "-lrt", "-o", target)
+    return target
 
 
 def command(folder: Path, variant: str, name: str) -> list[str | Path]:
     """What to run, built."""
-    built = model(folder) if name == "model" else program(folder, variant, name)
+    built = (shimmed if name in SHIMMED else program)(folder, variant, name)
     return [EMULATOR, built] if variant == "aarch64" else [built]
 
 

@@ -46,7 +46,7 @@ def run(folder: Path) -> Run:
 
 
 # Those with a test of their own below: a variant of theirs, or what they have to be told.
-SPECIAL = {"killed"}
+SPECIAL = {"killed", "once"}
 RUNS = [
     (source.stem, variant)
     for source in PROGRAMS
@@ -64,3 +64,13 @@ def test_program(run: Run, name: str, variant: str) -> None:
 def test_a_process_killed_at_any_instruction_leaves_the_old_or_the_new_never_a_part(run: Run) -> None:
     done = run("shipped", "killed")
     assert all(int(count) > 100 for count in re.findall(r"(\d+) instructions", done))
+
+
+def test_every_message_comes_once_and_in_order(run: Run) -> None:
+    """Between two processes. The night's count: `once --count 100000000`."""
+    assert "1000000 messages" in run("shipped", "once", "--count", "1000000")
+
+
+@pytest.mark.parametrize("variant", ["shipped", "asan"])
+def test_no_wake_is_lost_whatever_is_late(run: Run, variant: str) -> None:
+    assert "no wake lost" in run(variant, "delays", "--count", "100000")

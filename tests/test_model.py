@@ -29,7 +29,7 @@ SITES = [(place, found[1]) for place, found in lines(SITE)]
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return programs.model(tmp_path_factory.mktemp("model"))
+    return programs.shimmed(tmp_path_factory.mktemp("model"), "shipped", "model")
 
 
 def explore(model: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -272,10 +272,11 @@ __attribute__((noinline)) static uint64_t stop_before(struct access access)
     return me->result;
 }
 
-uint64_t model_load(const volatile void *object, memory_order order, const char *file, int line)
+uint64_t model_load(const volatile void *object, size_t size, memory_order order, const char *file, int line)
 {
     size_t offset;
     int where = location_of(object);
+    (void)size;
     if (where < 0 && memory_of((const void *)object, &offset)) { /* a word of a header: it has to be as free of races as a plain one */
         uint64_t word;
         (void)model_copy(&word, (const void *)object, sizeof word);
@@ -284,18 +285,22 @@ uint64_t model_load(const volatile void *object, memory_order order, const char 
     return stop_before((struct access){LOAD, where, 0, order, file, line});
 }
 
-void model_store(volatile void *object, uint64_t value, memory_order order, const char *file, int line)
+void model_store(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file, int line)
 {
+    (void)size;
     (void)stop_before((struct access){STORE, location_of(object), value, order, file, line});
 }
 
-uint64_t model_or(volatile void *object, uint64_t bits, memory_order order, const char *file, int line)
+uint64_t model_or(volatile void *object, size_t size, uint64_t bits, memory_order order, const char *file, int line)
 {
+    (void)size;
     return stop_before((struct access){OR, location_of(object), bits, order, file, line});
 }
 
-uint64_t model_exchange(volatile void *object, uint64_t value, memory_order order, const char *file, int line)
+uint64_t model_exchange(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file,
+                        int line)
 {
+    (void)size;
     return stop_before((struct access){EXCHANGE, location_of(object), value, order, file, line});
 }
 

@@ -25,12 +25,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- what the shim puts in the place of C11's atomics, memcpy, malloc and the system calls ---- */
+/* ---- what the shim puts in the place of C11's atomics, memcpy, malloc and the system calls; delays.c has other bodies
+ * for them ---- */
 
-uint64_t model_load(const volatile void *object, memory_order order, const char *file, int line);
-void model_store(volatile void *object, uint64_t value, memory_order order, const char *file, int line);
-uint64_t model_or(volatile void *object, uint64_t bits, memory_order order, const char *file, int line);
-uint64_t model_exchange(volatile void *object, uint64_t value, memory_order order, const char *file, int line);
+uint64_t model_load(const volatile void *object, size_t size, memory_order order, const char *file, int line);
+void model_store(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file, int line);
+uint64_t model_or(volatile void *object, size_t size, uint64_t bits, memory_order order, const char *file, int line);
+uint64_t model_exchange(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file,
+                        int line);
 void model_fence(memory_order order, const char *file, int line);
 void *model_copy(void *to, const void *from, size_t size);
 void *model_allocate(size_t size);

@@ -26,10 +26,11 @@
 #undef atomic_fetch_or_explicit
 #undef atomic_exchange_explicit
 #undef atomic_thread_fence
-#define atomic_load_explicit(object, order) model_load(object, order, __FILE__, __LINE__)
-#define atomic_store_explicit(object, value, order) model_store(object, value, order, __FILE__, __LINE__)
-#define atomic_fetch_or_explicit(object, bits, order) model_or(object, bits, order, __FILE__, __LINE__)
-#define atomic_exchange_explicit(object, value, order) model_exchange(object, value, order, __FILE__, __LINE__)
+#define atomic_load_explicit(object, order) model_load(object, sizeof *(object), order, __FILE__, __LINE__)
+#define atomic_store_explicit(object, value, order) model_store(object, sizeof *(object), value, order, __FILE__, __LINE__)
+#define atomic_fetch_or_explicit(object, bits, order) model_or(object, sizeof *(object), bits, order, __FILE__, __LINE__)
+#define atomic_exchange_explicit(object, value, order) \
+    model_exchange(object, sizeof *(object), value, order, __FILE__, __LINE__)
 #define atomic_thread_fence(order) model_fence(order, __FILE__, __LINE__)
 
 #undef memcpy
