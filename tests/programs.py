@@ -32,6 +32,8 @@ EMULATOR = "qemu-aarch64"
 FALLIBLE = [
     "malloc",
     "calloc",
+    "realloc",
+    "free",
     "syscall",
     "shm_open",
     "ftruncate",
