@@ -9,7 +9,6 @@
 #ifndef LIPC_LAYOUT_H
 #define LIPC_LAYOUT_H
 
-#include <semaphore.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -49,7 +48,7 @@ struct lipc_positions {
 /* What one side sleeps on. Index in lipc_segment.sleepers: the side that sleeps. */
 struct lipc_sleeper {
     alignas(LIPC_CACHE_LINE) _Atomic uint32_t parked; /* LIPC_PARKED_* */
-    sem_t semaphore;
+    _Atomic uint32_t posted; /* the semaphore: signals that have not been taken */
 };
 
 #define LIPC_PARKED_FOR_DATA 1  /* wake me when you publish a frame */

@@ -29,7 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LIPC_VERSION 1
+#define LIPC_VERSION 2
 
 /* What a segment is made of. */
 #define LIPC_FORM_MEMFD 0

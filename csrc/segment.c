@@ -92,8 +92,6 @@ static int initialise(int fd, uint32_t capacity)
         return -errno;
     segment->version = LIPC_VERSION;
     segment->capacity = capacity;
-    for (int side = 0; side < 2; side++)
-        (void)sem_init(&segment->sleepers[side].semaphore, 1, 0); /* fails only for a value too large */
     /* G1 release: a segment with the magic is complete; pairs G2. */
     atomic_store_explicit(&segment->magic, LIPC_MAGIC, memory_order_release);
     (void)munmap(segment, sizeof *segment);

@@ -19,21 +19,26 @@
  * for a sleeper that is not asleep yet. One that comes late makes a sleeper look for nothing, once.
  *
  * The accesses to `parked` are relaxed: it carries no data, the fences order it, and the positions publish the frames.
+ * Nothing is ordered by a signal, so those to `posted` are relaxed, too.
  *
  * The signal never blocks, whatever the peer does to its end. A file description shared with the peer could be
  * turned to blocking and filled by it, so main, who does not trust renderers, wakes them by its own end of a socket
- * and with MSG_DONTWAIT; only a renderer writes to an eventfd. Errors of a signal are no errors here: full means
- * that wakes are pending, and a peer that is gone is told by the end of file of its socket.
+ * and with MSG_DONTWAIT; only a renderer writes to an eventfd. The semaphore is a word and two futex calls of our own:
+ * glibc takes the futex operation from a field of the sem_t, so whoever can write to that makes another's sem_post sleep,
+ * or abort. Errors of a signal are no errors here: full means that wakes are pending, and a peer that is gone is told
+ * by the end of file of its socket.
  */
 
-#define _GNU_SOURCE /* sem_clockwait */
+#define _GNU_SOURCE /* syscall */
 
 #include "wakeup.h"
 
 #include "lensipc.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -52,8 +57,9 @@ static void signal_peer(struct lipc_wakeup *wakeup)
     case LIPC_WAKEUP_SOCKET:
         (void)send(wakeup->fd, "w", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         break;
-    default:
-        (void)sem_post(&wakeup->peer->semaphore);
+    default: /* in this order, which the system call keeps */
+        atomic_fetch_add_explicit(&wakeup->peer->posted, 1, memory_order_relaxed);
+        (void)syscall(SYS_futex, &wakeup->peer->posted, FUTEX_WAKE, 1, NULL, NULL, 0);
     }
 }
 
@@ -97,21 +103,17 @@ static struct timespec to_timespec(uint64_t nanoseconds)
 
 int lipc_wakeup_sleep(struct lipc_wakeup *wakeup, uint64_t deadline)
 {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+    _Atomic uint32_t *posted = &wakeup->own->posted;
     struct timespec until = to_timespec(deadline);
-    int failed = sem_clockwait(&wakeup->own->semaphore, CLOCK_MONOTONIC, &until);
-#else
-    /* POSIX measures a semaphore's timeout by the wall clock: when that is set meanwhile, the timeout moves with it. */
-    struct timespec now;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t clock = lipc_clock();
-    struct timespec until = to_timespec((uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec +
-                                        (deadline > clock ? deadline - clock : 0));
-    int failed = sem_timedwait(&wakeup->own->semaphore, &until);
-#endif
-    if (!failed)
+    if (atomic_exchange_explicit(posted, 0, memory_order_relaxed) != 0)
         return 1;
-    return errno == ETIMEDOUT ? 0 : -errno;
+    /* Sleeps if it is 0 still. One call and no loop: a peer that plays with the word is met by our caller's clock. */
+    long slept = syscall(SYS_futex, posted, FUTEX_WAIT_BITSET, 0, &until, NULL, FUTEX_BITSET_MATCH_ANY);
+    if (slept < 0 && errno != EAGAIN)
+        return errno == ETIMEDOUT ? 0 : -errno;
+    /* No plain store: that could reach memory after the next park, and wipe out the signal which that was given. */
+    (void)atomic_exchange_explicit(posted, 0, memory_order_relaxed);
+    return 1;
 }
 
 int lipc_timer_create(void)

@@ -169,7 +169,7 @@ static void start_again(struct pair pair)
         both[side]->limit = 4 * CAPACITY;
         atomic_store(&segment->rings[side].write_pos, 0);
         atomic_store(&segment->rings[side].read_pos, 0);
-        (void)sem_init(&segment->sleepers[side].semaphore, 1, 0);
+        atomic_store(&segment->sleepers[side].posted, 0);
     }
 }
 

@@ -134,11 +134,9 @@ static void no_wake_for_room_is_lost(void)
     close_pair(pair);
 }
 
-static int posts(struct lipc_endpoint *endpoint)
+static uint32_t posts(struct lipc_endpoint *endpoint)
 {
-    int value;
-    CHECK(sem_getvalue(&endpoint->wakeup.own->semaphore, &value) == 0);
-    return value;
+    return atomic_load(&endpoint->wakeup.own->posted);
 }
 
 static void one_signal_per_park(void)
@@ -229,14 +227,52 @@ static void a_peer_that_reads_no_signals_does_not_stop_the_waker(void)
     close_pair(pair);
 }
 
+struct poster {
+    _Atomic uint32_t *posted;
+    atomic_bool stop;
+};
+
+static void *post_without_end(void *argument)
+{
+    struct poster *poster = argument;
+    for (uint32_t i = 0; !atomic_load(&poster->stop); i++)
+        atomic_store(poster->posted, i % 2);
+    return NULL;
+}
+
+/* glibc's sem_post, in this memory, would have slept or aborted: this is why it is not used. */
+static void what_a_peer_writes_to_where_it_sleeps_does_not_stop_the_waker(void)
+{
+    struct pair pair = open_pair(LIPC_CAPACITY_MIN);
+    struct lipc_header header = numbered(1);
+    struct lipc_sleeper *sleeper = pair.main->wakeup.peer;
+    for (uint32_t value = 0; value < 2000; value++) {
+        uint32_t words[sizeof *sleeper / sizeof(uint32_t)];
+        for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+            words[i] = value < 300 ? value : value * UINT32_C(0x9e3779b9);
+        memcpy((void *)sleeper, words, sizeof words);
+        atomic_store(&sleeper->parked, UINT32_MAX);
+        CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
+        CHECK(atomic_load(&sleeper->parked) == 0);
+        struct received received;
+        CHECK(receive(pair.renderer, &received) == 1);
+        free(received.body);
+    }
+    close_pair(pair);
+}
+
 static void a_wait_ends_at_its_deadline_even_if_signals_keep_coming(void)
 {
     struct pair pair = open_pair(LIPC_CAPACITY_MIN);
-    for (int i = 0; i < 1000; i++)
-        CHECK(sem_post(&pair.main->wakeup.own->semaphore) == 0);
+    struct poster poster = {&pair.main->wakeup.own->posted, false};
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, post_without_end, &poster) == 0);
     uint64_t start = lipc_clock();
     CHECK(lipc_wait(pair.main, 2000000) == 0);
     CHECK(lipc_clock() - start >= 2000000);
+    atomic_store(&poster.stop, true);
+    CHECK(pthread_join(thread, NULL) == 0);
+    atomic_store(&pair.main->wakeup.own->posted, 0);
     CHECK(lipc_wait(pair.main, 0) == 0);
     close_pair(pair);
 }
@@ -274,6 +310,7 @@ int main(void)
     RUN(a_message_that_starts_to_wait_parks_for_room_too);
     RUN(a_side_that_waits_for_room_only_parks_while_there_is_none);
     RUN(a_peer_that_reads_no_signals_does_not_stop_the_waker);
+    RUN(what_a_peer_writes_to_where_it_sleeps_does_not_stop_the_waker);
     RUN(a_wait_ends_at_its_deadline_even_if_signals_keep_coming);
     RUN(a_poll_finds_a_frame_or_ends);
     RUN(a_timer_is_readable_from_its_deadline_until_it_is_set_again);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The other bodies of what shim.h calls: real memory and real semaphores, with a random delay before each access to an
+ * The other bodies of what shim.h calls: real memory and real futexes, with a random delay before each access to an
  * atomic, each signal and each sleep, and in the middle of each copy. Two threads send each other messages, for data
  * and for room, and fall asleep whenever they can. Usage: delays [--count N] [--seed N], N being sleeps.
  */
@@ -12,9 +12,11 @@
 #include "explorer.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
-#include <semaphore.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
 
 #define CAPACITY 65536
 #define LARGE 20000 /* three of them, and the ring is full */
@@ -80,6 +82,14 @@ uint64_t model_or(volatile void *object, size_t size, uint64_t bits, memory_orde
     return atomic_fetch_or_explicit((volatile _Atomic uint32_t *)object, (uint32_t)bits, memory_order_relaxed);
 }
 
+uint64_t model_add(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file, int line)
+{
+    (void)file, (void)line;
+    delay();
+    CHECK(size == 4 && order == memory_order_relaxed);
+    return atomic_fetch_add_explicit((volatile _Atomic uint32_t *)object, (uint32_t)value, memory_order_relaxed);
+}
+
 uint64_t model_exchange(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file,
                         int line)
 {
@@ -127,22 +137,29 @@ int model_yield(void)
 
 void model_signal(const void *where)
 {
-    delay();
-    CHECK(sem_post((sem_t *)(uintptr_t)where) == 0);
+    CHECK(where == NULL); /* no descriptors here */
 }
 
-bool model_wait(const void *where, bool all)
+bool model_wait(const void *where)
 {
-    struct timespec until;
-    (void)all;
-    delay();
-    atomic_fetch_add_explicit(&sleeps, 1, memory_order_relaxed);
-    CHECK(clock_gettime(CLOCK_MONOTONIC, &until) == 0);
-    until.tv_sec += LOST_S;
-    if (sem_clockwait((sem_t *)(uintptr_t)where, CLOCK_MONOTONIC, &until) == 0)
-        return true;
-    CHECK(errno == EINTR); /* not ETIMEDOUT */
+    CHECK(where == NULL);
     return false;
+}
+
+long model_futex(const volatile void *word, ...)
+{
+    va_list arguments;
+    va_start(arguments, word);
+    int operation = va_arg(arguments, int);
+    va_end(arguments);
+    delay();
+    if (operation == FUTEX_WAKE)
+        return syscall(SYS_futex, word, operation, 1, NULL, NULL, 0);
+    atomic_fetch_add_explicit(&sleeps, 1, memory_order_relaxed);
+    const struct timespec until = {.tv_sec = (time_t)seconds() + LOST_S};
+    long slept = syscall(SYS_futex, word, operation, 0, &until, NULL, FUTEX_BITSET_MATCH_ANY);
+    CHECK(slept == 0 || errno == EAGAIN || errno == EINTR); /* not ETIMEDOUT */
+    return slept;
 }
 
 /* ---- two threads ---- */

@@ -9,13 +9,16 @@
 
 #include "explorer.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <linux/futex.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
 
-#define LOCATIONS 6
+#define LOCATIONS 8
 #define MESSAGES 12
 #define MEMORIES 2
 #define GRANULE 8
@@ -54,7 +57,7 @@ struct memory {
     uint16_t wrote[2][GRANULES], read[2][GRANULES];
 };
 
-enum kind { START, LOAD, STORE, OR, EXCHANGE, FENCE, SIGNAL, WAIT, WAIT_ALL };
+enum kind { START, LOAD, STORE, OR, ADD, EXCHANGE, FENCE, SIGNAL, WAIT, FUTEX_SLEEP };
 
 struct access {
     enum kind kind;
@@ -123,8 +126,8 @@ static const char *base(const char *file)
 
 _Noreturn void model_fail(const char *what, const char *file, int line)
 {
-    static const char *const kinds[] = {"starts", "load", "store", "or",  "exchange",
-                                        "fence",  "signal", "wait", "wait for all"};
+    static const char *const kinds[] = {"starts", "load",  "store",  "or",   "add",
+                                        "exchange", "fence", "signal", "wait", "futex"};
     (void)printf("%s: %s (%s:%d) after\n", current ? current->name : "setup", what, base(file), line);
     for (int i = 0; i < steps; i++) {
         const struct step *step = &trace[i];
@@ -297,6 +300,12 @@ uint64_t model_or(volatile void *object, size_t size, uint64_t bits, memory_orde
     return stop_before((struct access){OR, location_of(object), bits, order, file, line});
 }
 
+uint64_t model_add(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file, int line)
+{
+    (void)size;
+    return stop_before((struct access){ADD, location_of(object), value, order, file, line});
+}
+
 uint64_t model_exchange(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file,
                         int line)
 {
@@ -314,9 +323,23 @@ void model_signal(const void *where)
     (void)stop_before((struct access){.kind = SIGNAL, .where = signal_of(where)});
 }
 
-bool model_wait(const void *where, bool all)
+bool model_wait(const void *where)
 {
-    return stop_before((struct access){.kind = all ? WAIT_ALL : WAIT, .where = signal_of(where)}) != 0;
+    return stop_before((struct access){.kind = WAIT, .where = signal_of(where)}) != 0;
+}
+
+long model_futex(const volatile void *word, ...)
+{
+    va_list arguments;
+    va_start(arguments, word);
+    int operation = va_arg(arguments, int);
+    va_end(arguments);
+    if (operation == FUTEX_WAKE) /* who sleeps on the word is awake since it is no longer 0 */
+        return 0;
+    HOLDS(operation == FUTEX_WAIT_BITSET);
+    bool woken = stop_before((struct access){.kind = FUTEX_SLEEP, .where = location_of(word)}) != 0;
+    errno = EINTR;
+    return woken ? 0 : -1;
 }
 
 bool model_peer_is_gone(void)
@@ -434,7 +457,6 @@ static bool answer(struct thread *me, int way)
 {
     const struct access *access = &me->access;
     struct location *location = &world.location[access->where];
-    int *signals = &world.signal[access->where].count;
     me->result = 0;
     switch (access->kind) {
     case START:
@@ -450,6 +472,7 @@ static bool answer(struct thread *me, int way)
     }
     case STORE:
     case OR:
+    case ADD:
     case EXCHANGE: { /* a store goes behind any message that it may come after; the others read that one */
         int index = me->cur.seen[access->where];
         for (;; index++) {
@@ -465,7 +488,9 @@ static bool answer(struct thread *me, int way)
         }
         read_message(me, access->where, index, access->order);
         struct message from = location->messages[index];
-        uint64_t value = access->kind == OR ? from.value | access->value : access->value;
+        uint64_t value = access->kind == OR    ? from.value | access->value
+                         : access->kind == ADD ? from.value + access->value
+                                               : access->value;
         write_message(me, access->where, index + 1, &from, value, access->order);
         break;
     }
@@ -477,15 +502,18 @@ static bool answer(struct thread *me, int way)
     case SIGNAL:
         if (way)
             return false;
-        ++*signals;
+        world.signal[access->where].count++;
         break;
     case WAIT:
-    case WAIT_ALL: {
+    case FUTEX_SLEEP: { /* the kernel looks at the word as it is */
+        int *signals = &world.signal[access->where].count;
         bool peer_gone = current->kill && (world.thread[me == world.thread].dead || world.thread[me == world.thread].done);
-        if (way == 0 && (*signals || peer_gone)) {
-            *signals = access->kind == WAIT_ALL || *signals == 0 ? 0 : *signals - 1;
+        bool woken = access->kind == WAIT ? *signals || peer_gone : location->messages[location->count - 1].value != 0;
+        if (way == 0 && woken) {
+            if (access->kind == WAIT)
+                *signals = 0;
             me->result = 1;
-        } else if (way <= 1 && me->interrupts && (way == 1 || !(*signals || peer_gone))) {
+        } else if (way <= 1 && me->interrupts && (way == 1 || !woken)) {
             me->interrupts--;
             me->result = 0;
         } else

@@ -31,6 +31,7 @@
 uint64_t model_load(const volatile void *object, size_t size, memory_order order, const char *file, int line);
 void model_store(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file, int line);
 uint64_t model_or(volatile void *object, size_t size, uint64_t bits, memory_order order, const char *file, int line);
+uint64_t model_add(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file, int line);
 uint64_t model_exchange(volatile void *object, size_t size, uint64_t value, memory_order order, const char *file,
                         int line);
 void model_fence(memory_order order, const char *file, int line);
@@ -40,10 +41,13 @@ void model_free(void *memory);
 uint64_t model_clock(void);
 int model_yield(void); /* an hour passes */
 
-/* A signal, told by the address that it is sent to. A wait takes one, or all that there are; it returns false when it
- * was interrupted. */
+/* A signal, told by the address that it is sent to. A wait takes all that there are; it returns false when it was
+ * interrupted. */
 void model_signal(const void *where);
-bool model_wait(const void *where, bool all);
+bool model_wait(const void *where);
+
+/* FUTEX_WAKE; FUTEX_WAIT_BITSET for as long as the word is 0. */
+long model_futex(const volatile void *word, ...);
 
 /* ---- what scenarios are made of ---- */
 

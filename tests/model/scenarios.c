@@ -40,6 +40,7 @@ static void share(void)
         model_atomic(&segment.rings[side].write_pos, 0);
         model_atomic(&segment.rings[side].read_pos, 0);
         model_atomic(&segment.sleepers[side].parked, 0);
+        model_atomic(&segment.sleepers[side].posted, 0);
         memset(rings[side], 0, sizeof rings[side]);
         model_memory(rings[side], capacity);
     }
@@ -73,7 +74,7 @@ static void rest(struct lipc_endpoint *end, int side)
         int woken = lipc_wait(end, UINT64_MAX);
         HOLDS(woken == 1 || woken == -EINTR);
     } else if (lipc_park(end, 1)) {
-        (void)model_wait((const void *)(intptr_t)(1 - side), true); /* the peer's descriptor has the peer's number */
+        (void)model_wait((const void *)(intptr_t)(1 - side)); /* the peer's descriptor has the peer's number */
         lipc_unpark(end);
     }
 }

@@ -12,23 +12,26 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #undef atomic_load_explicit
 #undef atomic_store_explicit
 #undef atomic_fetch_or_explicit
+#undef atomic_fetch_add_explicit
 #undef atomic_exchange_explicit
 #undef atomic_thread_fence
 #define atomic_load_explicit(object, order) model_load(object, sizeof *(object), order, __FILE__, __LINE__)
 #define atomic_store_explicit(object, value, order) model_store(object, sizeof *(object), value, order, __FILE__, __LINE__)
 #define atomic_fetch_or_explicit(object, bits, order) model_or(object, sizeof *(object), bits, order, __FILE__, __LINE__)
+#define atomic_fetch_add_explicit(object, value, order) \
+    model_add(object, sizeof *(object), value, order, __FILE__, __LINE__)
 #define atomic_exchange_explicit(object, value, order) \
     model_exchange(object, sizeof *(object), value, order, __FILE__, __LINE__)
 #define atomic_thread_fence(order) model_fence(order, __FILE__, __LINE__)
@@ -39,10 +42,9 @@
 #define calloc(count, size) model_allocate((count) * (size))
 #define free(memory) model_free(memory)
 
-/* Signals: a semaphore is where it lies, a descriptor is the address that the scenario gave as its number. */
-#define sem_post(semaphore) (model_signal(semaphore), 0)
-#define sem_clockwait(semaphore, clock, until) (model_wait(semaphore, false) ? ((void)(until), 0) : (errno = EINTR, -1))
-#define sem_timedwait(semaphore, until) (model_wait(semaphore, false) ? ((void)(until), 0) : (errno = EINTR, -1))
+/* Signals: a descriptor is the address that the scenario gave as its number. Of the system calls made by syscall(), the
+ * scenarios come to futex only. */
+#define syscall(number, ...) ((number) == SYS_futex ? model_futex(__VA_ARGS__) : -1)
 #define write(fd, bytes, size) (model_signal((const void *)(intptr_t)(fd)), (void)(bytes), (ssize_t)(size))
 #define send(fd, bytes, size, flags) (model_signal((const void *)(intptr_t)(fd)), (ssize_t)(size))
 
