@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench faults-core soak-core clean
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
 	$(BIN)/lensipc demo
@@ -19,6 +19,18 @@ lint: $(STAMP)
 
 bench: $(STAMP)  ## side by side with what you would use instead
 	$(BIN)/python -m pytest bench --benchmark-only
+
+CORE = $(BIN)/python tests/programs.py
+
+faults-core: $(STAMP)  ## the C core killed at every instruction, starved of each resource, under a hostile peer: hours
+	$(CORE) asan exhaustion
+	$(CORE) shipped killed --count 10000
+	$(CORE) asan hostile --count 100000000
+
+soak-core: $(STAMP)  ## 10^8 messages each once and in order, 10^7 sleeps with delays, ten million states: half an hour
+	$(CORE) shipped once --count 100000000
+	$(CORE) shipped delays --count 10000000
+	$(CORE) shipped model +1
 
 $(STAMP): pyproject.toml build.py $(wildcard csrc/* csrc/python/*)
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "Python 3.10 or newer is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'

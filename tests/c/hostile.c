@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
  * A renderer that writes what it likes, at random: main either takes it or says -EBADMSG, and never leaves its memory.
- * Usage: hostile [STATES [SEED]]. The buffers have exactly the size they are said to have, so that a sanitizer sees a
+ * Usage: hostile [--count N] [--seed N], N being states. The buffers have exactly the size they are said to have, so that a sanitizer sees a
  * byte too many; what it cannot see, the positions, is checked after every step.
  */
 
 #include "pair.h"
 
+#include "options.h"
+
 #include <pthread.h>
-#include <time.h>
 
 #define CAPACITY LIPC_CAPACITY_MIN
 #define MAX_RECORDS 8
@@ -61,12 +62,34 @@ static char *some_frame(const struct lipc_endpoint *renderer)
     return renderer->out.data + position % CAPACITY;
 }
 
+/* Bits of whatever is shared: positions, flags, the semaphores, the header of the segment, frames. */
+static void flip_bits(struct lipc_segment *segment, char *ring, uint64_t most)
+{
+    for (uint64_t i = below(most); i; i--) {
+        char *at = sometimes(4) ? (char *)segment + below(sizeof *segment) : ring + below(CAPACITY);
+        __atomic_fetch_xor(at, 1 << below(8), __ATOMIC_RELAXED);
+    }
+}
+
+/* A header made of fields that are right one by one, or nearly so. */
+static void forge_frame(char *at)
+{
+    const uint32_t most = CAPACITY / 4 - sizeof(struct lipc_frame);
+    struct lipc_frame frame = {.size = (uint32_t)below(sometimes(4) ? most + 9 : 200), .channel = 2, .peer = 3, .pid = 4};
+    frame.total = frame.size + (sometimes(2) ? 0 : any_number(most) % (3 * CAPACITY));
+    frame.kind = (uint16_t)(sometimes(50) ? 0 : 5);
+    frame.flags = (uint16_t)below(sometimes(20) ? 8 : 4);
+    frame.reserved = sometimes(50);
+    frame.correlation = below(4);
+    memcpy(at, &frame, sizeof frame);
+}
+
 static void attack(struct lipc_endpoint *renderer)
 {
     struct lipc_segment *segment = renderer->mapping.segment;
     struct lipc_positions *written = &segment->rings[LIPC_SIDE_RENDERER], *read = &segment->rings[LIPC_SIDE_MAIN];
     char *frame = some_frame(renderer);
-    switch (below(12)) {
+    switch (below(16)) {
     case 0:
         atomic_store(&written->write_pos, any_number(atomic_load(&written->write_pos)));
         break;
@@ -92,11 +115,19 @@ static void attack(struct lipc_endpoint *renderer)
         if (sometimes(16))
             memset(renderer->out.data + CAPACITY / 16 * below(16), 0, CAPACITY / 16);
         break;
-    case 6:
-        atomic_store(&segment->sleepers[below(2)].parked, (uint32_t)any_number(0));
+    case 6: {
+        struct lipc_sleeper *sleeper = &segment->sleepers[below(2)];
+        atomic_store(sometimes(2) ? &sleeper->parked : &sleeper->posted, (uint32_t)any_number(0));
         break;
+    }
     case 7:
         atomic_store(&read->read_pos, atomic_load(&read->write_pos)); /* reads on */
+        break;
+    case 8:
+        flip_bits(segment, renderer->out.data, 8);
+        break;
+    case 9:
+        forge_frame(frame);
         break;
     default:
         send_something(renderer);
@@ -132,6 +163,7 @@ static bool defend(struct lipc_endpoint *victim, char *buffer, size_t size, char
         lipc_unpark(victim);
         (void)lipc_progress(victim);
         (void)lipc_poll((struct lipc_endpoint *[]){victim}, 1, 0);
+        CHECK(lipc_wait(victim, below(2000)) >= 0);
         return true;
     default:
         result = lipc_recv(victim, records, MAX_RECORDS, buffer, size, &wanted);
@@ -179,6 +211,8 @@ static uint64_t attack_in_turns(struct pair pair, uint64_t states)
     char *buffer = malloc(LIPC_INLINE), *memory = NULL;
     uint64_t caught = 0;
     for (uint64_t i = 0; i < states; i++) {
+        if (i % 100000 == 0)
+            (void)alarm(100);
         attack(pair.renderer);
         bool sane = defend(pair.main, buffer, LIPC_INLINE, &memory);
         check_ring(&pair.main->in);
@@ -197,6 +231,7 @@ static uint64_t attack_in_turns(struct pair pair, uint64_t states)
 
 struct flipper {
     struct lipc_mapping mapping;
+    uint64_t seed;
     atomic_bool stop;
 };
 
@@ -207,7 +242,7 @@ static void *flip(void *argument)
     struct flipper *flipper = argument;
     struct lipc_positions *written = &flipper->mapping.segment->rings[LIPC_SIDE_RENDERER];
     char *ring = flipper->mapping.rings[LIPC_SIDE_RENDERER];
-    seed = 1;
+    seed = flipper->seed;
     while (!atomic_load_explicit(&flipper->stop, memory_order_relaxed)) {
         const uint32_t sizes[] = {0, 100, 4000, 12000};
         struct lipc_frame frame = {.total = 40000 * below(3), .kind = 1, .size = sizes[below(3)]};
@@ -228,16 +263,36 @@ static void *flip(void *argument)
     return NULL;
 }
 
+/* Flips bits of all that is shared while main reads, and publishes whole frames in between. */
+static void *flip_everything(void *argument)
+{
+    struct flipper *flipper = argument;
+    struct lipc_segment *segment = flipper->mapping.segment;
+    struct lipc_positions *written = &segment->rings[LIPC_SIDE_RENDERER];
+    char *ring = flipper->mapping.rings[LIPC_SIDE_RENDERER];
+    seed = flipper->seed;
+    while (!atomic_load_explicit(&flipper->stop, memory_order_relaxed)) {
+        const uint64_t position = atomic_load(&written->read_pos) & ~UINT64_C(7);
+        for (uint64_t i = 0, at = position; i < 4; i++, at += 240)
+            forge_frame(ring + at % CAPACITY);
+        atomic_store(&written->write_pos, position + 960);
+        flip_bits(segment, ring, 30);
+    }
+    return NULL;
+}
+
 /* One that attacks meanwhile. */
-static uint64_t attack_meanwhile(struct pair pair, uint64_t states)
+static uint64_t attack_meanwhile(struct pair pair, uint64_t states, void *(*attacker)(void *))
 {
     char *buffer = malloc(LIPC_INLINE), *memory = NULL;
-    struct flipper flipper = {.mapping = pair.main->mapping};
+    struct flipper flipper = {.mapping = pair.main->mapping, .seed = seed};
     uint64_t caught = 0;
     pthread_t thread;
     start_again(pair);
-    CHECK(pthread_create(&thread, NULL, flip, &flipper) == 0);
+    CHECK(pthread_create(&thread, NULL, attacker, &flipper) == 0);
     for (uint64_t i = 0; i < states || caught < 100; i++) { /* until it has really been attacked */
+        if (i % 10000 == 0)
+            (void)alarm(100);
         bool sane = defend(pair.main, buffer, LIPC_INLINE, &memory);
         check_ring(&pair.main->in);
         if (!sane) {
@@ -256,16 +311,14 @@ static uint64_t attack_meanwhile(struct pair pair, uint64_t states)
 
 int main(int argc, char **argv)
 {
-    uint64_t states = argc > 1 ? strtoull(argv[1], NULL, 10) : 200000;
-    seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL);
-    (void)printf("hostile %llu %llu\n", (unsigned long long)states, (unsigned long long)seed);
-    (void)fflush(stdout);
-    (void)alarm(3600);
+    struct options options = parse_options(argc, argv, 200000);
+    uint64_t states = options.count;
+    seed = options.seed;
 
     struct pair pair = open_pair(CAPACITY);
     uint64_t in_turns = attack_in_turns(pair, states);
-    uint64_t meanwhile = attack_meanwhile(pair, states);
-    (void)printf("caught %llu in turns, %llu meanwhile\n", (unsigned long long)in_turns, (unsigned long long)meanwhile);
+    uint64_t meanwhile = attack_meanwhile(pair, states / 10, flip) + attack_meanwhile(pair, states / 10, flip_everything);
+    (void)printf("caught %" PRIu64 " in turns, %" PRIu64 " meanwhile\n", in_turns, meanwhile);
     CHECK(states < 1000 || in_turns > states / 100); /* attacks that never hit would be no test */
     close_pair(pair);
     return 0;

@@ -198,11 +198,11 @@ static uint32_t hear(struct lipc_endpoint *endpoint, uint64_t number)
     struct lipc_record record;
     for (;;) {
         uint64_t wanted;
-        static char large[2][LARGE];
+        static _Thread_local char large[LARGE];
         int got = lipc_recv(endpoint, &record, 1, buffer, sizeof buffer, &wanted);
         CHECK(got >= 0);
         if (wanted)
-            CHECK(lipc_assemble(endpoint, large[number % 2], wanted) == 0);
+            CHECK(lipc_assemble(endpoint, large, wanted) == 0);
         else if (got) {
             CHECK(record.correlation == number && record.size == size_of(number));
             return record.kind;
