@@ -87,7 +87,7 @@ def program(folder: Path, variant: str, name: str) -> Path:
 
 # The programs of tests/model: their own files, and those of the core whose atomics and calls they answer (shim.h).
 SHIMMED = {
-    "model": (["explorer", "scenarios", "header"], ["ring", "wakeup", "send", "receive", "outbox"]),
+    "model": (["explorer", "memory", "scenarios", "header"], ["ring", "wakeup", "send", "receive", "outbox"]),
     "delays": (["delays"], ["ring", "wakeup", "send", "receive", "outbox", "endpoint"]),
 }
 
@@ -98,7 +98,7 @@ def shimmed(folder: Path, variant: str, name: str) -> Path:
     here, objects = ROOT / "tests" / "model", []
     for source in [*(here / f"{stem}.c" for stem in own), *(ROOT / "csrc" / f"{stem}.c" for stem in core)]:
         objects.append(folder / f"{name}-{variant}-{source.stem}.o")
-        shim = ["-include", here / "shim.h"] if source.stem not in ("explorer", "delays") else []
+        shim = ["-include", here / "shim.h"] if source.stem not in ("explorer", "memory", "delays") else []
         compile_c(variant, *shim, "-c", source, "-o", objects[-1])
     target = folder / f"{name}-{variant}"
     compile_c(variant, *objects, library(folder, variant), "-lrt", "-o", target)

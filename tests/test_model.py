@@ -57,6 +57,13 @@ def test_each_order_and_each_fence_is_needed(model: Path, weaker: str) -> None:
     assert re.search("a race with a (read|write)|a wake is lost", done.stdout)
 
 
+def test_signals_taken_by_a_plain_store_would_be_lost(model: Path) -> None:
+    *_, (last, _) = lines(re.compile(r"\(void\)atomic_exchange_explicit\(posted"))
+    done = explore(model, f"{last}:plain")
+    assert done.returncode == 1
+    assert "a wake is lost" in done.stdout
+
+
 def test_every_atomic_operation_of_the_core_is_one_that_the_explorer_answers() -> None:
     shim = (programs.ROOT / "tests" / "model" / "shim.h").read_text()
     known = set(re.findall(r"#undef (atomic_\w+)", shim))

@@ -80,8 +80,9 @@ void model_memory(char *twice, size_t size);
 /* Explores all of it; returns the number of states. Errors end the process. */
 uint64_t model_explore(const struct scenario *scenario);
 
-/* Makes the accesses at FILE:LINE that are stronger than `order` only as strong. */
-void model_weaken(const char *file, int line, memory_order order);
+/* Makes the accesses at FILE:LINE that are stronger than relaxed only as strong as `order`; or, with `plain`, an exchange
+ * there a store, whose result is 0. */
+void model_weaken(const char *file, int line, memory_order order, bool plain);
 
 /* Prints each line of the source that an access stronger than relaxed was made from. */
 void model_print_sites(void);

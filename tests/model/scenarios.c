@@ -2,9 +2,9 @@
  *
  * What the two threads do with the shipped core: main (thread 0) and a renderer (thread 1) send, receive and sleep, over
  * rings so small that frames wrap and that each message has to wait for room.
- *  Usage: model [+MORE | sites | FILE:LINE:ORDER]. With MORE messages than usual; the places of all accesses that could be
- * weakened are printed; the access at that place is made as weak as ORDER (relaxed, or acq_rel for a fence);
- * an error is then to be found. `model sites` explores all and prints the places of accesses that could be weakened.
+ * Usage: model [+MORE | sites | FILE:LINE:ORDER]. With MORE messages than usual; with the places printed of all
+ * accesses that could be weakened; with the access at that place made as weak as ORDER (relaxed, or acq_rel for a
+ * fence, or plain: an exchange becomes a store), whereupon an error is to be found.
  */
 
 #include "../../csrc/endpoint.c"
@@ -255,7 +255,8 @@ int main(int argc, char **argv)
     char file[64], order[16];
     int line;
     if (sscanf(argument, "+%" SCNu32, &more) != 1 && sscanf(argument, "%63[^:]:%d:%15s", file, &line, order) == 3)
-        model_weaken(file, line, strcmp(order, "relaxed") == 0 ? memory_order_relaxed : memory_order_acq_rel);
+        model_weaken(file, line, strcmp(order, "acq_rel") == 0 ? memory_order_acq_rel : memory_order_relaxed,
+                     strcmp(order, "plain") == 0);
     uint64_t all = 0;
     for (size_t i = 0; i <= sizeof scenarios / sizeof scenarios[0]; i++) {
         const struct scenario *scenario = i ? &scenarios[i - 1] : &header_scenario;
