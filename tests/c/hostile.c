@@ -67,7 +67,7 @@ static void flip_bits(struct lipc_segment *segment, char *ring, uint64_t most)
 {
     for (uint64_t i = below(most); i; i--) {
         char *at = sometimes(4) ? (char *)segment + below(sizeof *segment) : ring + below(CAPACITY);
-        __atomic_fetch_xor(at, 1 << below(8), __ATOMIC_RELAXED);
+        __atomic_fetch_xor(at, (char)(1 << below(8)), __ATOMIC_RELAXED);
     }
 }
 

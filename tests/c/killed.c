@@ -30,8 +30,10 @@
 #define MOST (3 * CAPACITY / 2)
 #define NO_LIMIT (UINT64_MAX / 2)
 
+enum { SEND, FLUSH, RECEIVE };
+
 struct death {
-    enum { SEND, FLUSH, RECEIVE } act;
+    int act;
     uint32_t size; /* of the message that the victim sends or takes */
     uint64_t at;   /* where in the ring it begins */
     bool parked;   /* the peer sleeps */
