@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The handshake by which a renderer and main come to share a segment. Both sides of it, so that they agree.
 
-    renderer -> main    HELLO    {"lensipc": version, "wakeup": how the renderer sleeps}
+    renderer -> main    HELLO    {"lensipc": version, "wakeup": how the renderer sleeps, "token": if main wants one}
     main -> renderer    WELCOME  {"lensipc": version, "frame_id", "pid", "high_water", "limit", "quota"}
                                  with the segment and main's eventfd as ancillary descriptors
     main -> renderer    {"goodbye": reason}   in place of WELCOME, or at any time before main disconnects
@@ -35,6 +35,10 @@ REASON_MAX: Final = 300  # characters of a goodbye: as JSON at most 12 bytes eac
 DYING_WAIT: Final = 0.25
 # How long either side waits for the other's part of the handshake (seconds).
 HANDSHAKE_WAIT: Final = 10.0
+# The same where main starts the renderer: an interpreter starts, among many at once, and then activates its parts.
+SPAWN_WAIT: Final = 60.0
+# A token of fewer characters could be guessed.
+TOKEN_MIN: Final = 16
 
 
 def _datagram(words: dict[str, Any]) -> bytes:
@@ -43,19 +47,33 @@ def _datagram(words: dict[str, Any]) -> bytes:
     return json.dumps(words).encode()
 
 
-def hello(wakeup: int) -> bytes:
+def hello(wakeup: int, token: str | None = None) -> bytes:
     """The renderer's first words."""
-    return _datagram({"lensipc": VERSION, "wakeup": wakeup})
+    return _datagram({"lensipc": VERSION, "wakeup": wakeup} | ({} if token is None else {"token": token}))
 
 
-def check_hello(data: bytes) -> int:
-    """Main: what the renderer is woken by. ProtocolError: these are no words of a lensipc of this version."""
+def check_hello(data: bytes, token: str | None = None) -> int:
+    """Main: what the renderer is woken by.
+
+    Raises:
+        ProtocolError: these are no words of a lensipc of this version, or of one who knows the token.
+    """
     words = _words(data)
     _check_version(words)
+    if token is not None:
+        from hmac import compare_digest  # takes as long wherever they differ
+
+        said = words.get("token")
+        if not isinstance(said, str) or not compare_digest(_secret(said), _secret(token)):
+            raise ProtocolError("the renderer does not know main's token")
     wakeup = words.get("wakeup")
     if wakeup not in (1, 2):
         raise ProtocolError(f"the renderer asked for wakeup {wakeup!r}")
     return int(wakeup)
+
+
+def _secret(token: str) -> bytes:
+    return token.encode("utf-8", "surrogatepass")
 
 
 def welcome(sock: socket.socket, descriptors: list[int], words: dict[str, Any]) -> None:
@@ -68,7 +86,10 @@ def receive_welcome(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Renderer: main's words and the descriptors that came with them. PeerGone: main declined, or is gone."""
     # Not by socket.recv_fds: it takes flags and does not use them, so a child would inherit the descriptors.
     room = socket.CMSG_LEN(2 * array("i").itemsize)
-    data, messages, flags, _ = sock.recvmsg(WELCOME_MAX, room, socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, messages, flags, _ = sock.recvmsg(WELCOME_MAX, room, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:  # main has closed it and not read our hello: what it said first comes after this
+        data, messages, flags, _ = sock.recvmsg(WELCOME_MAX, room, socket.MSG_CMSG_CLOEXEC)
     descriptors = array("i", b"".join(message[2] for message in messages)).tolist()
     try:
         if not data:
@@ -141,16 +162,18 @@ def peer(sock: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def listen(path: Path) -> socket.socket:
-    """Main: a socket at `path` that only this user can connect to. A dead main's socket there is replaced.
+def listen(path: Path, *, for_all: bool = False) -> socket.socket:
+    """Main: a socket at `path` that only this user can connect to, or anybody. A dead main's socket is replaced.
 
     Raises:
+        PermissionError: another user could put a socket of theirs in its place.
         OSError: EADDRINUSE when a living process listens there, or the file there is no socket.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
+        check_folder(path.parent)
         remove_stale(path)
-        umask = os.umask(0o177)
+        umask = os.umask(0o111 if for_all else 0o177)
         try:
             sock.bind(str(path))
         except OSError as error:
@@ -163,6 +186,24 @@ def listen(path: Path) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def check_folder(folder: Path) -> None:
+    """Whether only this user and root can rename or remove what this user has in there: PermissionError if not."""
+    found = folder.stat()
+    if found.st_uid not in (os.geteuid(), 0):
+        raise PermissionError(
+            errno.EPERM,
+            f"the folder belongs to user {found.st_uid}, who could put another socket in this one's place: "
+            "use one of your own",
+            str(folder),
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+        raise PermissionError(
+            errno.EPERM,
+            "other users can write to the folder and could put another socket in this one's place: chmod go-w",
+            str(folder),
+        )
 
 
 def naming(path: str | os.PathLike[str], error: OSError) -> OSError:

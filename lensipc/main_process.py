@@ -23,9 +23,9 @@ from .endpoint import (
     Endpoint,
     create_segment,
 )
-from .errors import LensIpcError, PeerGone, ProtocolError
 from .extension import ExtensionManifest
 from .lifecycle import Lifecycle, to_the_end
+from .reception import Reception, hear_hello
 from .renderer_connection import RendererConnection
 from .router import Router
 
@@ -38,8 +38,6 @@ log = logging.getLogger("lensipc")
 
 # How long a renderer may take to exit before it is killed (seconds).
 EXIT_WAIT: Final = 3.0
-# How long a listening socket rests when this process has no descriptor left to accept with (seconds).
-ACCEPT_REST: Final = 0.1
 
 
 class RendererHandle:
@@ -123,8 +121,12 @@ class MainProcess:
 
     Args:
         path: a file path at which renderers started elsewhere may connect; None: there is no such path. The socket
-            is made when the host is entered, for this user alone, and removed when it is left.
+            is made when the host is entered, for this user alone, and removed when it is left. Its folder has to be
+            one in which no other user can put another socket in its place.
         extensions: the ids that a renderer which connects there may speak for; None: all.
+        token: lets renderers of other users connect to the path, a sandbox's say: whoever knows it may. At least 16
+            characters that nobody can guess, `secrets.token_urlsafe()` for one. To processes of this user it is no
+            obstacle: those can read it in this process's memory.
         capacity: bytes of each ring, a power of two from 64 KiB; there are two for each renderer. The default fits
             a core's L2 cache.
         form: what a segment is: "memfd" (sealed; the default) or "shm" (POSIX shm_open, which a hostile renderer
@@ -140,6 +142,7 @@ class MainProcess:
         path: str | os.PathLike[str] | None = None,
         *,
         extensions: Iterable[str] | None = None,
+        token: str | None = None,
         capacity: int = 256 * 1024,
         form: str = "memfd",
         high_water: int = 1024 * 1024,
@@ -153,7 +156,10 @@ class MainProcess:
             from pathlib import Path
 
             path = Path(path).absolute()
+        if token is not None and len(token) < attach.TOKEN_MIN:
+            raise ValueError(f"a token has at least {attach.TOKEN_MIN} characters: secrets.token_urlsafe() makes one")
         self.path: Path | None = path
+        self._token = token
         self._extensions = _ids(extensions)
         self._capacity = capacity
         self._form = forms[form]
@@ -162,7 +168,7 @@ class MainProcess:
         self._message_limit = message_limit
         self._frame_ids = count(1)
         self._handles: dict[int, RendererHandle] = {}
-        self._listening: socket.socket | None = None
+        self._reception: Reception | None = None
         self._entered = False
 
     # ---- life ----
@@ -175,14 +181,16 @@ class MainProcess:
         if self._entered:
             raise RuntimeError("a MainProcess is entered once")
         self._entered = True
-        if self.path is not None:
-            self._listening = attach.listen(self.path)
         self._loop = asyncio.get_running_loop()
         self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._spawning: set[asyncio.Task[Any]] = set()
         self._lifecycle = Lifecycle(self._router, self._loop)
-        if self._listening is not None:
-            self._router.poller.register(self._listening.fileno(), self._accept)
+        if self.path is not None:
+            try:
+                self._reception = Reception(self.path, self._token, self._router.poller, self._loop, self._take_in)
+            except BaseException:
+                self._router.poller.close()
+                raise
         self._loop.add_reader(self._router.poller.fileno(), self._router.dispatch)
         return self
 
@@ -192,14 +200,11 @@ class MainProcess:
     async def _leave(self) -> None:
         import asyncio
 
-        if self._listening is not None:
-            self._router.poller.unregister(self._listening.fileno())
-            self._listening.close()
-            assert self.path is not None
-            self.path.unlink(missing_ok=True)
-        for task in self._tasks:  # renderers that are on their way here
+        for task in self._spawning:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._reception is not None:
+            await self._reception.close()
+        await asyncio.gather(*self._spawning, return_exceptions=True)
         await self._lifecycle.end()
         await asyncio.gather(*(handle.close() for handle in list(self._handles.values())), return_exceptions=True)
         self._loop.remove_reader(self._router.poller.fileno())
@@ -252,11 +257,12 @@ class MainProcess:
         Raises:
             ActivationError: a part could not be loaded there, or raised; the renderer is ended.
             PeerGone: the process ended before it was attached.
-            OSError: no memory or no descriptor for its segment.
+            TimeoutError: the process said nothing in 60 s.
+            OSError, MemoryError: no memory or no descriptor for its segment.
         """
         spawning = self._loop.create_task(self._spawn(_ids(extensions)))
-        self._tasks.add(spawning)
-        spawning.add_done_callback(self._tasks.discard)
+        self._spawning.add(spawning)
+        spawning.add_done_callback(self._spawning.discard)
         return await spawning
 
     async def _spawn(self, grants: frozenset[str] | None) -> RendererHandle:
@@ -282,7 +288,12 @@ class MainProcess:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
-            handle = await self._attach(ours, process.pid, grants, process)
+            try:
+                wakeup = await hear_hello(ours, self._router.poller, self._loop, None, attach.SPAWN_WAIT)
+            except BaseException:
+                ours.close()
+                raise
+            handle = self._attach(ours, process.pid, wakeup, grants, process)
         except BaseException:
             process.kill()
             process.wait()  # a moment: it has been killed
@@ -298,73 +309,29 @@ class MainProcess:
             raise
         return handle
 
-    def _accept(self) -> None:
-        assert self._listening is not None
+    async def _take_in(self, sock: socket.socket, pid: int, wakeup: int) -> None:
+        """Serve a renderer that came by the path."""
         try:
-            sock, _ = self._listening.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:
-            # No descriptor to accept with: the socket would stay readable, and spin.
-            log.error("cannot accept a renderer: %s", error)
-            self._router.poller.unregister(self._listening.fileno())
-            self._router.poller.call_later(ACCEPT_REST, self._accept_again)
-            return
-        task = self._loop.create_task(self._take_in(sock))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _accept_again(self) -> None:
-        if self._listening is not None and self._listening.fileno() >= 0:
-            self._router.poller.register(self._listening.fileno(), self._accept)
-
-    async def _take_in(self, sock: socket.socket) -> None:
-        """Serve a renderer that connected to the path."""
-        import asyncio
-
-        pid, uid = attach.peer(sock)
-        if uid not in (os.geteuid(), 0):
-            log.warning("a process of user %d (pid %d) tried to connect", uid, pid)
-            sock.close()
-            return
-        try:
-            handle = await asyncio.wait_for(self._attach(sock, pid, self._extensions, None), attach.HANDSHAKE_WAIT)
-        except (LensIpcError, OSError, asyncio.TimeoutError) as error:
+            handle = self._attach(sock, pid, wakeup, self._extensions, None)
+        except Exception as error:
             log.warning("a renderer (pid %d) did not attach: %r", pid, error)
             return
         try:
             await self._lifecycle.bring_up(handle._connection)
-        except LensIpcError as error:  # also PeerGone: it did not wait, or was disconnected
+        except Exception as error:  # also PeerGone: it did not wait, or was disconnected
             self._router.disconnect(handle._connection, str(error))
 
-    async def _attach(
+    def _attach(
         self,
         sock: socket.socket,
         pid: int,
+        wakeup: int,
         grants: frozenset[str] | None,
         process: subprocess.Popen[bytes] | None,
     ) -> RendererHandle:
-        """Shake hands. Takes the socket over: it is closed if this fails."""
-        from .asyncio_face import set_once
-
-        poller = self._router.poller
+        """Share a segment with one that has said hello. Takes the socket over: it is closed if this fails."""
         descriptors: list[int] = []
         try:
-            sock.setblocking(False)
-            said = self._loop.create_future()
-            poller.register(sock.fileno(), partial(set_once, said))
-            try:
-                await said
-            finally:
-                poller.unregister(sock.fileno())
-            data = sock.recv(attach.HELLO_MAX, socket.MSG_DONTWAIT)
-            if not data:
-                raise PeerGone(f"the renderer (pid {pid}) ended before it was attached")
-            try:
-                wakeup = attach.check_hello(data)
-            except ProtocolError as error:
-                attach.say_goodbye(sock, str(error))
-                raise
             descriptors.append(create_segment(self._form, self._capacity))
             descriptors.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
             endpoint = Endpoint(
@@ -390,7 +357,8 @@ class MainProcess:
             except BaseException:
                 endpoint.close()
                 raise
-        except BaseException:
+        except BaseException as error:
+            attach.say_goodbye(sock, f"main cannot take it in: {error}")
             sock.close()
             for fd in descriptors:
                 os.close(fd)
@@ -400,7 +368,8 @@ class MainProcess:
         connection = RendererConnection(self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity)
         try:
             handle = self._handles[frame_id] = RendererHandle(self, connection, process)
-        except BaseException:  # it has died since it said hello, or there is no descriptor left to watch it
+        except BaseException as error:  # it has died since it said hello, or there is no descriptor to watch it with
+            attach.say_goodbye(sock, f"main cannot take it in: {error}")
             connection.close()
             raise
         connection.on_closed.append(partial(self._on_closed, handle))

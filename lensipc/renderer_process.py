@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -28,6 +30,8 @@ log = logging.getLogger("lensipc")
 
 # How long a renderer that main started may take to exit once main is gone (seconds).
 EXIT_WAIT: Final = 2
+# How long one rests that found too many others waiting for main to accept them (seconds).
+CONNECT_REST: Final = 0.01
 
 
 class _Part:
@@ -53,9 +57,12 @@ class RendererProcess:
     frame_id: int
     main_pid: int
 
-    def __init__(self, connect: Callable[[], socket.socket], wakeup: int, timeout: float) -> None:
+    def __init__(
+        self, connect: Callable[[], socket.socket], wakeup: int, timeout: float, token: str | None = None
+    ) -> None:
         self._connect = connect
         self._wakeup = wakeup
+        self._token = token
         self._timeout = timeout
         self._parts: dict[RendererPort, _Part] = {}
         self._path: str | None = None
@@ -71,6 +78,8 @@ class RendererProcess:
         *,
         wakeup: Literal["socket", "semaphore"] = "socket",
         timeout: float = attach.HANDSHAKE_WAIT,
+        token: str | None = None,
+        user: int | None = None,
     ) -> RendererProcess:
         """A renderer that connects, when it is entered, to the main process that listens at `path`.
 
@@ -81,9 +90,13 @@ class RendererProcess:
             wakeup: how this process is woken: by its socket, which any event loop can wait for, or by a semaphore
                 in the segment, for a plain script only.
             timeout: seconds that main may take for that.
+            token: MainProcess's `token`, if it has one. Not from the command line or the environment, which others
+                can read: from a file, or a pipe.
+            user: the id of the user that main runs as; None: this process's own, or root.
 
         Raises, when entered:
-            OSError: nothing listens there (FileNotFoundError, ConnectionRefusedError).
+            OSError: nothing listens there (FileNotFoundError, ConnectionRefusedError), or somebody else does
+                (PermissionError): nothing has been said to them.
             PeerGone: main declined, or an extension's part could not be activated; says why.
             ProtocolError: main is of another version.
             TimeoutError: main did not answer in time.
@@ -98,14 +111,17 @@ class RendererProcess:
                 sock.settimeout(timeout)
                 sock.connect(str(path))
                 _, uid = attach.peer(sock)
-                if uid not in (os.geteuid(), 0):
-                    raise PermissionError(1, f"user {uid} listens there, not this user", str(path))
+                if uid not in ((os.geteuid(), 0) if user is None else (user,)):
+                    expected = "this user" if user is None else f"user {user}"
+                    raise PermissionError(errno.EPERM, f"user {uid} listens there, not {expected}", str(path))
             except OSError as error:
                 sock.close()
+                if isinstance(error, BlockingIOError):
+                    raise  # so many connect at once that the kernel's queue is full: once more
                 raise attach.naming(path, error) from None
             return sock
 
-        return cls(connected, kinds[wakeup], timeout)
+        return cls(connected, kinds[wakeup], timeout, token)
 
     # ---- life ----
 
@@ -117,12 +133,14 @@ class RendererProcess:
         if self._wakeup == WAKEUP_SEMAPHORE:
             raise ValueError("wakeup='semaphore' is for a plain script: an event loop cannot wait for a semaphore")
         loop = asyncio.get_running_loop()
-        sock = self._greet()
+        deadline = time.monotonic() + self._timeout
+        while (sock := self._greet(deadline)) is None:
+            await asyncio.sleep(CONNECT_REST)
         try:
             readable = loop.create_future()
             loop.add_reader(sock.fileno(), partial(set_once, readable))
             try:
-                await asyncio.wait_for(readable, self._timeout)
+                await asyncio.wait_for(readable, deadline - time.monotonic())
             finally:
                 loop.remove_reader(sock.fileno())
         except asyncio.TimeoutError:
@@ -135,7 +153,6 @@ class RendererProcess:
         core = self._begin(sock, AsyncioFace())
         loop.add_reader(core.poller.fileno(), core.on_loop)
         self._closing = partial(loop.remove_reader, core.poller.fileno())
-        deadline = time.monotonic() + self._timeout
         try:
             while not core.attached and not core.closed:
                 await asyncio.wait_for(self._change(), deadline - time.monotonic())
@@ -169,11 +186,13 @@ class RendererProcess:
     def __enter__(self) -> RendererProcess:
         from .plain_face import PlainFace
 
-        sock = self._greet()
         deadline = time.monotonic() + self._timeout
+        while (sock := self._greet(deadline)) is None:
+            time.sleep(CONNECT_REST)
         try:
-            sock.settimeout(self._timeout)
-            sock.recv(1, socket.MSG_PEEK)
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            with suppress(ConnectionResetError):  # main has closed the connection; it may have said why
+                sock.recv(1, socket.MSG_PEEK)
         except BaseException:
             sock.close()
             raise
@@ -214,15 +233,18 @@ class RendererProcess:
             self._closing()
             core.poller.close()
 
-    def _greet(self) -> socket.socket:
+    def _greet(self, deadline: float) -> socket.socket | None:
+        """Connect and say hello; None: main has more of them waiting than fit, try again."""
         if self._core is not None:
             raise RuntimeError("a RendererProcess is entered once")
-        sock = self._connect()
         try:
-            sock.send(attach.hello(self._wakeup), socket.MSG_NOSIGNAL)
-        except ConnectionError as error:
-            sock.close()
-            raise PeerGone(f"main closed the connection during the handshake: {error}") from None
+            sock = self._connect()
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                return None
+            raise self._too_late() from None
+        with suppress(ConnectionError):  # it has closed the connection already: what it said first is still there
+            sock.send(attach.hello(self._wakeup, self._token), socket.MSG_NOSIGNAL)
         return sock
 
     def _begin(self, sock: socket.socket, face: Face) -> RendererCore:
@@ -412,7 +434,7 @@ def main(fd: int, parent: int) -> None:
     os.set_inheritable(fd, False)
 
     async def serve() -> None:
-        async with RendererProcess(lambda: sock, WAKEUP_SOCKET, attach.HANDSHAKE_WAIT) as renderer:
+        async with RendererProcess(lambda: sock, WAKEUP_SOCKET, attach.SPAWN_WAIT) as renderer:
             await renderer.wait_closed()
 
     try:
