@@ -32,11 +32,15 @@ class Invocations:
 
     Args:
         call_later: starts a timer: `call_later(seconds, function)`.
+
+    Attributes:
+        late: how many outcomes came for which nobody waited any more.
     """
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], Deadline]) -> None:
         self._call_later = call_later
         self.last = 0
+        self.late = 0
         self._pending: dict[int, tuple[Pending, Deadline | None]] = {}
 
     def __len__(self) -> int:
@@ -63,6 +67,7 @@ class Invocations:
         """Remove and return what waits for this outcome; None when nobody does any more."""
         entry = self._pending.pop(correlation, None)
         if entry is None:
+            self.late += 1
             return None
         if entry[1] is not None:
             entry[1].cancel()
