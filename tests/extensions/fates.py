@@ -86,6 +86,8 @@ EVER: Final = {NO_HANDLER, NOT_ACTIVE, GONE}
 
 async def one(rng: random.Random, number: int) -> int:
     """An invoke of a random fate, and the outcome that it had."""
+    while IpcRenderer.get_instance(strict=False) is None and rng.random() < 0.9:
+        await asyncio.sleep(0.01)  # or most of them would fall into the short while in which it is disabled
     fate = rng.choice(FATES)
     outcomes = Counter[int]()
     task = asyncio.create_task(_invoke(rng, fate, number, outcomes))
@@ -106,7 +108,6 @@ async def _invoke(rng: random.Random, fate: str, number: int, outcomes: Counter[
     ipc = IpcRenderer.get_instance(strict=False)
     if ipc is None:
         outcomes[NOT_ACTIVE] += 1
-        await asyncio.sleep(0.05)  # or most of them would fall into that short while
         return
     try:
         if fate == "raise":
