@@ -81,11 +81,6 @@ def mappings() -> int:
     return sum("memfd:" in line or "/dev/shm/" in line for line in Path("/proc/self/maps").read_text().splitlines())
 
 
-def rss() -> int:
-    """Bytes of memory that this process has."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
 def runs(pid: int) -> bool:
     """Whether the process runs: a zombie, which its parent or init has yet to reap, does not."""
     try:
