@@ -195,7 +195,8 @@ class MainProcess:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await to_the_end(self._leave())
+        if not self._router.poller.closed:  # as it is in a fork of this process
+            await to_the_end(self._leave())
 
     async def _leave(self) -> None:
         import asyncio

@@ -17,6 +17,7 @@ from itertools import count
 from operator import length_hint
 
 from .endpoint import Timer
+from .errors import ForkError
 
 READ = select.EPOLLIN | select.EPOLLRDHUP
 # Edge-triggered: told once a signal, and the descriptor itself is never read. A peer that shares it can therefore
@@ -155,6 +156,15 @@ class Poller:
             self._cancelled = 0
 
 
+class _ForkedPoller(Poller):
+    """What an inherited poller turns into: it is closed, and can only be closed again."""
+
+    def __getattribute__(self, name: str) -> object:
+        if name in ("close", "closed", "unregister") or name.startswith("_"):
+            return object.__getattribute__(self, name)
+        raise ForkError(f"Poller.{name}: it belongs to the parent process, this is a fork of it")
+
+
 _pollers: weakref.WeakSet[Poller] = weakref.WeakSet()
 
 
@@ -162,6 +172,7 @@ def _close_in_child() -> None:
     """In a forked child: these are the parent's, and what they register is shared with it."""
     for poller in list(_pollers):
         poller.close()
+        poller.__class__ = _ForkedPoller
     _pollers.clear()
 
 

@@ -170,6 +170,9 @@ class RendererProcess:
 
         from .asyncio_face import set_once
 
+        if self._entered.poller.closed:
+            return  # closed already, or left by a fork of the process that entered it
+
         def deactivated(port: RendererPort) -> asyncio.Future[None]:
             done = asyncio.get_running_loop().create_future()
             self.deactivate(port, lambda _result, _error: set_once(done))
@@ -210,6 +213,8 @@ class RendererProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._entered.poller.closed:
+            return  # closed already, or left by a fork of the process that entered it
         for port in list(self._parts):
             self.deactivate(port, lambda _result, _error: None)
         deadline = time.monotonic() + self._timeout
