@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Programs that end with everything open: their exit status is 0, and nothing of them stays.
+
+python tests/faults/exits.py --count 1000
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import command
+from command import Before, beat, summary
+from hosting import hosting
+
+# Each ends in its own way. `path` is a main's where it is a renderer, and its own where it is a main.
+RENDERERS = {
+    "a script falls off its end": """
+        renderer = RendererProcess.connect(path)
+        renderer.__enter__()
+        ipc = lab.IpcRenderer.get_instance()
+        ipc.listen("n", print)
+        waiting = [ipc.invoke("sleep", 60) for _ in range(5)]
+        ipc.broadcast("n", bytes(100_000))
+    """,
+    "a script with a semaphore exits in a listener": """
+        renderer = RendererProcess.connect(path, wakeup="semaphore")
+        renderer.__enter__()
+        ipc = lab.IpcRenderer.get_instance()
+        ipc.listen("n", lambda *_: sys.exit(0))
+        ipc.broadcast("n")
+        renderer.run_forever()
+    """,
+    "a script leaves a daemon thread behind that uses the connection": """
+        def work():
+            with RendererProcess.connect(path) as renderer:
+                ipc = lab.IpcRenderer.get_instance()
+                while True:
+                    ipc.invoke_sync("echo", 1)
+                    ready.set()
+        ready = threading.Event()
+        threading.Thread(target=work, daemon=True).start()
+        ready.wait()
+    """,
+    "a loop ends in the midst of invokes": """
+        async def main():
+            renderer = RendererProcess.connect(path)
+            await renderer.__aenter__()
+            ipc = lab.IpcRenderer.get_instance()
+            tasks = [asyncio.create_task(ipc.invoke("sleep", 60)) for _ in range(5)]
+            await asyncio.sleep(0)
+        asyncio.run(main())
+    """,
+    "a loop is left by sys.exit": """
+        async def main():
+            async with RendererProcess.connect(path) as renderer:
+                ipc = lab.IpcRenderer.get_instance()
+                waiting = ipc.invoke("sleep", 60)
+                sys.exit(0)
+        asyncio.run(main())
+    """,
+}
+MAINS = {
+    "a main is not left": """
+        async def main():
+            host = MainProcess(path)
+            await host.__aenter__()
+            await host.install(lab.MANIFEST)
+            renderer = await host.spawn_renderer()
+            lab.IpcMain.get_instance().broadcast("run", renderer.pid, 0, "invoke", ("sleep", 60))
+            print(renderer.pid)
+        asyncio.run(main())
+    """,
+    "a main exits in a handler": """
+        async def main():
+            async with MainProcess(path) as host:
+                await host.install(lab.MANIFEST)
+                ipc = lab.IpcMain.get_instance()
+                ipc.handle("exit", lambda event: sys.exit(0))
+                renderer = await host.spawn_renderer()
+                print(renderer.pid)
+                ipc.broadcast("run", renderer.pid, 0, "invoke", ("exit",))
+                await asyncio.sleep(60)
+        asyncio.run(main())
+    """,
+}
+HEADER = """
+import asyncio, sys
+sys.path[:] = {path!r}
+import lab, threading
+from lensipc import MainProcess, RendererProcess
+path = {socket!r}
+"""
+
+
+async def main(seed: int, count: int) -> dict[str, Any]:
+    """So many programs."""
+    rng, before = random.Random(seed), Before()
+    took: list[float] = []
+    ways: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        async with hosting(path=Path(folder) / "main") as host:
+            everything = [*RENDERERS, *MAINS]
+            for number in range(count):
+                beat()
+                way = everything[number] if number < len(everything) else rng.choice(everything)
+                ways[way] += 1
+                path = Path(folder) / ("main" if way in RENDERERS else f"main {number}")
+                code = HEADER.format(path=sys.path, socket=str(path)) + textwrap.dedent((RENDERERS | MAINS)[way])
+                started = time.perf_counter()
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-c", code, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+                said, errors = await process.communicate()
+                took.append(time.perf_counter() - started)
+                assert process.returncode == 0, f"{way}: {process.returncode}, {errors.decode()}"
+                await command.until(lambda said=said: not any(command.runs(int(pid)) for pid in said.split()))
+                await command.until(lambda: not host.main.renderers)
+            await command.until(lambda: host.ipc.running == 0)
+    await before.again()
+    return {"exits": count, **ways, "a program's whole life, ms": summary(took)}
+
+
+if __name__ == "__main__":
+    command.run(__doc__, 1000, main)
