@@ -13,7 +13,6 @@ import faulthandler
 import gc
 import json
 import logging
-import os
 import random
 import sys
 import time
@@ -101,7 +100,7 @@ class Before:
         return {
             "descriptors": sorted(target.partition(":")[0] for target in descriptors().values()),
             "mappings": mappings(),
-            "shm": sorted(os.listdir("/dev/shm")),  # noqa: PTH208
+            "shm": sorted(path.name for path in Path("/dev/shm").glob("lensipc*")),
             "children": sorted(child.pid for child in psutil.Process().children(recursive=True)),
         }
 
@@ -112,7 +111,8 @@ class Before:
             if (now := self._look()) == self._now:
                 return
             await asyncio.sleep(0.01)
-        assert now == self._now
+        changed = {name: (self._now[name], now[name]) for name in now if self._now[name] != now[name]}
+        raise AssertionError(f"not as it was: {changed}")
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float]:
