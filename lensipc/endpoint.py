@@ -7,6 +7,7 @@ word: main checks them against what it has granted.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -68,10 +69,21 @@ def create_segment(form: int, capacity: int) -> int:
     if fd < 0:
         raise OSError(
             -fd,
-            f"cannot make a segment of two rings of {capacity} bytes ({2 * capacity} bytes needed; "
+            f"cannot make a segment of two rings of {capacity} bytes ({2 * capacity} bytes needed{_free(form, -fd)}; "
             f"a capacity is a power of two from 64 KiB to 1 GiB): {os.strerror(-fd)}",
         )
     return fd
+
+
+def _free(form: int, code: int) -> str:
+    """Where a lack of memory is the matter: how much there is."""
+    with contextlib.suppress(OSError):
+        if form == FORM_SHM and code == errno.ENOSPC:
+            room = os.statvfs("/dev/shm")
+            return f", {room.f_bavail * room.f_frsize} free in /dev/shm"
+        if code in (errno.ENOSPC, errno.ENOMEM):
+            return f", {os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGESIZE')} free"
+    return ""
 
 
 class Endpoint:

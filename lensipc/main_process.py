@@ -335,15 +335,20 @@ class MainProcess:
         try:
             descriptors.append(create_segment(self._form, self._capacity))
             descriptors.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
-            endpoint = Endpoint(
-                descriptors[0],
-                SIDE_MAIN,
-                wakeup,
-                -1 if wakeup == WAKEUP_SEMAPHORE else sock.fileno(),
-                high_water=self._high_water,
-                limit=self._outbox_limit,
-                quota=self._message_limit,
-            )
+            try:
+                endpoint = Endpoint(
+                    descriptors[0],
+                    SIDE_MAIN,
+                    wakeup,
+                    -1 if wakeup == WAKEUP_SEMAPHORE else sock.fileno(),
+                    high_water=self._high_water,
+                    limit=self._outbox_limit,
+                    quota=self._message_limit,
+                )
+            except MemoryError:
+                raise MemoryError(
+                    f"no address space to map a segment: {4 * self._capacity} bytes for {self._capacity} of a ring"
+                ) from None
             frame_id = next(self._frame_ids)
             words = {
                 "frame_id": frame_id,

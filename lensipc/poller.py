@@ -48,8 +48,12 @@ class Poller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._timer = Timer()
+        try:
+            self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError:
+            self._timer.close()
+            raise
         self._callbacks: dict[int, Callable[[], None]] = {
             self._wake_fd: self._awake,
             self._timer.fileno(): self._expire,

@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -196,6 +196,9 @@ class RendererProcess:
             sock.settimeout(max(0.001, deadline - time.monotonic()))
             with suppress(ConnectionResetError):  # main has closed the connection; it may have said why
                 sock.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            sock.close()
+            raise self._too_late() from None
         except BaseException:
             sock.close()
             raise
@@ -254,43 +257,42 @@ class RendererProcess:
 
     def _begin(self, sock: socket.socket, face: Face) -> RendererCore:
         """Main has answered: share its segment."""
-        try:
+        with ExitStack() as undo_all:
+            undo_all.callback(sock.close)
             words, (segment, wakeup_fd) = attach.receive_welcome(sock)
-        except BaseException:
-            sock.close()
-            raise
-        try:
+            undo_all.callback(os.close, wakeup_fd)
             sock.setblocking(False)
-            endpoint = Endpoint(
-                segment,
-                SIDE_RENDERER,
-                WAKEUP_EVENTFD,
-                wakeup_fd,
+            try:
+                endpoint = Endpoint(
+                    segment,
+                    SIDE_RENDERER,
+                    WAKEUP_EVENTFD,
+                    wakeup_fd,
+                    high_water=words["high_water"],
+                    limit=words["limit"],
+                    quota=2**62,  # main is trusted
+                )
+            finally:
+                os.close(segment)
+            undo_all.callback(endpoint.close)
+            poller = Poller()
+            undo_all.callback(poller.close)
+            self.frame_id = words["frame_id"]
+            self.main_pid = words["pid"]
+            self._path = words["path"]
+            self._core = RendererCore(
+                endpoint,
+                sock,
+                poller,
+                face,
+                self,
+                self.frame_id,
+                wakeup_fd=wakeup_fd,
+                semaphore=self._wakeup == WAKEUP_SEMAPHORE,
                 high_water=words["high_water"],
-                limit=words["limit"],
-                quota=2**62,  # main is trusted
+                backlog_limit=words["limit"],
             )
-        except BaseException:
-            os.close(wakeup_fd)
-            sock.close()
-            raise
-        finally:
-            os.close(segment)
-        self.frame_id = words["frame_id"]
-        self.main_pid = words["pid"]
-        self._path = words["path"]
-        self._core = RendererCore(
-            endpoint,
-            sock,
-            Poller(),
-            face,
-            self,
-            self.frame_id,
-            wakeup_fd=wakeup_fd,
-            semaphore=self._wakeup == WAKEUP_SEMAPHORE,
-            high_water=words["high_water"],
-            backlog_limit=words["limit"],
-        )
+            undo_all.pop_all()
         return self._core
 
     def _too_late(self) -> TimeoutError:

@@ -100,7 +100,7 @@ class Before:
         return {
             "descriptors": sorted(target.partition(":")[0] for target in descriptors().values()),
             "mappings": mappings(),
-            "shm": sorted(path.name for path in Path("/dev/shm").glob("lensipc*")),
+            "shm": sorted(path.name for path in Path("/dev/shm").glob("lensipc-" + 16 * "[0-9a-f]")),
             "children": sorted(child.pid for child in psutil.Process().children(recursive=True)),
         }
 

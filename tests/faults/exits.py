@@ -13,7 +13,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +104,13 @@ path = {socket!r}
 async def main(seed: int, count: int) -> dict[str, Any]:
     """So many programs."""
     rng, before = random.Random(seed), Before()
-    took: list[float] = []
-    ways: Counter[str] = Counter()
+    took: defaultdict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         async with hosting(path=Path(folder) / "main") as host:
             everything = [*RENDERERS, *MAINS]
             for number in range(count):
                 beat()
                 way = everything[number] if number < len(everything) else rng.choice(everything)
-                ways[way] += 1
                 path = Path(folder) / ("main" if way in RENDERERS else f"main {number}")
                 code = HEADER.format(path=sys.path, socket=str(path)) + textwrap.dedent((RENDERERS | MAINS)[way])
                 started = time.perf_counter()
@@ -120,13 +118,14 @@ async def main(seed: int, count: int) -> dict[str, Any]:
                     sys.executable, "-c", code, stdout=subprocess.PIPE, stderr=subprocess.PIPE
                 )
                 said, errors = await process.communicate()
-                took.append(time.perf_counter() - started)
+                took[way].append(time.perf_counter() - started)
                 assert process.returncode == 0, f"{way}: {process.returncode}, {errors.decode()}"
                 await command.until(lambda said=said: not any(command.runs(int(pid)) for pid in said.split()))
                 await command.until(lambda: not host.main.renderers)
             await command.until(lambda: host.ipc.running == 0)
     await before.again()
-    return {"exits": count, **ways, "a program's whole life, ms": summary(took)}
+    lives = {way: {"times": len(each), "its whole life, ms": summary(each)} for way, each in took.items()}
+    return {"exits": count, **lives}
 
 
 if __name__ == "__main__":
