@@ -371,7 +371,9 @@ class MainProcess:
             raise
         segment, wakeup_fd = descriptors
         os.close(segment)
-        connection = RendererConnection(self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity)
+        connection = RendererConnection(
+            self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity, self._message_limit
+        )
         try:
             handle = self._handles[frame_id] = RendererHandle(self, connection, process)
         except BaseException as error:  # it has died since it said hello, or there is no descriptor to watch it with

@@ -46,6 +46,8 @@ ACTIVATION_WAIT: Final = 5.0
 # What a renderer may have at once: bounds on main's memory that no honest renderer meets.
 MAX_INVOKES: Final = 65_536
 MAX_HELD: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, the last one not counted
+# An invoke of more bytes counts toward what a renderer may have in flight: as much as its largest message.
+LARGE: Final = 1024
 
 
 class _Held:
@@ -95,6 +97,7 @@ class RendererConnection(Connection):
         pid: int,
         grants: frozenset[str] | None,
         capacity: int,
+        message_limit: int,
     ) -> None:
         on_message: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
         on_message[EVENT] = self._on_event
@@ -123,6 +126,9 @@ class RendererConnection(Connection):
         self.places: dict[int, int] = {}  # of channels it listens to no more: so that every gap is a drop
         self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes without an outcome
         self.held_bytes = 0  # of invokes that wait for activation
+        self.message_limit = message_limit
+        self.large: dict[int, int] = {}  # those of `running` that are large, and their bytes
+        self.large_bytes = 0
         self.last_invoke = 0
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
         self.told = 0  # FAILED and CONGESTED of those to whom its events went
@@ -241,6 +247,13 @@ class RendererConnection(Connection):
         if len(self.running) >= MAX_INVOKES:
             self._reply_error(correlation, OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight"))
             return
+        if len(body) > LARGE:
+            if self.large_bytes and self.large_bytes + len(body) > self.message_limit:
+                why = f"{self.large_bytes} bytes of invokes of this renderer are in flight"
+                self._reply_error(correlation, OutboxFull(why))
+                return
+            self.large[correlation] = len(body)
+            self.large_bytes += len(body)
         self.running[correlation] = (port, None)
         if port.activating:
             self._hold(channel, correlation, clone.encode(args) if body is None else body)
@@ -288,6 +301,8 @@ class RendererConnection(Connection):
         """Give an invoke its one outcome; nothing if it has had one (cancelled, deactivated, gone)."""
         if self.running.pop(correlation, None) is None or self.closed:
             return
+        if self.large:
+            self.large_bytes -= self.large.pop(correlation, 0)
         if error is not None:
             self._reply_error(correlation, error)
             return
@@ -315,6 +330,7 @@ class RendererConnection(Connection):
 
     def _on_cancel(self, record: Record) -> None:
         running = self.running.pop(record[5], None)  # None: it had its outcome while the cancel was on its way
+        self.large_bytes -= self.large.pop(record[5], 0)
         if running is not None and running[1] is not None:
             running[1].cancel()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Guarantee 7: nothing that a renderer can do harms main or another renderer. hostile.py says what is looked for."""
+"""Guarantee 7: nothing that a renderer can do harms main or another renderer. hostile/ says what is looked for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_each_attack_is_met_as_it_should_be(part: int) -> None:
 
 async def test_three_hundred_random_trials_harm_nobody() -> None:
     seed = random.SystemRandom().getrandbits(32)
-    print(f"python tests/hostile.py --seed {seed} --count 300")  # pytest shows it when the test fails
+    print(f"python tests/hostile --seed {seed} --count 300")  # pytest shows it when the test fails
     rng = random.Random(seed)
     async with hostile.arena() as ring:
         for number in range(300):

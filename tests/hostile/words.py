@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""Attacks by what messages say: kinds, channels, requests and outcomes, bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import random
+from typing import Any
+
+from hosting import until
+
+from hostile.catalogue import EITHER, INVALID, VALID, attack, attacks
+from hostile.renderer import LAB, MAX_CHANNELS, Renderer
+from lensipc import clone
+from lensipc.message import (
+    ACTIVATE,
+    ALL,
+    CANCEL,
+    DEACTIVATE,
+    DECLARE,
+    ERROR,
+    EVENT,
+    INVOKE,
+    LISTEN,
+    READY,
+    RESULT,
+    UNLISTEN,
+    describe,
+)
+
+# ---- kinds ----
+
+
+@attacks(INVALID, "kind", ACTIVATE, DEACTIVATE, READY, 12, 13, 255, 256, 65535)
+def _kind(renderer: Renderer, _rng: random.Random, kind: int) -> None:
+    renderer.send(kind, 0, renderer.extension, 0, 1, clone.encode((LAB, "1.0", "os:system")))
+
+
+# ---- channels ----
+
+
+@attacks(INVALID, "a_channel_that_was_not_declared_by", EVENT, INVOKE, LISTEN, UNLISTEN)
+def _undeclared(renderer: Renderer, rng: random.Random, kind: int) -> None:
+    renderer.send(kind, rng.choice([5, 2**16, 2**31, 2**32 - 1]), correlation=10**6, body=clone.encode(()))
+
+
+@attacks(INVALID, "declares_for_extension", 1, 2, 77, 2**32 - 1)
+def _ungranted(renderer: Renderer, _rng: random.Random, number: int) -> None:
+    renderer.declare("echo", extension=number)
+
+
+@attacks(INVALID, "declares", b"\xff\xfe", b"\x80", b"ok\xc0\xaf", b"x" * 4097, b"x" * 100_000)
+def _declares(renderer: Renderer, _rng: random.Random, name: bytes) -> None:
+    renderer.declare(name)
+
+
+@attacks(VALID, "declares_well", b"", b"x" * 4096, "\ud800".encode("utf-8", "surrogatepass"), b"a\x00\nb")
+def _declares_well(renderer: Renderer, _rng: random.Random, name: bytes) -> None:
+    number = renderer.declare(name)
+    renderer.send(LISTEN, number)
+    renderer.send(EVENT, number, ALL, body=clone.encode((1,)))
+    renderer.invoke(number)  # answered by NoHandlerError
+
+
+@attacks(INVALID, "declares_number", 0, 5, 2**32 - 1)
+def _declares_number(renderer: Renderer, _rng: random.Random, number: int) -> None:
+    renderer.send(DECLARE, number, renderer.extension, body=b"another")
+
+
+@attack(INVALID)
+def declares_a_channel_twice(renderer: Renderer, _rng: random.Random) -> None:
+    renderer.declare("twice")
+    renderer.declare("twice")
+
+
+@attack(INVALID)
+async def declares_without_end(renderer: Renderer, _rng: random.Random) -> None:
+    for number in range(MAX_CHANNELS + 100):
+        renderer.declare(f"channel {number}")
+        if number % 100 == 0:
+            renderer.flush()
+            await asyncio.sleep(0)
+        if renderer.gone:
+            return
+
+
+@attack(INVALID)
+def listens_twice(renderer: Renderer, _rng: random.Random) -> None:
+    renderer.send(LISTEN, 0)
+    renderer.send(LISTEN, 0)
+
+
+@attacks(INVALID, "listens_with_policy", 3, 2**32 - 1)
+def _policy(renderer: Renderer, _rng: random.Random, policy: int) -> None:
+    renderer.send(LISTEN, 0, policy)
+
+
+@attack(INVALID)
+def stops_listening_without_having_begun(renderer: Renderer, _rng: random.Random) -> None:
+    renderer.send(UNLISTEN, 0)
+
+
+@attack(INVALID)
+def stops_listening_twice(renderer: Renderer, _rng: random.Random) -> None:
+    renderer.send(LISTEN, 0)
+    renderer.send(UNLISTEN, 0)
+    renderer.send(UNLISTEN, 0)
+
+
+@attack(VALID)
+async def listens_and_stops_without_end(renderer: Renderer, _rng: random.Random) -> None:
+    for number in range(3000):
+        renderer.send(LISTEN, 0, number % 3)
+        renderer.send(UNLISTEN, 0)
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+
+
+# ---- requests and outcomes ----
+
+
+@attacks(INVALID, "invoke_ids", [5, 5], [5, 4], [0], [2**64 - 1, 1])
+def _ids(renderer: Renderer, _rng: random.Random, ids: list[int]) -> None:
+    for correlation in ids:
+        renderer.send(INVOKE, 0, correlation=correlation, body=clone.encode(()))
+
+
+@attacks(INVALID, "answers_what_main_never_asked", RESULT, ERROR)
+def _unasked(renderer: Renderer, rng: random.Random, kind: int) -> None:
+    correlation = rng.choice([0, 5, 10**9, 2**64 - 1])
+    renderer.send(kind, correlation=correlation, body=describe(ValueError("unasked")))
+
+
+@attack(INVALID)
+def answers_its_activation_twice(renderer: Renderer, _rng: random.Random) -> None:
+    renderer.send(RESULT, correlation=1)
+
+
+@attack(VALID)
+async def cancels_the_neighbours_invoke(renderer: Renderer, _rng: random.Random) -> None:
+    host = renderer.host
+    asking = asyncio.create_task(host.ipc.run(host.renderers[0], "invoke", "sleep", 0.05, "neighbour's"))
+    await until(lambda: host.ipc.running)
+    for correlation in range(200):
+        renderer.send(CANCEL, correlation=correlation)
+    renderer.send(CANCEL, correlation=2**64 - 1)
+    assert await asking == "neighbour's"
+
+
+@attack(VALID)
+async def cancels_its_own_at_once(renderer: Renderer, _rng: random.Random) -> None:
+    channel = renderer.declare("sleep")
+    for _ in range(200):
+        correlation = renderer.invoke(channel, 60.0, "cancelled at once")
+        renderer.send(CANCEL, correlation=correlation)
+        renderer.send(CANCEL, correlation=correlation)
+    await renderer.parked()
+    await until(lambda: renderer.host.ipc.running == 0)
+
+
+@attack(VALID)
+async def leaves_a_hundred_handlers_running(renderer: Renderer, _rng: random.Random) -> None:
+    channel = renderer.declare("sleep")
+    for _ in range(100):
+        renderer.invoke(channel, 60.0, "left running")
+    await until(lambda: renderer.host.ipc.running == 100)
+    renderer.close()
+    await until(lambda: renderer.host.ipc.running == 0)
+
+
+# ---- bodies ----
+
+
+class _System:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch /tmp/lensipc-was-here",)
+
+
+def bodies_of_no_use() -> dict[str, bytes]:
+    good = clone.encode((1, "two", [3.0], {"four": b"5"}))
+    return {
+        "empty": b"",
+        "zeros": bytes(64),
+        "ones": b"\xff" * 64,
+        "cut": good[: len(good) // 2],
+        "no_stop": good[:-1],
+        "system": pickle.dumps((_System(),), 5),
+        "memo_bomb": b"\x80\x05Nr\x00\x00\x00\x08.",  # LONG_BINPUT: 2 GiB in an unpickler that believes it
+        "long_bomb": b"\x80\x05\x8b\xff\xff\xff\x7f.",
+        "string_bomb": b"\x80\x05\x8d\xff\xff\xff\xff\xff\xff\x00\x00.",
+        "global": b"cos\nsystem\n(S'true'\ntR.",
+        "persistent": b"\x80\x05Pxyz\n.",
+        "out_of_band": b"\x80\x05\x97\x85.",
+    }
+
+
+@attacks(INVALID, "invokes_with_a_body", *bodies_of_no_use())
+def _invoke_body(renderer: Renderer, _rng: random.Random, name: str) -> None:
+    renderer.invoke(0, body=bodies_of_no_use()[name])
+
+
+@attacks(INVALID, "main_hears_a_body", *bodies_of_no_use())
+def _event_body(renderer: Renderer, _rng: random.Random, name: str) -> None:
+    renderer.send(EVENT, renderer.declare("heard in main"), ALL, body=bodies_of_no_use()[name])
+
+
+@attacks(EITHER, "the_neighbour_hears_a_body", *bodies_of_no_use())
+def _neighbour_body(renderer: Renderer, _rng: random.Random, name: str) -> None:
+    renderer.send(EVENT, renderer.declare("news"), ALL, body=bodies_of_no_use()[name])
+
+
+@attacks(INVALID, "arguments_that_are_no_tuple", 1, "text", [1], {"a": 1}, None, b"bytes")
+def _no_tuple(renderer: Renderer, _rng: random.Random, value: Any) -> None:
+    renderer.invoke(0, body=clone.encode(value))
+
+
+@attack(VALID)
+async def the_neighbour_hears_arguments_that_are_no_tuple(renderer: Renderer, _rng: random.Random) -> None:
+    channel, host = renderer.declare("news"), renderer.host
+    renderer.send(EVENT, channel, ALL, body=clone.encode("abc"))
+    renderer.send(EVENT, channel, ALL, body=clone.encode(("a tuple",)))
+    heard: list[Any] = []
+    while not heard:
+        heard = await host.ipc.run(host.renderers[0], "heard", "news")
+        heard = [entry[1:-1] for entry in heard if entry[0] == renderer.frame_id]
+    assert heard == [("a tuple",)]
+
+
+@attacks(VALID, "nested", 90, 2_000, 100_000)
+async def _nested(renderer: Renderer, _rng: random.Random, depth: int) -> None:
+    correlation = renderer.invoke(0, body=b"\x80\x05" + b"(" * depth + b"t" * depth + b".")
+    assert (await renderer.outcome(correlation))[0] == RESULT
+
+
+@attack(EITHER)
+async def nested_sets_and_keys(renderer: Renderer, _rng: random.Random) -> None:
+    tower = b"\x80\x05}" + b"(" * 50_000 + b"t" * 50_000 + b"Ns\x85."  # a key that takes long to hash, or to compare
+    await renderer.outcome(renderer.invoke(0, body=tower))
