@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint bench faults-core soak-core clean
+.PHONY: demo test lint bench faults soak faults-core soak-core clean
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
 	$(BIN)/lensipc demo
@@ -31,6 +31,25 @@ soak-core: $(STAMP)  ## 10^8 messages each once and in order, 10^7 sleeps with d
 	$(CORE) shipped once --count 100000000
 	$(CORE) shipped delays --count 10000000
 	$(CORE) shipped model +1
+
+faults: $(STAMP)  ## what CI runs a slice of, at full length: an hour and more; each prints the seed that repeats it
+	$(BIN)/python tests/faults/kills.py --who renderer --count 1000
+	$(BIN)/python tests/faults/kills.py --who main --count 500
+	$(BIN)/python tests/faults/outcomes.py --count 1000000
+	$(BIN)/python tests/faults/churn.py --what attach --count 10000
+	$(BIN)/python tests/faults/churn.py --what listen --count 1000000
+	$(BIN)/python tests/faults/churn.py --what enable --count 1000
+	$(BIN)/python tests/faults/exits.py --count 1000
+	$(BIN)/python tests/faults/interruptions.py --count 10000
+	$(BIN)/python tests/faults/slow.py --count 1 --seconds 10
+	$(BIN)/python tests/faults/flood.py --count 64 --seconds 5
+	$(BIN)/python tests/faults/stops.py --count 100 --longest 5
+	$(BIN)/python tests/faults/neighbours.py --count 1 --seconds 3
+	$(BIN)/python tests/hostile --count 20000
+
+MINUTES ?= 60
+soak: $(STAMP)  ## everything at once for so long, with an eye on memory: make soak MINUTES=60
+	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
 $(STAMP): pyproject.toml build.py $(wildcard csrc/* csrc/python/*)
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "Python 3.10 or newer is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
