@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Generic, Protocol, TypeVar
 
 from .errors import HandlerExistsError, NotActivatedError
@@ -44,12 +44,39 @@ class Registration:
 class Channel:
     """A named channel of one extension. `listeners` is a snapshot: it is replaced, never changed."""
 
-    __slots__ = ("handler", "listeners", "name")
+    __slots__ = ("_present", "handler", "listeners", "name")
+    listeners: tuple[Registration, ...]
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.listeners: tuple[Registration, ...] = ()
+        self.listeners = ()
         self.handler: Registration | None = None
+        self._present: dict[Registration, None] = {}
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether there are any, without making a snapshot of them."""
+        return bool(self._present)
+
+    def add(self, registration: Registration) -> None:
+        """Add a listener: the last to be called."""
+        self._present[registration] = None
+        with suppress(AttributeError):
+            del self.listeners
+
+    def remove(self, registration: Registration) -> None:
+        """Remove a listener."""
+        self._present.pop(registration, None)
+        with suppress(AttributeError):
+            del self.listeners
+
+    def __getattr__(self, name: str) -> tuple[Registration, ...]:
+        # Only for what is not there, as the snapshot is not after a change: to add n listeners takes n steps so, and
+        # to read it, for each event, costs no more than any attribute.
+        if name != "listeners":
+            raise AttributeError(f"a channel has no {name!r}")
+        self.listeners = tuple(self._present)
+        return self.listeners
 
 
 AnyChannel = TypeVar("AnyChannel", bound=Channel)
@@ -93,20 +120,21 @@ class ChannelTable(Generic[AnyChannel]):
 
         def undo(registration: Registration) -> None:
             self._registrations.pop(registration, None)
-            channel.listeners = tuple(other for other in channel.listeners if other is not registration)
-            if not channel.listeners:
+            channel.remove(registration)
+            if not channel.has_listeners:
                 self._on_listening(channel, False)
 
         registration = Registration(callback, _caller(), undo)
         self._registrations[registration] = None
-        channel.listeners = (*channel.listeners, registration)
-        if len(channel.listeners) == 1:
+        first = not channel.has_listeners
+        channel.add(registration)
+        if first:
             try:
                 self._on_listening(channel, True)
             except BaseException:  # main could not be told: it is as if this had not been called
                 registration.active = False
                 del self._registrations[registration]
-                channel.listeners = ()
+                channel.remove(registration)
                 raise
         return registration
 
@@ -129,7 +157,7 @@ class ChannelTable(Generic[AnyChannel]):
 
     def forget(self, channel: AnyChannel) -> None:
         """Drop a channel that nobody knows by anything but its name, unless something is registered for it."""
-        if not channel.listeners and channel.handler is None:
+        if not channel.has_listeners and channel.handler is None:
             self.channels.pop(channel.name, None)
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ class RendererPort:
         """Add a listener; the first of a channel says what main does when this process is too slow for it."""
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
-        if not self.table[channel].listeners:
+        if not self.table[channel].has_listeners:
             self.table[channel].when_full = WHEN_SLOW[when_slow]
         return self.table.listen(channel, listener)
 

@@ -199,3 +199,23 @@ def test_a_thousand_listeners_that_come_and_go_leave_nothing(table: ChannelTable
         table.listen("a", nothing)()
     assert table._registrations == {}
     assert table["a"].listeners == ()
+
+
+def test_twenty_thousand_listeners_of_one_channel_come_and_go_in_their_order() -> None:
+    told: list[bool] = []
+    table = ChannelTable("ext", Channel, lambda _channel, listening: told.append(listening))
+    table.open = True
+    disposers = [table.listen("c", print) for _ in range(20_000)]
+    before = table["c"].listeners
+    assert list(before) == disposers
+    for dispose in disposers[::2]:
+        dispose()
+    assert list(table["c"].listeners) == disposers[1::2]
+    assert len(before) == 20_000  # a snapshot stays as it is
+    assert told == [True]
+    for dispose in disposers:
+        dispose()
+    assert table["c"].listeners == ()
+    assert told == [True, False]
+    with pytest.raises(AttributeError, match="no 'nonsense'"):
+        _ = table["c"].nonsense
