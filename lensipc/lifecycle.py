@@ -171,7 +171,10 @@ class Lifecycle:
         installed.enabled = port.activating = True
         renderers = [each for each in self._router.connections.values() if each.brought_up]
         try:
-            await _all(self._activate_in_main(installed), *(self._activate_in(each, installed) for each in renderers))
+            await _all(
+                self._activate_in_main(installed),
+                *(self._activate_in(each, installed, veto=each.started_here) for each in renderers),
+            )
         except BaseException:
             await to_the_end(self._deactivate(installed))
             raise
@@ -197,7 +200,8 @@ class Lifecycle:
         finally:
             port.end_activation()
 
-    async def _activate_in(self, connection: RendererConnection, installed: Installed) -> None:
+    async def _activate_in(self, connection: RendererConnection, installed: Installed, *, veto: bool = True) -> None:
+        """Activate a renderer's part. Without `veto`, one that fails is its renderer's own affair, and end."""
         manifest = installed.manifest
         if manifest.renderer is None or not connection.may_speak_for(manifest.id):
             return
@@ -214,6 +218,10 @@ class Lifecycle:
                 why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
                 self._router.disconnect(connection, why)
             except Exception as error:
+                if not veto:
+                    why = f"extension {manifest.id!r} ({manifest.renderer}) raised there: {error!r}"
+                    self._router.disconnect(connection, why)
+                    return
                 raise ActivationError(
                     f"extension {manifest.id!r} ({manifest.renderer}) in renderer {connection.frame_id} "
                     f"(pid {connection.pid}) raised {error!r}"

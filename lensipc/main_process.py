@@ -222,11 +222,12 @@ class MainProcess:
         """Install an extension and enable it: in main, and in every renderer that may speak for it, now and later.
 
         Returns when all its parts are active and main knows what they listen to. A renderer that does not answer
-        within 30 s is disconnected.
+        within 30 s is disconnected, and so is one that connected by itself and whose part cannot be activated.
 
         Raises:
             ValueError: an extension of that id is installed.
-            ActivationError: a part could not be loaded, or raised; names it. Nothing is left of the extension.
+            ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised;
+                names it. Nothing is left of the extension.
         """
         await self._lifecycle.install(manifest)
 
@@ -380,6 +381,7 @@ class MainProcess:
             attach.say_goodbye(sock, f"main cannot take it in: {error}")
             connection.close()
             raise
+        connection.started_here = process is not None
         connection.on_closed.append(partial(self._on_closed, handle))
         self._router.attach(connection)
         return handle

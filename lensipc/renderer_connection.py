@@ -115,6 +115,7 @@ class RendererConnection(Connection):
         self.pid = pid
         self.grants = grants
         self.reason = ""  # why it was closed
+        self.started_here = False  # by main: what it fails to activate is not installed at all
         self.brought_up = False  # what is enabled from now on is activated in it, too
         self.on_closed: list[Callable[[], None]] = []
         self.requests = Invocations(router.poller.call_later)

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,8 @@ import numpy as np
 import pytest
 from hosting import hosting, until
 
-from lensipc import ActivationError, ExtensionManifest, clone
+from lensipc import ExtensionManifest, clone
+from lensipc.endpoint import WAKEUP_SEMAPHORE
 from lensipc.message import ACTIVATE, ALL, CANCEL, DEACTIVATE, ERROR, EVENT, LISTEN, RESULT, describe, rebuild
 
 # So many attacks share one host: each begins where the last has left main.
@@ -99,8 +101,9 @@ async def test_no_answer_to_an_activation_can_stop_main_from_installing(number: 
                 if record[0] == DEACTIVATE:
                     renderer.send(RESULT, correlation=record[5])
             await asyncio.sleep(0.001)
-        with suppress(ActivationError):  # a well-formed one is an extension's honest failure
-            await installing
+        await installing  # one that came by itself has no say in that
+        assert renderer.gone
+        assert sum("is disconnected" in record for record in ring.log.records) == 1
         await ring.neighbour_is_well()
         assert ring.loop_errors == []
         renderer.close()
@@ -338,3 +341,59 @@ async def test_whatever_a_listener_returns_the_others_are_called(make: type, cap
         await until(lambda: len(host.ipc.heard["odd"]) == 3)
         assert len(caplog.records) == 3
         assert all(record.getMessage().startswith("listener of lab/odd") for record in caplog.records)
+
+
+# ---- what main shares with a renderer cannot block main ----
+
+
+async def test_main_has_no_descriptor_of_a_renderer_on_which_it_could_block() -> None:
+    """Main never reads or writes the eventfd that it shares, and takes no descriptor from a renderer."""
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        end = renderer.main_end
+        channel = renderer.declare("heard in main")
+        hostile.memory.drain(renderer.wakeup_fd)
+        os.eventfd_write(renderer.wakeup_fd, 2**64 - 2)  # full: a write would block
+        os.set_blocking(renderer.wakeup_fd, True)  # and so it is for main, too: the flag is the open file's
+        assert os.get_blocking(end.wakeup_fd)
+        for number in range(300):
+            renderer.send(EVENT, channel, ALL, body=clone.encode((number,)))
+            if number % 3 == 0:  # empty: a read would block; this edge is the one that wakes main
+                os.eventfd_read(renderer.wakeup_fd)
+                renderer.wake()
+            renderer.host.ipc.broadcast("pulse of another", number)
+            await asyncio.sleep(0)
+        os.set_blocking(renderer.wakeup_fd, False)
+        hostile.memory.drain(renderer.wakeup_fd)
+        os.set_blocking(renderer.wakeup_fd, True)
+        renderer.wake()
+        await until(lambda: len(ring.host.ipc.heard["heard in main"]) == 300)
+        await ring.neighbour_is_well()
+        renderer.close()
+        await renderer.over()
+    # What main does with it, in all of its source: it makes, registers, hands over and closes it.
+    source = "".join(path.read_text() for path in sorted((Path(__file__).parent.parent / "lensipc").glob("*.py")))
+    calls = set(re.findall(r"eventfd_(?:read|write)\(([\w.]+)", source))
+    assert calls == {"self._wake_fd"}  # the poller's own, which nobody shares
+
+
+async def test_a_semaphore_full_of_rubbish_blocks_nobody() -> None:
+    async with hostile.arena() as ring:
+        renderer = await ring.connect(wakeup=WAKEUP_SEMAPHORE)
+        rng = random.Random(1)
+        renderer.send(LISTEN, renderer.declare("news of the day"))
+        await renderer.parked()
+        for number in range(500):
+            at = hostile.SLEEPERS
+            renderer.memory[at : at + 128] = rng.randbytes(128)
+            for side in range(2):
+                renderer.memory[at + 64 * side : at + 64 * side + 4] = b"\xff" * 4  # parked, both of them
+            ring.host.ipc.broadcast("news of the day", number)
+            renderer.wake()
+            if number % 20 == 0:
+                renderer.receive()
+                await asyncio.sleep(0)
+        await ring.neighbour_is_well()
+        renderer.close()
+        await renderer.over()
+        assert ring.loop_errors == []

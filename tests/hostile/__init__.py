@@ -23,7 +23,7 @@ from hostile import floods, frames, memory, words
 from hostile.arena import Arena, arena
 from hostile.catalogue import ATTACKS
 from hostile.chance import RANDOM
-from hostile.renderer import CAPACITY, LAB, RINGS, Renderer
+from hostile.renderer import CAPACITY, LAB, RINGS, SLEEPERS, Renderer
 
-__all__ = ["ATTACKS", "CAPACITY", "LAB", "RANDOM", "RINGS", "Arena", "Renderer", "arena"]
+__all__ = ["ATTACKS", "CAPACITY", "LAB", "RANDOM", "RINGS", "SLEEPERS", "Arena", "Renderer", "arena"]
 __all__ += ["floods", "frames", "memory", "words"]

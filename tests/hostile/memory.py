@@ -170,7 +170,8 @@ async def its_wakes_are_never_read(renderer: Renderer, _rng: random.Random) -> N
             await asyncio.sleep(0)
 
 
-def _drain(fd: int) -> None:
+def drain(fd: int) -> None:
+    """Empty an eventfd, without waiting for it to be anything else."""
     os.set_blocking(fd, False)
     with suppress(BlockingIOError):
         os.eventfd_read(fd)
@@ -178,20 +179,20 @@ def _drain(fd: int) -> None:
 
 @attack(VALID)
 async def the_eventfd_is_full_and_blocks(renderer: Renderer, _rng: random.Random) -> None:
-    _drain(renderer.wakeup_fd)
+    drain(renderer.wakeup_fd)
     os.eventfd_write(renderer.wakeup_fd, 2**64 - 2)
     os.set_blocking(renderer.wakeup_fd, True)  # the flag is the open file's: main's descriptor has it too
     renderer.memory[SLEEPERS : SLEEPERS + 4] = bytes(4)  # nobody is parked: this side does not write to it either
     renderer.invoke(0, 1)
     await asyncio.sleep(0.01)
-    _drain(renderer.wakeup_fd)
+    drain(renderer.wakeup_fd)
     renderer.wake()
 
 
 @attack(VALID)
 async def the_eventfd_is_drained_and_blocks(renderer: Renderer, _rng: random.Random) -> None:
     renderer.invoke(0, 1)
-    _drain(renderer.wakeup_fd)
+    drain(renderer.wakeup_fd)
     os.set_blocking(renderer.wakeup_fd, True)
     await asyncio.sleep(0.01)
     renderer.wake()
