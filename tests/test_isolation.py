@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import hostile
 import lab
 import living
 import pytest
 from hosting import hosting, until
 
-from lensipc import ExtensionManifest, MainProcess, RendererProcess
+from lensipc import ExtensionManifest, MainProcess, RendererProcess, clone
+from lensipc.message import ACTIVATE, ALL, CANCEL, DECLARE, EVENT, INVOKE, LISTEN, RESULT
 
 OTHER = ExtensionManifest("other", "1", main="other:OtherMain", renderer="other:OtherRenderer")
 
@@ -84,6 +87,59 @@ async def test_what_connects_to_the_path_has_what_the_path_was_granted(tmp_path:
             assert other.IpcRenderer.get_instance(strict=False) is not None
             assert lab.IpcRenderer.get_instance(strict=False) is None
             assert main.renderers[0].extensions == {"other"}
+
+
+@pytest.mark.parametrize("kind", [DECLARE, EVENT, INVOKE, LISTEN, CANCEL, RESULT])
+async def test_whatever_a_renderer_forges_nothing_of_another_extension_is_reached(kind: int) -> None:
+    """A renderer that may speak for the lab alone, and that names another extension by every number there is."""
+    import other
+
+    async with hostile.arena(extensions=["lab"]) as ring:
+        await ring.host.main.install(OTHER)
+        heard: list[object] = []
+        theirs = other.IpcMain.get_instance()
+        theirs.listen("news", lambda _event, *args: heard.append(args))
+        theirs.handle("secret", lambda _event: heard.append("asked"))
+        number = ring.host.main._router.ports["other"].number
+        neighbour = ring.host.renderers[0]
+        await ring.host.ipc.run(neighbour, "other:note", "news")
+        asking = asyncio.create_task(ring.host.ipc.run(neighbour, "invoke", "sleep", 0.1, "the neighbour's"))
+        await until(lambda: ring.host.ipc.running)
+        for forged in (number, 0, 2**32 - 1):
+            renderer = await ring.connect()
+            assert [clone.decode(record[1])[0] for record in renderer.inbox if record[0] == ACTIVATE] == ["lab"]
+            if kind == DECLARE:
+                renderer.declare("news", extension=forged)
+                renderer.send(EVENT, 1, ALL, body=clone.encode(("forged",)))
+                renderer.send(LISTEN, 1)
+            else:  # a channel of the lab's, the other extension's number wherever there is room for one
+                for channel in (0, number, forged):
+                    renderer.send(kind, channel, forged, forged, renderer.next_id(), body=clone.encode(("forged",)))
+            await renderer.parked()
+            theirs.broadcast("news", "theirs")
+            await renderer.parked()
+            assert not any(b"theirs" in bytes(record[1]) for record in renderer.receive())
+            renderer.close()
+            await renderer.over()
+        assert await asking == "the neighbour's"
+        await until(lambda: heard == [("theirs",)] * 3)
+        assert await ring.host.ipc.run(neighbour, "other:hear", "news", 3) == ["theirs"] * 3
+        assert ring.loop_errors == []
+
+
+async def test_the_same_correlation_ids_in_two_renderers_are_two_requests() -> None:
+    async with hostile.arena() as ring:
+        first, second = await ring.connect(), await ring.connect()
+        for renderer in (first, second):
+            for _ in range(100):
+                renderer.invoke(0, renderer.frame_id)
+        for renderer in (first, second):
+            for correlation in range(1, 101):
+                record = next((each for each in renderer.inbox if each[5] == correlation and each[0] == RESULT), None)
+                record = record or await renderer.outcome(correlation)
+                assert clone.decode(record[1]) == (renderer.frame_id,)
+            renderer.close()
+            await renderer.over()
 
 
 async def test_only_a_renderer_invokes_and_only_main_handles() -> None:
