@@ -28,7 +28,8 @@ Pair = tuple[Endpoint, Endpoint]
 
 
 def resources() -> list[Path]:
-    return sorted([*Path("/proc/self/fd").iterdir(), *Path("/dev/shm").iterdir()])
+    ours = Path("/dev/shm").glob("lensipc-" + 16 * "[0-9a-f]")  # others on this machine have theirs there
+    return sorted([*Path("/proc/self/fd").iterdir(), *ours])
 
 
 @pytest.fixture(autouse=True)
