@@ -271,9 +271,11 @@ class RendererCore(Connection):
 
     def _linger(self) -> None:
         """Look for more to do for a little, before parking."""
-        if self.pending or self._backlog:
-            self._turn()
-        elif self.ready and self._patience.report(poll([self.endpoint], self._patience.nanoseconds)):
+        if (
+            self.pending
+            or self._backlog
+            or (self.ready and self._patience.report(poll([self.endpoint], self._patience.nanoseconds)))
+        ):
             self._turn()
         else:
             self._settle()

@@ -248,7 +248,7 @@ class RendererConnection(Connection):
         if len(self.running) >= MAX_INVOKES:
             self._reply_error(correlation, OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight"))
             return
-        if len(body) > LARGE:
+        if body is not None and len(body) > LARGE:
             if self.large_bytes and self.large_bytes + len(body) > self.message_limit:
                 why = f"{self.large_bytes} bytes of invokes of this renderer are in flight"
                 self._reply_error(correlation, OutboxFull(why))

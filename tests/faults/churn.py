@@ -103,8 +103,8 @@ async def until_only_ours(host: Host) -> None:
     """Until all others have gone."""
     await command.until(lambda: len(host.main._handles) == len(host.main._router.connections) == RENDERERS)
     for port in host.main._router.ports.values():
-        for channel in port.table._channels.values():
-            assert len(channel.subscriptions) <= RENDERERS
+        for channel in port.table.channels.values():
+            assert len(channel.topic) <= RENDERERS
 
 
 async def listen(host: Host, rng: random.Random, count: int) -> dict[str, Any]:

@@ -82,7 +82,7 @@ async def attacked(host: Host, name: str, seconds: float, quiet: float) -> dict[
     await command.until(lambda: host.main.renderers == [neighbour])
     router = host.main._router
     for port in router.ports.values():
-        assert all(len(channel.subscriptions) <= 1 for channel in port.table._channels.values())
+        assert all(len(channel.topic) <= 1 for channel in port.table.channels.values())
     assert await host.ipc.run(neighbour, "invoke", "echo", 1) == (1,)
     assert most - memory < GROWTH, f"main has grown by {most - memory}"
     measured = summary(times)

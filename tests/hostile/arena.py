@@ -59,11 +59,9 @@ class Arena:
         router = self.host.main._router
         return {
             "connections": len(router.connections),
-            "channels": sum(len(port.table._channels) for port in router.ports.values()),
+            "channels": sum(len(port.table.channels) for port in router.ports.values()),
             "subscriptions": sum(
-                len(channel.subscriptions)
-                for port in router.ports.values()
-                for channel in port.table._channels.values()
+                len(channel.topic) for port in router.ports.values() for channel in port.table.channels.values()
             ),
             "callbacks": len(router.poller._callbacks),
             "congested": len(router._congested),
