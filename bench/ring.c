@@ -2,10 +2,10 @@
  *
  * What the C core does without Python: one-way messages between two processes on two processors, none of them asleep.
  *
- *   cc -std=c11 -O2 -pthread -o /tmp/ring bench/ring.c csrc/[a-z]*.c -lrt && /tmp/ring [CAPACITY]
+ *   cc -std=c11 -O2 -pthread -o /tmp/ring bench/ring.c csrc/[a-z]*.c -lrt && /tmp/ring [CAPACITY [RUNS]]
  *
  * Small messages: lipc_send of each, lipc_recv of up to 256 at a time; every byte is copied in and copied out. Large
- * ones: into memory of the receiver's that is used again for each, so that no page is new to it. The best of five runs.
+ * ones: into memory of the receiver's that is used again for each, so that no page is new to it. The best of RUNS, or of five.
  */
 
 #define _GNU_SOURCE
@@ -21,7 +21,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define RUNS 5
 #define BATCH 256
 
 static void pin(int processor)
@@ -70,7 +69,7 @@ static void consume(struct lipc_endpoint *endpoint, char *memory, uint64_t count
     }
 }
 
-static void measure(uint32_t capacity, size_t size, uint64_t count)
+static void measure(uint32_t capacity, size_t size, uint64_t count, int runs)
 {
     uint64_t best = UINT64_MAX;
     char *body = malloc(size), *memory = malloc(size);
@@ -78,7 +77,7 @@ static void measure(uint32_t capacity, size_t size, uint64_t count)
         exit(1);
     memset(body, 1, size);
     memset(memory, 1, size);
-    for (int run = 0; run < RUNS; run++) {
+    for (int run = 0; run < runs; run++) {
         int fd = lipc_segment_create(LIPC_FORM_MEMFD, capacity);
         if (fd < 0)
             exit(1);
@@ -117,11 +116,12 @@ static void measure(uint32_t capacity, size_t size, uint64_t count)
 int main(int argc, char **argv)
 {
     uint32_t capacity = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 0) : 1 << 20;
+    int runs = argc > 2 ? atoi(argv[2]) : 5;
     (void)printf("capacity %u\n", capacity);
-    measure(capacity, 64, 10000000);
-    measure(capacity, 1024, 2000000);
-    measure(capacity, 64 << 10, 50000);
-    measure(capacity, 1 << 20, 3000);
-    measure(capacity, 16 << 20, 100);
+    measure(capacity, 64, 10000000, runs);
+    measure(capacity, 1024, 2000000, runs);
+    measure(capacity, 64 << 10, 50000, runs);
+    measure(capacity, 1 << 20, 3000, runs);
+    measure(capacity, 16 << 20, 100, runs);
     return 0;
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -57,3 +58,42 @@ def demo(
         if not summary.amiss():
             console.print("All went as told.", style="green")
     raise typer.Exit(1 if summary.amiss() else 0)
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="One round, fewer messages: some two minutes.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="A workload; may be given again. [default: all]")] = None,
+    rival: Annotated[list[str] | None, typer.Option(help="A rival; may be given again. [default: all]")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How often each case is measured. [default: 3]")] = None,
+    share: Annotated[float | None, typer.Option(min=0.0, max=10.0, hidden=True)] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures there.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the medians there, as SVG.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table there, as Markdown.")] = None,
+    load: Annotated[Path | None, typer.Option(help="Measure nothing: show what --json wrote.")] = None,
+) -> None:
+    """Measure lensipc beside what one would use instead, on this machine, now.
+
+    Each rival that is installed does the same work in fresh processes of its own; `pip install 'lensipc[bench]'`
+    installs them. Compare the ratios: absolute times on a small or busy machine vary. Exits with 1 if one failed.
+    """
+    from .bench import command
+    from .bench.rivals import ENTRIES
+    from .bench.runner import FULL, QUICK, Effort
+    from .bench.workloads import NAMES
+
+    for name in only or ():
+        if name not in NAMES:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(NAMES)}", param_hint="--only")
+    rivals = dict.fromkeys(entry.rival for entry in ENTRIES)
+    for name in rival or ():
+        if name not in rivals:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(rivals)}", param_hint="--rival")
+    usual = QUICK if quick else FULL
+    if load is not None:
+        results = command.loaded(load)
+    else:
+        results = command.measured(only or [], rival or [], Effort(rounds or usual.rounds, share or usual.share))
+    command.show(results)
+    command.write(results, json_file, plot, markdown)
+    raise typer.Exit(1 if results.failed else 0)

@@ -34,7 +34,7 @@ FLOORS = {
     | {"renderer_connection", "renderer_port", "asyncio_face", "plain_face"},
     5: {"extension", "ipc"},
     6: {"main_process", "lifecycle", "reception", "renderer_process"},
-    7: {"cli", "demo"} | {"commands", "__main__"},
+    7: {"cli", "demo", "bench"} | {"commands", "__main__"},
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""lensipc itself: an extension whose main and renderers run in the processes of the trial."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+
+from lensipc import ExtensionManifest, Ipc, LensMainExtension, LensRendererExtension, MainProcess, RendererProcess
+
+from ..contest import Contest, Life
+from ..loops import run
+from ..side import Side, handle, patiently
+from ..task import SMALL, Task
+
+# Messages between two looks at whether the receivers keep pace; of large ones, each.
+BURST: Final = 64
+
+
+class IpcMain(Ipc.Main):
+    """Answers calls; has no listener."""
+
+    def __init__(self, extension: LensMainExtension) -> None:
+        super().__init__(extension)
+        self.handle("echo", lambda _event, value: handle(value))
+
+
+class MainPart(LensMainExtension):
+    """In main."""
+
+    def on_activate(self) -> None:
+        """One instance of a class of its own for each extension: a class has one instance."""
+        own: type[IpcMain] = type("IpcMain", (IpcMain,), {})
+        mains.append(own.create_instance(self))
+
+
+class RendererPart(LensRendererExtension):
+    """In a renderer: listens, if this renderer has a listener."""
+
+    def on_activate(self) -> None:
+        """Listen before main is told that this renderer is there."""
+        own: type[Ipc.Renderer] = type("IpcRenderer", (Ipc.Renderer,), {})
+        ipc = own.create_instance(self)
+        renderers.append(ipc)
+        if listening:
+            for channel in channels(listening[0].task):
+                ipc.listen(channel, listening[0].listener.on_event)
+
+
+# Of this process.
+mains: list[IpcMain] = []
+renderers: list[Ipc.Renderer] = []
+listening: list[Side] = []
+
+
+def channels(task: Task) -> list[str]:
+    """The names of the channels."""
+    return [f"event {number}" for number in range(task.channels)]
+
+
+def manifest(number: int = 0) -> ExtensionManifest:
+    """An extension."""
+    return ExtensionManifest(f"bench {number}", "1", main=f"{__name__}:MainPart", renderer=f"{__name__}:RendererPart")
+
+
+def value(task: Task) -> Any:
+    """What is broadcast."""
+    return np.ones(task.size // 4, np.float32) if task.payload == "array" else SMALL
+
+
+async def broadcast_all(ipcs: list[Any], side: Side) -> None:
+    """Broadcast what is to be, through all extensions and channels in turn."""
+    task, message = side.task, value(side.task)
+    places = [(ipc, channel) for ipc in ipcs for channel in channels(task)]
+    burst = 1 if task.payload == "array" else BURST
+    async for count in side.portions_async():
+        # The common case without the turns: they are no part of a message's cost.
+        if len(places) == 1:
+            ipc, channel = places[0]
+            for number in range(count):
+                ipc.broadcast(channel, message)
+                if not number % burst:
+                    await ipc.drain()
+        else:
+            for number in range(count):
+                ipc, channel = places[number % len(places)]
+                ipc.broadcast(channel, message)
+                if not number % burst:
+                    await ipc.drain()
+
+
+class _Lens(Contest):
+    def main(self, side: Side) -> None:
+        run(self.serve(side), self.task.loop)
+
+    async def serve(self, side: Side) -> None:
+        async with MainProcess(self.task.path, outbox_limit=2**30) as host:
+            await asyncio.gather(*(host.install(manifest(number)) for number in range(self.task.extensions)))
+            await side.ready_async()
+            await self.work(side)
+            await side.done_async()
+
+    async def work(self, side: Side) -> None:
+        """What main does between ready and done."""
+
+    async def connected(self) -> RendererProcess:
+        """This process as a renderer."""
+        while True:
+            try:
+                return await RendererProcess.connect(self.task.path).__aenter__()
+            except (FileNotFoundError, ConnectionRefusedError):
+                await asyncio.sleep(0.002)
+
+
+class Events(_Lens):
+    """Main broadcasts; the renderers listen on asyncio."""
+
+    async def work(self, side: Side) -> None:
+        """Broadcast."""
+        await broadcast_all(mains, side)
+
+    def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
+        """Listen."""
+        run(self._listen(side), self.task.loop)
+
+    async def _listen(self, side: Side) -> None:
+        finished = side.finished()
+        listening.append(side)
+        renderer = await self.connected()
+        try:
+            await side.ready_async()
+            await finished.wait()
+            await side.done_async(side.listener.report())
+        finally:
+            renderer.close()
+
+
+class EventsToScripts(Events):
+    """The renderers are plain scripts: no event loop."""
+
+    def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
+        """Dispatch until all have come."""
+        listening.append(side)
+        with closing(patiently(lambda: RendererProcess.connect(self.task.path).__enter__())) as renderer:
+            side.ready()
+            while not side.listener.finished:
+                renderer.dispatch(1.0)
+            side.done(side.listener.report())
+
+
+class Relay(Events):
+    """One renderer more, which broadcasts; main does nothing itself."""
+
+    def sides(self) -> dict[str, Life]:
+        """Also the sender."""
+        return {**super().sides(), "sender": lambda side: run(self._send(side), self.task.loop)}
+
+    async def work(self, side: Side) -> None:
+        """Nothing: main has no listener."""
+
+    async def _send(self, side: Side) -> None:
+        renderer = await self.connected()
+        try:
+            await side.ready_async()
+            await broadcast_all(renderers, side)
+            await side.done_async()
+        finally:
+            renderer.close()
+
+
+class Calls(_Lens):
+    """Blocking calls from a plain script, woken by its socket."""
+
+    wakeup: Any = "socket"
+
+    def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
+        """Call."""
+        connect = partial(RendererProcess.connect, self.task.path, wakeup=self.wakeup)
+        with closing(patiently(lambda: connect().__enter__())):
+            side.ask_all(partial(renderers[0].invoke_sync, "echo", SMALL))
+
+
+class CallsBySemaphore(Calls):
+    """The same, woken by a semaphore."""
+
+    wakeup = "semaphore"
+
+
+class AsyncCalls(_Lens):
+    """Awaited calls: event loops on both sides."""
+
+    def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
+        """Call."""
+        run(self._call(side), self.task.loop)
+
+    async def _call(self, side: Side) -> None:
+        renderer = await self.connected()
+        try:
+            await side.ask_all_async(partial(renderers[0].invoke, "echo", SMALL))
+        finally:
+            renderer.close()

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""multiprocessing.shared_memory for the bytes of an array, and a Pipe for what says that they are there.
+
+A receiver copies them out, into memory of its own, and gives the slot back: two slots are in turn, so that both sides
+copy at the same time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from contextlib import suppress
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import numpy as np
+
+from ..arrays import arrays, pack, room, unpack
+from ..contest import Contest
+from ..side import Side
+from ..task import Task
+
+SLOTS = 2
+
+
+class Bulk(Contest):
+    """A block of shared memory in two slots; a pipe to each renderer, and one back."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.pipes = [multiprocessing.Pipe() for _ in range(task.renderers)]
+        self.memory = SharedMemory(f"{Path(task.folder).name}", create=True, size=SLOTS * task.size)
+        assert self.memory.buf is not None
+        self.slots = np.frombuffer(self.memory.buf, np.uint8)
+        # The name is not needed any more: the processes that are forked have it mapped. Nothing is left of it.
+        self.memory.unlink()
+
+    def main(self, side: Side) -> None:
+        """Send."""
+        size, slots = self.task.size, self.slots
+        side.ready()
+        turn = 0
+        for count in side.portions():
+            for array in arrays(self.task, count):
+                head, memory = pack(array)
+                if turn >= SLOTS:
+                    for ours, _ in self.pipes:
+                        ours.recv_bytes()  # the slot is free again
+                begin = turn % SLOTS * size
+                slots[begin : begin + size] = np.frombuffer(memory, np.uint8)
+                for ours, _ in self.pipes:
+                    ours.send((head, begin, size))
+                turn += 1
+        side.done()
+
+    def renderer(self, number: int, side: Side) -> None:
+        """Receive."""
+        _, theirs = self.pipes[number]
+        slots = self.slots
+        side.ready()
+        for _ in range(self.task.total):
+            head, begin, size = theirs.recv()
+            memory = room(size)
+            np.frombuffer(memory, np.uint8)[:] = slots[begin : begin + size]
+            with suppress(BrokenPipeError):
+                theirs.send_bytes(b"free")
+            side.listener(unpack(head, memory))
+        side.done(side.listener.report())
