@@ -18,7 +18,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## side by side with what you would use instead
-	$(BIN)/python -m pytest bench --benchmark-only
+	$(BIN)/lensipc bench
 
 CORE = $(BIN)/python tests/programs.py
 

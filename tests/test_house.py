@@ -196,6 +196,22 @@ def test_the_demo_uses_public_names_only(path: Path) -> None:
             assert name in lensipc.__all__ or module.startswith("lensipc.demo") or name == "demo"
 
 
+RIVAL_MODULES = {"faster_fifo", "iceoryx2", "uvloop", "zenoh", "zmq"}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "bench").rglob("*.py")), ids=lambda path: path.stem)
+def test_a_rival_is_imported_by_its_own_adapter_only_and_is_needed_by_nobody_else(path: Path) -> None:
+    imported = {module.partition(".")[0] for module, _ in imports(parse(path))} & RIVAL_MODULES
+    where_it_runs = {"uvloop"} if path.stem == "loops" else set()
+    assert imported <= where_it_runs or (path.parent.name == "rivals" and len(imported) == 1)
+
+
+def test_only_the_command_knows_the_benchmarks_and_only_when_it_runs_them() -> None:
+    assert {name for name, path in MODULES.items() if "bench" in our_imports(path)} == {"commands"}
+    at_once = [node.module for node in parse(MODULES["commands"]).body if isinstance(node, ast.ImportFrom)]
+    assert [module for module in at_once if module and module.startswith("bench")] == []
+
+
 # ---- every module ----
 
 

@@ -26,13 +26,14 @@ def figures(task: Task, reports: dict[str, Report]) -> Figures:
         }
     if any("times" in report for report in reports.values()):
         return _calls(task, reports)
-    return _events(task, main, [report for report in reports.values() if "heard" in report])
+    hearers = [report for name, report in reports.items() if name.startswith("renderer")]
+    return _events(task, main, hearers)
 
 
 def _events(task: Task, main: Report, hearers: list[Report]) -> Figures:
-    missing = sum(max(0, task.total - report["heard"]) for report in hearers)
-    found: Figures = {"lost": missing}
-    if missing:
+    lost = sum(max(0, task.total - report["heard"]) for report in hearers)
+    found: Figures = {"lost": lost}
+    if lost or not hearers:
         if not any(report["heard"] for report in hearers):
             raise TimeoutError(f"nothing was heard within {task.limit:g} s")
         return found

@@ -82,7 +82,9 @@ class Results:
         return next((each for each in others if each.counts and not each.ours and each.value and each is not row), None)
 
     def to_best(self, row: Row) -> float | None:
-        """Its value as a multiple of the best rival's."""
+        """Its value as a multiple of the best rival's; of what is all but nothing there is none."""
+        if row.workload == "idle":
+            return None
         best = self.best_rival(row)
         return _ratio(row, best)
 

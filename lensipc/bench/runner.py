@@ -21,7 +21,7 @@ from lensipc import __version__
 
 from .machine import machine
 from .results import Results, Row
-from .rivals import ENTRIES, FLOOR, Entry
+from .rivals import ENTRIES, FLOOR, Entry, versions
 from .task import Task
 from .workloads import WORKLOADS, Case, Workload
 
@@ -44,7 +44,7 @@ class Effort:
 
 
 FULL: Final = Effort()
-QUICK: Final = Effort(rounds=1, share=0.2)
+QUICK: Final = Effort(rounds=1, share=0.1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +101,8 @@ def places(only: Iterable[str] = (), rivals: Iterable[str] = ()) -> tuple[list[l
             continue
         for entry in ENTRIES:
             if entry.takes_part(work.name, case.name) and (not names or entry.rival in names or entry.rival == FLOOR):
-                if why := entry.missing():
-                    left_out[entry.package if entry.ours else entry.rival] = why
+                if lacks := entry.missing():
+                    left_out.update(lacks)
                 else:
                     group.append(Place(work, case, entry))
         found.append(group)
@@ -144,17 +144,17 @@ def run(
 
 def about(effort: Effort) -> dict[str, Any]:
     """What the run is: when, where, of what."""
-    versions = {entry.package: entry.version() for entry in ENTRIES if entry.module and not entry.missing()}
+    found = versions()
     if node := shutil.which("node"):
         told = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
-        versions["node"] = told.stdout.strip()
+        found["node"] = told.stdout.strip()
     return {
         "lensipc": __version__,
         "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
         "rounds": effort.rounds,
         "share": effort.share,
         "machine": machine(),
-        "versions": versions,
+        "versions": found,
     }
 
 

@@ -65,7 +65,7 @@ class Workload:
             count=max(2, int(task.count * effort)) if task.count > 1 else task.count,
             warmup=max(1, int(task.warmup * effort), task.channels, task.extensions),
             seconds=max(0.05, task.seconds * effort),
-            pause=task.pause if self.kind != "idle" else max(0.3, task.pause * effort),
+            pause=task.pause if self.kind != "idle" else max(1.0, task.pause * effort),
         )
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,40 @@ from typing import Final
 OURS: Final = "lensipc"
 FLOOR: Final = "floor"
 ROOT: Final = Path(__file__).parents[3]  # of a checkout
+
+
+def compiler() -> str | None:
+    """A C compiler's path."""
+    return shutil.which(os.environ.get("CC", "cc"))
+
+
+# The packages that rivals need, and what is imported of them.
+MODULES: Final = {
+    "pyzmq": "zmq",
+    "iceoryx2": "iceoryx2",
+    "faster-fifo": "faster_fifo",
+    "eclipse-zenoh": "zenoh",
+    "uvloop": "uvloop",
+}
+# What else they need: whether it is there, and what is said where it is not.
+OTHERS: Final[dict[str, tuple[Callable[[], object], str]]] = {
+    "Node": (lambda: shutil.which("node"), "node is not on PATH"),
+    "cache line": (compiler, "there is no C compiler"),
+    "C ring": (lambda: (ROOT / "bench" / "ring.c").is_file() and compiler(), "needs a checkout and a C compiler"),
+}
+
+
+def missing(need: str) -> str:
+    """Why a need is not met; "" if it is."""
+    if need in OTHERS:
+        there, why = OTHERS[need]
+        return "" if there() else why
+    return "" if find_spec(MODULES[need]) else "not installed"
+
+
+def versions() -> dict[str, str]:
+    """What is installed of the packages."""
+    return {package: version(package) for package in MODULES if not missing(package)}
 
 
 @dataclass(frozen=True)
@@ -25,8 +59,7 @@ class Entry:
         rival: its name in the table.
         where: "module:Class" of it here.
         workloads: their names; of a single case "name/case".
-        package: what is to be installed for it, or one of NEEDED; "": nothing.
-        module: what is imported of that.
+        needs: packages, or others of what it needs.
         spins: whether it keeps a core busy while nothing comes.
         note: what the table says of it.
     """
@@ -34,8 +67,7 @@ class Entry:
     rival: str
     where: str
     workloads: tuple[str, ...]
-    package: str = ""
-    module: str = ""
+    needs: tuple[str, ...] = ()
     spins: bool = False
     note: str = ""
 
@@ -48,43 +80,17 @@ class Entry:
         """Whether it goes through that."""
         return workload in self.workloads or f"{workload}/{case}" in self.workloads
 
-    def missing(self) -> str:
-        """Why it cannot; "" if it can."""
-        if self.package in NEEDED:
-            return NEEDED[self.package]()
-        return f"{self.package} is not installed" if self.module and find_spec(self.module) is None else ""
-
-    def version(self) -> str:
-        """That of the installed package."""
-        try:
-            return version(self.package)
-        except PackageNotFoundError:
-            return ""
+    def missing(self) -> dict[str, str]:
+        """Which of its needs are not met, and why."""
+        return {need: why for need in self.needs if (why := missing(need))}
 
 
-def compiler() -> str | None:
-    """A C compiler's path."""
-    return shutil.which(os.environ.get("CC", "cc"))
-
-
-def _checkout() -> str:
-    if not (ROOT / "bench" / "ring.c").is_file():
-        return "bench/ring.c is in a checkout, not in a wheel"
-    return NEEDED["cc"]()
-
-
-# What a rival may need that is no Python package: why it is not there, "" if it is.
-NEEDED: Final[dict[str, Callable[[], str]]] = {
-    "node": lambda: "" if shutil.which("node") else "node is not on PATH",
-    "cc": lambda: "" if compiler() else "there is no C compiler",
-    "checkout": _checkout,
-}
-
-_ZMQ = ("pyzmq", "zmq")
-_ICEORYX = ("iceoryx2", "iceoryx2")
-_FIFO = ("faster-fifo", "faster_fifo")
-_ZENOH = ("eclipse-zenoh", "zenoh")
-_UVLOOP = ("uvloop", "uvloop")
+_ZMQ = ("pyzmq",)
+_ICEORYX = ("iceoryx2",)
+_FIFO = ("faster-fifo",)
+_ZENOH = ("eclipse-zenoh",)
+_UVLOOP = ("uvloop",)
+_NODE = ("Node",)
 _RTT = ("rtt_small", "rtt_idle2ms")
 _ON_UVLOOP = "rtt_async_x64/uvloop"
 _ON_ASYNCIO = ("rtt_async", "rtt_async_x64/asyncio")
@@ -101,7 +107,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("lensipc", "lens:Relay", ("relay",)),
     Entry("lensipc", "lens:Calls", _RTT),
     Entry("lensipc", "lens:AsyncCalls", _ON_ASYNCIO),
-    Entry("lensipc", "lens:AsyncCalls", (_ON_UVLOOP,), *_UVLOOP),
+    Entry("lensipc", "lens:AsyncCalls", (_ON_UVLOOP,), _UVLOOP),
     Entry("lensipc", "attach:Attach", ("scale/attach",)),
     Entry("lensipc script", "lens:EventsToScripts", ("event_small",), note="the renderer runs no event loop"),
     Entry("lensipc semaphore", "lens:CallsBySemaphore", _RTT, note='wakeup="semaphore"'),
@@ -110,43 +116,43 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Pipe", "pipe:Bulk", ("bulk", "fanout16_1mib")),
     Entry("Pipe", "pipe:Calls", _RTT),
     Entry("Pipe", "pipe:AsyncCalls", _ON_ASYNCIO, note="watched by asyncio"),
-    Entry("Pipe", "pipe:AsyncCalls", (_ON_UVLOOP,), *_UVLOOP),
+    Entry("Pipe", "pipe:AsyncCalls", (_ON_UVLOOP,), _UVLOOP),
     Entry("Unix socket", "unix:Calls", _RTT),
     Entry("asyncio streams", "streams:Events", ("event_small", "fanout", "idle")),
     Entry("asyncio streams", "streams:AsyncCalls", _ON_ASYNCIO),
-    Entry("asyncio streams", "streams:AsyncCalls", (_ON_UVLOOP,), *_UVLOOP),
+    Entry("asyncio streams", "streams:AsyncCalls", (_ON_UVLOOP,), _UVLOOP),
     Entry("asyncio protocol", "protocol:Events", ("event_small", "fanout", "idle")),
     Entry("asyncio protocol", "protocol:Relay", ("relay",)),
     Entry("asyncio protocol", "protocol:AsyncCalls", _ON_ASYNCIO),
-    Entry("uvloop protocol", "protocol:OnUvloop", ("event_small", "fanout", "idle"), *_UVLOOP),
-    Entry("uvloop protocol", "protocol:RelayOnUvloop", ("relay",), *_UVLOOP),
-    Entry("uvloop protocol", "protocol:AsyncCallsOnUvloop", ("rtt_async", _ON_UVLOOP), *_UVLOOP),
-    Entry("pyzmq PAIR", "zeromq:Pair", ("event_small", "event_raw64", "idle"), *_ZMQ),
-    Entry("pyzmq PAIR", "zeromq:Calls", _RTT, *_ZMQ),
-    Entry("pyzmq PAIR", "zeromq:Bulk", ("bulk",), *_ZMQ),
-    Entry("pyzmq PUB/SUB", "zeromq:PubSub", ("fanout",), *_ZMQ),
-    Entry("pyzmq PUB/SUB", "zeromq:Bulk", ("fanout16_1mib",), *_ZMQ),
-    Entry("pyzmq XPUB/XSUB", "zeromq:Relay", ("relay",), *_ZMQ),
-    Entry("pyzmq DEALER/ROUTER", "zeromq:AsyncCalls", _ON_ASYNCIO, *_ZMQ),
-    Entry("pyzmq DEALER/ROUTER", "zeromq:AsyncCalls", (_ON_UVLOOP,), *_ZMQ),
-    Entry("iceoryx2 spin", "iceoryx:Events", ("event_small", "event_raw64", "idle"), *_ICEORYX, spins=True),
-    Entry("iceoryx2 spin", "iceoryx:Calls", _RTT, *_ICEORYX, spins=True),
-    Entry("iceoryx2 event", "iceoryx:SleepyEvents", ("event_small", "event_raw64", "fanout", "idle"), *_ICEORYX),
-    Entry("iceoryx2 event", "iceoryx:SleepyCalls", _RTT, *_ICEORYX),
-    Entry("iceoryx2 event", "iceoryx:Bulk", ("bulk", "fanout16_1mib"), *_ICEORYX),
-    Entry("iceoryx2 in place", "iceoryx:InPlace", ("fanout16_1mib",), *_ICEORYX, note="not the receiver's own memory"),
-    Entry("faster-fifo", "faster:Events", ("event_small", "event_raw64", "idle"), *_FIFO, note="64 at a time"),
-    Entry("faster-fifo", "faster:EventsEncodedOnce", ("fanout",), *_FIFO),
-    Entry("faster-fifo", "faster:Calls", _RTT, *_FIFO),
+    Entry("uvloop protocol", "protocol:OnUvloop", ("event_small", "fanout", "idle"), _UVLOOP),
+    Entry("uvloop protocol", "protocol:RelayOnUvloop", ("relay",), _UVLOOP),
+    Entry("uvloop protocol", "protocol:AsyncCallsOnUvloop", ("rtt_async", _ON_UVLOOP), _UVLOOP),
+    Entry("pyzmq PAIR", "zeromq:Pair", ("event_small", "event_raw64", "idle"), _ZMQ),
+    Entry("pyzmq PAIR", "zeromq:Calls", _RTT, _ZMQ),
+    Entry("pyzmq PAIR", "zeromq:Bulk", ("bulk",), _ZMQ),
+    Entry("pyzmq PUB/SUB", "zeromq:PubSub", ("fanout",), _ZMQ),
+    Entry("pyzmq PUB/SUB", "zeromq:Bulk", ("fanout16_1mib",), _ZMQ),
+    Entry("pyzmq XPUB/XSUB", "zeromq:Relay", ("relay",), _ZMQ),
+    Entry("pyzmq DEALER/ROUTER", "zeromq:AsyncCalls", _ON_ASYNCIO, _ZMQ),
+    Entry("pyzmq DEALER/ROUTER", "zeromq:AsyncCalls", (_ON_UVLOOP,), _ZMQ + _UVLOOP),
+    Entry("iceoryx2 spin", "iceoryx:Events", ("event_small", "event_raw64", "idle"), _ICEORYX, spins=True),
+    Entry("iceoryx2 spin", "iceoryx:Calls", _RTT, _ICEORYX, spins=True),
+    Entry("iceoryx2 event", "iceoryx:SleepyEvents", ("event_small", "event_raw64", "fanout", "idle"), _ICEORYX),
+    Entry("iceoryx2 event", "iceoryx:SleepyCalls", _RTT, _ICEORYX),
+    Entry("iceoryx2 event", "iceoryx:Bulk", ("bulk", "fanout16_1mib"), _ICEORYX),
+    Entry("iceoryx2 in place", "iceoryx:InPlace", ("fanout16_1mib",), _ICEORYX, note="not the receiver's own memory"),
+    Entry("faster-fifo", "faster:Events", ("event_small", "event_raw64", "idle"), _FIFO, note="64 at a time"),
+    Entry("faster-fifo", "faster:EventsEncodedOnce", ("fanout",), _FIFO),
+    Entry("faster-fifo", "faster:Calls", _RTT, _FIFO),
     Entry("shared_memory + Pipe", "shm:Bulk", ("bulk", "fanout16_1mib")),
-    Entry("zenoh", "zenoh:Events", ("event_small", "event_raw64", "fanout", "idle"), *_ZENOH),
-    Entry("Node workers", "node:Workers", ("event_small", "bulk", "fanout", "fanout16_1mib", "idle"), "node"),
-    Entry("Node workers", "node:WorkersCalls", ("rtt_async/free", "rtt_async/one core", "rtt_async_x64"), "node"),
-    Entry("Node children", "node:Children", ("event_small", "fanout", "idle"), "node"),
-    Entry("Node children", "node:ChildrenCalls", ("rtt_async", "rtt_async_x64/asyncio"), "node"),
+    Entry("zenoh", "zenoh:Events", ("event_small", "event_raw64", "fanout", "idle"), _ZENOH),
+    Entry("Node workers", "node:Workers", ("event_small", "bulk", "fanout", "fanout16_1mib", "idle"), _NODE),
+    Entry("Node workers", "node:WorkersCalls", ("rtt_async/free", "rtt_async/one core", "rtt_async_x64"), _NODE),
+    Entry("Node children", "node:Children", ("event_small", "fanout", "idle"), _NODE),
+    Entry("Node children", "node:ChildrenCalls", ("rtt_async", "rtt_async_x64/asyncio"), _NODE),
     Entry(FLOOR, "floor:Wake", ("floor/wake, free", "floor/wake, two cores", "floor/wake, one core")),
     Entry(FLOOR, "floor:Pickle", ("floor/pickle",)),
-    Entry(FLOOR, "floor:Ring", ("floor/C ring",), "checkout"),
-    Entry(FLOOR, "floor:CacheLine", ("floor/cache line",), "cc"),
+    Entry(FLOOR, "floor:Ring", ("floor/C ring",), ("C ring",)),
+    Entry(FLOOR, "floor:CacheLine", ("floor/cache line",), ("cache line",)),
     Entry(FLOOR, "floor:Memcpy", tuple(f"floor/memcpy {size}" for size in ("64 KiB", "1 MiB", "16 MiB", "256 MiB"))),
 )

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 import zmq
-from zmq.asyncio import Context as AsyncContext
+import zmq.asyncio
 
 from ..arrays import arrays, pack, room, unpack
 from ..calls import Calling
@@ -183,7 +183,7 @@ class AsyncCalls(_Zmq):
         run(self._serve(side), self.task.loop)
 
     async def _serve(self, side: Side) -> None:
-        context = AsyncContext()
+        context = zmq.asyncio.Context()
         socket = context.socket(zmq.ROUTER)
         socket.bind(self.address)
 
@@ -203,7 +203,7 @@ class AsyncCalls(_Zmq):
         run(self._call(side), self.task.loop)
 
     async def _call(self, side: Side) -> None:
-        context = AsyncContext()
+        context = zmq.asyncio.Context()
         socket = context.socket(zmq.DEALER)
         socket.connect(self.address)
         calling = Calling(lambda number: socket.send_multipart((number.to_bytes(8, "big"), pickle.dumps(SMALL, 5))))
