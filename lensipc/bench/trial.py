@@ -59,7 +59,7 @@ def _live(life: Life, side: Side, line: Connection, parent: int) -> None:
         line.send(side.listener.report())
         line.recv()
         line.send({"cpu": 0.0, "warm": True})
-    except Exception as error:
+    except BaseException as error:  # a panic in Rust is no Exception
         line.send({"failed": f"{error!r}", "traceback": traceback.format_exc()})
 
 
