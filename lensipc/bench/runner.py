@@ -197,6 +197,8 @@ def trial(task: Task, grace: float = GRACE) -> dict[str, Any]:
     except (IndexError, ValueError):
         last = (errors.strip().splitlines() or [f"status {process.returncode}"])[-1]
         return {"failed": f"no report: {last}"}
+    if "failed" in report:
+        report["errors"] = errors
     return report
 
 

@@ -54,13 +54,17 @@ def _live(life: Life, side: Side, line: Connection, parent: int) -> None:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[side.task.placement == "two cores" and side.name != "main"]})
     try:
-        life(side)
+        try:
+            life(side)
+        except Stalled:
+            raise
+        except BaseException as error:  # a panic in Rust is no Exception
+            # A rival may make an error of the signal that it was interrupted by: Stalled is then raised in this line.
+            line.send({"failed": f"{error!r}", "traceback": traceback.format_exc()})
     except Stalled:
         line.send(side.listener.report())
         line.recv()
         line.send({"cpu": 0.0, "warm": True})
-    except BaseException as error:  # a panic in Rust is no Exception
-        line.send({"failed": f"{error!r}", "traceback": traceback.format_exc()})
 
 
 def _stall(*_: object) -> None:

@@ -23,7 +23,8 @@ from ..contest import Contest
 from ..side import Side
 from ..task import SMALL
 
-BUFFER: Final = 1024  # samples that wait at most
+BUFFER: Final = 1024
+BUFFER_BYTES: Final = 64 << 20
 BURST: Final = 64  # messages of one event
 WAIT: Final = iceoryx2.Duration.from_secs(1)
 HEAD: Final = struct.Struct("=I")
@@ -47,7 +48,11 @@ class _Iceoryx(Contest):
     """Files and names of its own: nothing is shared with other users of iceoryx2, and all can be removed."""
 
     spins = True
-    buffer = BUFFER
+
+    @property
+    def buffer(self) -> int:
+        """Samples that wait at most. A publisher that finds no room sleeps, long: there is to be room for some."""
+        return max(2, min(BUFFER, BUFFER_BYTES // max(1, self.task.size)))
 
     def open_node(self) -> None:
         iceoryx2.set_log_level(iceoryx2.LogLevel.Error)
@@ -182,7 +187,6 @@ class Bulk(_Iceoryx):
     """Arrays: copied into a sample, and out of it into memory that the receiver owns. Sleeps until an event comes."""
 
     spins = False
-    buffer = 2
     in_place = False
 
     def main(self, side: Side) -> None:
