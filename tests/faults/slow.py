@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 import command
@@ -99,9 +100,10 @@ async def one(host: Host, seconds: float) -> dict[str, Any]:
     while strict in host.main.renderers:  # a slow machine needs longer to fill its outbox
         await sender.send(0.1)
     grown = max(grown, sender.most - memory)
-    os.kill(strict.pid, signal.SIGCONT)
+    with suppress(ProcessLookupError):  # main kills one that it has started and that does not leave in 3 s
+        os.kill(strict.pid, signal.SIGCONT)
     assert strict not in host.main.renderers
-    assert await strict.wait() == 0
+    assert await strict.wait() in (0, -signal.SIGKILL)
     stopped.clear()
     assert {each.frame_id for each in host.main.renderers} == {each.frame_id for each in [dropping, *others]}
     assert grown < GROWTH, f"main has grown by {grown} bytes"
