@@ -151,12 +151,15 @@ class Relay(Events):
     async def serve(self, side: Side) -> None:
         """Pass on."""
         hearers = Relaying(self.task)
-        await asyncio.get_running_loop().create_unix_server(hearers.accept, self.task.path)
+        loop = asyncio.get_running_loop()
+        servers = [await loop.create_unix_server(hearers.accept, self.task.path)]  # uvloop closes what nobody holds
         while len(hearers.wires) < self.task.renderers:
             await asyncio.sleep(0.002)
-        await asyncio.get_running_loop().create_unix_server(hearers.source, f"{self.task.path}2")
+        servers.append(await loop.create_unix_server(hearers.source, f"{self.task.path}2"))
         await side.ready_async()
         await side.done_async()
+        for server in servers:
+            server.close()
 
     async def _send(self, side: Side) -> None:
         wire = await connect(f"{self.task.path}2", lambda _number, _body: None)
