@@ -252,20 +252,22 @@ class Endpoint:
 
 
 class Topic:
-    """The renderers that listen to one channel of an extension."""
+    """The renderers that listen to one channel of an extension.
 
-    __slots__ = ("_address", "_handle")
+    Attributes:
+        publish: sends an event of main's own (`frame_id`, `pid`), in one piece and to all, as `send` does.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("__weakref__", "_address", "_handle", "publish")
+
+    def __init__(self, frame_id: int, pid: int) -> None:
         handle = lib.lipc_topic_create()
         if handle == ffi.NULL:
             _fail(-errno.ENOMEM)
         self._handle = ffi.gc(handle, lib.lipc_topic_free)
         self._address = int(ffi.cast("uintptr_t", handle))
-
-    def sender(self, frame_id: int, pid: int) -> Callable[[bytes], int]:
-        """A function that sends an event in one piece, as `send` does, from one and the same process."""
-        return partial(_publish, self._address, frame_id, pid)
+        self.publish: Callable[[bytes], int] = partial(_publish, self._address, frame_id, pid)
+        _live_topics.add(self)
 
     def add(self, endpoint: Endpoint, number: int, when_full: int, place: int) -> None:
         """`endpoint` listens, and knows the channel by `number`; its events are numbered from `place` + 1 on."""
@@ -388,8 +390,23 @@ def _refuse(kind: type[_DeadEndpoint], name: str) -> NoReturn:
     raise LensIpcError(f"Endpoint.{name}: the endpoint is closed")
 
 
-# Those that a forked child must not touch: it has not inherited their memory.
+class _ForkedTopic(Topic):
+    """What an inherited topic turns into: the endpoints that it knows are the parent's."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "hear" or name.startswith("__"):  # whether main listens is no affair of the parent's
+            return object.__getattribute__(self, name)
+        raise ForkError(f"Topic.{name}: the topic belongs to the parent process, this is a fork of it")
+
+    def hear(self, heard: bool) -> None:
+        """Nothing: no event comes here."""
+
+
+# Those that a forked child must not touch: it has not inherited the endpoints' memory.
 _live: weakref.WeakSet[Endpoint] = weakref.WeakSet()
+_live_topics: weakref.WeakSet[Topic] = weakref.WeakSet()
 
 
 def _disown() -> None:
@@ -398,6 +415,9 @@ def _disown() -> None:
         ffi.gc(endpoint._handle, None)
         endpoint.__class__ = _ForkedEndpoint
     _live.clear()
+    for topic in list(_live_topics):
+        topic.__class__ = _ForkedTopic
+    _live_topics.clear()
 
 
 os.register_at_fork(after_in_child=_disown)

@@ -38,13 +38,12 @@ HOLD: Final = 0.1
 class MainChannel(Channel):
     """A channel, and the renderers that listen to it."""
 
-    __slots__ = ("declared", "port", "send", "topic")
+    __slots__ = ("declared", "port", "topic")
 
     def __init__(self, port: MainPort, name: str) -> None:
         super().__init__(name)
         self.port = port
-        self.topic = Topic()
-        self.send = self.topic.sender(MAIN, port.router.pid)
+        self.topic = Topic(MAIN, port.router.pid)
         self.declared = 0  # by so many renderers that are attached
 
 
@@ -73,7 +72,7 @@ class MainPort:
             clone.check_transfer(transfer)
         body = clone.encode_parts(args, "args")
         if target == ALL and not found.listeners and type(body) is bytes:  # as route() would, in half the time
-            if found.send(body) & FAILED:
+            if found.topic.publish(body) & FAILED:
                 router.disconnect_failed()
         else:
             router.route(found, MAIN, router.pid, body, target)
