@@ -95,7 +95,7 @@ async def a_main(path: Path, log: list[str], **options: object) -> AsyncIterator
         async with RendererProcess.connect(path):
             yield lab.IpcRenderer.get_instance()
     finally:
-        said, _ = await process.communicate()
+        said, _ = await process.communicate(b"")  # which closes its standard input, on Python 3.11 too
         log += said.decode().splitlines()
     assert process.returncode == 0, process.returncode  # not -SIGBUS, say
 
