@@ -4,8 +4,8 @@
 A message is a pickle of protocol 5 that holds plain data, and names no callables but the constructors in
 `values`. CPython's own pickler writes it, and asks `reducers` about everything that is not a plain builtin.
 CPython's own unpickler loads it, after csrc/scan.c has proved it harmless. Most messages are small trees of plain
-builtins: csrc/python/plain.c writes and reads these itself, in less than half the time. Large arrays travel beside the
-pickle, so that their memory is copied once on each side:
+builtins: csrc/python/plain.h tells how those are written and read without either, in less than half the time. Large
+arrays travel beside the pickle, so that their memory is copied once on each side:
 
     4 bytes  MAGIC, with which no pickle begins
     4 bytes  how many buffers there are

@@ -43,9 +43,6 @@ class Connection:
         decoded: the kinds of messages, as bits, that come decoded if they are small plain data.
     """
 
-    relays = False
-    """Whether events are sent on as they are received: see `relayed`."""
-
     def __init__(
         self,
         endpoint: Endpoint,
@@ -98,19 +95,17 @@ class Connection:
             if batch is not self._batch:
                 continue  # a callback has pumped meanwhile
             received = endpoint.receive(BATCH, self.decoded)
-            relayed = self.relayed() if self.relays else 0
-            if relayed:
-                handled += relayed
+            relayed = self.relayed()
+            handled += relayed
+            if received:
                 self._batch = iter(received)
-                if received or handled < budget:
-                    continue
-                return handled
-            if not received:
-                if endpoint.assembling and poll((endpoint,), STREAM):
-                    continue  # the peer writes the rest of a large message while this side reads it
+            elif relayed:
+                if handled >= budget:
+                    break
+            elif not (endpoint.assembling and poll((endpoint,), STREAM)):
                 self.flush()  # the work that there was may have been room for what waits
                 break
-            self._batch = iter(received)
+            # else the peer writes the rest of a large message while this side reads it
         return handled
 
     @property
@@ -142,7 +137,7 @@ class Connection:
             self.relieved()
 
     def relayed(self) -> int:
-        """Events that the last `receive` has sent on have come to this: how many they were."""
+        """How many events the last `receive` has sent on: none, but in main."""
         return 0
 
     def relieved(self) -> None:

@@ -13,9 +13,8 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -252,21 +251,16 @@ class Endpoint:
 
 
 class Topic:
-    """The renderers that listen to one channel of an extension.
+    """The renderers that listen to one channel of an extension."""
 
-    Attributes:
-        publish: sends an event of main's own (`frame_id`, `pid`), in one piece and to all, as `send` does.
-    """
+    __slots__ = ("__weakref__", "_address", "_handle")
 
-    __slots__ = ("__weakref__", "_address", "_handle", "publish")
-
-    def __init__(self, frame_id: int, pid: int) -> None:
+    def __init__(self) -> None:
         handle = lib.lipc_topic_create()
         if handle == ffi.NULL:
             _fail(-errno.ENOMEM)
         self._handle = ffi.gc(handle, lib.lipc_topic_free)
         self._address = int(ffi.cast("uintptr_t", handle))
-        self.publish: Callable[[bytes], int] = partial(_publish, self._address, frame_id, pid)
         _live_topics.add(self)
 
     def add(self, endpoint: Endpoint, number: int, when_full: int, place: int) -> None:

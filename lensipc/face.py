@@ -9,6 +9,7 @@ a process is entered, for `import lensipc` is to cost little.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 from .channels import Running
@@ -33,3 +34,30 @@ class Face(Protocol):
 
     def pending(self, give_up: GiveUp) -> Any:
         """A new future; `give_up` is called when its user cancels it."""
+
+
+class NextStep:
+    """What a core does next, when other callbacks of the loop have had their turn: one step at a time is on its way.
+
+    Args:
+        face: how the core is driven.
+        over: whether the core is closed, so that a step on its way is not taken.
+    """
+
+    __slots__ = ("_face", "_over", "_scheduled")
+
+    def __init__(self, face: Face, over: Callable[[], bool]) -> None:
+        self._face = face
+        self._over = over
+        self._scheduled = False
+
+    def __call__(self, step: Callable[[], None]) -> None:
+        """Take this step, unless another is on its way: each looks for all there is to do."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._face.soon(partial(self._take, step))
+
+    def _take(self, step: Callable[[], None]) -> None:
+        self._scheduled = False
+        if not self._over():
+            step()

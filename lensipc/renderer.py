@@ -15,7 +15,7 @@ from . import attach, clone
 from .connection import Connection, body_of, finish_listener, log, size_of
 from .endpoint import KEEP, REFUSE, Buffer, Endpoint, Record, poll
 from .errors import DecodeError, PeerGone, ProtocolError
-from .face import Face, Settle
+from .face import Face, NextStep, Settle
 from .invocations import Invocations
 from .message import (
     ACTIVATE,
@@ -114,7 +114,7 @@ class RendererCore(Connection):
         self._handlers = handlers
         self._only_outcomes = [handlers[kind] if kind in (RESULT, ERROR) else self._keep for kind in range(KINDS)]
         self._patience = Patience()
-        self._scheduled = False  # a step of a turn is on its way
+        self._next = NextStep(face, lambda: self.closed)
         self._backlog: deque[Record] = deque()
         self._backlog_bytes = 0
         self._backlog_limit = backlog_limit
@@ -245,26 +245,15 @@ class RendererCore(Connection):
         self.poller.poll()
         self._turn()
 
-    def _again(self, step: Callable[[], None]) -> None:
-        """Take a turn, or the next step of this one, when other callbacks of the loop have had theirs."""
-        if not self._scheduled:
-            self._scheduled = True
-            self.face.soon(partial(self._scheduled_step, step))
-
-    def _scheduled_step(self, step: Callable[[], None]) -> None:
-        self._scheduled = False
-        if not self.closed:
-            step()
-
     def _turn(self) -> None:
         handled = TURN
         try:
             handled = self._handle(TURN)
         finally:
             if handled == TURN or self.pending or self._backlog:
-                self._again(self._turn)
+                self._next(self._turn)
             elif self._patience.nanoseconds and not self.ended:
-                self._again(self._linger)  # when the tasks that this turn has woken have sent what they will
+                self._next(self._linger)  # when the tasks that this turn has woken have sent what they will
             else:
                 self._patience.rested()
                 self._settle()

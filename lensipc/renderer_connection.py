@@ -85,8 +85,6 @@ class _Held:
 class RendererConnection(Connection):
     """One renderer, as main's core sees it."""
 
-    relays = True
-
     def __init__(
         self,
         router: Router,

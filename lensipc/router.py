@@ -18,7 +18,7 @@ from .channels import Channel, ChannelTable
 from .connection import finish_listener
 from .endpoint import CONGESTED, FAILED, Buffer, Topic, poll
 from .errors import DecodeError, NotActivatedError, OutboxFull, ProtocolError
-from .face import Face
+from .face import Face, NextStep
 from .message import ALL, MAIN
 from .patience import Patience
 from .poller import EDGE, Poller
@@ -43,7 +43,7 @@ class MainChannel(Channel):
     def __init__(self, port: MainPort, name: str) -> None:
         super().__init__(name)
         self.port = port
-        self.topic = Topic(MAIN, port.router.pid)
+        self.topic = Topic()
         self.declared = 0  # by so many renderers that are attached
 
 
@@ -71,11 +71,7 @@ class MainPort:
         if transfer:
             clone.check_transfer(transfer)
         body = clone.encode_parts(args, "args")
-        if target == ALL and not found.listeners and type(body) is bytes:  # as route() would, in half the time
-            if found.topic.publish(body) & FAILED:
-                router.disconnect_failed()
-        else:
-            router.route(found, MAIN, router.pid, body, target)
+        router.route(found, MAIN, router.pid, body, target)
         if transfer:
             clone.detach(transfer)
 
@@ -107,7 +103,7 @@ class Router:
         self._local: deque[tuple[MainChannel, int, int, Buffer]] = deque()  # for main's own listeners, in order
         self._delivering = False
         self._patience = Patience()
-        self._scheduled = False  # a step of a turn is on its way
+        self._next = NextStep(face, lambda: self.poller.closed)
 
     def port(self, extension: str) -> MainPort:
         """The extension's port, made when it is first heard of; its number never means another extension."""
@@ -121,7 +117,7 @@ class Router:
     def route(
         self, channel: MainChannel, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], target: int = ALL
     ) -> int:
-        """Give an event its place in the order and send it to its subscribers; FAILED and CONGESTED as they apply."""
+        """Give an event its place in the order and send it to its subscribers; CONGESTED if that applies."""
         told = 0
         if target == ALL:
             told = channel.topic.send(frame_id, pid, body)
@@ -132,8 +128,8 @@ class Router:
         if channel.listeners and target in (ALL, MAIN):
             whole = body if isinstance(body, (bytes, bytearray, memoryview)) else b"".join(body)
             self._local.append((channel, frame_id, pid, whole))
-            self._again(self._turn)
-        return told
+            self._next(self._turn)
+        return told & CONGESTED
 
     def disconnect_failed(self) -> None:
         """Disconnect those to whom an event could not be sent."""
@@ -264,17 +260,6 @@ class Router:
         self.poller.poll()
         self._turn()
 
-    def _again(self, step: Callable[[], None]) -> None:
-        """Take a turn, or the next step of this one, when other callbacks of the loop have had theirs."""
-        if not self._scheduled:
-            self._scheduled = True
-            self.face.soon(partial(self._scheduled_step, step))
-
-    def _scheduled_step(self, step: Callable[[], None]) -> None:
-        self._scheduled = False
-        if not self.poller.closed:
-            step()
-
     def _turn(self) -> None:
         try:
             self.deliver()
@@ -283,9 +268,9 @@ class Router:
             self.poller.wake()
             raise
         if busy or self._local:
-            self._again(self._turn)
+            self._next(self._turn)
         elif self._patience.nanoseconds:
-            self._again(self._linger)  # when the tasks that this turn has woken have sent what they will
+            self._next(self._linger)  # when the tasks that this turn has woken have sent what they will
         else:
             self._patience.rested()
             self._rest()
@@ -337,4 +322,4 @@ class Router:
                     self.disconnect(connection, str(error))
                     continue
                 if not rests:
-                    self._again(self._turn)
+                    self._next(self._turn)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent / "extensions"), str(Path(__file__).parent)]  # the second: hostile.py
+sys.path[:0] = [str(Path(__file__).parent / "extensions"), str(Path(__file__).parent)]  # the second: hostile/
 
 
 def _shm() -> set[Path]:

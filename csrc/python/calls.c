@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Python functions over the C core. None of them blocks but `poll`, which gives the GIL away meanwhile. An endpoint or topic is given as its address, an int, which its
- * owner in lensipc/endpoint.py keeps from being used once it is closed.
+ * Python functions over the C core. None of them blocks but `poll`, which gives the GIL away meanwhile. An endpoint or
+ * topic is given as its address, an int, which its owner in lensipc/endpoint.py keeps from being used once it is closed.
  */
 #include "calls.h"
 

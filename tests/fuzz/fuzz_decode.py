@@ -114,7 +114,7 @@ def check(body: bytes, listener: Listener) -> str | None:
 
 
 def differs(body: bytes) -> str | None:
-    """What csrc/python/plain.c makes of a message, the scan must pass, and the unpickler make the same of."""
+    """What csrc/python/plain_decode.c makes of a message, the scan must pass, and the unpickler make the same of."""
     value = CALLS.decode(body)
     if value is NotImplemented:
         return None

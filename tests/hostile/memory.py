@@ -127,19 +127,18 @@ async def _flips(renderer: Renderer, rng: random.Random, where: str) -> None:
         for _ in range(100):
             renderer.memory[own.randrange(begin, end)] ^= 1 << own.randrange(8)
 
-    with _meanwhile(flip):
-        for _ in range(20):
-            if renderer.gone:
-                break
-            renderer.put(frame(INVOKE, 0, correlation=renderer.next_id(), body=body))
-            await asyncio.sleep(0.001)
-    await _away(renderer)
+    await _invoke_meanwhile(renderer, body, flip)
 
 
 @attack(EITHER)
 async def holes_are_punched_while_main_reads(renderer: Renderer, _rng: random.Random) -> None:
     body = clone.encode((bytes(5000),))
-    with _meanwhile(lambda: _punch(renderer.segment, 0, len(renderer.memory))):
+    await _invoke_meanwhile(renderer, body, lambda: _punch(renderer.segment, 0, len(renderer.memory)))
+
+
+async def _invoke_meanwhile(renderer: Renderer, body: bytes, harm: Callable[[], None]) -> None:
+    """Invoke while a thread does harm all the time."""
+    with _meanwhile(harm):
         for _ in range(20):
             if renderer.gone:
                 break
