@@ -306,7 +306,7 @@ def _decode(found: int, message: bytes | memoryview) -> Any:
     try:
         if found == 0:
             return pickle.loads(message)
-        return _Unpickler(memoryview(message), buffers).load()
+        return _Unpickler(message, _Received(buffers, len(message))).load()
     except Exception as error:
         raise DecodeError(f"no structured clone: {error}") from error
 
@@ -337,14 +337,18 @@ def _split(body: memoryview) -> tuple[memoryview, list[memoryview]]:
     return message, buffers
 
 
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that finds lensipc's constructors, and nothing else. Keeps what they have used up of the message."""
+class _Received:
+    """What the constructors of one message have of it, and what they have used up.
 
-    def __init__(self, message: memoryview, buffers: Sequence[memoryview]) -> None:
-        whole = type(message.obj) is bytes and len(message.obj) == len(message)
-        super().__init__(BytesIO(message.obj if whole else message))  # bytes are not copied
+    Apart from the unpickler, whose memo holds those that are bound to it: a cycle would keep every array that has come
+    until the garbage collector runs.
+    """
+
+    __slots__ = ("buffers", "left", "pattern_size", "pattern_work")
+
+    def __init__(self, buffers: Sequence[memoryview], size: int) -> None:
         self.buffers: list[memoryview | None] = list(buffers)
-        self.left = len(message)
+        self.left = size
         self.pattern_work = self.pattern_size = 0
 
     def take(self, count: int) -> None:
@@ -353,9 +357,17 @@ class _Unpickler(pickle.Unpickler):
         if self.left < 0:
             raise ValueError("constructors that take more than the message has")
 
+
+class _Unpickler(pickle.Unpickler):
+    """An unpickler that finds lensipc's constructors, and nothing else."""
+
+    def __init__(self, pickled: bytes | memoryview, received: _Received) -> None:
+        super().__init__(BytesIO(pickled))  # bytes are not copied
+        self._received = received
+
     def find_class(self, module: str, name: str) -> Any:  # noqa: ARG002 - the scan has checked the module
         constructor = values.CONSTRUCTORS[name]
-        return constructor.bind(self) if constructor.per_message else constructor
+        return constructor.bind(self._received) if constructor.per_message else constructor
 
 
 _registered: set[type] = set()

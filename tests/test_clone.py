@@ -800,6 +800,21 @@ def test_what_cannot_be_transferred_is_told_beforehand() -> None:
 # ---- the encoder itself
 
 
+@pytest.mark.parametrize("decode", [clone.decode, lambda body: clone.decode_owned(memoryview(bytearray(body)))])
+def test_what_has_arrived_goes_with_its_last_reference(decode: Callable[[bytes], Any]) -> None:
+    """Not when the garbage collector runs: until then a stream of large arrays would fill the memory."""
+    body = clone.encode({"a": np.ones(1 << 18, np.float32), "at": Decimal(1)})
+    gc.collect()
+    gc.disable()
+    try:
+        arrived = decode(body)
+        array = weakref.ref(arrived["a"])
+        del arrived
+        assert array() is None
+    finally:
+        gc.enable()
+
+
 def test_the_last_message_is_not_kept_alive() -> None:
     class Noted:
         pass
