@@ -64,6 +64,26 @@ def nothing_of_a_trial_is_left() -> Any:
     assert folders() == before
 
 
+# ---- a side ----
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_side_can_write_a_report_of_any_length_after_its_loop_has_watched_the_line(loop: str) -> None:
+    """uvloop makes what it watches non-blocking, and leaves it so."""
+    code = f"""
+import multiprocessing, os
+from lensipc.bench.loops import run
+from lensipc.bench.side import Side
+from lensipc.bench.task import Task
+ours, theirs = multiprocessing.Pipe()
+ours.send("go")
+run(Side(Task("idle", "", "Pipe", ""), "main", theirs).ready_async(), {loop!r})
+print(os.get_blocking(theirs.fileno()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "True\n", done.stderr
+
+
 # ---- the command ----
 
 

@@ -44,6 +44,13 @@ def test_without_arguments_it_says_what_it_can_do() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_help_shows_what_stands_in_brackets() -> None:
+    """An extra's name is no markup to be swallowed."""
+    done = _run(sys.executable, "-m", "lensipc", "bench", "--help")
+    assert "pip install 'lensipc[bench]'" in done.stdout
+    assert "[default: all]" in done.stdout
+
+
 @pytest.mark.parametrize("name", ["typer", "rich", "psutil"])
 def test_where_the_extra_is_missing_one_line_says_what_to_install(name: str) -> None:
     done = _run(sys.executable, "-c", WITHOUT.format(name=name))

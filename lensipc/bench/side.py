@@ -7,6 +7,7 @@ The loops are here so that every rival does the same work around its own calls, 
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -136,6 +137,7 @@ class Side:
             await heard.wait()
         finally:
             loop.remove_reader(self._line.fileno())
+        os.set_blocking(self._line.fileno(), True)  # as it was before uvloop watched it: a long report must not fail
         self._line.recv()
 
     # ---- events ----
