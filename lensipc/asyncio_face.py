@@ -65,6 +65,7 @@ class AsyncioFace:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.started = False
         self._tasks: set[asyncio.Future[Any]] = set()  # the loop itself holds tasks only weakly
 
     def soon(self, callback: Callable[[], None]) -> None:
@@ -73,6 +74,7 @@ class AsyncioFace:
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running:
         task = asyncio.ensure_future(awaitable, loop=self.loop)
         self._tasks.add(task)
+        self.started = True
 
         def done(task: asyncio.Future[Any]) -> None:
             self._tasks.discard(task)

@@ -16,10 +16,9 @@ from typing import Any
 
 from . import attach
 from .channels import ChannelTable, Running
-from .endpoint import REFUSE, Buffer, Endpoint, Record, poll
+from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record, poll
 from .errors import ProtocolError
 from .face import Face
-from .message import KINDS
 from .poller import Poller
 
 log = logging.getLogger("lensipc")
@@ -63,6 +62,7 @@ class Connection:
         self.ended = False  # the peer will send no more
         self.ready = True  # not parked: there may be work
         self.paused = False  # what it sends has to wait
+        self.told = 0  # FAILED and CONGESTED of those to whom its events went
         self._batch: Iterator[Record] = iter(())  # kept across calls: a callback that raises loses nothing
 
     def send(
@@ -81,31 +81,39 @@ class Connection:
     def pump(self, budget: int) -> int:
         """Handle at most `budget` messages and return how many; `pending` tells whether there may be more."""
         endpoint, on_message = self.endpoint, self.on_message
-        handled = 0
+        handled = most = 0
         for _ in range(budget + 1):  # a bound for a peer that sends a large message by the byte, too
-            batch = self._batch
+            batch, before = self._batch, handled
             for record in batch:
-                handled += 1
                 kind = record[0]
-                if kind >= KINDS:
-                    raise ProtocolError(f"a message of kind {kind}, which is none")
-                on_message[kind](record)
+                handled += 1 if kind != RUN else len(record[1])
+                try:
+                    take = on_message[kind]
+                except IndexError:
+                    raise ProtocolError(f"a message of kind {kind}, which is none") from None
+                take(record)
                 if handled >= budget or self.paused or self.closed:
                     return handled
             if batch is not self._batch:
                 continue  # a callback has pumped meanwhile
-            received = endpoint.receive(BATCH, self.decoded)
-            relayed = self.relayed()
-            handled += relayed
+            if 0 < handled - before < most:
+                break  # fewer than might have come: that was all. To look again is left to who polls, or parks
+            most = min(BATCH, budget - handled)
+            received = endpoint.receive(most, self.decoded)
+            relayed = 0
+            if endpoint.relayed is not None:
+                (relayed, told), endpoint.relayed = endpoint.relayed, None
+                handled += relayed
+                most -= relayed
+                self.told |= told
             if received:
                 self._batch = iter(received)
-            elif relayed:
-                if handled >= budget:
-                    break
-            elif not (endpoint.assembling and poll((endpoint,), STREAM)):
-                self.flush()  # the work that there was may have been room for what waits
+                if type(received[0][1]) is memoryview:
+                    most = 0  # a large one comes alone, whatever is behind it
+            elif handled >= budget or not (relayed or (endpoint.assembling and poll((endpoint,), STREAM))):
                 break
             # else the peer writes the rest of a large message while this side reads it
+        self.flush()  # the work that there was may have been room for what waits
         return handled
 
     @property
@@ -135,10 +143,6 @@ class Connection:
         """Move what waits to be sent into the ring, as far as there is room."""
         if self.endpoint.flush() <= self.low_water:
             self.relieved()
-
-    def relayed(self) -> int:
-        """How many events the last `receive` has sent on: none, but in main."""
-        return 0
 
     def relieved(self) -> None:
         """Little waits to be sent: called after each flush that finds it so."""
@@ -176,12 +180,13 @@ def body_of(record: Record) -> Buffer:
     """The body of a message of a kind that is not decoded."""
     body = record[1]
     assert body is not None
-    return body
+    whole: Buffer = body
+    return whole
 
 
 def size_of(record: Record) -> int:
     """Bytes of a message's body; that of one which came decoded is small, and counts as nothing."""
-    return 0 if record[1] is None else len(record[1])
+    return 0 if record[1] is None or record[0] == RUN else len(record[1])
 
 
 def finish_listener(face: Face, table: ChannelTable[Any], channel: str, awaitable: Awaitable[Any]) -> None:

@@ -42,8 +42,10 @@ CONGESTED = lib.LIPC_CONGESTED
 # bytes, bytearray, memoryview, ndarray: anything C-contiguous (collections.abc.Buffer is of Python 3.12).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 Whole = (bytearray, memoryview)  # a body in one piece that is not bytes
-# kind, body, channel, peer, pid, correlation, value: the body is None where the value is what it decodes to
-Record = tuple[int, "bytes | memoryview | None", int, int, int, int, Any]
+# kind, body, channel, peer, pid, correlation, value: the body is None where the value is what it decodes to. A run of
+# events has the kind RUN, which no frame has, a list of values for a body, and the first one's correlation.
+Record = tuple[int, Any, int, int, int, int, Any]
+RUN = 0
 
 _POLLED = 64  # endpoints of one call of `poll`: those beyond have nobody look at them before they signal
 # Up to here a body in pieces is joined: one more copy takes 0.5 us at most, telling C the pieces takes 2.
@@ -54,8 +56,8 @@ _allocate = ffi.new_allocator(should_clear_after_alloc=False)
 
 # What is called for every message.
 _calls = lib.lipc_calls()
-_send, _publish, _receive, _relayed = _calls.send, _calls.publish, _calls.receive, _calls.relayed
-_flush, _park, _unpark, _poll = _calls.flush, _calls.park, _calls.unpark, _calls.poll
+_send, _send_value, _publish, _publish_value = _calls.send, _calls.send_value, _calls.publish, _calls.publish_value
+_receive, _flush, _park, _unpark, _poll = _calls.receive, _calls.flush, _calls.park, _calls.unpark, _calls.poll
 
 
 def create_segment(form: int, capacity: int) -> int:
@@ -92,6 +94,10 @@ class Endpoint:
     outbox: one that finds `limit` bytes there is refused, and those that may be dropped are from `high_water`
     bytes on. A peer's message of more than `quota` bytes is an error of the protocol.
 
+    Attributes:
+        relayed: what the last `receive` that sent events on says of it, until somebody takes it: how many, and FAILED
+            and CONGESTED of all of them.
+
     Raises:
         ProtocolError: `fd` is no segment of this version.
     """
@@ -102,6 +108,7 @@ class Endpoint:
         "_handle",
         "_memory",
         "_quota",
+        "relayed",
     )
 
     def __init__(
@@ -117,6 +124,7 @@ class Endpoint:
         self._quota = quota
         self._memory: memoryview | None = None  # what a large message is being assembled in
         self._address = int(ffi.cast("uintptr_t", handle))
+        self.relayed: tuple[int, int] | None = None
         _live.add(self)
 
     def send(
@@ -148,10 +156,22 @@ class Endpoint:
         dropped = _send(self._address, kind, channel, peer, pid, correlation, body, when_full)
         return dropped if dropped >= 0 else _fail(dropped)
 
+    def send_value(self, kind: int, channel: int, correlation: int, value: object, peer: int = 0) -> bool:
+        """Send small plain data as `send` does, encoded on its way into the ring; False: the value is something else.
+
+        Raises:
+            OutboxFull, ProtocolError, MemoryError: as `send`.
+        """
+        dropped = _send_value(self._address, kind, channel, peer, 0, correlation, value, REFUSE)
+        if dropped is None:
+            return False
+        return dropped >= 0 or _fail(dropped)
+
     def receive(self, limit: int, decoded: int = 0) -> list[Record]:
         """Take at most `limit` messages. A large body comes as writable memory that nobody else holds.
 
-        Bodies of the kinds whose bits are set in `decoded` come as values if they are small plain data.
+        Bodies of the kinds whose bits are set in `decoded` come as values if they are small plain data; events that
+        follow each other on one channel, from one peer, as runs.
 
         An empty list says that there was nothing to hand out yet, not that there is nothing to do: a large
         message may be on its way. `park` tells.
@@ -166,15 +186,14 @@ class Endpoint:
                 got = _receive(self._address, limit, decoded)
             if type(got) is int:
                 _fail(got)
+        if type(got) is tuple:
+            got, *relayed = got
+            self.relayed = tuple(relayed)
         if self._memory is not None and got:
             kind, _, channel, peer, pid, correlation, _ = got[0]
             body, self._memory = self._memory, None
             return [(kind, body, channel, peer, pid, correlation, None)]
         return got  # type: ignore[no-any-return]
-
-    def relayed(self) -> tuple[int, int]:
-        """How many events the last `receive` sent on, and FAILED and CONGESTED of all of them."""
-        return divmod(_relayed(self._address), 4)
 
     def relay(self, number: int, topic: Topic, frame_id: int, pid: int) -> None:
         """Send events of the peer's channel `number`, the next one, to `topic`, as coming from `frame_id` and `pid`."""
@@ -292,6 +311,10 @@ class Topic:
         with _parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
             header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
             return lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
+
+    def send_value(self, frame_id: int, pid: int, value: object) -> int | None:
+        """Send small plain data to all who listen, as `send` does; None: the value is something else."""
+        return _publish_value(self._address, frame_id, pid, value)
 
 
 def _header(kind: int, channel: int, peer: int, pid: int, correlation: int) -> CData:

@@ -9,7 +9,6 @@ a process is entered, for `import lensipc` is to cost little.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, Protocol
 
 from .channels import Running
@@ -19,9 +18,15 @@ GiveUp = Callable[[], None]
 
 
 class Face(Protocol):
-    """One way to drive a core. `blocking`: no event loop is there that a call which blocks would stop."""
+    """One way to drive a core.
+
+    Attributes:
+        blocking: no event loop is there that a call which blocks would stop.
+        started: something was left to the event loop, which is to have its turn soon. Who drives the core clears it.
+    """
 
     blocking: bool
+    started: bool
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Call this when other callbacks of the loop have had their turn."""
@@ -44,20 +49,20 @@ class NextStep:
         over: whether the core is closed, so that a step on its way is not taken.
     """
 
-    __slots__ = ("_face", "_over", "_scheduled")
+    __slots__ = ("_face", "_over", "_step")
 
     def __init__(self, face: Face, over: Callable[[], bool]) -> None:
         self._face = face
         self._over = over
-        self._scheduled = False
+        self._step: Callable[[], None] | None = None
 
     def __call__(self, step: Callable[[], None]) -> None:
         """Take this step, unless another is on its way: each looks for all there is to do."""
-        if not self._scheduled:
-            self._scheduled = True
-            self._face.soon(partial(self._take, step))
+        if self._step is None:
+            self._step = step
+            self._face.soon(self._take)
 
-    def _take(self, step: Callable[[], None]) -> None:
-        self._scheduled = False
-        if not self._over():
+    def _take(self) -> None:
+        step, self._step = self._step, None
+        if step is not None and not self._over():
             step()

@@ -19,6 +19,12 @@ CREDIT: Final = 8
 TRIAL: Final = 16
 
 
+# A peer that answers at once, within microseconds, is met before the event loop has its turn, which takes as long: one
+# such look, and how long the loop's other callbacks may wait for them all (nanoseconds).
+LOOK: Final = 5_000
+LOOKING: Final = 100_000
+
+
 class Patience:
     """The credit of one process.
 

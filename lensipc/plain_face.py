@@ -25,6 +25,7 @@ class PlainFace:
     """Callbacks run on the thread that calls dispatch(), and must not be coroutines: no loop would run them."""
 
     blocking = True
+    started = False
 
     def soon(self, callback: Callable[[], None]) -> None:
         callback()

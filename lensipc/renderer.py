@@ -12,10 +12,11 @@ from functools import partial
 from typing import Final, Protocol
 
 from . import attach, clone
-from .connection import Connection, body_of, finish_listener, log, size_of
-from .endpoint import KEEP, REFUSE, Buffer, Endpoint, Record, poll
+from .connection import Connection, body_of, size_of
+from .endpoint import KEEP, REFUSE, RUN, Buffer, Endpoint, Record, poll
 from .errors import DecodeError, PeerGone, ProtocolError
 from .face import Face, NextStep, Settle
+from .hearing import Hearing
 from .invocations import Invocations
 from .message import (
     ACTIVATE,
@@ -32,10 +33,9 @@ from .message import (
     describe,
     rebuild,
 )
-from .patience import Patience
+from .patience import LOOK, LOOKING, Patience
 from .poller import Poller
 from .renderer_port import Outcome, RendererChannel, RendererPort
-from .types import IpcRendererEvent
 
 # Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
 TURN: Final = 256
@@ -44,9 +44,6 @@ NAP: Final = 0.05
 
 # What comes decoded.
 DECODED: Final = 1 << EVENT | 1 << RESULT
-
-# Event objects kept for each channel.
-MOST_EVENTS: Final = 64
 
 
 class Parts(Protocol):
@@ -91,7 +88,10 @@ class RendererCore(Connection):
         backlog_limit: int,
     ) -> None:
         handlers: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
-        handlers[EVENT] = self._on_event
+        self._channels: list[RendererChannel] = []
+        self._hearing = Hearing(self._channels, face, frame_id)
+        handlers[EVENT] = self._hearing.on_event
+        handlers[RUN] = self._hearing.on_run
         handlers[RESULT] = self._on_result
         handlers[ERROR] = self._on_error
         handlers[ACTIVATE] = self._on_activate
@@ -110,7 +110,6 @@ class RendererCore(Connection):
         self._semaphore = semaphore
         self._high_water = high_water
         self._ports: dict[int, RendererPort] = {}
-        self._channels: list[RendererChannel] = []
         self._handlers = handlers
         self._only_outcomes = [handlers[kind] if kind in (RESULT, ERROR) else self._keep for kind in range(KINDS)]
         self._patience = Patience()
@@ -159,44 +158,11 @@ class RendererCore(Connection):
     def _on_nonsense(self, record: Record) -> None:
         raise ProtocolError(f"a message of kind {record[0]}, which main never sends")
 
-    def _on_event(self, record: Record) -> None:
-        _, body, number, frame_id, pid, place, args = record
-        channel = self._channels[number]
-        missed = place - channel.place - 1
-        channel.place = place
-        event = channel.events.get(frame_id)
-        if event is None or missed:
-            port = channel.port
-            event = IpcRendererEvent(frame_id, pid, port.extension, channel.name, missed, port.send)
-            if not missed:  # then it holds nothing that changes: one serves for all that this sender sends
-                if len(channel.events) == MOST_EVENTS:
-                    channel.events.clear()  # renderers come and go
-                channel.events[frame_id] = event
-        listeners = channel.listeners
-        if body is None and len(listeners) > 1:
-            body = clone.encode(args)
-        for listener in listeners:
-            if not listener.active:
-                continue
-            try:
-                if body is not None:  # each listener has a clone of its own
-                    args = clone.decode_owned(body) if len(listeners) == 1 else clone.decode(body)
-                if type(args) is not tuple:
-                    raise DecodeError("arguments that are no tuple")
-                result = listener.callback(event, *args)
-                if result is not None and hasattr(result, "__await__"):
-                    finish_listener(self.face, channel.port.table, channel.name, result)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # CancelledError too, which a plain function can raise
-                log.exception(
-                    "listener of %s/%s in renderer %d raised", channel.port.extension, channel.name, self.frame_id
-                )
-
     def _on_result(self, record: Record) -> None:
         pending = self.invocations.take(record[5])
         if pending is not None:
             _, body, _, _, _, _, value = record
+            self.face.started = True  # who awaits it is to go on
             try:
                 pending.set_result(value if body is None else clone.decode_owned(body))
             except DecodeError as error:
@@ -205,6 +171,7 @@ class RendererCore(Connection):
     def _on_error(self, record: Record) -> None:
         pending = self.invocations.take(record[5])
         if pending is not None:
+            self.face.started = True
             pending.set_exception(rebuild(body_of(record)))
 
     def _on_activate(self, record: Record) -> None:
@@ -248,8 +215,12 @@ class RendererCore(Connection):
     def _turn(self) -> None:
         handled = TURN
         try:
+            until = time.monotonic_ns() + LOOKING
             handled = self._handle(TURN)
+            while handled < TURN and not self.face.started and time.monotonic_ns() < until and self._look(LOOK):
+                handled += self._handle(TURN - handled)
         finally:
+            self.face.started = False
             if handled == TURN or self.pending or self._backlog:
                 self._next(self._turn)
             elif self._patience.nanoseconds and not self.ended:
@@ -258,12 +229,16 @@ class RendererCore(Connection):
                 self._patience.rested()
                 self._settle()
 
+    def _look(self, nanoseconds: int) -> bool:
+        """Look for more to do for a little, if that has paid lately: whether there is some."""
+        return self._patience.nanoseconds > 0 and self.ready and poll((self.endpoint,), nanoseconds)
+
     def _linger(self) -> None:
-        """Look for more to do for a little, before parking."""
+        """Look for more to do for longer, before parking."""
         if (
             self.pending
             or self._backlog
-            or (self.ready and self._patience.report(poll([self.endpoint], self._patience.nanoseconds)))
+            or (self.ready and self._patience.report(self._look(self._patience.nanoseconds)))
         ):
             self._turn()
         else:
@@ -280,10 +255,17 @@ class RendererCore(Connection):
                 continue
             if self.ready:
                 self.paused = False
+                self._take_up()
                 handled += self.pump(budget - handled)
             if not self._backlog:
                 break
         return handled
+
+    def _take_up(self) -> None:
+        """Events that a callback has cut short come first."""
+        left = self._hearing.left()
+        if left:
+            self._batch = iter([*left, *self._batch])
 
     def _settle(self) -> None:
         """Before there is nothing to run here: see to it that what is left, and what comes, makes itself known."""
@@ -300,6 +282,7 @@ class RendererCore(Connection):
         self.paused = False
         try:
             self._wake_up()
+            self._take_up()
             while not outcome.done and not self.closed:
                 self.pump(TURN)
                 if outcome.done:
@@ -397,6 +380,7 @@ class RendererCore(Connection):
     def gone(self) -> None:
         """Main is gone, or this process is done with it: whatever still waits for it has that outcome."""
         if not self.closed:
+            self._hearing.over = True
             self.close()
             os.close(self._wakeup_fd)
             self.invocations.fail_all(lambda: PeerGone(f"main is gone: {self.reason}"))

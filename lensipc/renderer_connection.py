@@ -72,10 +72,8 @@ class _Held:
 
     def execute(self) -> None:
         """Have it done, if nobody has cancelled it."""
-        running = self.connection.running
-        if self.correlation in running:
+        if self.connection.running.pop(self.correlation, None) is not None:
             self.cancel()
-            running[self.correlation] = (self.channel.port, None)
             try:
                 self.connection.execute(self.channel, self.correlation, clone.decode_owned(self.body))
             except (ProtocolError, DecodeError) as error:
@@ -123,14 +121,14 @@ class RendererConnection(Connection):
         self.declared: set[MainChannel] = set()
         self.listening: set[MainChannel] = set()
         self.places: dict[int, int] = {}  # of channels it listens to no more: so that every gap is a drop
-        self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes without an outcome
+        self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes that wait, or are awaited
+        self.invoked: dict[MainChannel, IpcMainInvokeEvent] = {}  # what the handlers of its invokes are called with
         self.held_bytes = 0  # of invokes that wait for activation
         self.message_limit = message_limit
-        self.large: dict[int, int] = {}  # those of `running` that are large, and their bytes
+        self.large: dict[int, int] = {}  # its large invokes without an outcome, and their bytes
         self.large_bytes = 0
         self.last_invoke = 0
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
-        self.told = 0  # FAILED and CONGESTED of those to whom its events went
         self.hold: Deadline | None = None  # running while it is congested and holds its senders back
         self.lagging = False  # congested for longer than that
 
@@ -225,11 +223,6 @@ class RendererConnection(Connection):
         self.listening.remove(channel)
         self.places[number] = channel.topic.remove(self.endpoint)
 
-    def relayed(self) -> int:
-        events, told = self.endpoint.relayed()
-        self.told |= told
-        return events
-
     def _on_event(self, record: Record) -> None:
         """An event that main listens to, or for one process, or too large to be relayed by itself."""
         channel = self._channel(record[2])
@@ -242,26 +235,24 @@ class RendererConnection(Connection):
         if correlation <= self.last_invoke:
             raise ProtocolError(f"invoke {correlation} after invoke {self.last_invoke}: ids only grow")
         self.last_invoke = correlation
-        port = channel.port
         if len(self.running) >= MAX_INVOKES:
-            self._reply_error(correlation, OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight"))
+            self._answer(correlation, None, OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight"))
             return
         if body is not None and len(body) > LARGE:
             if self.large_bytes and self.large_bytes + len(body) > self.message_limit:
                 why = f"{self.large_bytes} bytes of invokes of this renderer are in flight"
-                self._reply_error(correlation, OutboxFull(why))
+                self._answer(correlation, None, OutboxFull(why))
                 return
             self.large[correlation] = len(body)
             self.large_bytes += len(body)
-        self.running[correlation] = (port, None)
-        if port.activating:
+        if channel.port.activating:
             self._hold(channel, correlation, clone.encode(args) if body is None else body)
         else:
             self.execute(channel, correlation, args if body is None else clone.decode_owned(body))
 
     def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
         if self.held_bytes > MAX_HELD:
-            self._settle(correlation, None, OutboxFull(f"{self.held_bytes} bytes of invokes wait for activation"))
+            self._answer(correlation, None, OutboxFull(f"{self.held_bytes} bytes of invokes wait for activation"))
         else:
             self.running[correlation] = (channel.port, _Held(self, channel, correlation, body))
 
@@ -275,57 +266,66 @@ class RendererConnection(Connection):
                 why = f"extension {port.extension!r} is not active in main"
             else:
                 why = f"extension {port.extension!r} has no handler in main for channel {channel.name!r}"
-            self._settle(correlation, None, NoHandlerError(why))
+            self._answer(correlation, None, NoHandlerError(why))
             return
         if type(args) is not tuple:
             raise ProtocolError("arguments that are no tuple")
-        event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
-        task = None
+        event = self.invoked.get(channel)
+        if event is None:  # it holds nothing that changes: one serves for all that this renderer invokes on the channel
+            event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
+            self.invoked[channel] = event
         try:
             result = handler.callback(event, *args)
-            if result is not None and hasattr(result, "__await__"):
-                task = self.router.face.finish(result, partial(self._settle, correlation))
         except Exception as error:
-            self._settle(correlation, None, error)
+            self._answer(correlation, None, error)
             return
         except BaseException as error:  # Ctrl-C and the like: not ours to keep, but the invoke has an outcome
-            self._settle(correlation, None, error)
+            self._answer(correlation, None, error)
             raise
-        if task is None:
-            self._settle(correlation, result, None)
-        elif correlation in self.running:
+        try:
+            if not self.large and not self.closed and self.endpoint.send_value(RESULT, 0, correlation, result):
+                return
+        except (OutboxFull, ProtocolError) as error:
+            self._broken(error)
+            return
+        if result is None or not hasattr(result, "__await__"):
+            self._answer(correlation, result, None)
+            return
+        self.running[correlation] = (port, None)
+        task = self.router.face.finish(result, partial(self._settle, correlation))
+        if correlation in self.running:
             self.running[correlation] = (port, task)
 
     def _settle(self, correlation: int, result: object, error: BaseException | None) -> None:
-        """Give an invoke its one outcome; nothing if it has had one (cancelled, deactivated, gone)."""
-        if self.running.pop(correlation, None) is None or self.closed:
-            return
+        """Give an invoke that was awaited its one outcome; nothing if it has had one (cancelled, deactivated, gone)."""
+        if self.running.pop(correlation, None) is not None:
+            self._answer(correlation, result, error)
+
+    def _answer(self, correlation: int, result: object, error: BaseException | None) -> None:
+        """Tell the renderer how an invoke went."""
         if self.large:
             self.large_bytes -= self.large.pop(correlation, 0)
+        if self.closed:
+            return
         if error is not None:
-            self._reply_error(correlation, error)
+            self._tell(ERROR, 0, correlation, describe(error))
             return
         try:
             body = clone.encode_parts(result, "result")
         except Exception as unclonable:  # DataCloneError, or what the value's own code or its size brings about
-            self._reply_error(correlation, unclonable)
+            self._tell(ERROR, 0, correlation, describe(unclonable))
             return
-        self._reply(RESULT, correlation, body)
-
-    def _reply_error(self, correlation: int, error: BaseException) -> None:
-        self._reply(ERROR, correlation, describe(error))
-
-    def _reply(self, kind: int, correlation: int, body: Buffer | Sequence[Buffer]) -> None:
-        self._tell(kind, 0, correlation, body)
+        self._tell(RESULT, 0, correlation, body)
 
     def _tell(self, kind: int, peer: int, correlation: int, body: Buffer | Sequence[Buffer]) -> None:
-        """Send. If that fails it is this renderer's fault and the end of it, and nobody else's concern."""
         try:
             self.send(kind, 0, peer, 0, correlation, body)
-        except OutboxFull as full:
-            self.router.disconnect(self, f"it reads too slowly: {full}")
-        except ProtocolError as error:
-            self.router.disconnect(self, str(error))
+        except (OutboxFull, ProtocolError) as error:
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        """Something could not be sent: that is this renderer's fault and the end of it, and nobody else's concern."""
+        self.router.disconnect(self, f"it reads too slowly: {error}" if isinstance(error, OutboxFull) else str(error))
 
     def _on_cancel(self, record: Record) -> None:
         running = self.running.pop(record[5], None)  # None: it had its outcome while the cancel was on its way

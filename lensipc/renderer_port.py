@@ -23,13 +23,13 @@ WHEN_SLOW: Final = {"disconnect": REFUSE, "drop_oldest": DROP_OLDEST, "drop_newe
 class RendererChannel(Channel):
     """A channel, and the number by which main knows it."""
 
-    __slots__ = ("events", "number", "place", "port", "when_full")
+    __slots__ = ("due", "events", "number", "port", "when_full")
 
     def __init__(self, port: RendererPort, name: str) -> None:
         super().__init__(name)
         self.port = port
         self.number = -1  # declared when first used
-        self.place = 0  # of the last event heard
+        self.due = 1  # the place of the next event
         self.events: dict[int, IpcRendererEvent] = {}  # by the frame id of the sender
         self.when_full = 0
 
@@ -52,6 +52,9 @@ class RendererPort:
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
         number = self._number(channel)
+        self.core.check_open()
+        if not transfer and self.core.endpoint.send_value(EVENT, number, 0, args, target):
+            return
         if transfer:
             clone.check_transfer(transfer)
         self.core.send(EVENT, number, target, 0, 0, clone.encode_parts(args, "args"))
@@ -102,14 +105,25 @@ class RendererPort:
         pending: Any,
         transfer: Sequence[Any],
     ) -> int:
-        number = self._number(channel)
+        core, number = self.core, self._number(channel)
+        core.check_open()
+        invocations = core.invocations
+        what = "" if timeout is None else f"invoke of {self.extension}/{channel}"
+        correlation = invocations.open(pending, what, timeout, core.cancel)
+        try:
+            if not transfer and core.endpoint.send_value(INVOKE, number, correlation, args):
+                return correlation
+        except BaseException:
+            invocations.take(correlation)
+            raise
+        # An encoder of the user's may invoke, too, and ids only grow on their way: so this one has another.
+        invocations.take(correlation)
         if transfer:
             clone.check_transfer(transfer)
         body = clone.encode_parts(args, "args")
-        invocations, what = self.core.invocations, f"invoke of {self.extension}/{channel}"
-        correlation = invocations.open(pending, what, timeout, self.core.cancel)
+        correlation = invocations.open(pending, what, timeout, core.cancel)
         try:
-            self.core.send(INVOKE, number, 0, 0, correlation, body)
+            core.send(INVOKE, number, 0, 0, correlation, body)
         except BaseException:
             invocations.take(correlation)
             raise
@@ -118,9 +132,10 @@ class RendererPort:
         return correlation
 
     def _number(self, name: str) -> int:
-        if not self.table.open:
+        table = self.table
+        if not table.open:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
-        channel = self.table[name]
+        channel = table.channels.get(name) or table[name]
         if channel.number < 0:
             self.core.declare(channel)
         return channel.number

@@ -8,6 +8,7 @@ So all processes hear an extension's broadcasts in one order; main's own listene
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from .endpoint import CONGESTED, FAILED, Buffer, Topic, poll
 from .errors import DecodeError, NotActivatedError, OutboxFull, ProtocolError
 from .face import Face, NextStep
 from .message import ALL, MAIN
-from .patience import Patience
+from .patience import LOOK, LOOKING, Patience
 from .poller import EDGE, Poller
 from .types import IpcMainEvent
 
@@ -68,6 +69,12 @@ class MainPort:
         if not table.open:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
         found = table.channels.get(channel) or table[channel]
+        if target == ALL and not transfer and not found.listeners:  # nobody here needs it as bytes
+            told = found.topic.send_value(MAIN, router.pid, args)
+            if told is not None:
+                if told & FAILED:
+                    router.disconnect_failed()
+                return
         if transfer:
             clone.check_transfer(transfer)
         body = clone.encode_parts(args, "args")
@@ -262,18 +269,33 @@ class Router:
 
     def _turn(self) -> None:
         try:
-            self.deliver()
-            busy = not self._local and self._serve()
+            until = time.monotonic_ns() + LOOKING
+            busy = self._work()
+            while not busy and self._patience.nanoseconds and not self.face.started and time.monotonic_ns() < until:
+                if not self._look(LOOK):
+                    break
+                busy = self._work()
         except BaseException:  # Ctrl-C in a listener, say: what the others have sent is still to be handled
             self.poller.wake()
             raise
-        if busy or self._local:
+        self.face.started = False
+        if busy:
             self._next(self._turn)
         elif self._patience.nanoseconds:
             self._next(self._linger)  # when the tasks that this turn has woken have sent what they will
         else:
             self._patience.rested()
             self._rest()
+
+    def _work(self) -> bool:
+        """Do what there is to do now: whether there may be more."""
+        self.deliver()
+        return bool(self._local) or self._serve() or bool(self._local)
+
+    def _look(self, nanoseconds: int) -> bool:
+        """Look for more to do for a little: whether there is some."""
+        awake = [each.endpoint for each in self.connections.values() if each.ready and not each.paused]
+        return bool(awake) and poll(awake, nanoseconds)
 
     def _serve(self) -> bool:
         """Let each renderer have its turn: whether one may have more to do."""
@@ -306,9 +328,8 @@ class Router:
             sender.paused = self._look_for_congestion() and self._sends_to_congested(sender)
 
     def _linger(self) -> None:
-        """Look for more to do for a little, before parking."""
-        awake = [each.endpoint for each in self.connections.values() if each.ready and not each.paused]
-        if self._local or (awake and self._patience.report(poll(awake, self._patience.nanoseconds))):
+        """Look for more to do for longer, before parking."""
+        if self._local or self._patience.report(self._look(self._patience.nanoseconds)):
             self._turn()
         else:
             self._rest()

@@ -85,12 +85,17 @@ def test_a_pump_handles_no_more_than_its_budget_and_loses_nothing(line: Line, bu
 
 
 def test_what_has_been_taken_and_not_handled_is_pending_and_keeps_the_connection_awake(line: Line) -> None:
+    def pause(_: Record) -> None:
+        line.connection.paused = line.heard == [1]
+
+    line.on_record = pause
     line.send(1, 2, 3)
-    line.connection.pump(1)
+    line.connection.pump(64)
+    line.connection.paused = False
     assert line.connection.pending
     assert not line.connection.rest()
     assert line.connection.ready
-    line.connection.pump(2)
+    line.connection.pump(64)
     assert not line.connection.pending
     assert line.connection.rest()
     assert not line.connection.ready

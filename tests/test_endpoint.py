@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from lensipc import _core, clone, endpoint
-from lensipc.endpoint import Endpoint, Record, Timer, create_segment
+from lensipc.endpoint import RUN, Endpoint, Record, Timer, create_segment
 from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
 
 CAPACITY = 1 << 16
@@ -86,13 +86,46 @@ def test_small_plain_bodies_of_the_kinds_asked_for_come_decoded(pair: Pair) -> N
     plain, other = clone.encode(({"a": [1, 2.5]},)), clone.encode(({1, 2},))
     for kind, body in ((1, plain), (2, plain), (1, other), (1, b"no message"), (1, b"")):
         main.send(kind, 2, 3, 4, 5, body)
-    assert renderer.receive(10, 1 << 1) == [
-        (1, None, 2, 3, 4, 5, ({"a": [1, 2.5]},)),
-        (2, plain, 2, 3, 4, 5, None),
+    assert renderer.receive(10, 1 << 2) == [
+        (1, plain, 2, 3, 4, 5, None),
+        (2, None, 2, 3, 4, 5, ({"a": [1, 2.5]},)),
         (1, other, 2, 3, 4, 5, None),
         (1, b"no message", 2, 3, 4, 5, None),
         (1, b"", 2, 3, 4, 5, None),
     ]
+
+
+def test_decoded_events_of_one_channel_and_sender_that_follow_each_other_come_as_a_run(pair: Pair) -> None:
+    main, renderer = pair
+    other = clone.encode(({1, 2},))
+    # channel, peer, pid, correlation
+    sent = [(2, 3, 4, 5), (2, 3, 4, 6), (2, 3, 4, 8), (9, 3, 4, 9), (9, 0, 4, 10), (9, 0, 5, 11), (9, 0, 5, 12)]
+    for number, (channel, peer, pid, correlation) in enumerate(sent):
+        main.send(1, channel, peer, pid, correlation, clone.encode((number,)))
+    main.send(1, 9, 0, 5, 13, other)
+    main.send(1, 9, 0, 5, 14, clone.encode((7,)))
+    main.send(1, 9, 0, 5, 15, clone.encode("no tuple"))
+    main.send(1, 9, 0, 5, 16, clone.encode((8,)))
+    assert renderer.receive(64, 1 << 1) == [
+        (RUN, [(0,), (1,)], 2, 3, 4, 5, None),
+        (RUN, [(2,)], 2, 3, 4, 8, None),
+        (RUN, [(3,)], 9, 3, 4, 9, None),
+        (RUN, [(4,)], 9, 0, 4, 10, None),
+        (RUN, [(5,), (6,)], 9, 0, 5, 11, None),
+        (1, other, 9, 0, 5, 13, None),
+        (RUN, [(7,)], 9, 0, 5, 14, None),
+        (1, clone.encode("no tuple"), 9, 0, 5, 15, None),
+        (RUN, [(8,)], 9, 0, 5, 16, None),
+    ]
+
+
+def test_a_value_goes_as_it_is_if_it_is_small_plain_data(pair: Pair) -> None:
+    main, renderer = pair
+    assert main.send_value(2, 3, 5, ({"a": [1, 2.5]},), 4)
+    assert not main.send_value(2, 3, 5, ({1, 2},))
+    assert not main.send_value(2, 3, 5, (bytes(40_000),))
+    assert renderer.receive(10) == [(2, clone.encode(({"a": [1, 2.5]},)), 3, 4, 0, 5, None)]
+    assert renderer.receive(10) == []
 
 
 def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
@@ -101,11 +134,19 @@ def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
         lambda: calls.scan("text"),
         lambda: calls.decode(None),
         lambda: calls.send(0, 1),
-        lambda: calls.relayed("x"),
+        lambda: calls.flush("x"),
+        lambda: calls.send_value(0, 1),
+        lambda: calls.publish_value(0, 1),
     ):
         with pytest.raises(TypeError):
             wrong()
-    for wrong in (lambda: calls.relayed(0), lambda: calls.receive(0, 1, 0), lambda: calls.publish(0, 1, 2, b"")):
+    for wrong in (
+        lambda: calls.flush(0),
+        lambda: calls.receive(0, 1, 0),
+        lambda: calls.publish(0, 1, 2, b""),
+        lambda: calls.publish_value(0, 1, 2, ()),
+        lambda: calls.send_value(0, 1, 2, 3, 4, 5, (), 0),
+    ):
         with pytest.raises(ValueError, match="no address"):
             wrong()
 

@@ -12,6 +12,12 @@
 #define BATCH 64
 #define POLLED 64
 
+static PyObject *none(void)
+{
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
 static PyObject *scan(PyObject *module, PyObject *message)
 {
     char *data;
@@ -24,8 +30,10 @@ static PyObject *scan(PyObject *module, PyObject *message)
 
 static PyObject *encode(PyObject *module, PyObject *value)
 {
+    unsigned char buffer[LIPC_PLAIN_MAX];
+    size_t size = lipc_plain_write(value, buffer);
     (void)module;
-    return lipc_plain_encode(value);
+    return size ? PyBytes_FromStringAndSize((const char *)buffer, (Py_ssize_t)size) : none();
 }
 
 static PyObject *decode(PyObject *module, PyObject *message)
@@ -60,50 +68,93 @@ static int count_is(Py_ssize_t count, Py_ssize_t expected)
     return 0;
 }
 
-static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+/* What `send` and `send_value` take but for the body: 0 with an exception set where they do not. */
+static int read_send(PyObject *const *arguments, Py_ssize_t count, struct lipc_endpoint **endpoint,
+                     struct lipc_header *header, int *when_full)
 {
-    char *body;
-    Py_ssize_t size;
-    (void)module;
     if (!count_is(count, 8))
-        return NULL;
-    struct lipc_endpoint *endpoint = address(arguments[0]);
-    const struct lipc_header header = {
+        return 0;
+    *endpoint = address(arguments[0]);
+    *header = (struct lipc_header){
         .kind = (uint32_t)PyLong_AsUnsignedLong(arguments[1]),
         .channel = (uint32_t)PyLong_AsUnsignedLong(arguments[2]),
         .peer = (uint32_t)PyLong_AsUnsignedLong(arguments[3]),
         .pid = (uint32_t)PyLong_AsUnsignedLong(arguments[4]),
         .correlation = PyLong_AsUnsignedLongLong(arguments[5]),
     };
-    long when_full = PyLong_AsLong(arguments[7]);
-    if (PyErr_Occurred() || PyBytes_AsStringAndSize(arguments[6], &body, &size))
-        return NULL;
-    return PyLong_FromLong(lipc_send(endpoint, &header, body, (size_t)size, (int)when_full));
+    *when_full = (int)PyLong_AsLong(arguments[7]);
+    return !PyErr_Occurred();
 }
 
-static PyObject *publish(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
+    struct lipc_endpoint *endpoint;
+    struct lipc_header header;
+    int when_full;
     char *body;
     Py_ssize_t size;
     (void)module;
-    if (!count_is(count, 4))
+    if (!read_send(arguments, count, &endpoint, &header, &when_full) ||
+        PyBytes_AsStringAndSize(arguments[6], &body, &size))
         return NULL;
-    struct lipc_topic *topic = address(arguments[0]);
-    const struct lipc_header header = {
+    return PyLong_FromLong(lipc_send(endpoint, &header, body, (size_t)size, when_full));
+}
+
+static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    struct lipc_endpoint *endpoint;
+    struct lipc_header header;
+    int when_full;
+    unsigned char body[LIPC_PLAIN_MAX];
+    (void)module;
+    if (!read_send(arguments, count, &endpoint, &header, &when_full))
+        return NULL;
+    size_t size = lipc_plain_write(arguments[6], body);
+    if (size == 0)
+        return none();
+    return PyLong_FromLong(lipc_send(endpoint, &header, (const char *)body, size, when_full));
+}
+
+/* What `publish` and `publish_value` take but for the body. */
+static int read_publish(PyObject *const *arguments, Py_ssize_t count, struct lipc_topic **topic,
+                        struct lipc_header *header)
+{
+    if (!count_is(count, 4))
+        return 0;
+    *topic = address(arguments[0]);
+    *header = (struct lipc_header){
         .kind = LIPC_EVENT,
         .peer = (uint32_t)PyLong_AsUnsignedLong(arguments[1]),
         .pid = (uint32_t)PyLong_AsUnsignedLong(arguments[2]),
     };
-    if (PyErr_Occurred() || PyBytes_AsStringAndSize(arguments[3], &body, &size))
+    return !PyErr_Occurred();
+}
+
+static PyObject *publish(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    struct lipc_topic *topic;
+    struct lipc_header header;
+    char *body;
+    Py_ssize_t size;
+    (void)module;
+    if (!read_publish(arguments, count, &topic, &header) || PyBytes_AsStringAndSize(arguments[3], &body, &size))
         return NULL;
     const struct lipc_part part = {.data = body, .size = (size_t)size};
     return PyLong_FromLong(lipc_topic_send(topic, NULL, &header, &part, 1));
 }
 
-static PyObject *none(void)
+static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
-    Py_INCREF(Py_None);
-    return Py_None;
+    struct lipc_topic *topic;
+    struct lipc_header header;
+    unsigned char body[LIPC_PLAIN_MAX];
+    (void)module;
+    if (!read_publish(arguments, count, &topic, &header))
+        return NULL;
+    const struct lipc_part part = {.data = (const char *)body, .size = lipc_plain_write(arguments[3], body)};
+    if (part.size == 0)
+        return none();
+    return PyLong_FromLong(lipc_topic_send(topic, NULL, &header, &part, 1));
 }
 
 /* A record as a tuple: its body as bytes, None where the caller has it (`body` is NULL), or None and the value that it
@@ -137,6 +188,45 @@ static PyObject *tuple_of(const struct lipc_record *record, const char *body, un
     return tuple;
 }
 
+/* Events of one channel from one sender that came one after the other. */
+struct run {
+    struct lipc_record first;
+    PyObject *values; /* a list that the result holds; NULL: there is no run yet */
+    uint64_t count;
+};
+
+static int continues(const struct run *run, const struct lipc_record *record)
+{
+    return run->values != NULL && record->channel == run->first.channel && record->peer == run->first.peer &&
+           record->pid == run->first.pid && record->correlation == run->first.correlation + run->count;
+}
+
+/* Adds an event to `run`, which it begins anew in `list` if it has to: 1. 0 if its body is no tuple of small plain data,
+ * or with an exception set. */
+static int add_to_run(struct run *run, PyObject *list, const struct lipc_record *record, const char *body)
+{
+    PyObject *value = lipc_plain_decode((const unsigned char *)body, (size_t)record->size);
+    int added = 0;
+    if (value != NULL && PyTuple_CheckExact(value)) {
+        if (!continues(run, record)) {
+            run->first = *record;
+            run->count = 0;
+            run->values = PyList_New(0);
+            PyObject *tuple = run->values == NULL
+                                  ? NULL
+                                  : Py_BuildValue("iNIIIKO", 0, run->values, record->channel, record->peer, record->pid,
+                                                  (unsigned long long)record->correlation, Py_None);
+            if (tuple == NULL || PyList_Append(list, tuple))
+                run->values = NULL;
+            Py_XDECREF(tuple);
+        }
+        added = run->values != NULL && !PyList_Append(run->values, value);
+        run->count++;
+    }
+    Py_XDECREF(value);
+    return added;
+}
+
 static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     struct lipc_record records[BATCH];
@@ -155,27 +245,23 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
         return PyLong_FromLong(got);
     if (wanted)
         return PyLong_FromUnsignedLongLong(wanted);
-    PyObject *list = PyList_New(got);
+    PyObject *list = PyList_New(0);
+    struct run run = {.values = NULL};
     for (int i = 0; list != NULL && i < got; i++) {
         const char *body = records[i].offset == LIPC_ASSEMBLED ? NULL : bodies + records[i].offset;
-        PyObject *tuple = tuple_of(&records[i], body, decoded);
-        if (tuple == NULL)
+        if (body != NULL && records[i].kind == LIPC_EVENT && decoded >> LIPC_EVENT & 1) {
+            if (add_to_run(&run, list, &records[i], body))
+                continue;
+            run.values = NULL;
+        }
+        PyObject *tuple = PyErr_Occurred() ? NULL : tuple_of(&records[i], body, decoded & ~(1UL << LIPC_EVENT));
+        if (tuple == NULL || PyList_Append(list, tuple))
             Py_CLEAR(list);
-        else
-            PyList_SetItem(list, i, tuple);
+        Py_XDECREF(tuple);
     }
-    return list;
-}
-
-static PyObject *relayed(PyObject *module, PyObject *endpoint)
-{
-    const struct lipc_endpoint *relaying = address(endpoint);
     int told;
-    (void)module;
-    if (relaying == NULL)
-        return NULL;
-    uint32_t events = lipc_relayed(relaying, &told);
-    return PyLong_FromUnsignedLong(4UL * events + (unsigned long)told);
+    uint32_t relayed = lipc_relayed(endpoint, &told);
+    return list != NULL && relayed ? Py_BuildValue("NIi", list, relayed, told) : list;
 }
 
 static PyObject *flush(PyObject *module, PyObject *endpoint)
@@ -235,13 +321,18 @@ static PyMethodDef functions[] = {
     {"decode", decode, METH_O, "decode(message): the value of such a message, or NotImplemented."},
     {"send", FASTCALL(send), METH_FASTCALL,
      "send(endpoint, kind, channel, peer, pid, correlation, body, when_full): lipc_send of bytes."},
+    {"send_value", FASTCALL(send_value), METH_FASTCALL,
+     "send_value(endpoint, kind, channel, peer, pid, correlation, value, when_full): the same of small plain data; None "
+     "where the value is something else."},
     {"publish", FASTCALL(publish), METH_FASTCALL,
      "publish(topic, peer, pid, body): lipc_topic_send of bytes to all who listen."},
+    {"publish_value", FASTCALL(publish_value), METH_FASTCALL,
+     "publish_value(topic, peer, pid, value): the same of small plain data; None where the value is something else."},
     {"receive", FASTCALL(receive), METH_FASTCALL,
      "receive(endpoint, max, decoded): lipc_recv as a list of (kind, body, channel, peer, pid, correlation, value), or what "
-     "is wanted, or -errno. Bodies of the kinds whose bits are set in `decoded` are decoded if they are small plain data; "
-     "body is then None."},
-    {"relayed", relayed, METH_O, "relayed(endpoint): what lipc_relayed tells, as 4 * events + told."},
+     "is wanted, or -errno; (the list, events, told) if lipc_relayed has something to tell. Bodies of the kinds whose bits "
+     "are set in `decoded` are decoded if they are small plain data; body is then None. Events come then as (0, values, "
+     "channel, peer, pid, correlation of the first, None): those of one channel and sender that follow each other."},
     {"flush", flush, METH_O, "flush(endpoint): lipc_flush."},
     {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},

@@ -55,9 +55,9 @@ enum opcode {
     TUPLE = 't',
 };
 
-/* With the GIL. `obj` as the bytes of a message: a new reference. None (Py_None, a new reference) where it is no small
- * tree of plain builtins. NULL with MemoryError set. Runs no code of anyone's. */
-PyObject *lipc_plain_encode(PyObject *obj);
+/* With the GIL. Writes `obj` as a message into `buffer`, of LIPC_PLAIN_MAX bytes, and returns its size; 0 where it is no
+ * small tree of plain builtins. Runs no code of anyone's. */
+size_t lipc_plain_write(PyObject *obj, unsigned char *buffer);
 
 /* With the GIL. The value of a message: a new reference. NULL with no exception set where it is not one that this
  * knows, harmless or not; NULL with MemoryError set. `data` must not change meanwhile. */

@@ -155,20 +155,20 @@ static int write_value(struct writer *w, PyObject *obj, int depth)
     return 0;
 }
 
-PyObject *lipc_plain_encode(PyObject *obj)
+size_t lipc_plain_write(PyObject *obj, unsigned char *buffer)
 {
 #ifdef Py_GIL_DISABLED
     (void)obj; /* another thread may change a dict while it is read */
+    (void)buffer;
 #else
-    unsigned char buffer[LIPC_PLAIN_MAX];
-    struct writer w = {.at = buffer, .end = buffer + sizeof buffer};
+    struct writer w = {.at = buffer, .end = buffer + LIPC_PLAIN_MAX};
     *w.at++ = PROTO;
     *w.at++ = 5;
     if (write_value(&w, obj, 0)) {
         *w.at++ = STOP;
-        return PyBytes_FromStringAndSize((const char *)buffer, w.at - buffer);
+        return (size_t)(w.at - buffer);
     }
     PyErr_Clear();
 #endif
-    Py_RETURN_NONE;
+    return 0;
 }
