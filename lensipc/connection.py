@@ -16,7 +16,7 @@ from typing import Any
 
 from . import attach
 from .channels import ChannelTable, Running
-from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record, poll
+from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record
 from .errors import ProtocolError
 from .face import Face
 from .poller import Poller
@@ -63,6 +63,7 @@ class Connection:
         self.ready = True  # not parked: there may be work
         self.paused = False  # what it sends has to wait
         self.told = 0  # FAILED and CONGESTED of those to whom its events went
+        self.awaited = False  # somebody waits until little waits to be sent
         self._batch: Iterator[Record] = iter(())  # kept across calls: a callback that raises loses nothing
 
     def send(
@@ -110,10 +111,11 @@ class Connection:
                 self._batch = iter(received)
                 if type(received[0][1]) is memoryview:
                     most = 0  # a large one comes alone, whatever is behind it
-            elif handled >= budget or not (relayed or (endpoint.assembling and poll((endpoint,), STREAM))):
+            elif handled >= budget or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
                 break
             # else the peer writes the rest of a large message while this side reads it
-        self.flush()  # the work that there was may have been room for what waits
+        if self.awaited:
+            self.flush()
         return handled
 
     @property
@@ -128,7 +130,7 @@ class Connection:
                 return True
             self.flush()
             return False
-        if self.pending or not self.endpoint.park():
+        if length_hint(self._batch) or not self.endpoint.park():
             return False
         self.ready = False
         return True

@@ -168,7 +168,7 @@ class Endpoint:
         return dropped >= 0 or _fail(dropped)
 
     def receive(self, limit: int, decoded: int = 0) -> list[Record]:
-        """Take at most `limit` messages. A large body comes as writable memory that nobody else holds.
+        """Take at most `limit` messages, and flush. A large body comes as writable memory that nobody else holds.
 
         Bodies of the kinds whose bits are set in `decoded` come as values if they are small plain data; events that
         follow each other on one channel, from one peer, as runs.
@@ -242,6 +242,10 @@ class Endpoint:
     def park(self, for_data: bool = True) -> bool:
         """Be woken by the peer from now on, by room for what waits and `for_data`; False: there is work already."""
         return _park(self._address, for_data)
+
+    def poll(self, ns: int) -> bool:
+        """Look for work for at most `ns` nanoseconds, without sleeping: whether there is some."""
+        return _poll(ns, self._address)
 
     def unpark(self) -> None:
         """Be awake: no wake is needed."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from .channels import Running
 
 Settle = Callable[[Any, BaseException | None], None]
-GiveUp = Callable[[], None]
+Abandon = Callable[[int], None]
 
 
 class Face(Protocol):
@@ -37,8 +37,11 @@ class Face(Protocol):
     async def give_way(self) -> None:
         """Let the other callbacks of the loop have their turn."""
 
-    def pending(self, give_up: GiveUp) -> Any:
-        """A new future; `give_up` is called when its user cancels it."""
+    def pending(self) -> Any:
+        """A new future; an outcome that comes when it has one is dropped."""
+
+    def invocation(self, abandon: Abandon) -> Any:
+        """A new future of a request; when its user cancels it, `abandon(future.correlation)` is called."""
 
 
 class NextStep:

@@ -205,7 +205,7 @@ class Lifecycle:
         manifest = installed.manifest
         if manifest.renderer is None or not connection.may_speak_for(manifest.id):
             return
-        pending = self._router.face.pending(lambda: None)
+        pending = self._router.face.pending()
         with suppress(PeerGone):  # a renderer that dies meanwhile needs no part
             if connection.closed:
                 return
@@ -254,7 +254,7 @@ class Lifecycle:
     async def _deactivate_in(self, connection: RendererConnection, installed: Installed) -> None:
         if installed.port.number not in connection.ports or connection.closed:
             return
-        pending = self._router.face.pending(lambda: None)
+        pending = self._router.face.pending()
         try:
             connection.deactivate(installed.port, pending, DEACTIVATION_WAIT)
             await pending

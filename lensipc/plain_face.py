@@ -7,17 +7,17 @@ import concurrent.futures
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .face import GiveUp, Settle
+from .face import Abandon, Settle
 
 
-class _Future(concurrent.futures.Future[Any]):
-    _give_up: GiveUp | None = None
+class _Invocation(concurrent.futures.Future[Any]):
+    abandon: Abandon
+    correlation: int
 
     def cancel(self) -> bool:
         if not super().cancel():
             return False
-        if self._give_up is not None:
-            self._give_up()
+        self.abandon(self.correlation)
         return True
 
 
@@ -45,7 +45,10 @@ class PlainFace:
     async def give_way(self) -> None:
         pass
 
-    def pending(self, give_up: GiveUp) -> concurrent.futures.Future[Any]:
-        future = _Future()
-        future._give_up = give_up
-        return future
+    def pending(self) -> concurrent.futures.Future[Any]:
+        return concurrent.futures.Future()
+
+    def invocation(self, abandon: Abandon) -> concurrent.futures.Future[Any]:
+        invocation = _Invocation()
+        invocation.abandon = abandon
+        return invocation

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from . import attach, clone
 from .connection import Connection, body_of, size_of
-from .endpoint import KEEP, REFUSE, RUN, Buffer, Endpoint, Record, poll
+from .endpoint import KEEP, REFUSE, RUN, Buffer, Endpoint, Record
 from .errors import DecodeError, PeerGone, ProtocolError
 from .face import Face, NextStep, Settle
 from .hearing import Hearing
@@ -153,6 +153,11 @@ class RendererCore(Connection):
         if not self.closed and not self.ended:
             self.send(CANCEL, correlation=correlation, when_full=KEEP)
 
+    def abandon(self, correlation: int) -> None:
+        """Nobody waits for this invoke any more: here and in main."""
+        self.invocations.take(correlation)
+        self.cancel(correlation)
+
     # ---- from main ----
 
     def _on_nonsense(self, record: Record) -> None:
@@ -231,7 +236,7 @@ class RendererCore(Connection):
 
     def _look(self, nanoseconds: int) -> bool:
         """Look for more to do for a little, if that has paid lately: whether there is some."""
-        return self._patience.nanoseconds > 0 and self.ready and poll((self.endpoint,), nanoseconds)
+        return self._patience.nanoseconds > 0 and self.ready and self.endpoint.poll(nanoseconds)
 
     def _linger(self) -> None:
         """Look for more to do for longer, before parking."""
@@ -287,9 +292,8 @@ class RendererCore(Connection):
                 self.pump(TURN)
                 if outcome.done:
                     break
-                if self._patience.nanoseconds and self._patience.report(
-                    poll([self.endpoint], self._patience.nanoseconds)
-                ):
+                nanoseconds = self._patience.nanoseconds
+                if nanoseconds and self._patience.report(self.endpoint.poll(nanoseconds)):
                     continue
                 self._patience.rested()
                 if not self.rest():
@@ -341,6 +345,7 @@ class RendererCore(Connection):
             self._resume()
 
     def _resume(self) -> None:
+        self.awaited = False
         drained, self._drained = self._drained, []
         for resume in drained:
             resume()
@@ -349,8 +354,9 @@ class RendererCore(Connection):
         """Wait until little waits to be sent."""
         await self.face.give_way()
         if not self.closed and self.endpoint.outbox > self._high_water:
-            pending = self.face.pending(lambda: None)
+            pending = self.face.pending()
             self._drained.append(partial(pending.set_result, None))
+            self.awaited = True
             await pending
         self.check_open()
 
@@ -359,6 +365,7 @@ class RendererCore(Connection):
         if not self.closed and self.endpoint.outbox > self._high_water:
             outcome = Outcome()
             self._drained.append(partial(outcome.set_result, None))
+            self.awaited = True
             self.wait(outcome)
         self.check_open()
 

@@ -231,7 +231,8 @@ class RendererConnection(Connection):
 
     def _on_invoke(self, record: Record) -> None:
         _, body, number, _, _, correlation, args = record
-        channel = self._channel(number)
+        channels = self.channels
+        channel = channels[number] if number < len(channels) else self._channel(number)
         if correlation <= self.last_invoke:
             raise ProtocolError(f"invoke {correlation} after invoke {self.last_invoke}: ids only grow")
         self.last_invoke = correlation
@@ -288,13 +289,15 @@ class RendererConnection(Connection):
         except (OutboxFull, ProtocolError) as error:
             self._broken(error)
             return
-        if result is None or not hasattr(result, "__await__"):
-            self._answer(correlation, result, None)
+        try:
+            if hasattr(result, "__await__"):
+                task = self.router.face.finish(result, partial(self._settle, correlation))  # which settles it later
+                self.running[correlation] = (port, task)
+                return
+        except Exception as error:  # of the result's own code
+            self._answer(correlation, None, error)
             return
-        self.running[correlation] = (port, None)
-        task = self.router.face.finish(result, partial(self._settle, correlation))
-        if correlation in self.running:
-            self.running[correlation] = (port, task)
+        self._answer(correlation, result, None)
 
     def _settle(self, correlation: int, result: object, error: BaseException | None) -> None:
         """Give an invoke that was awaited its one outcome; nothing if it has had one (cancelled, deactivated, gone)."""

@@ -71,15 +71,10 @@ class RendererPort:
 
     def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request; returns the future of its outcome."""
-        correlation = 0
-
-        def give_up() -> None:
-            self.core.invocations.take(correlation)
-            self.core.cancel(correlation)
-
-        pending = self.core.face.pending(give_up)
-        correlation = self._request(channel, args, timeout, pending, transfer)
-        return pending
+        core = self.core
+        invocation = core.face.invocation(core.abandon)
+        invocation.correlation = self._request(channel, args, timeout, invocation, transfer)
+        return invocation
 
     def invoke_sync(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request and block until its outcome is there."""
@@ -90,8 +85,7 @@ class RendererPort:
         try:
             self.core.wait(outcome)
         except BaseException:  # Ctrl-C: nobody waits for it any more
-            self.core.invocations.take(correlation)
-            self.core.cancel(correlation)
+            self.core.abandon(correlation)
             raise
         if outcome.error is not None:
             raise outcome.error
@@ -107,23 +101,20 @@ class RendererPort:
     ) -> int:
         core, number = self.core, self._number(channel)
         core.check_open()
-        invocations = core.invocations
+        invocations, body = core.invocations, None
         what = "" if timeout is None else f"invoke of {self.extension}/{channel}"
-        correlation = invocations.open(pending, what, timeout, core.cancel)
-        try:
-            if not transfer and core.endpoint.send_value(INVOKE, number, correlation, args):
-                return correlation
-        except BaseException:
-            invocations.take(correlation)
-            raise
-        # An encoder of the user's may invoke, too, and ids only grow on their way: so this one has another.
-        invocations.take(correlation)
         if transfer:
             clone.check_transfer(transfer)
-        body = clone.encode_parts(args, "args")
+            body = clone.encode_parts(args, "args")
         correlation = invocations.open(pending, what, timeout, core.cancel)
         try:
-            core.send(INVOKE, number, 0, 0, correlation, body)
+            if body is None and not core.endpoint.send_value(INVOKE, number, correlation, args):
+                # An encoder of the user's may invoke, too, and ids only grow on their way: this one gets another.
+                body = clone.encode_parts(args, "args")
+                invocations.take(correlation)
+                correlation = invocations.open(pending, what, timeout, core.cancel)
+            if body is not None:
+                core.send(INVOKE, number, 0, 0, correlation, body)
         except BaseException:
             invocations.take(correlation)
             raise

@@ -193,6 +193,7 @@ class Router:
         for connection in self.connections.values():
             if connection.hold is None and not connection.lagging and connection.endpoint.outbox > self._high_water:
                 self._congested.add(connection)
+                connection.awaited = True
                 connection.hold = self.poller.call_later(HOLD, partial(self.release, connection, True))
         return bool(self._congested)
 
@@ -202,7 +203,7 @@ class Router:
 
     def release(self, connection: RendererConnection, lagging: bool) -> None:
         """It holds nobody back any longer: it has come down to its low-water mark, or is `lagging`."""
-        connection.lagging = lagging
+        connection.lagging = connection.awaited = lagging
         if connection.hold is not None:
             connection.hold.cancel()
             connection.hold = None
@@ -221,7 +222,7 @@ class Router:
         while self._local:
             await self.face.give_way()
         while self._look_for_congestion():
-            pending = self.face.pending(lambda: None)
+            pending = self.face.pending()
             self._drained.append(partial(pending.set_result, None))
             await pending
 
@@ -289,12 +290,17 @@ class Router:
 
     def _work(self) -> bool:
         """Do what there is to do now: whether there may be more."""
-        self.deliver()
-        return bool(self._local) or self._serve() or bool(self._local)
+        if self._local:
+            self.deliver()
+            if self._local:
+                return True
+        return self._serve() or bool(self._local)
 
     def _look(self, nanoseconds: int) -> bool:
         """Look for more to do for a little: whether there is some."""
         awake = [each.endpoint for each in self.connections.values() if each.ready and not each.paused]
+        if len(awake) == 1:
+            return awake[0].poll(nanoseconds)
         return bool(awake) and poll(awake, nanoseconds)
 
     def _serve(self) -> bool:

@@ -17,9 +17,11 @@ from lensipc.asyncio_face import AsyncioFace, Invocation, set_once
 from lensipc.plain_face import PlainFace
 
 
-def pending(given_up: list[int] | None = None) -> Invocation:
+def sent(given_up: list[int] | None = None) -> Invocation:
     """An invoke on its way."""
-    return AsyncioFace().pending(lambda: given_up.append(1) if given_up is not None else None)
+    invocation = AsyncioFace().invocation(lambda number: given_up.append(number) if given_up is not None else None)
+    invocation.correlation = 1
+    return invocation
 
 
 def later(invocation: Invocation, outcome: Any) -> None:
@@ -32,7 +34,7 @@ def later(invocation: Invocation, outcome: Any) -> None:
 
 
 async def test_an_invocation_is_both_a_future_and_a_coroutine() -> None:
-    invocation = pending()
+    invocation = sent()
     assert asyncio.isfuture(invocation)
     assert isinstance(invocation, collections.abc.Coroutine)
     assert asyncio.iscoroutine(invocation)
@@ -40,32 +42,32 @@ async def test_an_invocation_is_both_a_future_and_a_coroutine() -> None:
 
 
 async def test_an_invocation_can_be_awaited_before_and_after_it_has_its_outcome() -> None:
-    invocation = pending()
+    invocation = sent()
     later(invocation, 5)
     assert await invocation == 5
     assert await invocation == 5
 
 
 async def test_an_invocation_can_be_made_a_task() -> None:
-    invocation = pending()
+    invocation = sent()
     task = asyncio.create_task(invocation)
     later(invocation, 5)
     assert await task == 5
-    done = pending()
+    done = sent()
     done.set_result(6)
     assert await asyncio.create_task(done) == 6
 
 
 async def test_an_error_is_raised_where_it_is_awaited_also_through_a_task() -> None:
     for wrap in (lambda each: each, asyncio.create_task, asyncio.ensure_future, asyncio.shield):
-        invocation = pending()
+        invocation = sent()
         later(invocation, ValueError("remote"))
         with pytest.raises(ValueError, match="remote"):
             await wrap(invocation)
 
 
 async def test_invocations_can_be_gathered_waited_for_and_taken_as_they_complete() -> None:
-    some = [pending() for _ in range(6)]
+    some = [sent() for _ in range(6)]
     for number, each in enumerate(some):
         later(each, number)
     assert await asyncio.gather(*some[:2]) == [0, 1]
@@ -78,7 +80,7 @@ async def test_invocations_can_be_gathered_waited_for_and_taken_as_they_complete
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="TaskGroup came with Python 3.11")
 async def test_a_task_group_takes_invocations_and_cancels_them() -> None:
-    some = [pending() for _ in range(3)]
+    some = [sent() for _ in range(3)]
     for number, each in enumerate(some):
         later(each, number)
     async with asyncio.TaskGroup() as group:
@@ -86,11 +88,11 @@ async def test_a_task_group_takes_invocations_and_cancels_them() -> None:
     assert [task.result() for task in tasks] == [0, 1, 2]
 
     given_up: list[int] = []
-    failing = pending()
+    failing = sent()
     later(failing, ValueError("remote"))
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(pending(given_up))
+            group.create_task(sent(given_up))
             group.create_task(failing)
     except Exception as several:
         raised = str(several)
@@ -100,7 +102,7 @@ async def test_a_task_group_takes_invocations_and_cancels_them() -> None:
 
 async def test_cancelling_tells_the_other_side_once() -> None:
     given_up: list[int] = []
-    invocation = pending(given_up)
+    invocation = sent(given_up)
     assert invocation.cancel()
     assert not invocation.cancel()
     assert given_up == [1]
@@ -111,7 +113,7 @@ async def test_cancelling_tells_the_other_side_once() -> None:
 @pytest.mark.parametrize("how", ["await", "task", "wait_for", "gather"])
 async def test_cancelling_whoever_waits_cancels_the_invocation(how: str) -> None:
     given_up: list[int] = []
-    invocation = pending(given_up)
+    invocation = sent(given_up)
 
     async def wait() -> Any:
         if how == "wait_for":
@@ -131,7 +133,7 @@ async def test_cancelling_whoever_waits_cancels_the_invocation(how: str) -> None
 
 
 async def test_a_task_that_is_cancelled_before_its_first_step_ends_as_well() -> None:
-    task = asyncio.create_task(pending())
+    task = asyncio.create_task(sent())
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -139,7 +141,7 @@ async def test_a_task_that_is_cancelled_before_its_first_step_ends_as_well() -> 
 
 async def test_a_shield_keeps_the_invocation() -> None:
     given_up: list[int] = []
-    invocation = pending(given_up)
+    invocation = sent(given_up)
     waiting = asyncio.ensure_future(asyncio.shield(invocation))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -153,17 +155,17 @@ async def test_a_shield_keeps_the_invocation() -> None:
 async def test_a_timeout_of_wait_for_is_a_cancellation() -> None:
     given_up: list[int] = []
     with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(pending(given_up), 0.001)
+        await asyncio.wait_for(sent(given_up), 0.001)
     assert given_up == [1]
 
 
-async def test_an_outcome_that_comes_late_or_twice_changes_nothing() -> None:
-    invocation = pending()
-    invocation.set_result(1)
-    invocation.set_result(2)
-    invocation.set_exception(ValueError())
-    assert await invocation == 1
-    cancelled = pending()
+async def test_what_main_waits_for_takes_no_outcome_that_comes_late_or_twice() -> None:
+    pending = AsyncioFace().pending()
+    pending.set_result(1)
+    pending.set_result(2)
+    pending.set_exception(ValueError())
+    assert await pending == 1
+    cancelled = AsyncioFace().pending()
     cancelled.cancel()
     cancelled.set_result(1)
     cancelled.set_exception(ValueError())
@@ -173,9 +175,9 @@ async def test_an_outcome_that_comes_late_or_twice_changes_nothing() -> None:
 async def test_closing_an_invocation_that_nobody_awaited_is_no_error() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        invocation = pending()
+        invocation = sent()
         invocation.close()
-        invocation.set_result(1)
+        assert invocation.cancelled()
         del invocation
         gc.collect()  # it is no coroutine that complains of not having been awaited
 
@@ -256,7 +258,8 @@ async def test_set_once_leaves_a_future_alone_that_is_done() -> None:
 
 def test_without_a_loop_a_pending_invoke_is_a_concurrent_future() -> None:
     given_up: list[int] = []
-    future = PlainFace().pending(lambda: given_up.append(1))
+    future = PlainFace().invocation(given_up.append)
+    future.correlation = 1
     assert isinstance(future, concurrent.futures.Future)
     future.set_result(5)
     assert future.result(0) == 5
@@ -267,7 +270,8 @@ def test_without_a_loop_a_pending_invoke_is_a_concurrent_future() -> None:
 
 def test_without_a_loop_cancelling_tells_the_other_side() -> None:
     given_up: list[int] = []
-    future = PlainFace().pending(lambda: given_up.append(1))
+    future = PlainFace().invocation(given_up.append)
+    future.correlation = 1
     assert future.cancel()
     assert given_up == [1]
     with pytest.raises(concurrent.futures.CancelledError):

@@ -241,6 +241,10 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     if (PyErr_Occurred())
         return NULL;
     int got = lipc_recv(endpoint, records, max < BATCH ? (uint32_t)max : BATCH, bodies, sizeof bodies, &wanted);
+    /* What woke this side may have been room for what waits. An error is told once there is nothing to hand out. */
+    int64_t waiting = got >= 0 && lipc_outbox(endpoint) ? lipc_flush(endpoint) : 0;
+    if (waiting < 0 && got == 0)
+        got = (int)waiting;
     if (got < 0)
         return PyLong_FromLong(got);
     if (wanted)
@@ -329,7 +333,7 @@ static PyMethodDef functions[] = {
     {"publish_value", FASTCALL(publish_value), METH_FASTCALL,
      "publish_value(topic, peer, pid, value): the same of small plain data; None where the value is something else."},
     {"receive", FASTCALL(receive), METH_FASTCALL,
-     "receive(endpoint, max, decoded): lipc_recv as a list of (kind, body, channel, peer, pid, correlation, value), or what "
+     "receive(endpoint, max, decoded): lipc_recv, and lipc_flush if something waits, as a list of (kind, body, channel, peer, pid, correlation, value), or what "
      "is wanted, or -errno; (the list, events, told) if lipc_relayed has something to tell. Bodies of the kinds whose bits "
      "are set in `decoded` are decoded if they are small plain data; body is then None. Events come then as (0, values, "
      "channel, peer, pid, correlation of the first, None): those of one channel and sender that follow each other."},
