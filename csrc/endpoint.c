@@ -85,6 +85,18 @@ static bool has_work(struct lipc_endpoint *endpoint)
     return lipc_ring_readable(&endpoint->in) != 0 || lipc_can_flush(endpoint);
 }
 
+/* Looks between two yields. A yield takes 0.2 us, in which nothing is seen. */
+#define GLANCES 8
+
+static void relax(void)
+{
+#if defined __x86_64__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("yield");
+#endif
+}
+
 int lipc_park(struct lipc_endpoint *endpoint, int for_data)
 {
     uint32_t data = for_data ? LIPC_PARKED_FOR_DATA : 0;
@@ -105,9 +117,12 @@ int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nan
 {
     uint64_t start = lipc_clock();
     for (;;) {
-        for (size_t i = 0; i < count; i++)
-            if (has_work(endpoints[i]))
-                return 1;
+        for (int glance = 0; glance < GLANCES; glance++) {
+            for (size_t i = 0; i < count; i++)
+                if (has_work(endpoints[i]))
+                    return 1;
+            relax();
+        }
         if (lipc_clock() - start >= nanoseconds)
             return 0;
         (void)sched_yield(); /* the peer may share this processor */
