@@ -58,6 +58,7 @@ LARGE = 1 << 16
 """Bytes from which on `decode_owned` works in the memory it was given. Below, a copy is cheaper."""
 
 _HEADER = struct.Struct("<4sIQ")
+_LENGTH = struct.Struct("<Q")
 _calls = lib.lipc_calls()
 _scan, _encode_plain, _decode_plain = _calls.scan, _calls.encode, _calls.decode
 
@@ -207,7 +208,7 @@ def _finish(entry: _Entry, obj: object, name: str) -> list[Any]:
     chunks, message, pickler = entry
     parts = [chunk if type(chunk) is bytes else _view(chunk) for chunk in chunks]
     chunks.clear()
-    size = sum(map(len, parts))
+    size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
     if message.reduced or size > UNCHECKED:
         refusal = _refusal(parts)
         if refusal is not None:
@@ -219,7 +220,7 @@ def _finish(entry: _Entry, obj: object, name: str) -> list[Any]:
         _idle.append(entry)
     if not buffers:
         return parts
-    head = _HEADER.pack(MAGIC, len(buffers), size) + struct.pack(f"<{len(buffers)}Q", *map(len, buffers))
+    head = _HEADER.pack(MAGIC, len(buffers), size) + b"".join([_LENGTH.pack(len(buffer)) for buffer in buffers])
     end = len(head) + size
     parts.insert(0, head)
     for buffer in buffers:
@@ -273,7 +274,7 @@ def decode(buffer: Any) -> Any:
     if type(buffer) is not bytes:
         buffer = bytes(buffer)  # so that it cannot change between its proof and its use
     value = _decode_plain(buffer)
-    return value if value is not NotImplemented else _decode(_scan(buffer), buffer)
+    return value if value is not NotImplemented else _decode(buffer)
 
 
 def decode_owned(buffer: bytes | bytearray | memoryview) -> Any:
@@ -291,14 +292,19 @@ def decode_owned(buffer: bytes | bytearray | memoryview) -> Any:
     """
     if len(buffer) < LARGE:
         return decode(bytes(buffer))
-    return _decode(lib.lipc_scan(ffi.from_buffer(buffer), len(buffer), ffi.NULL), memoryview(buffer))
+    return _decode(memoryview(buffer))
 
 
-def _decode(found: int, message: bytes | memoryview) -> Any:
+def _decode(message: bytes | memoryview) -> Any:
     """The rest of decoding: buffers beside the pickle, constructors in it, and refusals."""
     buffers: list[memoryview] = []
-    if found < 0 and message[:4] == MAGIC:
+    if message[:4] == MAGIC:
         message, buffers = _split(memoryview(message))
+        if len(message) < LARGE:
+            message = bytes(message)
+    if type(message) is bytes:
+        found = _scan(message)
+    else:
         found = lib.lipc_scan(ffi.from_buffer(message), len(message), ffi.NULL)
     if found < 0:
         offset, reason = _refusal([message]) or (0, "it changed while it was read")
@@ -306,7 +312,9 @@ def _decode(found: int, message: bytes | memoryview) -> Any:
     try:
         if found == 0:
             return pickle.loads(message)
-        return _Unpickler(message, _Received(buffers, len(message))).load()
+        unpickler = _Unpickler(BytesIO(message))  # bytes are not copied
+        unpickler.received = _Received(buffers, len(message))
+        return unpickler.load()
     except Exception as error:
         raise DecodeError(f"no structured clone: {error}") from error
 
@@ -317,19 +325,19 @@ def _split(body: memoryview) -> tuple[memoryview, list[memoryview]]:
     if total < _HEADER.size:
         raise DecodeError("byte 0: the end inside the header")
     _, count, size = _HEADER.unpack_from(body)
-    end = _HEADER.size + 8 * count
-    if end > total:
+    begin = _HEADER.size + 8 * count
+    if begin > total:
         raise DecodeError("byte 4: more buffers than there is room for")
-    lengths = struct.unpack_from(f"<{count}Q", body, _HEADER.size)
-    if size > total - end:
+    if size > total - begin:
         raise DecodeError("byte 8: a pickle beyond the end")
-    message = body[end : end + size]
-    end += size
+    end = begin + size
+    message = body[begin:end]
     buffers = []
-    for i, length in enumerate(lengths):
+    for at in range(_HEADER.size, begin, 8):
+        (length,) = _LENGTH.unpack_from(body, at)
         end += -end % ALIGNMENT
         if end > total or length > total - end:
-            raise DecodeError(f"byte {_HEADER.size + 8 * i}: a buffer beyond the end")
+            raise DecodeError(f"byte {at}: a buffer beyond the end")
         buffers.append(body[end : end + length])
         end += length
     if end != total:
@@ -361,13 +369,13 @@ class _Received:
 class _Unpickler(pickle.Unpickler):
     """An unpickler that finds lensipc's constructors, and nothing else."""
 
-    def __init__(self, pickled: bytes | memoryview, received: _Received) -> None:
-        super().__init__(BytesIO(pickled))  # bytes are not copied
-        self._received = received
+    __slots__ = ("received",)
+
+    received: _Received
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ARG002 - the scan has checked the module
         constructor = values.CONSTRUCTORS[name]
-        return constructor.bind(self._received) if constructor.per_message else constructor
+        return constructor.bind(self.received) if constructor.per_message else constructor
 
 
 _registered: set[type] = set()
