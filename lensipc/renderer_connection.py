@@ -32,6 +32,7 @@ from .message import (
     LISTEN,
     MAX_CHANNELS,
     MAX_NAME,
+    MAX_NAMES,
     RESULT,
     UNLISTEN,
     describe,
@@ -44,8 +45,11 @@ from .types import IpcMainInvokeEvent
 # How long an invoke waits for main to finish activating its extension (seconds).
 ACTIVATION_WAIT: Final = 5.0
 # What a renderer may have at once: bounds on main's memory that no honest renderer meets.
-MAX_INVOKES: Final = 65_536
+MAX_INVOKES: Final = 8192  # in flight; each that an async handler answers costs main 2.7 KiB and its arguments
 MAX_HELD: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, the last one not counted
+# So many async listeners in main that its events have started, and that have not finished, make what else it sends
+# wait in its ring: so much work at once uses up any loop, and a flood of it costs main no more than that.
+MAX_LISTENERS: Final = 1024
 # An invoke of more bytes counts toward what a renderer may have in flight: as much as its largest message.
 LARGE: Final = 1024
 
@@ -120,6 +124,7 @@ class RendererConnection(Connection):
         self.given_up: set[int] = set()  # those of them that had no outcome in time
         self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
         self.channels: list[MainChannel] = []  # by the numbers it declared
+        self.name_bytes = 0  # of their names
         self.declared: set[MainChannel] = set()
         self.listening: set[MainChannel] = set()
         self.places: dict[int, int] = {}  # of channels it listens to no more: so that every gap is a drop
@@ -129,6 +134,9 @@ class RendererConnection(Connection):
         self.large: dict[int, int] = {}  # those of `running` that are large, and their bytes
         self.large_bytes = 0
         self.last_invoke = 0
+        self.listeners = 0  # in main, async ones that its events have started and that have not finished
+        self.listeners_bytes = 0  # of those events
+        self.crowded = False  # there are too many of them
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
         self.told = 0  # FAILED and CONGESTED of those to whom its events went
         self.hold: Deadline | None = None  # running while it is congested and holds its senders back
@@ -197,6 +205,9 @@ class RendererConnection(Connection):
             raise ProtocolError(f"a channel of extension number {extension}, which it was not granted")
         if len(body) > MAX_NAME:
             raise ProtocolError(f"a channel name of {len(body)} bytes, where {MAX_NAME} are allowed")
+        self.name_bytes += len(body)
+        if self.name_bytes > MAX_NAMES:
+            raise ProtocolError(f"channel names of {self.name_bytes} bytes, where {MAX_NAMES} are allowed")
         try:
             name = str(body, "utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
@@ -235,6 +246,24 @@ class RendererConnection(Connection):
         channel = self._channel(record[2])
         self.told |= self.router.route(channel, self.frame_id, self.pid, body_of(record), record[3])
         self.router.deliver()
+
+    def count_listener(self, size: int, change: int) -> None:
+        """An async listener that an event of `size` bytes has started begins (1), or has finished (-1)."""
+        self.listeners += change
+        self.listeners_bytes += change * size
+        crowded = self.listeners >= MAX_LISTENERS or self.listeners_bytes > self.message_limit
+        if crowded != self.crowded:
+            self.crowded = crowded
+            self.resume()
+            self.poller.wake()
+
+    def resume(self) -> None:
+        """Read on, unless its events keep main busy enough. What one that has ended can still send is little."""
+        self.paused = self.crowded and not self.ended
+
+    def end(self) -> None:
+        super().end()
+        self.resume()
 
     def _on_invoke(self, record: Record) -> None:
         _, body, number, _, _, correlation, args = record

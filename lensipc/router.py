@@ -170,7 +170,9 @@ class Router:
             try:
                 result = listener.callback(event, *args)
                 if result is not None and hasattr(result, "__await__"):
-                    finish_listener(self.face, port.table, channel.name, result)
+                    sender = self.connections.get(frame_id)
+                    count = () if sender is None else (partial(sender.count_listener, len(body)),)
+                    finish_listener(self.face, port.table, channel.name, result, *count)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:  # CancelledError too, which a plain function can raise
@@ -201,7 +203,7 @@ class Router:
             connection.hold = None
             self._congested.discard(connection)
             for other in self.connections.values():
-                other.paused = False  # who sends to another that is congested will be paused again
+                other.resume()  # who sends to another that is congested will be paused again
             self.poller.wake()
             if not self._congested:
                 drained, self._drained = self._drained, []
@@ -302,8 +304,8 @@ class Router:
         told, sender.told = sender.told, 0
         if told & FAILED:
             self.disconnect_failed()
-        if told & CONGESTED and not sender.closed:
-            sender.paused = self._look_for_congestion() and self._sends_to_congested(sender)
+        if told & CONGESTED and not sender.closed and self._look_for_congestion() and self._sends_to_congested(sender):
+            sender.paused = True
 
     def _linger(self) -> None:
         """Look for more to do for a little, before parking."""

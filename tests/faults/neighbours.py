@@ -21,11 +21,14 @@ from command import TESTS, Before, beat, summary
 from hosting import Host, hosting
 from loads import rss
 
+from lensipc.message import MAX_CHANNELS, MAX_NAMES
+
 LIMITS = {"high_water": 1024 * 1024, "outbox_limit": 8 * 1024 * 1024, "message_limit": 16 * 1024 * 1024}
-# What main may grow by: an outbox, a message, and 65,536 channels with names of 4 KiB that one renderer may declare.
-GROWTH = 2 * (LIMITS["outbox_limit"] + LIMITS["message_limit"]) + 65_536 * (4096 + 2048)
+# What main may grow by: an outbox, a message, the most channels and their names, and what allocators keep of it.
+GROWTH = 2 * (LIMITS["outbox_limit"] + LIMITS["message_limit"]) + 2 * (MAX_NAMES + 1024 * MAX_CHANNELS)
 NAMES = (
     "floods_events",
+    "floods_async_listeners",
     "floods_invokes",
     "floods_invokes_and_reads_nothing",
     "declares",
@@ -45,6 +48,7 @@ async def main(seed: int, count: int, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         async with hosting(1, path=Path(folder) / "main", **LIMITS) as host:
             host.ipc.listen("flooded", lambda *_: None)
+            host.ipc.listen("flooded slowly", lambda *_: asyncio.sleep(0.5))
             await host.ipc.run(host.renderers[0], "note_count", "flooded")
             quiet = summary(await host.ipc.run(host.renderers[0], "tallies:ask", seconds))
             calm = Before()

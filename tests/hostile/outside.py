@@ -35,6 +35,15 @@ async def floods_events(renderer: Renderer, _rng: random.Random) -> None:
         await _breathe(renderer)
 
 
+async def floods_async_listeners(renderer: Renderer, _rng: random.Random) -> None:
+    """That main has, and that take a while."""
+    channel = renderer.declare("flooded slowly")
+    while not renderer.gone:
+        for _ in range(50):
+            renderer.send(EVENT, channel, ALL, body=SMALL)
+        await _breathe(renderer)
+
+
 async def floods_invokes_and_reads_nothing(renderer: Renderer, _rng: random.Random) -> None:
     """Until it is disconnected for it."""
     while not renderer.gone:
@@ -115,6 +124,7 @@ ATTACKS = {
     attack.__name__: attack
     for attack in (
         floods_events,
+        floods_async_listeners,
         floods_invokes,
         floods_invokes_and_reads_nothing,
         declares,
