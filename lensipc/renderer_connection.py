@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -50,6 +51,9 @@ MAX_HELD: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation,
 # So many async listeners in main that its events have started, and that have not finished, make what else it sends
 # wait in its ring: so much work at once uses up any loop, and a flood of it costs main no more than that.
 MAX_LISTENERS: Final = 1024
+# How long main may work for one renderer before the next one has its turn (seconds): a message that is no small plain
+# data can take a thousand times as long as others, so that a turn of so many messages is no bound.
+TURN_TIME: Final = 0.002
 # An invoke of more bytes counts toward what a renderer may have in flight: as much as its largest message.
 LARGE: Final = 1024
 
@@ -137,6 +141,7 @@ class RendererConnection(Connection):
         self.listeners = 0  # in main, async ones that its events have started and that have not finished
         self.listeners_bytes = 0  # of those events
         self.crowded = False  # there are too many of them
+        self.spent = 0.0  # seconds of its turn
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
         self.told = 0  # FAILED and CONGESTED of those to whom its events went
         self.hold: Deadline | None = None  # running while it is congested and holds its senders back
@@ -243,9 +248,25 @@ class RendererConnection(Connection):
 
     def _on_event(self, record: Record) -> None:
         """An event that main listens to, or for one process, or too large to be relayed by itself."""
+        started = time.monotonic()
         channel = self._channel(record[2])
         self.told |= self.router.route(channel, self.frame_id, self.pid, body_of(record), record[3])
         self.router.deliver()
+        self._spend(started)
+
+    def _spend(self, started: float) -> None:
+        """Count the time since then toward its turn."""
+        self.spent += time.monotonic() - started
+        if self.spent >= TURN_TIME:
+            self.paused = True
+
+    def end_turn(self) -> bool:
+        """The others have their turns now: whether this one's was cut short, having taken long."""
+        if self.spent < TURN_TIME:
+            return False
+        self.spent = 0.0
+        self.resume()
+        return True
 
     def count_listener(self, size: int, change: int) -> None:
         """An async listener that an event of `size` bytes has started begins (1), or has finished (-1)."""
@@ -285,8 +306,12 @@ class RendererConnection(Connection):
         self.running[correlation] = (port, None)
         if port.activating:
             self._hold(channel, correlation, clone.encode(args) if body is None else body)
+        elif body is None:
+            self.execute(channel, correlation, args)
         else:
-            self.execute(channel, correlation, args if body is None else clone.decode_owned(body))
+            started = time.monotonic()
+            self.execute(channel, correlation, clone.decode_owned(body))
+            self._spend(started)
 
     def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
         if self.held_bytes > MAX_HELD:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lensipc")
 
-# Messages that one renderer may have handled before the next one has its turn.
+# Messages that one renderer may have handled before the next one has its turn, unless they take too long.
 TURN: Final = 64
 # How long a receiver above its high-water mark may hold its senders back before it is left to its outbox (seconds).
 HOLD: Final = 0.1
@@ -285,6 +285,7 @@ class Router:
                 continue
             try:
                 handled = connection.pump(TURN)
+                busy |= connection.end_turn()
                 if connection.told:
                     self._heed(connection)
             except (ProtocolError, DecodeError, MemoryError) as error:

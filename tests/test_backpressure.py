@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,23 @@ async def test_a_sender_waits_while_async_listeners_hold_more_of_it_than_the_lar
         assert slow.most == 2
         slow.may_finish.set()
         await sending
+
+
+async def test_a_sender_whose_events_take_main_long_has_its_turn_no_longer_than_others() -> None:
+    async with hosting(2) as host:
+        slow, quick = host.renderers
+        order: list[str] = []
+        host.ipc.listen("slow", lambda *_: (time.sleep(0.003), order.append("slow")))
+        host.ipc.listen("quick", lambda *_: order.append("quick"))
+        running = [
+            asyncio.create_task(host.ipc.run(slow, "broadcast", "slow", 50)),
+            asyncio.create_task(host.ipc.run(quick, "broadcast", "quick", 5)),
+        ]
+        await asyncio.sleep(0)
+        time.sleep(0.5)
+        await asyncio.gather(*running)
+        assert order.index("quick") < 5, order
+        assert (order.count("slow"), order.count("quick")) == (50, 5)
 
 
 async def test_main_hears_the_end_of_a_sender_whose_events_keep_it_busy_and_all_that_it_sent(
