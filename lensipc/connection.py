@@ -189,7 +189,7 @@ def finish_listener(
     table: ChannelTable[Any],
     channel: str,
     awaitable: Awaitable[Any],
-    count: Callable[[int], None] = lambda _change: None,
+    count: Callable[[int], None] | None = None,
 ) -> None:
     """Wait for what an async listener returned: its failure is logged, and closing its table cancels it.
 
@@ -200,11 +200,13 @@ def finish_listener(
     def settle(_result: object, error: BaseException | None) -> None:
         if task is not None:
             table.running.discard(task)
-        count(-1)
+        if count is not None:
+            count(-1)
         if isinstance(error, Exception):
             log.error("listener of %s/%s raised", table.extension, channel, exc_info=error)
 
     task = face.finish(awaitable, settle)
-    count(1)
+    if count is not None:
+        count(1)
     if task is not None:
         table.running.add(task)

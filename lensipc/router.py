@@ -171,8 +171,8 @@ class Router:
                 result = listener.callback(event, *args)
                 if result is not None and hasattr(result, "__await__"):
                     sender = self.connections.get(frame_id)
-                    count = () if sender is None else (partial(sender.count_listener, len(body)),)
-                    finish_listener(self.face, port.table, channel.name, result, *count)
+                    count = None if sender is None else partial(sender.count_listener, len(body))
+                    finish_listener(self.face, port.table, channel.name, result, count)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:  # CancelledError too, which a plain function can raise
