@@ -416,6 +416,8 @@ class RendererConnection(Connection):
             channel.declared -= 1
             if not channel.declared:
                 channel.port.table.forget(channel)
+        self.channels.clear()  # they are freed now, and not when the garbage collector comes to this object's cycles
+        self.declared.clear()
         running, self.running = self.running, {}
         for _, task in running.values():
             if task is not None:
