@@ -191,16 +191,29 @@ def size_of(record: Record) -> int:
     return 0 if record[1] is None or record[0] == RUN else len(record[1])
 
 
-def finish_listener(face: Face, table: ChannelTable[Any], channel: str, awaitable: Awaitable[Any]) -> None:
-    """Wait for what an async listener returned: its failure is logged, and closing its table cancels it."""
+def finish_listener(
+    face: Face,
+    table: ChannelTable[Any],
+    channel: str,
+    awaitable: Awaitable[Any],
+    count: Callable[[int], None] | None = None,
+) -> None:
+    """Wait for what an async listener returned: its failure is logged, and closing its table cancels it.
+
+    `count` is called with 1 when that begins, and with -1 when it has finished.
+    """
     task: Running | None = None
 
     def settle(_result: object, error: BaseException | None) -> None:
         if task is not None:
             table.running.discard(task)
+        if count is not None:
+            count(-1)
         if isinstance(error, Exception):
             log.error("listener of %s/%s raised", table.extension, channel, exc_info=error)
 
     task = face.finish(awaitable, settle)
+    if count is not None:
+        count(1)
     if task is not None:
         table.running.add(task)

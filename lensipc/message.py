@@ -50,10 +50,11 @@ KINDS: Final = 12
 ALL: Final = 0xFFFFFFFF
 MAIN: Final = 0  # main's frame id; renderers count from 1
 
-# The channels of one renderer: far more than one needs, and a bound for a hostile one.
-MAX_CHANNELS: Final = 65_536
-# A channel's name in bytes: far more than a name needs, and a bound for a hostile one.
+# The channels of one renderer: far more than one needs, and a bound for a hostile one, whose each costs main 1 KiB.
+MAX_CHANNELS: Final = 16_384
+# A channel's name in bytes, and all names of one renderer together: far more than they need, and as much a bound.
 MAX_NAME: Final = 4096
+MAX_NAMES: Final = 4 * 1024 * 1024
 
 # How long a chain of causes is followed: what a reader can use, and a bound for a hostile one.
 CAUSES: Final = 8

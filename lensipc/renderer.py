@@ -28,6 +28,7 @@ from .message import (
     KINDS,
     MAX_CHANNELS,
     MAX_NAME,
+    MAX_NAMES,
     READY,
     RESULT,
     describe,
@@ -110,6 +111,7 @@ class RendererCore(Connection):
         self._semaphore = semaphore
         self._high_water = high_water
         self._ports: dict[int, RendererPort] = {}
+        self._name_bytes = 0  # of all its channels' names
         self._handlers = handlers
         self._only_outcomes = [handlers[kind] if kind in (RESULT, ERROR) else self._keep for kind in range(KINDS)]
         self._patience = Patience()
@@ -144,9 +146,12 @@ class RendererCore(Connection):
         number = len(self._channels)
         if number == MAX_CHANNELS:
             raise ValueError(f"a renderer has at most {MAX_CHANNELS} channels, and this one has as many")
+        if self._name_bytes + len(name) > MAX_NAMES:
+            raise ValueError(f"a renderer's channel names have at most {MAX_NAMES} bytes together")
         self.send(DECLARE, number, channel.port.number, body=name, when_full=KEEP)
         channel.number = number
         self._channels.append(channel)
+        self._name_bytes += len(name)
 
     def cancel(self, correlation: int) -> None:
         """Tell main that nobody waits for this invoke any more."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -32,6 +33,7 @@ from .message import (
     LISTEN,
     MAX_CHANNELS,
     MAX_NAME,
+    MAX_NAMES,
     RESULT,
     UNLISTEN,
     describe,
@@ -44,8 +46,14 @@ from .types import IpcMainInvokeEvent
 # How long an invoke waits for main to finish activating its extension (seconds).
 ACTIVATION_WAIT: Final = 5.0
 # What a renderer may have at once: bounds on main's memory that no honest renderer meets.
-MAX_INVOKES: Final = 65_536
+MAX_INVOKES: Final = 8192  # in flight; each that an async handler answers costs main 2.7 KiB and its arguments
 MAX_HELD: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, the last one not counted
+# So many async listeners in main that its events have started, and that have not finished, make what else it sends
+# wait in its ring: so much work at once uses up any loop, and a flood of it costs main no more than that.
+MAX_LISTENERS: Final = 1024
+# How long main may work for one renderer before the next one has its turn (seconds): a message that is no small plain
+# data can take a thousand times as long as others, so that a turn of so many messages is no bound.
+TURN_TIME: Final = 0.002
 # An invoke of more bytes counts toward what a renderer may have in flight: as much as its largest message.
 LARGE: Final = 1024
 
@@ -118,6 +126,7 @@ class RendererConnection(Connection):
         self.given_up: set[int] = set()  # those of them that had no outcome in time
         self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
         self.channels: list[MainChannel] = []  # by the numbers it declared
+        self.name_bytes = 0  # of their names
         self.declared: set[MainChannel] = set()
         self.listening: set[MainChannel] = set()
         self.places: dict[int, int] = {}  # of channels it listens to no more: so that every gap is a drop
@@ -128,6 +137,10 @@ class RendererConnection(Connection):
         self.large: dict[int, int] = {}  # its large invokes without an outcome, and their bytes
         self.large_bytes = 0
         self.last_invoke = 0
+        self.listeners = 0  # in main, async ones that its events have started and that have not finished
+        self.listeners_bytes = 0  # of those events
+        self.crowded = False  # there are too many of them
+        self.spent = 0.0  # seconds of its turn
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
         self.hold: Deadline | None = None  # running while it is congested and holds its senders back
         self.lagging = False  # congested for longer than that
@@ -195,6 +208,9 @@ class RendererConnection(Connection):
             raise ProtocolError(f"a channel of extension number {extension}, which it was not granted")
         if len(body) > MAX_NAME:
             raise ProtocolError(f"a channel name of {len(body)} bytes, where {MAX_NAME} are allowed")
+        self.name_bytes += len(body)
+        if self.name_bytes > MAX_NAMES:
+            raise ProtocolError(f"channel names of {self.name_bytes} bytes, where {MAX_NAMES} are allowed")
         try:
             name = str(body, "utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
@@ -225,9 +241,43 @@ class RendererConnection(Connection):
 
     def _on_event(self, record: Record) -> None:
         """An event that main listens to, or for one process, or too large to be relayed by itself."""
+        started = time.monotonic()
         channel = self._channel(record[2])
         self.told |= self.router.route(channel, self.frame_id, self.pid, body_of(record), record[3])
         self.router.deliver()
+        self._spend(started)
+
+    def _spend(self, started: float) -> None:
+        """Count the time since then toward its turn."""
+        self.spent += time.monotonic() - started
+        if self.spent >= TURN_TIME:
+            self.paused = True
+
+    def end_turn(self) -> bool:
+        """The others have their turns now: whether this one's was cut short, having taken long."""
+        if self.spent < TURN_TIME:
+            return False
+        self.spent = 0.0
+        self.resume()
+        return True
+
+    def count_listener(self, size: int, change: int) -> None:
+        """An async listener that an event of `size` bytes has started begins (1), or has finished (-1)."""
+        self.listeners += change
+        self.listeners_bytes += change * size
+        crowded = self.listeners >= MAX_LISTENERS or self.listeners_bytes > self.message_limit
+        if crowded != self.crowded:
+            self.crowded = crowded
+            self.resume()
+            self.poller.wake()
+
+    def resume(self) -> None:
+        """Read on, unless its events keep main busy enough. What one that has ended can still send is little."""
+        self.paused = self.crowded and not self.ended
+
+    def end(self) -> None:
+        super().end()
+        self.resume()
 
     def _on_invoke(self, record: Record) -> None:
         _, body, number, _, _, correlation, args = record
@@ -248,8 +298,12 @@ class RendererConnection(Connection):
             self.large_bytes += len(body)
         if channel.port.activating:
             self._hold(channel, correlation, clone.encode(args) if body is None else body)
+        elif body is None:
+            self.execute(channel, correlation, args)
         else:
-            self.execute(channel, correlation, args if body is None else clone.decode_owned(body))
+            started = time.monotonic()
+            self.execute(channel, correlation, clone.decode_owned(body))
+            self._spend(started)
 
     def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
         if self.held_bytes > MAX_HELD:
@@ -365,6 +419,9 @@ class RendererConnection(Connection):
             channel.declared -= 1
             if not channel.declared:
                 channel.port.table.forget(channel)
+        self.invoked.clear()
+        self.channels.clear()  # they are freed now, and not when the garbage collector comes to this object's cycles
+        self.declared.clear()
         running, self.running = self.running, {}
         for _, task in running.values():
             if task is not None:

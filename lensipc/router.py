@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lensipc")
 
-# Messages that one renderer may have handled before the next one has its turn.
+# Messages that one renderer may have handled before the next one has its turn, unless they take too long.
 TURN: Final = 64
 # How long a receiver above its high-water mark may hold its senders back before it is left to its outbox (seconds).
 HOLD: Final = 0.1
@@ -177,7 +177,9 @@ class Router:
             try:
                 result = listener.callback(event, *args)
                 if result is not None and hasattr(result, "__await__"):
-                    finish_listener(self.face, port.table, channel.name, result)
+                    sender = self.connections.get(frame_id)
+                    count = None if sender is None else partial(sender.count_listener, len(body))
+                    finish_listener(self.face, port.table, channel.name, result, count)
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:  # CancelledError too, which a plain function can raise
@@ -209,7 +211,7 @@ class Router:
             connection.hold = None
             self._congested.discard(connection)
             for other in self.connections.values():
-                other.paused = False  # who sends to another that is congested will be paused again
+                other.resume()  # who sends to another that is congested will be paused again
             self.poller.wake()
             if not self._congested:
                 drained, self._drained = self._drained, []
@@ -311,6 +313,7 @@ class Router:
                 continue
             try:
                 handled = connection.pump(TURN)
+                busy |= connection.end_turn()
                 if connection.told:
                     self._heed(connection)
             except (ProtocolError, DecodeError, MemoryError) as error:
@@ -330,8 +333,8 @@ class Router:
         told, sender.told = sender.told, 0
         if told & FAILED:
             self.disconnect_failed()
-        if told & CONGESTED and not sender.closed:
-            sender.paused = self._look_for_congestion() and self._sends_to_congested(sender)
+        if told & CONGESTED and not sender.closed and self._look_for_congestion() and self._sends_to_congested(sender):
+            sender.paused = True
 
     def _linger(self) -> None:
         """Look for more to do for longer, before parking."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import lab
 import numpy as np
 import pytest
-from hosting import hosting, until
+from hosting import Host, hosting, until
 
 from lensipc import InvokeTimeout, OutboxFull, PeerGone, RendererProcess
 
@@ -176,6 +179,86 @@ async def test_what_a_renderer_has_sent_is_heard_though_it_leaves_at_once(tmp_pa
             sent = fill(lab.IpcRenderer.get_instance())
         await until(lambda: not host.main.renderers)
         assert [number for _, number in host.ipc.heard["n"]] == list(range(sent))
+
+
+class Slow:
+    """An async listener in main that finishes when it is let."""
+
+    def __init__(self, host: Host) -> None:
+        self.may_finish = asyncio.Event()
+        self.heard: list[Any] = []
+        self.running = self.most = 0
+        host.ipc.listen("slow", self._on_event)
+
+    async def _on_event(self, _event: object, value: Any) -> None:
+        self.heard.append(value)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.may_finish.wait()
+        self.running -= 1
+
+
+async def test_a_sender_waits_while_too_many_async_listeners_of_its_events_run_and_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lensipc.renderer_connection.MAX_LISTENERS", 10)
+    async with hosting(2, **SMALL) as host:
+        sender, other = host.renderers
+        slow = Slow(host)
+        sending = asyncio.create_task(host.ipc.run(sender, "broadcast", "slow", 5000))
+        await until(lambda: slow.running == 10)
+        for number in range(100):
+            assert await host.ipc.run(other, "invoke", "echo", number) == (number,)
+        assert (slow.most, sending.done()) == (10, False)  # what it reports waits behind its events
+        slow.may_finish.set()
+        await sending
+        await until(lambda: slow.running == 0)
+        assert slow.heard == list(range(5000))
+        assert slow.most == 10
+
+
+async def test_a_sender_waits_while_async_listeners_hold_more_of_it_than_the_largest_message() -> None:
+    async with hosting(1, message_limit=100_000) as host:
+        slow = Slow(host)
+        (sender,) = host.renderers
+        sending = asyncio.create_task(host.ipc.run(sender, "tallies:flood", "slow", 60_000))
+        await until(lambda: slow.running == 2)
+        host.ipc.broadcast("enough")
+        await asyncio.sleep(0.1)  # main would read on if it were to
+        assert slow.most == 2
+        slow.may_finish.set()
+        await sending
+
+
+async def test_a_sender_whose_events_take_main_long_has_its_turn_no_longer_than_others() -> None:
+    async with hosting(2) as host:
+        slow, quick = host.renderers
+        order: list[str] = []
+        host.ipc.listen("slow", lambda *_: (time.sleep(0.003), order.append("slow")))
+        host.ipc.listen("quick", lambda *_: order.append("quick"))
+        running = [
+            asyncio.create_task(host.ipc.run(slow, "broadcast", "slow", 50)),
+            asyncio.create_task(host.ipc.run(quick, "broadcast", "quick", 5)),
+        ]
+        await asyncio.sleep(0)
+        time.sleep(0.5)
+        await asyncio.gather(*running)
+        assert order.index("quick") < 5, order
+        assert (order.count("slow"), order.count("quick")) == (50, 5)
+
+
+async def test_main_hears_the_end_of_a_sender_whose_events_keep_it_busy_and_all_that_it_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lensipc.renderer_connection.MAX_LISTENERS", 10)
+    async with hosting(1) as host:
+        slow = Slow(host)
+        (sender,) = host.renderers
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(host.ipc.run(sender, "broadcast_and_die", "slow", 500), 0.01)
+        await until(lambda: not host.main.renderers)
+        assert slow.heard == list(range(500))  # fewer than a ring holds
+        slow.may_finish.set()
 
 
 async def test_draining_lets_other_tasks_run_and_main_hear_itself() -> None:

@@ -45,7 +45,7 @@ def run(folder: Path) -> Run:
 
 
 # Those with a test of their own below: a variant of theirs, or what they have to be told.
-SPECIAL = {"hostile", "killed", "once"}
+SPECIAL = {"exhaustion", "hostile", "killed", "once"}
 RUNS = [
     (source.stem, variant)
     for source in PROGRAMS
@@ -64,6 +64,11 @@ def test_program(run: Run, name: str, variant: str) -> None:
 def test_nothing_that_a_peer_writes_makes_main_leave_its_memory(run: Run, variant: str, states: str) -> None:
     """Not under TSan: such a peer races on purpose. The night's count: `asan hostile --count 100000000`."""
     run(variant, "hostile", "--count", states)
+
+
+@pytest.mark.parametrize("variant", ["plain", "asan"])
+def test_each_allocation_and_each_call_that_fails_is_an_error_that_leaks_nothing(run: Run, variant: str) -> None:
+    run(variant, "exhaustion")
 
 
 def test_a_process_killed_at_any_instruction_leaves_the_old_or_the_new_never_a_part(run: Run) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 from pathlib import Path
 
+import lab
 import psutil
 import pytest
 from hosting import hosting, until
@@ -99,6 +102,21 @@ def start_main(path: Path, renderers: int = 0, function: str = "invoke_until_gon
     """A main process of its own, with the lab installed and renderers that run a function, which listens at `path`."""
     code = textwrap.dedent(MAIN).format(path=sys.path, socket=str(path), renderers=renderers, function=function)
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+async def test_a_renderers_channels_are_freed_when_it_goes_and_not_by_the_garbage_collector(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host:
+        gc.disable()  # a full collection holds everybody up for longer, the more there is
+        try:
+            async with RendererProcess.connect(tmp_path / "s"):
+                ipc = lab.IpcRenderer.get_instance()
+                ipc.listen("its own", print)
+                await ipc.invoke("echo")
+                topic = weakref.ref(host.ipc._port.table.channels["its own"].topic)
+            await until(lambda: not host.main.renderers)
+            assert topic() is None
+        finally:
+            gc.enable()
 
 
 async def test_when_main_is_killed_pending_invokes_fail_and_nothing_is_left(tmp_path: Path) -> None:

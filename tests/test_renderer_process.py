@@ -16,6 +16,7 @@ import pytest
 from hosting import Host, hosting, until
 
 from lensipc import ActivationError, ExtensionManifest, MainProcess, PeerGone, RendererProcess
+from lensipc.message import MAX_CHANNELS, MAX_NAME, MAX_NAMES
 
 
 async def test_a_renderer_connects_to_a_path_and_talks(tmp_path: Path) -> None:
@@ -48,6 +49,28 @@ async def test_main_closes_a_renderer_that_it_did_not_start(tmp_path: Path) -> N
         await host.main.renderers[0].close()
         await renderer.wait_closed()
         assert lab.IpcRenderer.get_instance(strict=False) is None
+
+
+@pytest.mark.parametrize(
+    ("length", "most", "bound"),
+    [
+        (4, MAX_CHANNELS - 2, "at most 16384 channels"),  # two are the lab's own
+        (MAX_NAME, MAX_NAMES // MAX_NAME - 1, "at most 4194304 bytes together"),
+    ],
+)
+async def test_a_renderer_that_uses_too_many_names_is_told_where_it_does_and_stays(
+    tmp_path: Path, length: int, most: int, bound: str
+) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        ipc = lab.IpcRenderer.get_instance()
+        await ipc.invoke("echo")
+        for number in range(most):
+            ipc.broadcast(f"{number:0{length}x}")
+            await ipc.drain()
+        with pytest.raises(ValueError, match=bound):
+            ipc.broadcast(f"{most:0{length}x}")
+        assert await ipc.invoke("echo", 1) == (1,)
+        assert len(host.main.renderers) == 1
 
 
 async def test_nothing_at_the_path_is_said_with_the_path(tmp_path: Path) -> None:

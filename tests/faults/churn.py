@@ -26,14 +26,16 @@ from loads import rss
 RENDERERS = 2
 STEADY = 5
 # What a process may grow by after the first fifth: no single thing that is kept each time would fit in that.
-GROWTH = 4 * 1024 * 1024
+GROWTH = 1024 * 1024
+# What may wait to be sent, on a machine that is slow at the moment, is to be little beside that.
+HIGH_WATER = 64 * 1024
 
 
 async def main(seed: int, count: int, what: str) -> dict[str, Any]:
     """So many times."""
     before, rng = Before(), random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
-        async with hosting(RENDERERS, path=Path(folder) / "main") as host:
+        async with hosting(RENDERERS, path=Path(folder) / "main", high_water=HIGH_WATER) as host:
             result = await {"attach": attach, "listen": listen, "enable": enable}[what](host, rng, count)
     await before.again()
     grown = [value for name, value in result.items() if "grown" in name]

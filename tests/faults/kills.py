@@ -183,6 +183,7 @@ async def kill_mains(rng: random.Random, count: int) -> dict[str, Any]:
     failed: list[float] = []
     ended: list[float] = []
     accepted: list[float] = []
+    welcomed: list[float] = []
     early = pending = 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "main"
@@ -208,8 +209,10 @@ async def kill_mains(rng: random.Random, count: int) -> dict[str, Any]:
                 words = await asyncio.get_running_loop().run_in_executor(None, process.stdout.readline)
                 pids = [int(word) for word in words.split()[1:]]
                 assert len(pids) == 2
+                ready = time.perf_counter()
                 async with RendererProcess.connect(path) as renderer:
                     accepted.append(time.perf_counter() - started)
+                    welcomed.append(time.perf_counter() - ready)
                     ipc = lab.IpcRenderer.get_instance()
                     waiting = [ipc.invoke("hold") for _ in range(20)]
                     waiting += [ipc.invoke("hold", timeout=3000) for _ in range(20)]
@@ -238,6 +241,7 @@ async def kill_mains(rng: random.Random, count: int) -> dict[str, Any]:
         "PeerGone after, ms": summary(failed),
         "main's renderers ended after, ms": summary(ended),
         "the next main has taken this process in, its start included, ms": summary(accepted),
+        "of that, from its being ready, ms": summary(welcomed),
     }
 
 

@@ -14,6 +14,7 @@ import random
 import socket
 import sys
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 
 sys.path[:1] = [str(Path(__file__).parent.parent / "extensions"), str(Path(__file__).parent.parent)]
@@ -35,6 +36,15 @@ async def floods_events(renderer: Renderer, _rng: random.Random) -> None:
         await _breathe(renderer)
 
 
+async def floods_async_listeners(renderer: Renderer, _rng: random.Random) -> None:
+    """That main has, and that take a while."""
+    channel = renderer.declare("flooded slowly")
+    while not renderer.gone:
+        for _ in range(50):
+            renderer.send(EVENT, channel, ALL, body=SMALL)
+        await _breathe(renderer)
+
+
 async def floods_invokes_and_reads_nothing(renderer: Renderer, _rng: random.Random) -> None:
     """Until it is disconnected for it."""
     while not renderer.gone:
@@ -50,6 +60,15 @@ async def floods_invokes(renderer: Renderer, _rng: random.Random) -> None:
             renderer.invoke(0, "x" * 500)
         renderer.receive()
         renderer.inbox.clear()
+        await _breathe(renderer)
+
+
+async def floods_costly_events(renderer: Renderer, _rng: random.Random) -> None:
+    """That main hears, of values that take long to make."""
+    channel, body = renderer.declare("costly"), clone.encode(([ip_network(n << 64) for n in range(1000)],))
+    while not renderer.gone:
+        for _ in range(50):
+            renderer.send(EVENT, channel, ALL, body=body)
         await _breathe(renderer)
 
 
@@ -115,8 +134,10 @@ ATTACKS = {
     attack.__name__: attack
     for attack in (
         floods_events,
+        floods_async_listeners,
         floods_invokes,
         floods_invokes_and_reads_nothing,
+        floods_costly_events,
         declares,
         subscribes,
         wakes,

@@ -24,6 +24,8 @@ from lensipc.message import (
     EVENT,
     INVOKE,
     LISTEN,
+    MAX_NAME,
+    MAX_NAMES,
     READY,
     RESULT,
     UNLISTEN,
@@ -80,6 +82,17 @@ async def declares_without_end(renderer: Renderer, _rng: random.Random) -> None:
     for number in range(MAX_CHANNELS + 100):
         renderer.declare(f"channel {number}")
         if number % 100 == 0:
+            renderer.flush()
+            await asyncio.sleep(0)
+        if renderer.gone:
+            return
+
+
+@attack(INVALID)
+async def declares_long_names_without_end(renderer: Renderer, _rng: random.Random) -> None:
+    for number in range(MAX_NAMES // MAX_NAME + 1):
+        renderer.declare(f"{number:0{MAX_NAME}}")
+        if number % 10 == 0:
             renderer.flush()
             await asyncio.sleep(0)
         if renderer.gone:
