@@ -46,4 +46,9 @@ struct lipc_endpoint {
  * it would report. */
 bool lipc_can_flush(struct lipc_endpoint *endpoint);
 
+/* send.c, for lipc_topic_send. As lipc_send_parts, but a body that has to wait does so in *body, of which the caller is a
+ * user: made, if that is NULL, for this endpoint and for those that are sent the same parts after it. */
+int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
+                 size_t count, int when_full, struct lipc_body **body);
+
 #endif

@@ -6,6 +6,7 @@
  *   ring.c      a one-way ring of frames over memory given to it          no system call
  *   wakeup.c    the parked flags; eventfd, socket and semaphore           system calls
  *   segment.c   shared memory made, sealed, mapped twice, checked         system calls
+ *   block.c     memory for large bodies, used again                       system calls
  *   outbox.c    messages that wait until the ring has room                malloc
  *   endpoint.c  two rings, an outbox and a wakeup as one side of a pair
  *   send.c      messages into frames
@@ -52,6 +53,9 @@
 
 /* A body of this many bytes or more comes straight into memory that its receiver gives for it. */
 #define LIPC_INLINE 32768
+
+/* A body of this many bytes or more is worth a block. */
+#define LIPC_BLOCK 1048576
 
 /* lipc_header.kind of an event, and lipc_header.peer of one for all who listen: what main relays without a look at it. */
 #define LIPC_EVENT 1
@@ -160,6 +164,14 @@ uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told);
 /* Consumer, after *wanted. `memory` (of exactly that many bytes) must stay until the message's record has come or
  * the endpoint is closed. -EINVAL: no message waits for memory, or another size. */
 int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size);
+
+/* ---- block.c ---- */
+
+/* Anyone, in any thread. Memory for a body of `size` bytes, not cleared, at a multiple of 64; NULL: there is none. */
+void *lipc_block_take(size_t size);
+
+/* Anyone, in any thread. Gives it back. */
+void lipc_block_give(void *memory);
 
 /* ---- topic.c: main only ---- */
 
