@@ -46,9 +46,14 @@ struct lipc_endpoint {
  * it would report. */
 bool lipc_can_flush(struct lipc_endpoint *endpoint);
 
-/* send.c, for lipc_topic_send. As lipc_send_parts, but a body that has to wait does so in *body, of which the caller is a
- * user: made, if that is NULL, for this endpoint and for those that are sent the same parts after it. */
+/* One message for several endpoints. */
+struct lipc_copies {
+    struct lipc_body *body; /* that it waits in where it has to, with the sender as its user; NULL: it waits nowhere */
+    bool many;              /* nobody is waited for, as a reader whose turn is not now would be for nothing */
+};
+
+/* send.c, for lipc_topic_send. As lipc_send_parts, for one of several endpoints that are sent the same parts. */
 int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
-                 size_t count, int when_full, struct lipc_body **body);
+                 size_t count, int when_full, struct lipc_copies *copies);
 
 #endif

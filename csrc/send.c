@@ -114,9 +114,9 @@ static int await_room(struct lipc_endpoint *endpoint, const struct lipc_outgoing
 
 /* Writes a message's frames while the ring takes them. One that is larger than the ring streams: the reader makes room
  * as it is written. Returns 1 when all is written, 0, -EBADMSG. */
-static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message)
+static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, const struct lipc_copies *copies)
 {
-    bool streams = ring_bytes(endpoint, message->frame.total) > endpoint->out.capacity;
+    bool streams = !copies->many && ring_bytes(endpoint, message->frame.total) > endpoint->out.capacity;
     int put;
     do {
         put = put_frame(endpoint, message);
@@ -148,7 +148,7 @@ static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_fr
 /* The way of a message that the ring has no room for as a whole. The order of the steps makes it whole or not at all:
  * all that can fail comes before the first byte that the peer can see. */
 static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
-                         struct lipc_body **body)
+                         struct lipc_copies *copies)
 {
     struct lipc_outbox *outbox = &endpoint->outbox;
     uint64_t behind = lipc_outbox_behind(outbox);
@@ -158,9 +158,9 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
         return -ENOBUFS;
     struct lipc_waiting *node = malloc(sizeof *node);
     /* Memory for all of the body, though the ring may take much of it: pages that are never touched cost nothing. */
-    if (!*body)
-        *body = lipc_body_create(message->frame.total);
-    if (!node || !*body) {
+    if (!copies->body)
+        copies->body = lipc_body_create(message->frame.total);
+    if (!node || !copies->body) {
         free(node);
         return -ENOMEM;
     }
@@ -170,12 +170,12 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
         return dropped + 1;
     }
     /* Only the first in line may write: the frames of one message follow each other in the ring. */
-    int written = outbox->head ? 0 : write_message(endpoint, message);
+    int written = outbox->head ? 0 : write_message(endpoint, message, copies);
     if (written != 0) {
         free(node);
         return written < 0 ? written : dropped;
     }
-    lipc_outbox_append(outbox, node, message, *body);
+    lipc_outbox_append(outbox, node, message, copies->body);
     /* An event loop sends after it has parked, too: its next wake has to come for room as well. */
     if (lipc_wakeup_parked(&endpoint->wakeup)) {
         lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
@@ -186,7 +186,7 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
 
 /* The way of every message that is not one frame into a ring with room. */
 static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
-                        struct lipc_body **body)
+                        struct lipc_copies *copies)
 {
     int64_t waiting = endpoint->outbox.head ? lipc_flush(endpoint) : 0;
     if (waiting < 0)
@@ -197,16 +197,16 @@ static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *me
         if (room < 0)
             return (int)room;
         if ((uint64_t)room >= bytes) {
-            int written = write_message(endpoint, message);
+            int written = write_message(endpoint, message, copies);
             return written < 0 ? written : 0;
         }
     }
-    return queue_message(endpoint, message, when_full, body);
+    return queue_message(endpoint, message, when_full, copies);
 }
 
 /* The usual way is here at once: one frame, one pass, one copy, no allocation. */
 int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
-                 size_t count, int when_full, struct lipc_body **body)
+                 size_t count, int when_full, struct lipc_copies *copies)
 {
     if (!is_valid(header, when_full))
         return -EINVAL;
@@ -233,16 +233,16 @@ int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *heade
         }
     }
     struct lipc_outgoing message = {.frame = frame, .part = parts};
-    return send_message(endpoint, &message, when_full, body);
+    return send_message(endpoint, &message, when_full, copies);
 }
 
 int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                     size_t count, int when_full)
 {
-    struct lipc_body *body = NULL;
-    int sent = lipc_send_to(endpoint, header, parts, count, when_full, &body);
-    if (body)
-        lipc_body_release(body);
+    struct lipc_copies copies = {0};
+    int sent = lipc_send_to(endpoint, header, parts, count, when_full, &copies);
+    if (copies.body)
+        lipc_body_release(copies.body);
     return sent;
 }
 

@@ -23,6 +23,9 @@ than the bookkeeping."""
 MAX_DIMENSIONS = 64  # NPY_MAXDIMS of numpy 2; 32 before
 
 _SIMPLE = re.compile(r"[<>|](?:[biufcSUV][0-9]{1,9}|[Mm]8(?:\[[0-9]{0,9}[A-Za-z]{1,2}\])?)")
+_COMMON = {np.dtype(code).str: np.dtype(np.dtype(code).str) for code in "?bBhHiIlLqQefdgFDG"}
+"""The dtypes of most arrays, by their texts: finding one takes 0.1 us, and making it 0.7."""
+
 MAX_PARTS = 1 << 14
 """Names, offsets and types in a dtype, each counted as often as it occurs: some 4000 fields."""
 
@@ -77,6 +80,8 @@ def _parts(text: Any) -> int:
 
 def build_dtype(message: Any, text: Any) -> Any:
     """The dtype that `dtype_text` told; any exception when it told none."""
+    if type(text) is str and text in _COMMON:
+        return _COMMON[text]
     if type(text) is tuple:
         parts = _parts(text)
         if parts > MAX_PARTS:

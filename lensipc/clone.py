@@ -222,9 +222,13 @@ def _finish(entry: _Entry, obj: object, name: str) -> list[Any]:
     head = _HEADER.pack(MAGIC, len(buffers), size) + struct.pack(f"<{len(buffers)}Q", *map(len, buffers))
     end = len(head) + size
     parts.insert(0, head)
+    if size <= REUSED:  # the sender has less to do for one piece, the first buffer's padding in it
+        parts = [b"".join((*parts, bytes(-end % ALIGNMENT)))]
+        end += -end % ALIGNMENT
     for buffer in buffers:
-        padding = -end % ALIGNMENT
-        parts += [bytes(padding), buffer]
+        if padding := -end % ALIGNMENT:
+            parts.append(bytes(padding))
+        parts.append(buffer)
         end += padding + len(buffer)
     return parts
 
@@ -291,6 +295,8 @@ def decode_owned(buffer: bytes | bytearray | memoryview) -> Any:
     """
     if len(buffer) < LARGE:
         return decode(bytes(buffer))
+    if buffer[:4] == MAGIC:
+        return _decode(-1, memoryview(buffer))
     return _decode(lib.lipc_scan(ffi.from_buffer(buffer), len(buffer), ffi.NULL), memoryview(buffer))
 
 

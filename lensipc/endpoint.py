@@ -13,8 +13,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -143,7 +142,7 @@ class Endpoint:
             pieces = (body,) if isinstance(body, Whole) else body
             if sum(memoryview(piece).nbytes for piece in pieces) > _JOIN_BYTES:
                 header = _header(kind, channel, peer, pid, correlation)
-                with _parts(pieces) as (parts, count):
+                with _Parts(pieces) as (parts, count):
                     dropped = lib.lipc_send_parts(self._handle, header, parts, count, when_full)
                 return dropped if dropped >= 0 else _fail(dropped)
             body = b"".join(pieces)
@@ -291,7 +290,7 @@ class Topic:
         """
         if only is None and type(body) is bytes:
             return _publish(self._address, frame_id, pid, body)
-        with _parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
+        with _Parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
             header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
             return lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
 
@@ -300,13 +299,24 @@ def _header(kind: int, channel: int, peer: int, pid: int, correlation: int) -> C
     return ffi.new("struct lipc_header *", (correlation, channel, peer, pid, kind))
 
 
-@contextmanager
-def _parts(pieces: Sequence[Buffer]) -> Iterator[tuple[CData, int]]:
-    """Pieces of a body as C takes them. Their memory stays where it is until the end of the block."""
-    pinned = [ffi.from_buffer(piece) for piece in pieces]
-    yield ffi.new("struct lipc_part[]", [(pin, len(pin)) for pin in pinned]), len(pinned)
-    for pin in pinned:
-        ffi.release(pin)
+class _Parts:
+    """Pieces of a body as C takes them. Their memory stays where it is until the end of the block.
+
+    A class: contextlib's way takes 0.6 us more, of 12 for an array of 64 KiB.
+    """
+
+    __slots__ = ("_pinned",)
+
+    def __init__(self, pieces: Sequence[Buffer]) -> None:
+        self._pinned = [ffi.from_buffer(piece) for piece in pieces]
+
+    def __enter__(self) -> tuple[CData, int]:
+        pinned = self._pinned
+        return ffi.new("struct lipc_part[]", [(pin, len(pin)) for pin in pinned]), len(pinned)
+
+    def __exit__(self, *_: object) -> None:
+        for pin in self._pinned:
+            ffi.release(pin)
 
 
 def poll(endpoints: Iterable[Endpoint], ns: int) -> bool:
