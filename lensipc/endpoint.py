@@ -198,7 +198,10 @@ class Endpoint:
         """Give the large message that comes next the memory that it is assembled in."""
         if size > self._quota:
             raise ProtocolError(f"the peer sends a message of {size} bytes, and {self._quota} are allowed")
-        memory = (_allocate if size < lib.LIPC_BLOCK else _take_block)("char[]", size)
+        try:
+            memory = (_allocate if size < lib.LIPC_BLOCK else _take_block)("char[]", size)
+        except MemoryError:
+            _fail(-errno.ENOMEM)
         code = lib.lipc_assemble(self._handle, memory, size)
         if code < 0:
             _fail(code)
