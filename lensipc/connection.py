@@ -81,6 +81,8 @@ class Connection:
     def pump(self, budget: int) -> int:
         """Handle at most `budget` messages and return how many; `pending` tells whether there may be more."""
         endpoint, on_message = self.endpoint, self.on_message
+        record: Record | None
+        received: list[Record] | None
         handled = 0
         for _ in range(budget + 1):  # a bound for a peer that sends a large message by the byte, too
             batch = self._batch
@@ -94,6 +96,7 @@ class Connection:
                     return handled
             if batch is not self._batch:
                 continue  # a callback has pumped meanwhile
+            record = received = None  # the memory of a large body serves for the next one, which comes here
             received = endpoint.receive(BATCH, self.decoded)
             relayed = self.relayed()
             handled += relayed
