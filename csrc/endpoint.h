@@ -49,7 +49,7 @@ bool lipc_can_flush(struct lipc_endpoint *endpoint);
 /* One message for several endpoints. */
 struct lipc_copies {
     struct lipc_body *body; /* that it waits in where it has to, with the sender as its user; NULL: it waits nowhere */
-    bool many;              /* nobody is waited for, as a reader whose turn is not now would be for nothing */
+    bool many; /* nobody is waited for: with 16 readers on 2 cores, the one waited for was mostly not the one that ran */
 };
 
 /* send.c, for lipc_topic_send. As lipc_send_parts, for one of several endpoints that are sent the same parts. */

@@ -196,8 +196,8 @@ size_t lipc_topic_count(const struct lipc_topic *topic);
 void lipc_topic_hear(struct lipc_topic *topic, int heard);
 
 /* Sends an event to all who listen, or to `only` if that is not NULL and listens: `header` with the listener's number
- * and count of events in the place of channel and correlation. Returns LIPC_FAILED and LIPC_CONGESTED as they apply. Who
- * has failed is sent nothing more. */
+ * and count of events in the place of channel and correlation. What waits for several waits in one copy, and none of
+ * several is waited for. Returns LIPC_FAILED and LIPC_CONGESTED as they apply. Who has failed is sent nothing more. */
 int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
                     const struct lipc_part *parts, size_t count);
 
