@@ -46,4 +46,14 @@ struct lipc_endpoint {
  * it would report. */
 bool lipc_can_flush(struct lipc_endpoint *endpoint);
 
+/* One message for several endpoints. */
+struct lipc_copies {
+    struct lipc_body *body; /* that it waits in where it has to, with the sender as its user; NULL: it waits nowhere */
+    bool many; /* nobody is waited for: with 16 readers on 2 cores, the one waited for was mostly not the one that ran */
+};
+
+/* send.c, for lipc_topic_send. As lipc_send_parts, for one of several endpoints that are sent the same parts. */
+int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
+                 size_t count, int when_full, struct lipc_copies *copies);
+
 #endif

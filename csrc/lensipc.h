@@ -6,6 +6,7 @@
  *   ring.c      a one-way ring of frames over memory given to it          no system call
  *   wakeup.c    the parked flags; eventfd, socket and semaphore           system calls
  *   segment.c   shared memory made, sealed, mapped twice, checked         system calls
+ *   block.c     memory for large bodies, used again                       system calls
  *   outbox.c    messages that wait until the ring has room                malloc
  *   endpoint.c  two rings, an outbox and a wakeup as one side of a pair
  *   send.c      messages into frames
@@ -52,6 +53,9 @@
 
 /* A body of this many bytes or more comes straight into memory that its receiver gives for it. */
 #define LIPC_INLINE 32768
+
+/* A body of this many bytes or more is worth a block. */
+#define LIPC_BLOCK 1048576
 
 /* lipc_header.kind of an event, and lipc_header.peer of one for all who listen: what main relays without a look at it. */
 #define LIPC_EVENT 1
@@ -161,6 +165,14 @@ uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told);
  * the endpoint is closed. -EINVAL: no message waits for memory, or another size. */
 int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size);
 
+/* ---- block.c ---- */
+
+/* Anyone, in any thread. Memory for a body of `size` bytes, not cleared, at a multiple of 64; NULL: there is none. */
+void *lipc_block_take(size_t size);
+
+/* Anyone, in any thread. Gives it back. */
+void lipc_block_give(void *memory);
+
 /* ---- topic.c: main only ---- */
 
 /* A topic is a channel of an extension: it knows who listens. NULL: no memory. */
@@ -184,8 +196,8 @@ size_t lipc_topic_count(const struct lipc_topic *topic);
 void lipc_topic_hear(struct lipc_topic *topic, int heard);
 
 /* Sends an event to all who listen, or to `only` if that is not NULL and listens: `header` with the listener's number
- * and count of events in the place of channel and correlation. Returns LIPC_FAILED and LIPC_CONGESTED as they apply. Who
- * has failed is sent nothing more. */
+ * and count of events in the place of channel and correlation. What waits for several waits in one copy, and none of
+ * several is waited for. Returns LIPC_FAILED and LIPC_CONGESTED as they apply. Who has failed is sent nothing more. */
 int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
                     const struct lipc_part *parts, size_t count);
 

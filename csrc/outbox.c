@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A first-in-first-out list. Each message waits in one allocation of its own, made before the first byte of it goes
- * anywhere: so a message that cannot be kept has not been sent in part either.
+ * A first-in-first-out list. Each message waits in allocations made before the first byte of it goes anywhere: so a
+ * message that cannot be kept has not been sent in part either. An event that waits for many has one body, copied once:
+ * of 1 MiB to 16 renderers, main wrote 16 copies before.
  */
 
 #include "outbox.h"
@@ -11,7 +12,7 @@
 
 void lipc_outbox_init(struct lipc_outbox *outbox)
 {
-    *outbox = (struct lipc_outbox){.tail = &outbox->head};
+    *outbox = (struct lipc_outbox){.tail = &outbox->head, .sought = &outbox->head};
 }
 
 /* Bytes that a waiting message counts for. */
@@ -28,6 +29,9 @@ static void unlink_and_free(struct lipc_outbox *outbox, struct lipc_waiting **li
     *link = waiting->next;
     if (*link == NULL)
         outbox->tail = link;
+    if (outbox->sought == &waiting->next)
+        outbox->sought = link;
+    lipc_body_release(waiting->body);
     free(waiting);
 }
 
@@ -54,19 +58,36 @@ void lipc_outgoing_copy(struct lipc_outgoing *message, char *to, size_t size)
     }
 }
 
-struct lipc_waiting *lipc_waiting_create(uint64_t size)
+struct lipc_body *lipc_body_create(uint64_t size)
 {
-    return malloc(sizeof(struct lipc_waiting) + size);
+    size_t bytes = sizeof(struct lipc_body) + size;
+    struct lipc_body *body = bytes < LIPC_BLOCK ? malloc(bytes) : lipc_block_take(bytes);
+    if (body)
+        *body = (struct lipc_body){.users = 1, .from = size, .whole = {.data = (char *)(body + 1), .size = size}};
+    return body;
 }
 
-void lipc_outbox_append(struct lipc_outbox *outbox, struct lipc_waiting *waiting, struct lipc_outgoing *message)
+void lipc_body_release(struct lipc_body *body)
 {
-    char *body = (char *)(waiting + 1);
-    uint64_t left = message->frame.total - message->sent;
-    lipc_outgoing_copy(message, body, left);
-    *waiting = (struct lipc_waiting){.message = *message, .rest = {.data = body, .size = left}};
-    waiting->message.part = &waiting->rest;
-    waiting->message.offset = 0;
+    if (--body->users)
+        return;
+    if (sizeof *body + body->whole.size < LIPC_BLOCK)
+        free(body);
+    else
+        lipc_block_give(body);
+}
+
+void lipc_outbox_append(struct lipc_outbox *outbox, struct lipc_waiting *waiting, struct lipc_outgoing *message,
+                        struct lipc_body *body)
+{
+    if (message->sent < body->from) {
+        lipc_outgoing_copy(message, (char *)(body + 1) + message->sent, body->from - message->sent);
+        body->from = message->sent;
+    }
+    body->users++;
+    *waiting = (struct lipc_waiting){.message = *message, .body = body};
+    waiting->message.part = &body->whole;
+    waiting->message.offset = message->sent;
     *outbox->tail = waiting;
     outbox->tail = &waiting->next;
     outbox->bytes += weight(waiting);
@@ -84,13 +105,20 @@ void lipc_outbox_advance(struct lipc_outbox *outbox, uint32_t size)
         unlink_and_free(outbox, &outbox->head);
 }
 
+/* Goes on where it has left off: with 64 MiB of another channel's before it, a walk from the head takes 13 ms.
+ * Channels that take turns at dropping start from the head each time. */
 uint64_t lipc_outbox_drop(struct lipc_outbox *outbox, uint32_t channel)
 {
-    for (struct lipc_waiting **link = &outbox->head; *link; link = &(*link)->next)
+    if (outbox->channel != channel)
+        outbox->sought = &outbox->head;
+    outbox->channel = channel;
+    for (struct lipc_waiting **link = outbox->sought; *link; link = &(*link)->next)
         if ((*link)->message.frame.channel == channel && (*link)->message.sent == 0) {
             uint64_t dropped = weight(*link);
             unlink_and_free(outbox, link);
+            outbox->sought = link;
             return dropped;
         }
+    outbox->sought = outbox->tail;
     return 0;
 }

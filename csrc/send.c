@@ -114,9 +114,9 @@ static int await_room(struct lipc_endpoint *endpoint, const struct lipc_outgoing
 
 /* Writes a message's frames while the ring takes them. One that is larger than the ring streams: the reader makes room
  * as it is written. Returns 1 when all is written, 0, -EBADMSG. */
-static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message)
+static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, const struct lipc_copies *copies)
 {
-    bool streams = ring_bytes(endpoint, message->frame.total) > endpoint->out.capacity;
+    bool streams = !copies->many && ring_bytes(endpoint, message->frame.total) > endpoint->out.capacity;
     int put;
     do {
         put = put_frame(endpoint, message);
@@ -147,7 +147,8 @@ static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_fr
 
 /* The way of a message that the ring has no room for as a whole. The order of the steps makes it whole or not at all:
  * all that can fail comes before the first byte that the peer can see. */
-static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full)
+static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
+                         struct lipc_copies *copies)
 {
     struct lipc_outbox *outbox = &endpoint->outbox;
     uint64_t behind = lipc_outbox_behind(outbox);
@@ -155,22 +156,26 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
         return 1;
     if (when_full == LIPC_REFUSE && behind >= endpoint->limit)
         return -ENOBUFS;
+    struct lipc_waiting *node = malloc(sizeof *node);
     /* Memory for all of the body, though the ring may take much of it: pages that are never touched cost nothing. */
-    struct lipc_waiting *node = lipc_waiting_create(message->frame.total);
-    if (!node)
+    if (!copies->body)
+        copies->body = lipc_body_create(message->frame.total);
+    if (!node || !copies->body) {
+        free(node);
         return -ENOMEM;
+    }
     int dropped = 0;
     if (when_full == LIPC_DROP_OLDEST && !drop_until_fits(endpoint, &message->frame, &dropped)) {
         free(node);
         return dropped + 1;
     }
     /* Only the first in line may write: the frames of one message follow each other in the ring. */
-    int written = outbox->head ? 0 : write_message(endpoint, message);
+    int written = outbox->head ? 0 : write_message(endpoint, message, copies);
     if (written != 0) {
         free(node);
         return written < 0 ? written : dropped;
     }
-    lipc_outbox_append(outbox, node, message);
+    lipc_outbox_append(outbox, node, message, copies->body);
     /* An event loop sends after it has parked, too: its next wake has to come for room as well. */
     if (lipc_wakeup_parked(&endpoint->wakeup)) {
         lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
@@ -180,7 +185,8 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
 }
 
 /* The way of every message that is not one frame into a ring with room. */
-static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full)
+static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
+                        struct lipc_copies *copies)
 {
     int64_t waiting = endpoint->outbox.head ? lipc_flush(endpoint) : 0;
     if (waiting < 0)
@@ -191,42 +197,16 @@ static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *me
         if (room < 0)
             return (int)room;
         if ((uint64_t)room >= bytes) {
-            int written = write_message(endpoint, message);
+            int written = write_message(endpoint, message, copies);
             return written < 0 ? written : 0;
         }
     }
-    return queue_message(endpoint, message, when_full);
+    return queue_message(endpoint, message, when_full, copies);
 }
 
 /* The usual way is here at once: one frame, one pass, one copy, no allocation. */
-int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
-              int when_full)
-{
-    if (!is_valid(header, when_full))
-        return -EINVAL;
-    struct lipc_frame frame = common_frame(header, size);
-    if (size <= lipc_ring_frame_max(&endpoint->out) && !endpoint->outbox.head) {
-        char *at;
-        int claimed = lipc_ring_claim(&endpoint->out, lipc_frame_bytes(size), &at);
-        if (claimed < 0)
-            return claimed;
-        if (claimed) {
-            frame.size = (uint32_t)size;
-            memcpy(at, &frame, sizeof frame);
-            if (size)
-                memcpy(at + sizeof frame, body, size);
-            lipc_ring_commit(&endpoint->out, lipc_frame_bytes(size));
-            lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_DATA);
-            return 0;
-        }
-    }
-    const struct lipc_part part = {.data = body, .size = size};
-    struct lipc_outgoing message = {.frame = frame, .part = &part};
-    return send_message(endpoint, &message, when_full);
-}
-
-int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
-                    size_t count, int when_full)
+int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
+                 size_t count, int when_full, struct lipc_copies *copies)
 {
     if (!is_valid(header, when_full))
         return -EINVAL;
@@ -236,8 +216,41 @@ int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *he
             return -EMSGSIZE;
         total += parts[i].size;
     }
-    struct lipc_outgoing message = {.frame = common_frame(header, total), .part = parts};
-    return send_message(endpoint, &message, when_full);
+    struct lipc_frame frame = common_frame(header, total);
+    if (count == 1 && total <= lipc_ring_frame_max(&endpoint->out) && !endpoint->outbox.head) {
+        char *at;
+        int claimed = lipc_ring_claim(&endpoint->out, lipc_frame_bytes(total), &at);
+        if (claimed < 0)
+            return claimed;
+        if (claimed) {
+            frame.size = (uint32_t)total;
+            memcpy(at, &frame, sizeof frame);
+            if (total)
+                memcpy(at + sizeof frame, parts->data, total);
+            lipc_ring_commit(&endpoint->out, lipc_frame_bytes(total));
+            lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_DATA);
+            return 0;
+        }
+    }
+    struct lipc_outgoing message = {.frame = frame, .part = parts};
+    return send_message(endpoint, &message, when_full, copies);
+}
+
+int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
+                    size_t count, int when_full)
+{
+    struct lipc_copies copies = {0};
+    int sent = lipc_send_to(endpoint, header, parts, count, when_full, &copies);
+    if (copies.body)
+        lipc_body_release(copies.body);
+    return sent;
+}
+
+int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
+              int when_full)
+{
+    const struct lipc_part part = {.data = body, .size = size};
+    return lipc_send_parts(endpoint, header, &part, 1, when_full);
 }
 
 uint64_t lipc_outbox(const struct lipc_endpoint *endpoint)

@@ -66,6 +66,7 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
                     const struct lipc_part *parts, size_t count)
 {
     struct lipc_header own = *header;
+    struct lipc_copies copies = {.many = !only && topic->count > 1};
     int told = 0;
     for (struct lipc_subscription *each = topic->subscriptions; each < topic->subscriptions + topic->count; each++) {
         struct lipc_endpoint *endpoint = each->endpoint;
@@ -75,8 +76,7 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
         }
         own.channel = each->number;
         own.correlation = ++each->place;
-        int sent = count == 1 ? lipc_send(endpoint, &own, parts->data, parts->size, each->when_full)
-                              : lipc_send_parts(endpoint, &own, parts, count, each->when_full);
+        int sent = lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
         if (sent < 0) {
             endpoint->failure = sent;
             told |= LIPC_FAILED;
@@ -84,5 +84,7 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
             told |= LIPC_CONGESTED;
         }
     }
+    if (copies.body)
+        lipc_body_release(copies.body);
     return told;
 }

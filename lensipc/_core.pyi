@@ -34,6 +34,7 @@ class _FFI:
 class _Lib:
     LIPC_ALL: int
     LIPC_ASSEMBLED: int
+    LIPC_BLOCK: int
     LIPC_CONGESTED: int
     LIPC_EVENT: int
     LIPC_FAILED: int
@@ -51,6 +52,8 @@ class _Lib:
     LIPC_WAKEUP_SEMAPHORE: int
     LIPC_WAKEUP_SOCKET: int
     def lipc_assemble(self, endpoint: CData, memory: CData, size: int, /) -> int: ...
+    def lipc_block_give(self, memory: CData, /) -> None: ...
+    def lipc_block_take(self, size: int, /) -> CData: ...
     def lipc_endpoint_close(self, endpoint: CData, /) -> None: ...
     def lipc_endpoint_open(
         self, fd: int, side: int, wakeup: int, wakeup_fd: int, high_water: int, limit: int, error: CData, /

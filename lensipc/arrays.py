@@ -23,6 +23,10 @@ than the bookkeeping."""
 MAX_DIMENSIONS = 64  # NPY_MAXDIMS of numpy 2; 32 before
 
 _SIMPLE = re.compile(r"[<>|](?:[biufcSUV][0-9]{1,9}|[Mm]8(?:\[[0-9]{0,9}[A-Za-z]{1,2}\])?)")
+_DTYPES = {np.dtype(code).str: np.dtype(np.dtype(code).str) for code in "?bBhHiIlLqQefdgFDG"}
+_TEXTS = {dtype: text for text, dtype in _DTYPES.items()}
+"""The dtypes of most arrays, by their texts, and the other way round: to find one takes 0.1 us, to make it 0.7."""
+
 MAX_PARTS = 1 << 14
 """Names, offsets and types in a dtype, each counted as often as it occurs: some 4000 fields."""
 
@@ -36,11 +40,6 @@ _IDLE_ITEMSIZE = 1 << 20
 
 _view = np.ndarray.view
 
-# The texts of dtypes without parts that came lately, and the dtypes of such texts: to make one takes a microsecond.
-_texts: dict[Any, str] = {}
-_dtypes: dict[str, Any] = {}
-_KNOWN = 1024
-
 
 class RefusedError(TypeError):
     """A value of numpy's that has no clone; says what it is."""
@@ -48,9 +47,8 @@ class RefusedError(TypeError):
 
 def dtype_text(dtype: Any, depth: int = 0) -> Any:
     """A dtype in plain values: a string, or tuples for fields and subarrays. `build_dtype` undoes it."""
-    known = _texts.get(dtype)
-    if known is not None:
-        return known
+    if dtype in _TEXTS:
+        return _TEXTS[dtype]
     if depth > _DTYPE_DEPTH:
         raise RefusedError("an array whose dtype is nested too deep")
     if dtype.subdtype is not None:
@@ -68,9 +66,6 @@ def dtype_text(dtype: Any, depth: int = 0) -> Any:
     simple = dtype.str
     if dtype.num >= _USER_DEFINED or not _SIMPLE.fullmatch(simple):
         raise RefusedError(f"an array of {dtype}")
-    if len(_texts) == _KNOWN:
-        _texts.clear()
-    _texts[dtype] = simple
     return simple
 
 
@@ -88,6 +83,8 @@ def _parts(text: Any) -> int:
 
 def build_dtype(message: Any, text: Any) -> Any:
     """The dtype that `dtype_text` told; any exception when it told none."""
+    if type(text) is str and text in _DTYPES:
+        return _DTYPES[text]
     if type(text) is tuple:
         parts = _parts(text)
         if parts > MAX_PARTS:
@@ -100,14 +97,9 @@ def _build_dtype(text: Any, depth: int) -> Any:
     if depth > _DTYPE_DEPTH:
         raise ValueError("a dtype nested too deep")
     if type(text) is str:
-        known = _dtypes.get(text)
-        if known is None:
-            if not _SIMPLE.fullmatch(text):
-                raise ValueError("no dtype")
-            if len(_dtypes) == _KNOWN:
-                _dtypes.clear()
-            known = _dtypes[text] = np.dtype(text)
-        return known
+        if not _SIMPLE.fullmatch(text):
+            raise ValueError("no dtype")
+        return np.dtype(text)
     expect(text, tuple)
     if text[0] == "array":
         shape = text[2:]
@@ -216,7 +208,7 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
 
 def build_array(message: Any, text: Any, order: Any, memory: Any, *shape: int) -> Any:
     """The array that `reduce_array` told: in its buffer if that is writable, else in memory of its own."""
-    dtype = (_dtypes.get(text) if type(text) is str else None) or build_dtype(message, text)
+    dtype = build_dtype(message, text)
     if len(shape) > MAX_DIMENSIONS:
         raise ValueError("too many dimensions")
     for length in shape:

@@ -223,9 +223,13 @@ def _finish(entry: _Entry, obj: object, name: str) -> list[Any]:
     head = _HEADER.pack(MAGIC, len(buffers), size) + b"".join([_LENGTH.pack(len(buffer)) for buffer in buffers])
     end = len(head) + size
     parts.insert(0, head)
+    if size <= REUSED:  # the sender has less to do for one piece, the first buffer's padding in it
+        parts = [b"".join((*parts, bytes(-end % ALIGNMENT)))]
+        end += -end % ALIGNMENT
     for buffer in buffers:
-        padding = -end % ALIGNMENT
-        parts += [bytes(padding), buffer]
+        if padding := -end % ALIGNMENT:
+            parts.append(bytes(padding))
+        parts.append(buffer)
         end += padding + len(buffer)
     return parts
 

@@ -82,6 +82,8 @@ class Connection:
     def pump(self, budget: int) -> int:
         """Handle at most `budget` messages and return how many; `pending` tells whether there may be more."""
         endpoint, on_message = self.endpoint, self.on_message
+        record: Record | None
+        received: list[Record] | None
         handled = most = 0
         for _ in range(budget + 1):  # a bound for a peer that sends a large message by the byte, too
             batch, before = self._batch, handled
@@ -99,6 +101,7 @@ class Connection:
                 continue  # a callback has pumped meanwhile
             if 0 < handled - before < most:
                 break  # fewer than might have come: that was all. To look again is left to who polls, or parks
+            record = received = None  # the memory of a large body serves for the next one, which comes here
             most = min(BATCH, budget - handled)
             received = endpoint.receive(most, self.decoded)
             relayed = 0

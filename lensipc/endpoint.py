@@ -13,8 +13,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -51,8 +50,10 @@ _POLLED = 64  # endpoints of one call of `poll`: those beyond have nobody look a
 # Up to here a body in pieces is joined: one more copy takes 0.5 us at most, telling C the pieces takes 2.
 _JOIN_BYTES = 8192
 
-# Memory for a large message. It is not cleared first: every byte of it is written before it is handed out.
+# Memory for a large message, and for one that is worth a block. It is not cleared first: every byte of it is written
+# before it is handed out.
 _allocate = ffi.new_allocator(should_clear_after_alloc=False)
+_take_block = ffi.new_allocator(lib.lipc_block_take, lib.lipc_block_give, should_clear_after_alloc=False)
 
 # What is called for every message.
 _calls = lib.lipc_calls()
@@ -149,7 +150,7 @@ class Endpoint:
             pieces = (body,) if isinstance(body, Whole) else body
             if sum(memoryview(piece).nbytes for piece in pieces) > _JOIN_BYTES:
                 header = _header(kind, channel, peer, pid, correlation)
-                with _parts(pieces) as (parts, count):
+                with _Parts(pieces) as (parts, count):
                     dropped = lib.lipc_send_parts(self._handle, header, parts, count, when_full)
                 return dropped if dropped >= 0 else _fail(dropped)
             body = b"".join(pieces)
@@ -216,7 +217,10 @@ class Endpoint:
         """Give the large message that comes next the memory that it is assembled in."""
         if size > self._quota:
             raise ProtocolError(f"the peer sends a message of {size} bytes, and {self._quota} are allowed")
-        memory = _allocate("char[]", size)
+        try:
+            memory = (_allocate if size < lib.LIPC_BLOCK else _take_block)("char[]", size)
+        except MemoryError:
+            _fail(-errno.ENOMEM)
         code = lib.lipc_assemble(self._handle, memory, size)
         if code < 0:
             _fail(code)
@@ -312,7 +316,7 @@ class Topic:
         """
         if only is None and type(body) is bytes:
             return _publish(self._address, frame_id, pid, body)
-        with _parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
+        with _Parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
             header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
             return lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
 
@@ -325,13 +329,24 @@ def _header(kind: int, channel: int, peer: int, pid: int, correlation: int) -> C
     return ffi.new("struct lipc_header *", (correlation, channel, peer, pid, kind))
 
 
-@contextmanager
-def _parts(pieces: Sequence[Buffer]) -> Iterator[tuple[CData, int]]:
-    """Pieces of a body as C takes them. Their memory stays where it is until the end of the block."""
-    pinned = [ffi.from_buffer(piece) for piece in pieces]
-    yield ffi.new("struct lipc_part[]", [(pin, len(pin)) for pin in pinned]), len(pinned)
-    for pin in pinned:
-        ffi.release(pin)
+class _Parts:
+    """Pieces of a body as C takes them. Their memory stays where it is until the end of the block.
+
+    A class: contextlib's way takes 0.6 us more, of 12 for an array of 64 KiB.
+    """
+
+    __slots__ = ("_pinned",)
+
+    def __init__(self, pieces: Sequence[Buffer]) -> None:
+        self._pinned = [ffi.from_buffer(piece) for piece in pieces]
+
+    def __enter__(self) -> tuple[CData, int]:
+        pinned = self._pinned
+        return ffi.new("struct lipc_part[]", [(pin, len(pin)) for pin in pinned]), len(pinned)
+
+    def __exit__(self, *_: object) -> None:
+        for pin in self._pinned:
+            ffi.release(pin)
 
 
 def poll(endpoints: Iterable[Endpoint], ns: int) -> bool:

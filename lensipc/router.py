@@ -32,7 +32,8 @@ log = logging.getLogger("lensipc")
 
 # Messages that one renderer may have handled before the next one has its turn, unless they take too long.
 TURN: Final = 64
-# How long a receiver above its high-water mark may hold its senders back before it is left to its outbox (seconds).
+# How long a receiver above its high-water mark may hold its senders back, or take as much as that mark, before it is
+# left to its outbox (seconds).
 HOLD: Final = 0.1
 
 
@@ -188,16 +189,29 @@ class Router:
     # ---- back-pressure ----
     #
     # A receiver above its high-water mark holds back those who send to it, main's drain() included, so that senders
-    # and receivers that both work find a common pace. It may do so for HOLD seconds at a time; one that has not
-    # come down to its low-water mark by then is lagging, holds up nobody, and will meet its outbox's limit.
+    # and receivers that both work find a common pace. One that takes less than that mark in HOLD seconds is lagging
+    # until it has come down to its low-water mark: it holds up nobody, and will meet its outbox's limit. A mark's
+    # worth in that time is the pace of one that comes down in time from the mark; a message of 256 MiB takes longer to
+    # come down from, at any pace.
 
     def _look_for_congestion(self) -> bool:
         for connection in self.connections.values():
             if connection.hold is None and not connection.lagging and connection.endpoint.outbox > self._high_water:
                 self._congested.add(connection)
                 connection.awaited = True
-                connection.hold = self.poller.call_later(HOLD, partial(self.release, connection, True))
+                self._hold(connection)
         return bool(self._congested)
+
+    def _hold(self, connection: RendererConnection) -> None:
+        before = connection.endpoint.progress
+
+        def held() -> None:
+            if connection.endpoint.progress - before < self._high_water:
+                self.release(connection, True)
+            else:
+                self._hold(connection)
+
+        connection.hold = self.poller.call_later(HOLD, held)
 
     def _sends_to_congested(self, sender: RendererConnection) -> bool:
         """Whether one who is congested listens to what it may send: others' congestion is not its affair."""

@@ -10,12 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hostile
 import lab
 import numpy as np
 import pytest
 from hosting import Host, hosting, until
 
 from lensipc import InvokeTimeout, OutboxFull, PeerGone, RendererProcess
+from lensipc.message import LISTEN
 
 SMALL = {"high_water": 64 * 1024, "outbox_limit": 1024 * 1024}  # bytes
 
@@ -130,6 +132,24 @@ async def test_a_message_far_larger_than_the_outboxs_limit_goes_through() -> Non
         host.ipc.broadcast("n", array)
         (got,) = await host.ipc.run(host.renderers[0], "hear", "n", 1)
         assert np.array_equal(got[1], array)
+
+
+async def test_one_that_reads_at_a_pace_holds_its_senders_back_while_a_large_message_is_on_its_way() -> None:
+    """256 MiB took longer to read than it might hold anyone back, so the next ones met the outbox's limit."""
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        renderer.send(LISTEN, renderer.declare("n"))
+        await renderer.parked()
+        ring.host.ipc.broadcast("n", bytes(1 << 26))
+        draining = asyncio.create_task(ring.host.ipc.drain())
+        for _ in range(200):  # 0.4 s at least, in which it takes 12 MiB
+            renderer.receive()
+            await asyncio.sleep(0.002)
+        assert not draining.done()
+        await draining  # it reads no more, so nobody waits for it any longer
+        assert renderer.main_end.lagging
+        renderer.close()
+        await renderer.over()
 
 
 async def test_a_message_larger_than_main_allows_disconnects_its_sender(caplog: pytest.LogCaptureFixture) -> None:

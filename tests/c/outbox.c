@@ -181,6 +181,54 @@ static void drop_oldest_makes_as_much_room_as_it_takes(void)
     close_pair(pair);
 }
 
+/* The drops go on where the last one has left off, whatever is dropped, sent and freed between them. */
+static void drop_oldest_finds_the_oldest_after_anything_else(void)
+{
+    struct pair pair = open_pair(CAPACITY);
+    uint64_t random = 1, number = fill(pair.main, 1);
+    static uint64_t alive[20000]; /* the numbers that are to come, by number: the channel, or 0 */
+    for (uint64_t i = 1; i < number; i++)
+        alive[i] = 2;
+    uint64_t taken = 1;
+    for (int step = 0; step < 10000; step++) {
+        uint32_t channel = 2 + (uint32_t)(next_random(&random) % 3);
+        if (next_random(&random) % 4 == 0) {
+            struct received received;
+            CHECK(receive(pair.renderer, &received) == 1);
+            while (!alive[taken])
+                taken++;
+            CHECK(received.record.correlation == taken++);
+            free(received.body);
+            CHECK(lipc_flush(pair.main) >= 0);
+        } else if (next_random(&random) % 2) {
+            pair.main->high_water = NO_LIMIT;
+            CHECK(send_one(pair.main, number, channel, BODY, LIPC_REFUSE) == 0);
+            alive[number++] = channel;
+        } else if (lipc_outbox_behind(&pair.main->outbox)) {
+            pair.main->high_water = 1;
+            uint64_t oldest = pair.main->outbox.head->message.frame.correlation;
+            while (oldest < number && alive[oldest] != channel)
+                oldest++;
+            CHECK(send_one(pair.main, number, channel, BODY, LIPC_DROP_OLDEST) == 1);
+            if (oldest < number) {
+                alive[oldest] = 0;
+                alive[number] = channel;
+            }
+            number++;
+        }
+    }
+    uint64_t numbers[20000];
+    int left = drain(pair, numbers, 20000);
+    for (int i = 0; i < left; i++) {
+        while (!alive[taken])
+            taken++;
+        CHECK(numbers[i] == taken++);
+    }
+    while (taken < number)
+        CHECK(!alive[taken++]);
+    close_pair(pair);
+}
+
 static void a_message_begun_is_not_dropped(void)
 {
     struct pair pair = open_pair(CAPACITY);
@@ -258,6 +306,7 @@ int main(void)
     RUN(drop_newest_gives_up_the_message_itself);
     RUN(drop_oldest_gives_up_the_oldest_of_its_channel);
     RUN(drop_oldest_makes_as_much_room_as_it_takes);
+    RUN(drop_oldest_finds_the_oldest_after_anything_else);
     RUN(a_message_begun_is_not_dropped);
     RUN(a_failed_allocation_sends_nothing);
     RUN(an_endpoint_needs_one_allocation_and_says_so);

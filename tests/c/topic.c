@@ -112,6 +112,73 @@ static void who_cannot_be_sent_to_is_told_of_and_left_out(void)
     close_pair(quick);
 }
 
+/* Copied once, whatever each of them has of it in its ring already, and counted for each. */
+static void an_event_that_waits_for_many_waits_once(void)
+{
+    enum { SIZE = 5 * CAPACITY, LISTENERS = 4 };
+    struct pair pairs[LISTENERS];
+    struct lipc_topic *topic = lipc_topic_create();
+    char *body = make_body(1, SIZE);
+    const struct lipc_header header = {.kind = LIPC_EVENT};
+    const struct lipc_part parts[] = {{.data = body, .size = 1001}, {.data = body + 1001, .size = SIZE - 1001}};
+    for (uint32_t i = 0; i < LISTENERS; i++) {
+        pairs[i] = open_pair(CAPACITY);
+        CHECK(lipc_topic_add(topic, pairs[i].main, i, LIPC_REFUSE, 0) == 0);
+        for (uint32_t j = 0; j <= 3 * (i ^ 2); j++) /* the rings have different room; the first has not the most */
+            raise_event(pairs[i].main, i, 0, 7, 5000);
+    }
+    int before = allocations_alive;
+    CHECK(lipc_topic_send(topic, NULL, &header, parts, 2) == 0);
+    CHECK(allocations_alive == before + LISTENERS + 1);
+    memset(body, 0, SIZE); /* the sender may do what it likes with it now */
+    for (uint32_t i = 0; i < LISTENERS; i++) {
+        const struct lipc_outgoing *waiting = &pairs[i].main->outbox.head->message;
+        CHECK(lipc_outbox(pairs[i].main) == sizeof(struct lipc_frame) + SIZE - waiting->sent);
+        CHECK(i == 0 || waiting->sent != pairs[i - 1].main->outbox.head->message.sent);
+    }
+    for (uint32_t i = 0; i < LISTENERS; i++) {
+        struct received received;
+        if (i == 1)
+            continue; /* which goes with it unread */
+        do {
+            while (receive(pairs[i].renderer, &received) == 0)
+                CHECK(lipc_flush(pairs[i].main) >= 0);
+            bool whole = received.record.size == SIZE;
+            CHECK(is_body(whole ? 1 : 7, received.body, received.record.size));
+            free(received.body);
+        } while (received.record.size != SIZE);
+    }
+    lipc_topic_free(topic);
+    for (int i = 0; i < LISTENERS; i++)
+        close_pair(pairs[i]);
+    free(body);
+}
+
+static void a_failed_allocation_costs_the_one_it_was_for(void)
+{
+    struct pair first = open_pair(CAPACITY), second = open_pair(CAPACITY);
+    struct lipc_topic *topic = lipc_topic_create();
+    char *body = make_body(1, 3 * CAPACITY);
+    const struct lipc_header header = {.kind = LIPC_EVENT};
+    const struct lipc_part part = {.data = body, .size = 3 * CAPACITY};
+    CHECK(lipc_topic_add(topic, first.main, 0, LIPC_REFUSE, 0) == 0);
+    CHECK(lipc_topic_add(topic, second.main, 0, LIPC_REFUSE, 0) == 0);
+    allocations_left = 2; /* the first one's place, and the body */
+    CHECK(lipc_topic_send(topic, NULL, &header, &part, 1) == LIPC_FAILED);
+    allocations_left = -1;
+    CHECK(lipc_failure(first.main) == 0 && lipc_failure(second.main) == -ENOMEM);
+    CHECK(lipc_outbox(second.main) == 0 && second.main->out.write_pos == 0);
+    struct received received;
+    while (receive(first.renderer, &received) == 0)
+        CHECK(lipc_flush(first.main) >= 0);
+    CHECK(is_body(1, received.body, received.record.size));
+    free(received.body);
+    free(body);
+    lipc_topic_free(topic);
+    close_pair(first);
+    close_pair(second);
+}
+
 static int take(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, uint32_t *relayed)
 {
     static char buffer[LIPC_INLINE];
@@ -206,6 +273,8 @@ int main(void)
     RUN(all_who_listen_are_sent_an_event_under_their_own_number);
     RUN(more_listeners_than_there_was_room_for_are_all_kept);
     RUN(who_cannot_be_sent_to_is_told_of_and_left_out);
+    RUN(an_event_that_waits_for_many_waits_once);
+    RUN(a_failed_allocation_costs_the_one_it_was_for);
     RUN(events_are_relayed_where_main_does_not_listen);
     RUN(other_kinds_and_large_events_are_handed_out);
     RUN(without_memory_nothing_is_added);
