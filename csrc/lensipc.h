@@ -121,7 +121,7 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint);
 
 /* Producer. Takes a message whole or not at all: into the ring if it has room, else the rest of it is copied to the
  * outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE, LIPC_KEEP or LIPC_DROP_*;
- * LIPC_DROP_OLDEST gives up the oldest waiting messages of the same channel, of which no byte has been written,
+ * LIPC_DROP_OLDEST gives up the oldest waiting events of the same channel, of which no byte has been written,
  * until this one fits (the outbox is below the mark, or no larger with it than before), and this one if it does not
  * even so.
  * Returns the number of messages dropped: 0 as a rule.

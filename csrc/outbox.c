@@ -113,7 +113,8 @@ uint64_t lipc_outbox_drop(struct lipc_outbox *outbox, uint32_t channel)
         outbox->sought = &outbox->head;
     outbox->channel = channel;
     for (struct lipc_waiting **link = outbox->sought; *link; link = &(*link)->next)
-        if ((*link)->message.frame.channel == channel && (*link)->message.sent == 0) {
+        if ((*link)->message.frame.kind == LIPC_EVENT && (*link)->message.frame.channel == channel &&
+            (*link)->message.sent == 0) {
             uint64_t dropped = weight(*link);
             unlink_and_free(outbox, link);
             outbox->sought = link;

@@ -63,7 +63,7 @@ uint64_t lipc_outbox_behind(const struct lipc_outbox *outbox);
 /* The first message has just sent `size` bytes of its body; removes it when that was all. */
 void lipc_outbox_advance(struct lipc_outbox *outbox, uint32_t size);
 
-/* Gives up the oldest message of a channel of which no byte is in the ring. Returns the bytes that no longer wait,
+/* Gives up the oldest event of a channel of which no byte is in the ring. Returns the bytes that no longer wait,
  * 0 when there is no such message. */
 uint64_t lipc_outbox_drop(struct lipc_outbox *outbox, uint32_t channel);
 

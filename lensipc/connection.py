@@ -40,6 +40,7 @@ class Connection:
         low_water: bytes waiting to be sent from which on that is little.
         on_message: for each kind of message, what takes its record; raises ProtocolError to disconnect the peer.
         decoded: the kinds of messages, as bits, that come decoded if they are small plain data.
+        most: the bytes that a message has at most which comes decoded.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Connection:
         low_water: int,
         on_message: Sequence[Callable[[Record], None]],
         decoded: int,
+        most: int,
     ) -> None:
         self.endpoint = endpoint
         self.sock = sock
@@ -57,6 +59,7 @@ class Connection:
         self.low_water = low_water
         self.on_message = on_message
         self.decoded = decoded
+        self._most = most
         attach.keep_from_forks(sock)
         self.closed = False
         self.ended = False  # the peer will send no more
@@ -96,14 +99,14 @@ class Connection:
                     raise ProtocolError(f"a message of kind {kind}, which is none") from None
                 take(record)
                 if handled >= budget or self.paused or self.closed:
-                    return handled
+                    return self._pumped(handled)
             if batch is not self._batch:
                 continue  # a callback has pumped meanwhile
             if 0 < handled - before < most:
-                break  # fewer than might have come: that was all. To look again is left to who polls, or parks
+                break  # fewer than might have come: mostly that was all. To look again is left to who polls, or parks
             record = received = None  # the memory of a large body serves for the next one, which comes here
             most = min(BATCH, budget - handled)
-            received = endpoint.receive(most, self.decoded)
+            received = endpoint.receive(most, self.decoded, self._most)
             relayed = 0
             if endpoint.relayed is not None:
                 (relayed, told), endpoint.relayed = endpoint.relayed, None
@@ -117,7 +120,11 @@ class Connection:
             elif handled >= budget or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
                 break
             # else the peer writes the rest of a large message while this side reads it
-        if self.awaited:
+        return self._pumped(handled)
+
+    def _pumped(self, handled: int) -> int:
+        """Tell those who wait for it, however the turn has ended, that little waits to be sent."""
+        if self.awaited and not self.closed:
             self.flush()
         return handled
 

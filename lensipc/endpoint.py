@@ -37,6 +37,7 @@ KEEP = lib.LIPC_KEEP
 VERSION = lib.LIPC_VERSION
 FAILED = lib.LIPC_FAILED
 CONGESTED = lib.LIPC_CONGESTED
+INLINE = lib.LIPC_INLINE
 
 # bytes, bytearray, memoryview, ndarray: anything C-contiguous (collections.abc.Buffer is of Python 3.12).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -168,11 +169,11 @@ class Endpoint:
             return False
         return dropped >= 0 or _fail(dropped)
 
-    def receive(self, limit: int, decoded: int = 0) -> list[Record]:
+    def receive(self, limit: int, decoded: int = 0, most: int = INLINE) -> list[Record]:
         """Take at most `limit` messages, and flush. A large body comes as writable memory that nobody else holds.
 
-        Bodies of the kinds whose bits are set in `decoded` come as values if they are small plain data; events that
-        follow each other on one channel, from one peer, as runs.
+        Bodies of at most `most` bytes, of the kinds whose bits are set in `decoded`, come as values if they are small
+        plain data; events that follow each other on one channel, from one peer, as runs.
 
         An empty list says that there was nothing to hand out yet, not that there is nothing to do: a large
         message may be on its way. `park` tells.
@@ -180,16 +181,16 @@ class Endpoint:
         Raises:
             ProtocolError: the peer broke the protocol, or announced a message larger than the quota.
         """
-        got = _receive(self._address, limit, decoded)
-        if type(got) is int:
-            if got > 0:
-                self._provide(got)
-                got = _receive(self._address, limit, decoded)
-            if type(got) is int:
-                _fail(got)
+        got = _receive(self._address, limit, decoded, most)
         if type(got) is tuple:
             got, *relayed = got
             self.relayed = tuple(relayed)
+        if type(got) is int:
+            if got > 0:
+                self._provide(got)
+                got = _receive(self._address, limit, decoded, most)
+            if type(got) is int:
+                _fail(got)
         if self._memory is not None and got:
             kind, _, channel, peer, pid, correlation, _ = got[0]
             body, self._memory = self._memory, None

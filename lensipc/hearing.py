@@ -8,6 +8,7 @@ same for all of them is done once. That takes a renderer half the time that each
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import length_hint
 from typing import Any, Final
 
 from . import clone
@@ -20,6 +21,12 @@ from .types import IpcRendererEvent
 
 # Event objects kept for each channel.
 MOST_EVENTS: Final = 64
+
+
+def unfolded(run: Record) -> list[Record]:
+    """The events of a run, each a run by itself."""
+    kind, values, number, frame_id, pid, first, none = run
+    return [(kind, [args], number, frame_id, pid, first + i, none) for i, args in enumerate(values)]
 
 
 class Hearing:
@@ -55,7 +62,7 @@ class Hearing:
         _, values, number, frame_id, pid, place, _ = record
         channel = self._channels[number]
         run: Iterator[tuple[Any, ...]] = iter(values)
-        self._run = record, run
+        begun = self._run = record, run
         event = self._event(channel, frame_id, pid, place)
         channel.due = place + len(values)
         if event.missed:
@@ -78,19 +85,21 @@ class Hearing:
                 raise
             except BaseException:  # CancelledError too, which a plain function can raise
                 self._report(channel)
-        self._run = None
+        if self._run is begun:  # and not one that a callback has begun meanwhile, which was cut short
+            self._run = None
 
     def left(self) -> list[Record]:
         """The events of a run that a callback has cut short, each a run by itself."""
         if self._run is None:
             return []
-        (kind, values, number, frame_id, pid, place, none), run = self._run
+        record, run = self._run
         self._run = None
-        left = list(run)
-        first = place + len(values) - len(left)
+        left = unfolded(record)[len(record[1]) - length_hint(run) :]
+        for _ in run:  # they are heard later
+            pass
         if left:
-            self._channels[number].due = first
-        return [(kind, [args], number, frame_id, pid, first + i, none) for i, args in enumerate(left)]
+            self._channels[record[2]].due = left[0][5]
+        return left
 
     def _event(self, channel: RendererChannel, frame_id: int, pid: int, place: int) -> IpcRendererEvent:
         """What listeners are called with."""

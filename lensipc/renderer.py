@@ -13,10 +13,10 @@ from typing import Final, Protocol
 
 from . import attach, clone
 from .connection import Connection, body_of, size_of
-from .endpoint import KEEP, REFUSE, RUN, Buffer, Endpoint, Record
+from .endpoint import INLINE, KEEP, REFUSE, RUN, Buffer, Endpoint, Record
 from .errors import DecodeError, PeerGone, ProtocolError
 from .face import Face, NextStep, Settle
-from .hearing import Hearing
+from .hearing import Hearing, unfolded
 from .invocations import Invocations
 from .message import (
     ACTIVATE,
@@ -98,7 +98,7 @@ class RendererCore(Connection):
         handlers[ACTIVATE] = self._on_activate
         handlers[DEACTIVATE] = self._on_deactivate
         handlers[READY] = self._on_ready
-        super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED)
+        super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED, INLINE)
         self.face = face
         self.parts = parts
         self.frame_id = frame_id
@@ -257,6 +257,7 @@ class RendererCore(Connection):
     def _handle(self, budget: int) -> int:
         handled = 0
         while handled < budget and not self.closed:
+            self._take_up()
             if self._backlog:
                 record = self._backlog.popleft()
                 self._backlog_bytes -= size_of(record)
@@ -265,21 +266,19 @@ class RendererCore(Connection):
                 continue
             if self.ready:
                 self.paused = False
-                self._take_up()
                 handled += self.pump(budget - handled)
             if not self._backlog:
                 break
         return handled
 
     def _take_up(self) -> None:
-        """Events that a callback has cut short come first."""
-        left = self._hearing.left()
-        if left:
-            self._batch = iter([*left, *self._batch])
+        """What is left of a run that a callback has cut short comes before all that is kept."""
+        self._backlog.extendleft(reversed(self._hearing.left()))
 
     def _settle(self) -> None:
         """Before there is nothing to run here: see to it that what is left, and what comes, makes itself known."""
         if not self.closed:
+            self._take_up()
             if self._backlog or (self.ready and not self.rest()):
                 self.poller.wake()
             elif self.ended:
@@ -321,7 +320,7 @@ class RendererCore(Connection):
             self.ready = True
 
     def _keep(self, record: Record) -> None:
-        self._backlog.append(record)
+        self._backlog.extend(unfolded(record) if record[0] == RUN else (record,))
         self._backlog_bytes += size_of(record)
         if self._backlog_bytes > self._backlog_limit:
             self.reason = (

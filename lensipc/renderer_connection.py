@@ -54,8 +54,9 @@ MAX_LISTENERS: Final = 1024
 # How long main may work for one renderer before the next one has its turn (seconds): a message that is no small plain
 # data can take a thousand times as long as others, so that a turn of so many messages is no bound.
 TURN_TIME: Final = 0.002
-# An invoke of more bytes counts toward what a renderer may have in flight: as much as its largest message.
-LARGE: Final = 1024
+# An invoke of more bytes counts toward what a renderer may have in flight: as much as its largest message. What it
+# decodes to can be 64 times as large; of those that do not count, 8,192 are 128 MiB then.
+SMALL: Final = 256
 
 
 class _Held:
@@ -112,7 +113,7 @@ class RendererConnection(Connection):
         on_message[DECLARE] = self._on_declare
         on_message[LISTEN] = self._on_listen
         on_message[UNLISTEN] = self._on_unlisten
-        super().__init__(endpoint, sock, router.poller, router.low_water, on_message, 1 << INVOKE)
+        super().__init__(endpoint, sock, router.poller, router.low_water, on_message, 1 << INVOKE, SMALL)
         self.router = router
         self.wakeup_fd = wakeup_fd  # the eventfd that the renderer signals main by; ours to close
         self.frame_id = frame_id
@@ -140,7 +141,8 @@ class RendererConnection(Connection):
         self.listeners = 0  # in main, async ones that its events have started and that have not finished
         self.listeners_bytes = 0  # of those events
         self.crowded = False  # there are too many of them
-        self.spent = 0.0  # seconds of its turn
+        self.until = 0.0  # when its turn ends
+        self.overdue = False  # its last turn was cut short then
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
         self.hold: Deadline | None = None  # running while it is congested and holds its senders back
         self.lagging = False  # congested for longer than that
@@ -241,25 +243,24 @@ class RendererConnection(Connection):
 
     def _on_event(self, record: Record) -> None:
         """An event that main listens to, or for one process, or too large to be relayed by itself."""
-        started = time.monotonic()
         channel = self._channel(record[2])
         self.told |= self.router.route(channel, self.frame_id, self.pid, body_of(record), record[3])
         self.router.deliver()
-        self._spend(started)
+        self._look_at_the_clock()
 
-    def _spend(self, started: float) -> None:
-        """Count the time since then toward its turn."""
-        self.spent += time.monotonic() - started
-        if self.spent >= TURN_TIME:
-            self.paused = True
+    def take_turn(self, budget: int) -> int:
+        """Handle what has come, for a while: how many messages."""
+        self.until = time.monotonic() + TURN_TIME
+        self.overdue = False
+        try:
+            return self.pump(budget)
+        finally:
+            if self.overdue:
+                self.resume()  # in its next turn
 
-    def end_turn(self) -> bool:
-        """The others have their turns now: whether this one's was cut short, having taken long."""
-        if self.spent < TURN_TIME:
-            return False
-        self.spent = 0.0
-        self.resume()
-        return True
+    def _look_at_the_clock(self) -> None:
+        if time.monotonic() >= self.until:
+            self.paused = self.overdue = True
 
     def count_listener(self, size: int, change: int) -> None:
         """An async listener that an event of `size` bytes has started begins (1), or has finished (-1)."""
@@ -289,7 +290,7 @@ class RendererConnection(Connection):
         if len(self.running) >= MAX_INVOKES:
             self._answer(correlation, None, OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight"))
             return
-        if body is not None and len(body) > LARGE:
+        if body is not None and len(body) > SMALL:
             if self.large_bytes and self.large_bytes + len(body) > self.message_limit:
                 why = f"{self.large_bytes} bytes of invokes of this renderer are in flight"
                 self._answer(correlation, None, OutboxFull(why))
@@ -298,12 +299,9 @@ class RendererConnection(Connection):
             self.large_bytes += len(body)
         if channel.port.activating:
             self._hold(channel, correlation, clone.encode(args) if body is None else body)
-        elif body is None:
-            self.execute(channel, correlation, args)
         else:
-            started = time.monotonic()
-            self.execute(channel, correlation, clone.decode_owned(body))
-            self._spend(started)
+            self.execute(channel, correlation, args if body is None else clone.decode_owned(body))
+            self._look_at_the_clock()
 
     def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
         if self.held_bytes > MAX_HELD:
@@ -346,7 +344,10 @@ class RendererConnection(Connection):
         try:
             if hasattr(result, "__await__"):
                 task = self.router.face.finish(result, partial(self._settle, correlation))  # which settles it later
-                self.running[correlation] = (port, task)
+                if not self.closed:
+                    self.running[correlation] = (port, task)
+                elif task is not None:  # closed by what its own handler did
+                    task.cancel()
                 return
         except Exception as error:  # of the result's own code
             self._answer(correlation, None, error)

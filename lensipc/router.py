@@ -326,8 +326,8 @@ class Router:
             if not connection.ready or connection.paused:
                 continue
             try:
-                handled = connection.pump(TURN)
-                busy |= connection.end_turn()
+                handled = connection.take_turn(TURN)
+                busy |= connection.overdue
                 if connection.told:
                     self._heed(connection)
             except (ProtocolError, DecodeError, MemoryError) as error:
@@ -361,7 +361,8 @@ class Router:
         for connection in list(self.connections.values()):
             if connection.ready:
                 try:
-                    rests = connection.rest()
+                    # One that has ended is read to its end, and then let go.
+                    rests = not connection.ended and connection.rest()
                 except ProtocolError as error:
                     self.disconnect(connection, str(error))
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import time
@@ -168,6 +169,28 @@ async def test_two_that_flood_each_other_and_drain_are_both_heard() -> None:
         await asyncio.gather(*(host.ipc.run(each, "broadcast_large", "n", 3000) for each in host.renderers))
         for renderer in host.renderers:
             await host.ipc.run(renderer, "wait_count", "n", 6000)
+
+
+async def test_a_renderers_turn_in_main_ends_soon_whatever_its_messages_take(tmp_path: Path) -> None:
+    """Small invokes of a handler that takes 1 ms: of some 2 ms, not of 64 messages."""
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        called: list[int] = []
+
+        def slow(_event: object, number: int) -> None:
+            until = time.perf_counter() + 0.001
+            while time.perf_counter() < until:
+                pass
+            called.append(number)
+
+        host.ipc.handle("slow", slow)
+        ipc = lab.IpcRenderer.get_instance()
+        asked = [ipc.invoke("slow", number) for number in range(200)]
+        turns = [0]
+        while turns[-1] < 200:
+            await asyncio.sleep(0)  # others' turn
+            turns.append(len(called))
+        await asyncio.gather(*asked)
+        assert max(after - before for before, after in itertools.pairwise(turns)) <= 8
 
 
 async def test_what_must_not_be_lost_is_sent_over_a_full_outbox(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class Line:
         sizes = {"high_water": 1 << 20, "limit": LIMIT, "quota": 1 << 24}
         self.peer = Endpoint(fds[0], SIDE_RENDERER, WAKEUP_EVENTFD, fds[1], **sizes)
         ours = Endpoint(fds[0], SIDE_MAIN, WAKEUP_EVENTFD, fds[2], **sizes)
-        self.connection = Connection(ours, sock, poller, 1 << 18, [self.hear] * KINDS, 0)
+        self.connection = Connection(ours, sock, poller, 1 << 18, [self.hear] * KINDS, 0, 0)
         poller.register(sock.fileno(), self.connection.read_socket)
 
     def hear(self, record: Record) -> None:
@@ -121,6 +121,20 @@ def test_what_has_been_taken_and_not_handled_is_pending_and_keeps_the_connection
     assert not line.connection.pending
     assert line.connection.rest()
     assert not line.connection.ready
+
+
+@pytest.mark.parametrize("budget", [1, 64])
+def test_who_waits_until_little_waits_to_be_sent_is_told_however_a_turn_ends(line: Line, budget: int) -> None:
+    """By its budget too: a peer that always has more to say would else keep drain() waiting for ever."""
+    told: list[int] = []
+    line.connection.relieved = lambda: told.append(1)  # type: ignore[method-assign]
+    line.send(1, 2, 3)
+    line.connection.pump(budget)
+    assert told == []
+    line.connection.awaited = True
+    line.send(4, 5, 6)
+    line.connection.pump(budget)
+    assert told == [1]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -156,6 +156,21 @@ async def test_when_main_is_killed_even_a_renderer_whose_code_never_returns_ends
         await until(lambda: not any(map(runs, pids)))
 
 
+async def test_one_that_has_closed_its_end_is_let_go_though_main_was_about_to_rest(tmp_path: Path) -> None:
+    """It lives on, so that nothing but the end of its socket's file tells of it."""
+    async with hosting(path=tmp_path / "s") as host:
+        renderer = RendererProcess.connect(tmp_path / "s")
+        await renderer.__aenter__()
+        host.ipc.note("n")
+        lab.IpcRenderer.get_instance().broadcast("n", 1)
+        renderer.close()
+        router = host.main._router
+        router._next(router._linger)
+        router.dispatch()
+        await until(lambda: not host.main.renderers)
+        assert host.ipc.heard["n"][0][1] == 1
+
+
 async def test_a_new_main_takes_the_path_of_one_that_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "main.sock"
     with start_main(path) as process:

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from lensipc import _core, clone, endpoint
-from lensipc.endpoint import RUN, Endpoint, Record, Timer, create_segment
+from lensipc.endpoint import RUN, Endpoint, Record, Timer, Topic, create_segment
 from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
 
 CAPACITY = 1 << 16
@@ -119,6 +119,55 @@ def test_decoded_events_of_one_channel_and_sender_that_follow_each_other_come_as
     ]
 
 
+def test_only_events_are_dropped_for_an_event_of_their_channel(pair: Pair) -> None:
+    """Outcomes bear no channel, which reads as channel 0."""
+    main, renderer = pair
+    results = events = dropped = 0
+    for number in range(3000):
+        if number % 3:
+            dropped += main.send(1, 0, 0, 0, number, bytes(1000), endpoint.DROP_OLDEST)
+            events += 1
+        else:
+            main.send(4, 0, 0, 0, number, bytes(1000), endpoint.KEEP)
+            results += 1
+    assert dropped > 0
+    kinds: list[int] = []
+    while len(kinds) < results + events - dropped:
+        kinds += [record[0] for record in renderer.receive(64)]
+        main.flush()
+    assert renderer.receive(64) == []
+    assert kinds.count(4) == results
+
+
+def test_what_is_relayed_before_a_large_message_is_told_with_it(pair: Pair) -> None:
+    main, renderer = pair
+    fd = create_segment(endpoint.FORM_MEMFD, CAPACITY)
+    receiver = open_endpoint(fd, endpoint.SIDE_MAIN, high_water=1000)
+    topic = Topic()
+    topic.add(receiver, 0, endpoint.REFUSE, 0)
+    main.relay(0, topic, 1, 1)
+    for _ in range(3):
+        renderer.send(1, 0, 0xFFFFFFFF, 0, 0, bytes(15_000))
+        receiver.send(1, 0, 0, 0, 0, bytes(15_000))  # so that they wait there
+    renderer.send(1, 0, 5, 0, 0, bytes(40_000))
+    got: list[Record] = []
+    while not got:
+        got = main.receive(64)
+        renderer.flush()
+    assert [len(record[1]) for record in got] == [40_000]
+    assert main.relayed == (3, endpoint.CONGESTED)
+    topic.remove(receiver)
+    receiver.close()
+    os.close(fd)
+
+
+def test_bodies_of_more_bytes_than_asked_for_come_as_they_are(pair: Pair) -> None:
+    main, renderer = pair
+    for size in (100, 101):
+        main.send(2, 0, 0, 0, size, clone.encode(bytes(size - len(clone.encode(b"")))))
+    assert [record[1] is None for record in renderer.receive(10, 1 << 2, 100)] == [True, False]
+
+
 def test_a_value_goes_as_it_is_if_it_is_small_plain_data(pair: Pair) -> None:
     main, renderer = pair
     assert main.send_value(2, 3, 5, ({"a": [1, 2.5]},), 4)
@@ -142,7 +191,7 @@ def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
             wrong()
     for wrong in (
         lambda: calls.flush(0),
-        lambda: calls.receive(0, 1, 0),
+        lambda: calls.receive(0, 1, 0, 0),
         lambda: calls.publish(0, 1, 2, b""),
         lambda: calls.publish_value(0, 1, 2, ()),
         lambda: calls.send_value(0, 1, 2, 3, 4, 5, (), 0),

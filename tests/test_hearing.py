@@ -123,6 +123,21 @@ def test_a_callback_that_takes_what_is_left_hears_it_in_order_and_once() -> None
     assert heard.said == [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]
 
 
+def test_a_run_that_a_callback_has_begun_and_not_ended_is_not_forgotten() -> None:
+    def nested(_event: Any, number: int) -> None:
+        heard.said.append(number)
+        if number == 1:
+            with pytest.raises(KeyboardInterrupt):
+                heard.run(10, 11, place=3)
+        elif number == 10:
+            raise KeyboardInterrupt
+
+    heard = Heard(nested)
+    heard.run(1)
+    assert heard.said == [1, 10]
+    assert [record[1] for record in heard.rest()] == [[(11,)]]
+
+
 def test_who_stops_listening_in_the_midst_of_a_run_hears_no_more_of_it() -> None:
     def once(event: Any, number: int) -> None:
         heard.note(event, number)

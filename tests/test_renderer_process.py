@@ -207,6 +207,103 @@ async def test_a_listener_in_a_script_may_itself_invoke(plain_host: Host) -> Non
     assert out == "good\n"
 
 
+# What is sent in one go comes out of the ring as runs, one for each channel.
+IN_RUNS = """
+    import plain, time
+    with RendererProcess.connect(path) as renderer:
+        ipc = plain.Ipc.get_instance()
+        said = []
+        for channel, listener in listeners(ipc, renderer, said).items():
+            ipc.listen(channel, listener)
+        ipc.invoke_sync("send")
+        time.sleep(0.3)  # until all of it is in the ring
+        while len(said) < {count}:
+            try:
+                renderer.dispatch(60)
+            except KeyboardInterrupt:
+                said.append("interrupted")
+        print(said)
+"""
+
+
+async def in_runs(host: Host, sent: list[tuple[str, int]], listeners: str, count: int) -> str:
+    """What a script has heard of events that main sent in one go."""
+    loop = asyncio.get_running_loop()
+
+    def send() -> None:
+        for channel, number in sent:
+            host.ipc.broadcast(channel, number)
+
+    handlers = (
+        host.ipc.handle("send", lambda _event: loop.call_later(0.1, send) and None),  # the script is idle by then
+        host.ipc.handle("more", lambda _event: [host.ipc.broadcast("y", number) for number in (4, 5)] and None),
+    )
+    try:
+        return await script(host, textwrap.dedent(listeners) + textwrap.dedent(IN_RUNS).format(count=count))
+    finally:
+        for dispose in handlers:
+            dispose()
+
+
+async def test_events_are_in_order_though_listeners_invoke_in_the_midst_of_runs(plain_host: Host) -> None:
+    out = await in_runs(
+        plain_host,
+        [("x", 1), ("y", 1), ("y", 2), ("y", 3)],
+        """
+        def listeners(ipc, renderer, said):
+            def x(event, number):
+                ipc.invoke_sync("more")
+                said.append(("x", number))
+            def y(event, number):
+                said.append((number, event.missed))
+                if number in (1, 4):
+                    ipc.invoke_sync("echo")
+            return {"x": x, "y": y}
+        """,
+        6,
+    )
+    assert out == "[('x', 1), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]\n"
+
+
+async def test_ctrl_c_in_a_listener_loses_no_event_but_its_own_and_keeps_none_waiting(plain_host: Host) -> None:
+    listeners = """
+        def listeners(ipc, renderer, said):
+            def y(event, number):
+                said.append(number)
+                if number == 1:
+                    raise KeyboardInterrupt
+            def z(event, number):
+                said.append(("z", number))
+            return {"x": lambda event, number: ipc.invoke_sync("echo"), "y": y, "z": z}
+    """
+    alone = [("y", 1), ("y", 2), ("y", 3)]
+    assert await in_runs(plain_host, alone, listeners, 4) == "[1, 'interrupted', 2, 3]\n"
+    kept = [("x", 1), ("y", 1), ("y", 2), ("z", 1)]  # by x, which waits for an outcome
+    assert await in_runs(plain_host, kept, listeners, 4) == "[1, 'interrupted', 2, ('z', 1)]\n"
+
+
+async def test_ctrl_c_in_a_dispatch_within_a_listener_loses_no_event_either(plain_host: Host) -> None:
+    out = await in_runs(
+        plain_host,
+        [("x", 1), ("y", 1), ("y", 2), ("y", 3)],
+        """
+        def listeners(ipc, renderer, said):
+            def x(event, number):
+                try:
+                    renderer.dispatch(60)
+                except KeyboardInterrupt:
+                    said.append("swallowed")
+            def y(event, number):
+                said.append(number)
+                if number == 1:
+                    raise KeyboardInterrupt
+            return {"x": x, "y": y}
+        """,
+        4,
+    )
+    assert out == "[1, 'swallowed', 2, 3]\n"
+
+
 async def test_ctrl_c_ends_every_wait_and_loses_nothing(plain_host: Host) -> None:
     out = await script(
         plain_host,

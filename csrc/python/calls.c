@@ -227,45 +227,54 @@ static int add_to_run(struct run *run, PyObject *list, const struct lipc_record 
     return added;
 }
 
+/* Messages as a list. Those of the kinds in `decoded` that have no more than `most` bytes are decoded. */
+static PyObject *list_of(const struct lipc_record *records, int count, const char *bodies, unsigned long decoded,
+                         uint64_t most)
+{
+    PyObject *list = PyList_New(0);
+    struct run run = {.values = NULL};
+    for (int i = 0; list != NULL && i < count; i++) {
+        const char *body = records[i].offset == LIPC_ASSEMBLED ? NULL : bodies + records[i].offset;
+        unsigned long kinds = records[i].size <= most ? decoded : 0;
+        if (body != NULL && records[i].kind == LIPC_EVENT && kinds >> LIPC_EVENT & 1) {
+            if (add_to_run(&run, list, &records[i], body))
+                continue;
+            run.values = NULL;
+        }
+        PyObject *tuple = PyErr_Occurred() ? NULL : tuple_of(&records[i], body, kinds & ~(1UL << LIPC_EVENT));
+        if (tuple == NULL || PyList_Append(list, tuple))
+            Py_CLEAR(list);
+        Py_XDECREF(tuple);
+    }
+    return list;
+}
+
 static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     struct lipc_record records[BATCH];
     _Alignas(8) char bodies[LIPC_INLINE];
     uint64_t wanted;
+    int told;
     (void)module;
-    if (!count_is(count, 3))
+    if (!count_is(count, 4))
         return NULL;
     struct lipc_endpoint *endpoint = address(arguments[0]);
     unsigned long max = PyLong_AsUnsignedLong(arguments[1]);
     unsigned long decoded = PyLong_AsUnsignedLong(arguments[2]);
+    unsigned long most = PyLong_AsUnsignedLong(arguments[3]);
     if (PyErr_Occurred())
         return NULL;
     int got = lipc_recv(endpoint, records, max < BATCH ? (uint32_t)max : BATCH, bodies, sizeof bodies, &wanted);
+    uint32_t relayed = lipc_relayed(endpoint, &told);
     /* What woke this side may have been room for what waits. An error is told once there is nothing to hand out. */
     int64_t waiting = got >= 0 && lipc_outbox(endpoint) ? lipc_flush(endpoint) : 0;
     if (waiting < 0 && got == 0)
         got = (int)waiting;
-    if (got < 0)
-        return PyLong_FromLong(got);
-    if (wanted)
-        return PyLong_FromUnsignedLongLong(wanted);
-    PyObject *list = PyList_New(0);
-    struct run run = {.values = NULL};
-    for (int i = 0; list != NULL && i < got; i++) {
-        const char *body = records[i].offset == LIPC_ASSEMBLED ? NULL : bodies + records[i].offset;
-        if (body != NULL && records[i].kind == LIPC_EVENT && decoded >> LIPC_EVENT & 1) {
-            if (add_to_run(&run, list, &records[i], body))
-                continue;
-            run.values = NULL;
-        }
-        PyObject *tuple = PyErr_Occurred() ? NULL : tuple_of(&records[i], body, decoded & ~(1UL << LIPC_EVENT));
-        if (tuple == NULL || PyList_Append(list, tuple))
-            Py_CLEAR(list);
-        Py_XDECREF(tuple);
-    }
-    int told;
-    uint32_t relayed = lipc_relayed(endpoint, &told);
-    return list != NULL && relayed ? Py_BuildValue("NIi", list, relayed, told) : list;
+    /* From here on code of Python's may run, a finalizer say, which closes the endpoint. */
+    PyObject *result = got < 0    ? PyLong_FromLong(got)
+                       : wanted   ? PyLong_FromUnsignedLongLong(wanted)
+                                  : list_of(records, got, bodies, decoded, most);
+    return result != NULL && relayed ? Py_BuildValue("NIi", result, relayed, told) : result;
 }
 
 static PyObject *flush(PyObject *module, PyObject *endpoint)
@@ -333,10 +342,11 @@ static PyMethodDef functions[] = {
     {"publish_value", FASTCALL(publish_value), METH_FASTCALL,
      "publish_value(topic, peer, pid, value): the same of small plain data; None where the value is something else."},
     {"receive", FASTCALL(receive), METH_FASTCALL,
-     "receive(endpoint, max, decoded): lipc_recv, and lipc_flush if something waits, as a list of (kind, body, channel, peer, pid, correlation, value), or what "
-     "is wanted, or -errno; (the list, events, told) if lipc_relayed has something to tell. Bodies of the kinds whose bits "
-     "are set in `decoded` are decoded if they are small plain data; body is then None. Events come then as (0, values, "
-     "channel, peer, pid, correlation of the first, None): those of one channel and sender that follow each other."},
+     "receive(endpoint, max, decoded, most): lipc_recv, and lipc_flush if something waits, as a list of (kind, body, "
+     "channel, peer, pid, correlation, value), or what is wanted, or -errno; (that, events, told) if lipc_relayed has "
+     "something to tell. Bodies of at most `most` bytes of the kinds whose bits are set in `decoded` are decoded if they "
+     "are small plain data; body is then None. Events come then as (0, values, channel, peer, pid, correlation of the "
+     "first, None): those of one channel and sender that follow each other."},
     {"flush", flush, METH_O, "flush(endpoint): lipc_flush."},
     {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},
