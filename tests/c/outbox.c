@@ -8,14 +8,21 @@
 #define CAPACITY LIPC_CAPACITY_MIN
 #define BODY 1000
 
-static int send_one(struct lipc_endpoint *endpoint, uint64_t number, uint32_t channel, size_t size, int when_full)
+static int send_kind(struct lipc_endpoint *endpoint, uint32_t kind, uint64_t number, uint32_t channel, size_t size,
+                     int when_full)
 {
     struct lipc_header header = numbered(number);
+    header.kind = kind;
     header.channel = channel;
     char *body = make_body(number, size);
     int dropped = lipc_send(endpoint, &header, body, size, when_full);
     free(body);
     return dropped;
+}
+
+static int send_one(struct lipc_endpoint *endpoint, uint64_t number, uint32_t channel, size_t size, int when_full)
+{
+    return send_kind(endpoint, LIPC_EVENT, number, channel, size, when_full);
 }
 
 /* Sends until the first message waits; returns the number of the next one. */
@@ -162,6 +169,18 @@ static void drop_oldest_gives_up_the_oldest_of_its_channel(void)
     close_pair(pair);
 }
 
+static void what_is_no_event_is_not_dropped_whatever_channel_it_names(void)
+{
+    struct pair pair = open_pair(CAPACITY);
+    pair.main->high_water = sizeof(struct lipc_frame) + BODY;
+    uint64_t number = fill(pair.main, 0), numbers[200];
+    for (int i = 0; i < 3; i++)
+        CHECK(send_kind(pair.main, LIPC_EVENT + 3, number++, 7, BODY, LIPC_KEEP) == 0);
+    CHECK(send_one(pair.main, number, 7, BODY, LIPC_DROP_OLDEST) == 1); /* itself */
+    CHECK(drain(pair, numbers, 200) == (int)number);
+    close_pair(pair);
+}
+
 static void drop_oldest_makes_as_much_room_as_it_takes(void)
 {
     struct pair pair = open_pair(CAPACITY);
@@ -305,6 +324,7 @@ int main(void)
     RUN(parked_for_room_alone_is_not_woken_by_data);
     RUN(drop_newest_gives_up_the_message_itself);
     RUN(drop_oldest_gives_up_the_oldest_of_its_channel);
+    RUN(what_is_no_event_is_not_dropped_whatever_channel_it_names);
     RUN(drop_oldest_makes_as_much_room_as_it_takes);
     RUN(drop_oldest_finds_the_oldest_after_anything_else);
     RUN(a_message_begun_is_not_dropped);
