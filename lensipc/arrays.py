@@ -27,7 +27,6 @@ _DTYPES = {np.dtype(code).str: np.dtype(np.dtype(code).str) for code in "?bBhHiI
 _TEXTS = {dtype: text for text, dtype in _DTYPES.items()}
 """The dtypes of most arrays, by their texts, and the other way round: to find one takes 0.1 us, to make it 0.7."""
 
-
 MAX_PARTS = 1 << 14
 """Names, offsets and types in a dtype, each counted as often as it occurs: some 4000 fields."""
 

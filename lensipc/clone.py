@@ -208,7 +208,7 @@ def _finish(entry: _Entry, obj: object, name: str) -> list[Any]:
     chunks, message, pickler = entry
     parts = [chunk if type(chunk) is bytes else _view(chunk) for chunk in chunks]
     chunks.clear()
-    size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+    size = sum(map(len, parts))
     if message.reduced or size > UNCHECKED:
         refusal = _refusal(parts)
         if refusal is not None:
@@ -224,8 +224,9 @@ def _finish(entry: _Entry, obj: object, name: str) -> list[Any]:
     end = len(head) + size
     parts.insert(0, head)
     if size <= REUSED:  # the sender has less to do for one piece, the first buffer's padding in it
-        parts = [b"".join((*parts, bytes(-end % ALIGNMENT)))]
-        end += -end % ALIGNMENT
+        padding = -end % ALIGNMENT
+        parts = [b"".join((*parts, bytes(padding)))]
+        end += padding
     for buffer in buffers:
         if padding := -end % ALIGNMENT:
             parts.append(bytes(padding))

@@ -140,7 +140,7 @@ class Connection:
                 return True
             self.flush()
             return False
-        if length_hint(self._batch) or not self.endpoint.park():
+        if self.pending or not self.endpoint.park():
             return False
         self.ready = False
         return True
