@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from contextvars import Context
 from typing import Any
 
 from .channels import Running
 from .face import Abandon, Settle
+
+_set_result = asyncio.Future.set_result  # to find it by super() takes 50 ns
 
 
 class Invocation(asyncio.Future[Any]):
@@ -19,13 +22,57 @@ class Invocation(asyncio.Future[Any]):
     """
 
     # Slots: an instance's dict would cost each invoke 45 ns.
-    __slots__ = ("_steps", "abandon", "correlation")
+    __slots__ = ("_steps", "_waiter", "abandon", "correlation")
 
+    # The task that awaits it: its callback, and the context to call that in; () where there can be none any more.
+    _waiter: tuple[()] | tuple[Callable[[Any], object], Context] | None
     abandon: Abandon
     correlation: int
 
+    def add_done_callback(self, fn: Callable[[Any], object], *, context: Context | None = None) -> None:
+        """Call this when there is an outcome."""
+        if self._waiter is None and context is not None:  # as tasks do, and hardly anybody else
+            self._waiter = fn, context
+        else:
+            self._leave_to_loop()
+            super().add_done_callback(fn, context=context)
+
+    def remove_done_callback(self, fn: Callable[[Any], object], /) -> int:
+        """Do not: how many times it would have been called."""
+        self._leave_to_loop()
+        return super().remove_done_callback(fn)
+
+    def set_result(self, result: Any, /) -> bool:  # type: ignore[override]
+        """Give it its outcome, in a callback of the loop. True: the task that awaits it has gone on already.
+
+        A future has the loop call the task, with a handle made for it: that takes 0.4 us of the 2.7 that one of many
+        invokes takes in all.
+        """
+        _set_result(self, result)
+        waiter, self._waiter = self._waiter, ()
+        if not waiter:
+            return False
+        fn, context = waiter
+        try:
+            context.run(fn, self)
+        except RuntimeError:  # this is no callback of the loop: a task runs now, and two cannot
+            self.get_loop().call_soon(fn, self, context=context)
+            return False
+        return True
+
+    def set_exception(self, exception: type | BaseException, /) -> None:
+        """Give it an error for an outcome."""
+        self._leave_to_loop()
+        super().set_exception(exception)
+
+    def _leave_to_loop(self) -> None:
+        waiter, self._waiter = self._waiter, ()
+        if waiter:
+            super().add_done_callback(waiter[0], context=waiter[1])
+
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel the request, here and in main."""
+        self._leave_to_loop()
         if not super().cancel(msg):
             return False
         self.abandon(self.correlation)
@@ -104,6 +151,7 @@ class AsyncioFace:
 
     def invocation(self, abandon: Abandon) -> Invocation:
         invocation = Invocation(loop=self.loop)
+        invocation._waiter = None
         invocation.abandon = abandon
         return invocation
 

@@ -99,7 +99,9 @@ class Connection:
                     raise ProtocolError(f"a message of kind {kind}, which is none") from None
                 take(record)
                 if handled >= budget or self.paused or self.closed:
-                    return self._pumped(handled)
+                    if self.awaited:
+                        self._tell_those_who_wait()
+                    return handled
             if batch is not self._batch:
                 continue  # a callback has pumped meanwhile
             if 0 < handled - before < most:
@@ -120,13 +122,14 @@ class Connection:
             elif handled >= budget or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
                 break
             # else the peer writes the rest of a large message while this side reads it
-        return self._pumped(handled)
-
-    def _pumped(self, handled: int) -> int:
-        """Tell those who wait for it, however the turn has ended, that little waits to be sent."""
-        if self.awaited and not self.closed:
-            self.flush()
+        if self.awaited:
+            self._tell_those_who_wait()
         return handled
+
+    def _tell_those_who_wait(self) -> None:
+        """Tell them, however the turn has ended, if little waits to be sent."""
+        if not self.closed:
+            self.flush()
 
     @property
     def pending(self) -> bool:

@@ -88,6 +88,11 @@ class Hearing:
         if self._run is begun:  # and not one that a callback has begun meanwhile, which was cut short
             self._run = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether there may be events of a run that a callback has cut short."""
+        return self._run is not None
+
     def left(self) -> list[Record]:
         """The events of a run that a callback has cut short, each a run by itself."""
         if self._run is None:

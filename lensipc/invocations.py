@@ -8,6 +8,7 @@ dropped. Knows nothing of processes, bytes or event loops; time is handed in.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from .errors import InvokeTimeout
@@ -16,7 +17,8 @@ from .errors import InvokeTimeout
 class Pending(Protocol):
     """What waits for an outcome: an asyncio or a concurrent future, or the like."""
 
-    def set_result(self, result: Any, /) -> None: ...
+    def set_result(self, result: Any, /) -> object:
+        """Give it a result. True: who waits has gone on already."""
 
     def set_exception(self, exception: BaseException, /) -> None: ...
 
@@ -41,37 +43,48 @@ class Invocations:
         self._call_later = call_later
         self.last = 0
         self.late = 0
-        self._pending: dict[int, tuple[Pending, Deadline | None]] = {}
+        self._pending: dict[int, Pending] = {}
+        self._deadlines: dict[int, Deadline] = {}  # of those that have one
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    def open(self, pending: Pending, what: str, timeout: float | None, give_up: Callable[[int], None]) -> int:
-        """Enter a request and return its correlation id. After `timeout` seconds it has the outcome InvokeTimeout,
-        and `give_up(correlation)` is called to tell the other side."""
+    def open(self, pending: Pending) -> int:
+        """Enter a request and return its correlation id."""
         self.last = correlation = self.last + 1
-        deadline = None
-        if timeout is not None:
-
-            def expire() -> None:
-                entry = self._pending.pop(correlation, None)
-                if entry is not None:
-                    entry[0].set_exception(InvokeTimeout(f"{what} had no outcome within {timeout:g} s"))
-                    give_up(correlation)
-
-            deadline = self._call_later(timeout, expire)
-        self._pending[correlation] = (pending, deadline)
+        self._pending[correlation] = pending
         return correlation
+
+    def limit(self, correlation: int, timeout: float, what: str, give_up: Callable[[int], None]) -> None:
+        """After `timeout` seconds its outcome is InvokeTimeout, and `give_up(correlation)` tells the other side."""
+        expire = partial(self._expire, correlation, timeout, what, give_up)
+        self._deadlines[correlation] = self._call_later(timeout, expire)
+
+    def _expire(self, correlation: int, timeout: float, what: str, give_up: Callable[[int], None]) -> None:
+        self._deadlines.pop(correlation, None)
+        pending = self._pending.pop(correlation, None)
+        if pending is not None:
+            pending.set_exception(InvokeTimeout(f"{what} had no outcome within {timeout:g} s"))
+            give_up(correlation)
 
     def take(self, correlation: int) -> Pending | None:
         """Remove and return what waits for this outcome; None when nobody does any more."""
-        entry = self._pending.pop(correlation, None)
-        if entry is None:
+        pending = self._pending.pop(correlation, None)
+        if pending is None:
             self.late += 1
-            return None
-        if entry[1] is not None:
-            entry[1].cancel()
-        return entry[0]
+        elif self._deadlines:
+            self._call_off(correlation)
+        return pending
+
+    def forget(self, correlation: int) -> None:
+        """Nobody waits for this outcome any more."""
+        self._pending.pop(correlation, None)
+        self._call_off(correlation)
+
+    def _call_off(self, correlation: int) -> None:
+        deadline = self._deadlines.pop(correlation, None)
+        if deadline is not None:
+            deadline.cancel()
 
     def fail_all(self, make: Callable[[], Exception]) -> None:
         """Give everything that waits the outcome `make()`, each its own."""

@@ -107,6 +107,7 @@ class RendererCore(Connection):
         self.reason = "it closed the connection, or died"
         self.told_goodbye = False
         self._drained: list[Callable[[], None]] = []
+        self._watched = not face.blocking  # somebody waits for the poller's descriptor
         self._wakeup_fd = wakeup_fd
         self._semaphore = semaphore
         self._high_water = high_water
@@ -160,7 +161,7 @@ class RendererCore(Connection):
 
     def abandon(self, correlation: int) -> None:
         """Nobody waits for this invoke any more: here and in main."""
-        self.invocations.take(correlation)
+        self.invocations.forget(correlation)
         self.cancel(correlation)
 
     # ---- from main ----
@@ -172,11 +173,14 @@ class RendererCore(Connection):
         pending = self.invocations.take(record[5])
         if pending is not None:
             _, body, _, _, _, _, value = record
-            self.face.started = True  # who awaits it is to go on
             try:
-                pending.set_result(value if body is None else clone.decode_owned(body))
+                value = value if body is None else clone.decode_owned(body)
             except DecodeError as error:
                 pending.set_exception(error)
+                self.face.started = True
+            else:
+                if not pending.set_result(value):
+                    self.face.started = True  # who awaits it is to go on
 
     def _on_error(self, record: Record) -> None:
         pending = self.invocations.take(record[5])
@@ -211,10 +215,17 @@ class RendererCore(Connection):
 
     def dispatch(self, timeout: float | None = 0.0, budget: int = TURN) -> int:
         """Wait at most `timeout` seconds for something to do, and handle at most `budget` messages of it."""
-        self._sleep(0.0 if self.ready or self._backlog else timeout)
+        idle = not self._backlog and (not self.ready or self.rest()) and not self.ended
+        self._sleep(timeout if idle else 0.0)
         try:
             return self._handle(budget)
         finally:
+            self._settle()
+
+    def watch(self) -> None:
+        """From now on the poller's descriptor is to be readable while there is something to do."""
+        if not self._watched:
+            self._watched = True
             self._settle()
 
     def on_loop(self) -> None:
@@ -278,8 +289,9 @@ class RendererCore(Connection):
     def _settle(self) -> None:
         """Before there is nothing to run here: see to it that what is left, and what comes, makes itself known."""
         if not self.closed:
-            self._take_up()
-            if self._backlog or (self.ready and not self.rest()):
+            if self._hearing.begun:
+                self._take_up()
+            if self._backlog or (self.ready and (self._watched or self.ended) and not self.rest()):
                 self.poller.wake()
             elif self.ended:
                 self.gone()
@@ -290,8 +302,10 @@ class RendererCore(Connection):
         self.decoded = 1 << RESULT  # events are kept as they are
         self.paused = False
         try:
-            self._wake_up()
-            self._take_up()
+            if not self.ready:
+                self._wake_up()
+            if self._hearing.begun:
+                self._take_up()
             while not outcome.done and not self.closed:
                 self.pump(TURN)
                 if outcome.done:

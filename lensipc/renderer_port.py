@@ -52,7 +52,6 @@ class RendererPort:
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
         number = self._number(channel)
-        self.core.check_open()
         if not transfer and self.core.endpoint.send_value(EVENT, number, 0, args, target):
             return
         if transfer:
@@ -100,35 +99,36 @@ class RendererPort:
         transfer: Sequence[Any],
     ) -> int:
         core, number = self.core, self._number(channel)
-        core.check_open()
-        invocations, body = core.invocations, None
-        what = "" if timeout is None else f"invoke of {self.extension}/{channel}"
-        if transfer:
-            clone.check_transfer(transfer)
-            body = clone.encode_parts(args, "args")
-        correlation = invocations.open(pending, what, timeout, core.cancel)
+        invocations = core.invocations
+        correlation = invocations.open(pending)
         try:
-            if body is None and not core.endpoint.send_value(INVOKE, number, correlation, args):
+            if transfer or not core.endpoint.send_value(INVOKE, number, correlation, args):
                 # An encoder of the user's may invoke, too, and ids only grow on their way: this one gets another.
+                invocations.forget(correlation)
+                if transfer:
+                    clone.check_transfer(transfer)
                 body = clone.encode_parts(args, "args")
-                invocations.take(correlation)
-                correlation = invocations.open(pending, what, timeout, core.cancel)
-            if body is not None:
+                correlation = invocations.open(pending)
                 core.send(INVOKE, number, 0, 0, correlation, body)
         except BaseException:
-            invocations.take(correlation)
+            invocations.forget(correlation)
             raise
+        if timeout is not None:
+            invocations.limit(correlation, timeout, f"invoke of {self.extension}/{channel}", core.cancel)
         if transfer:
             clone.detach(transfer)
         return correlation
 
     def _number(self, name: str) -> int:
-        table = self.table
+        """The number of a channel by which something can be sent now."""
+        table, core = self.table, self.core
         if not table.open:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
         channel = table.channels.get(name) or table[name]
         if channel.number < 0:
-            self.core.declare(channel)
+            core.declare(channel)
+        if core.closed or core.ended:
+            core.check_open()
         return channel.number
 
     def _listening(self, channel: RendererChannel, listening: bool) -> None:

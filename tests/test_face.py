@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import collections.abc
 import concurrent.futures
+import contextvars
 import gc
 import sys
 import warnings
@@ -98,6 +99,73 @@ async def test_a_task_group_takes_invocations_and_cancels_them() -> None:
         raised = str(several)
     assert "1 sub-exception" in raised
     assert given_up == [1]
+
+
+async def test_the_task_that_awaits_goes_on_within_the_callback_that_brings_the_outcome() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
+    invocation, log = sent(), []
+
+    async def waiter() -> None:
+        variable.set("the task's")
+        log.append((await invocation, variable.get(), asyncio.current_task()))
+        await asyncio.sleep(0)
+        log.append("later")
+
+    def settle() -> None:
+        invocation.set_result(5)
+        log.append((variable.get(), asyncio.current_task()))
+
+    task = asyncio.create_task(waiter())
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(settle)
+    await task
+    assert log == [(5, "the task's", task), ("nobody's", None), "later"]
+
+
+async def test_an_outcome_that_a_task_brings_reaches_the_task_that_awaits_it_too() -> None:
+    invocation = sent()
+
+    async def waiter() -> Any:
+        return await invocation
+
+    task = asyncio.create_task(waiter())
+    await asyncio.sleep(0)
+    invocation.set_result(5)  # in this task: that one cannot run now
+    assert not task.done()
+    assert await task == 5
+
+
+async def test_an_error_inside_the_task_that_goes_on_is_its_own() -> None:
+    invocation = sent()
+
+    async def failing() -> None:
+        await invocation
+        raise RuntimeError("mine")
+
+    task = asyncio.create_task(failing())
+    later(invocation, 5)
+    with pytest.raises(RuntimeError, match="mine"):
+        await task
+
+
+async def test_several_tasks_and_callbacks_hear_of_one_outcome_in_the_order_in_which_they_came() -> None:
+    invocation, heard = sent(), []
+
+    async def waiter(name: str) -> None:
+        heard.append((name, await invocation))
+
+    tasks = []
+    for name in "ab":
+        tasks.append(asyncio.create_task(waiter(name)))
+        await asyncio.sleep(0)
+        invocation.add_done_callback(lambda done, name=name: heard.append((name.upper(), done.result())))
+    removed = heard.append
+    invocation.add_done_callback(removed)
+    assert invocation.remove_done_callback(removed) == 1
+    later(invocation, 5)
+    await asyncio.gather(*tasks)
+    await asyncio.sleep(0)
+    assert heard == [("a", 5), ("A", 5), ("b", 5), ("B", 5)]
 
 
 async def test_cancelling_tells_the_other_side_once() -> None:

@@ -399,6 +399,60 @@ async def test_a_future_of_a_script_is_resolved_by_dispatch_and_can_be_cancelled
     await until(lambda: plain_host.ipc.cancelled[:1] == ["a future"])
 
 
+async def test_the_descriptor_tells_of_what_comes_after_a_blocking_invoke_whenever_it_is_asked_for(
+    plain_host: Host,
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def send() -> None:
+        plain_host.ipc.broadcast("n", 1)
+
+    plain_host.ipc.handle("send soon", lambda _event: loop.call_later(0.1, send) and None)
+    out = await script(
+        plain_host,
+        """
+        import plain, time
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+            ipc.listen("n", lambda event, n: heard.append(n))
+            ipc.invoke_sync("send soon")
+            time.sleep(0.3)  # it has come when the descriptor is asked for first
+            assert select.select([renderer], [], [], 10)[0]
+            renderer.dispatch()
+            assert heard == [1], heard
+            ipc.invoke_sync("send soon")
+            assert select.select([renderer], [], [], 10)[0]  # it comes while the descriptor is waited for
+            while len(heard) < 2:
+                renderer.dispatch(10)
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
+@pytest.mark.parametrize("wakeup", ["socket", "semaphore"])
+async def test_dispatch_after_a_blocking_invoke_waits_as_long_as_it_was_told(plain_host: Host, wakeup: str) -> None:
+    out = await script(
+        plain_host,
+        f"""
+        import plain, time
+        with RendererProcess.connect(path, wakeup={wakeup!r}) as renderer:
+            ipc = plain.Ipc.get_instance()
+            while renderer.dispatch():
+                pass
+            waited = []
+            for _ in range(5):  # a stray wakeup may end one
+                ipc.invoke_sync("echo", 1)
+                before = time.monotonic()
+                renderer.dispatch(0.2)
+                waited.append(time.monotonic() - before >= 0.2)
+            print(any(waited))
+        """,
+    )
+    assert out == "True\n"
+
+
 async def test_the_descriptor_is_readable_exactly_while_there_is_work(plain_host: Host) -> None:
     out = await script(
         plain_host,
