@@ -50,6 +50,7 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint)
         return;
     lipc_outbox_clear(&endpoint->outbox);
     free(endpoint->routes.topics);
+    free(endpoint->heard);
     lipc_segment_unmap(&endpoint->mapping);
     free(endpoint);
 }
@@ -75,6 +76,23 @@ int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topi
     routes->topics[routes->count++] = topic;
     routes->peer = peer;
     routes->pid = pid;
+    return 0;
+}
+
+int lipc_hear(struct lipc_endpoint *endpoint, uint32_t number)
+{
+    if (number > endpoint->heard_count)
+        return -EINVAL;
+    if (number == endpoint->heard_room) {
+        uint32_t room = number ? 2 * number : 8;
+        struct lipc_heard *larger = realloc(endpoint->heard, room * sizeof *larger);
+        if (!larger)
+            return -ENOMEM;
+        endpoint->heard = larger;
+        endpoint->heard_room = room;
+    }
+    if (number == endpoint->heard_count)
+        endpoint->heard[endpoint->heard_count++] = (struct lipc_heard){.next = 1, .peer = LIPC_ALL}; /* whom none is */
     return 0;
 }
 

@@ -29,6 +29,12 @@ struct lipc_routes {
     int told;
 };
 
+/* The events that come on a channel. */
+struct lipc_heard {
+    uint64_t next; /* the number of the next one */
+    uint32_t peer; /* whom the last one came from */
+};
+
 struct lipc_endpoint {
     struct lipc_ring out;
     struct lipc_ring in;
@@ -36,6 +42,8 @@ struct lipc_endpoint {
     struct lipc_outbox outbox;
     struct lipc_assembly assembly;
     struct lipc_routes routes;
+    struct lipc_heard *heard; /* by the channel's number */
+    uint32_t heard_count, heard_room;
     int failure;         /* of a topic's event, 0 or -errno */
     uint64_t high_water; /* at most `limit` */
     uint64_t limit;

@@ -89,7 +89,7 @@ struct lipc_record {
     uint32_t peer;
     uint32_t pid;
     uint32_t kind;
-    uint32_t reserved;
+    uint32_t follows; /* an event that lipc_hear speaks of: nothing is new but its body */
 };
 
 /* A piece of a message's body. */
@@ -160,6 +160,11 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
 
 /* Consumer. How many events the last lipc_recv has sent on; *told is LIPC_FAILED and LIPC_CONGESTED of all of them. */
 uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told);
+
+/* Consumer. Events that come on channel `number`, the next one or one of those before, are counted from now on: what
+ * lipc_recv gives for their correlation is how many are missing before them. Those that `follow` miss none, and come from
+ * whom the channel's last one came from. 0, -ENOMEM, -EINVAL: another number. */
+int lipc_hear(struct lipc_endpoint *endpoint, uint32_t number);
 
 /* Consumer, after *wanted. `memory` (of exactly that many bytes) must stay until the message's record has come or
  * the endpoint is closed. -EINVAL: no message waits for memory, or another size. */

@@ -25,9 +25,9 @@ static bool continues(const struct lipc_frame *first, uint64_t filled, const str
            frame->kind == first->kind && frame->flags == flags && frame->size <= left && (frame->size || last);
 }
 
-static struct lipc_record to_record(const struct lipc_frame *frame, uint32_t offset)
+static struct lipc_record to_record(struct lipc_endpoint *endpoint, const struct lipc_frame *frame, uint32_t offset)
 {
-    return (struct lipc_record){
+    struct lipc_record record = {
         .correlation = frame->correlation,
         .size = frame->total,
         .offset = offset,
@@ -36,6 +36,13 @@ static struct lipc_record to_record(const struct lipc_frame *frame, uint32_t off
         .pid = frame->pid,
         .kind = frame->kind,
     };
+    if (frame->kind == LIPC_EVENT && frame->channel < endpoint->heard_count) {
+        struct lipc_heard *heard = &endpoint->heard[frame->channel];
+        record.correlation -= heard->next;
+        record.follows = record.correlation == 0 && record.peer == heard->peer;
+        *heard = (struct lipc_heard){.next = frame->correlation + 1, .peer = frame->peer};
+    }
+    return record;
 }
 
 /* Gives the room of all frames taken back to the peer. */
@@ -64,7 +71,7 @@ static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
         lipc_ring_take(&endpoint->in, &frame);
         release(endpoint); /* each frame by itself: the peer writes the next one meanwhile */
         if (assembly->filled == assembly->first.total) {
-            *record = to_record(&assembly->first, LIPC_ASSEMBLED);
+            *record = to_record(endpoint, &assembly->first, LIPC_ASSEMBLED);
             *assembly = (struct lipc_assembly){0};
             return 1;
         }
@@ -135,7 +142,7 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
             routes->relayed++;
             continue;
         }
-        records[count++] = to_record(&frame, (uint32_t)used);
+        records[count++] = to_record(endpoint, &frame, (uint32_t)used);
         used += (frame.size + BODY_ALIGN - 1) / BODY_ALIGN * BODY_ALIGN;
     }
     if (count || routes->relayed) { /* what is wrong behind them is told by the next call */

@@ -42,14 +42,20 @@ class Registration:
 
 
 class Channel:
-    """A named channel of one extension. `listeners` is a snapshot: it is replaced, never changed."""
+    """A named channel of one extension.
 
-    __slots__ = ("_present", "handler", "listeners", "name")
+    Attributes:
+        listeners: a snapshot: it is replaced, never changed.
+        only: the callback of the one listener that there is; None: there is none, or there are several.
+    """
+
+    __slots__ = ("_present", "handler", "listeners", "name", "only")
     listeners: tuple[Registration, ...]
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.listeners = ()
+        self.only: Callback | None = None
         self.handler: Registration | None = None
         self._present: dict[Registration, None] = {}
 
@@ -61,12 +67,15 @@ class Channel:
     def add(self, registration: Registration) -> None:
         """Add a listener: the last to be called."""
         self._present[registration] = None
-        with suppress(AttributeError):
-            del self.listeners
+        self._change()
 
     def remove(self, registration: Registration) -> None:
         """Remove a listener."""
         self._present.pop(registration, None)
+        self._change()
+
+    def _change(self) -> None:
+        self.only = next(iter(self._present)).callback if len(self._present) == 1 else None
         with suppress(AttributeError):
             del self.listeners
 

@@ -92,7 +92,7 @@ class Connection:
             batch, before = self._batch, handled
             for record in batch:
                 kind = record[0]
-                handled += 1 if kind != RUN else len(record[1])
+                handled += 1 if kind != RUN else len(record[1]) // 2
                 try:
                     take = on_message[kind]
                 except IndexError:

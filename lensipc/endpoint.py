@@ -43,7 +43,8 @@ INLINE = lib.LIPC_INLINE
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 Whole = (bytearray, memoryview)  # a body in one piece that is not bytes
 # kind, body, channel, peer, pid, correlation, value: the body is None where the value is what it decodes to. A run of
-# events has the kind RUN, which no frame has, a list of values for a body, and the first one's correlation.
+# events has the kind RUN, which no frame has, and for a body a list: for each of them what stands for its channel, and
+# its value.
 Record = tuple[int, Any, int, int, int, int, Any]
 RUN = 0
 
@@ -97,6 +98,7 @@ class Endpoint:
     bytes on. A peer's message of more than `quota` bytes is an error of the protocol.
 
     Attributes:
+        heard: what stands for each channel that events come on, by its number.
         relayed: what the last `receive` that sent events on says of it, until somebody takes it: how many, and FAILED
             and CONGESTED of all of them.
 
@@ -110,6 +112,7 @@ class Endpoint:
         "_handle",
         "_memory",
         "_quota",
+        "heard",
         "relayed",
     )
 
@@ -126,6 +129,7 @@ class Endpoint:
         self._quota = quota
         self._memory: memoryview | None = None  # what a large message is being assembled in
         self._address = int(ffi.cast("uintptr_t", handle))
+        self.heard: list[Any] = []
         self.relayed: tuple[int, int] | None = None
         _live.add(self)
 
@@ -173,7 +177,8 @@ class Endpoint:
         """Take at most `limit` messages, and flush. A large body comes as writable memory that nobody else holds.
 
         Bodies of at most `most` bytes, of the kinds whose bits are set in `decoded`, come as values if they are small
-        plain data; events that follow each other on one channel, from one peer, as runs.
+        plain data. Then events of channels that are heard, each from the peer that its channel's last one came from and
+        none of them missing, come as one run with those that follow it.
 
         An empty list says that there was nothing to hand out yet, not that there is nothing to do: a large
         message may be on its way. `park` tells.
@@ -181,14 +186,14 @@ class Endpoint:
         Raises:
             ProtocolError: the peer broke the protocol, or announced a message larger than the quota.
         """
-        got = _receive(self._address, limit, decoded, most)
+        got = _receive(self._address, limit, decoded, most, self.heard)
         if type(got) is tuple:
             got, *relayed = got
             self.relayed = tuple(relayed)
         if type(got) is int:
             if got > 0:
                 self._provide(got)
-                got = _receive(self._address, limit, decoded, most)
+                got = _receive(self._address, limit, decoded, most, self.heard)
             if type(got) is int:
                 _fail(got)
         if self._memory is not None and got:
@@ -196,6 +201,16 @@ class Endpoint:
             body, self._memory = self._memory, None
             return [(kind, body, channel, peer, pid, correlation, None)]
         return got  # type: ignore[no-any-return]
+
+    def hear(self, hearer: object) -> None:
+        """Events will come on the next channel, for which `hearer` stands: how many are missing before each is counted.
+
+        A record's correlation is then that.
+        """
+        code = lib.lipc_hear(self._handle, len(self.heard))
+        if code < 0:
+            _fail(code)
+        self.heard.append(hearer)
 
     def relay(self, number: int, topic: Topic, frame_id: int, pid: int) -> None:
         """Send events of the peer's channel `number`, the next one, to `topic`, as coming from `frame_id` and `pid`."""

@@ -89,7 +89,7 @@ class RendererCore(Connection):
         backlog_limit: int,
     ) -> None:
         handlers: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
-        self._channels: list[RendererChannel] = []
+        self._channels: list[RendererChannel] = endpoint.heard
         self._hearing = Hearing(self._channels, face, frame_id)
         handlers[EVENT] = self._hearing.on_event
         handlers[RUN] = self._hearing.on_run
@@ -151,7 +151,7 @@ class RendererCore(Connection):
             raise ValueError(f"a renderer's channel names have at most {MAX_NAMES} bytes together")
         self.send(DECLARE, number, channel.port.number, body=name, when_full=KEEP)
         channel.number = number
-        self._channels.append(channel)
+        self.endpoint.hear(channel)
         self._name_bytes += len(name)
 
     def cancel(self, correlation: int) -> None:
@@ -334,7 +334,7 @@ class RendererCore(Connection):
             self.ready = True
 
     def _keep(self, record: Record) -> None:
-        self._backlog.extend(unfolded(record) if record[0] == RUN else (record,))
+        self._backlog.extend(unfolded(record[1]) if record[0] == RUN else (record,))
         self._backlog_bytes += size_of(record)
         if self._backlog_bytes > self._backlog_limit:
             self.reason = (
@@ -405,7 +405,7 @@ class RendererCore(Connection):
     def gone(self) -> None:
         """Main is gone, or this process is done with it: whatever still waits for it has that outcome."""
         if not self.closed:
-            self._hearing.over = True
+            self._hearing.left()  # which nobody is to hear
             self.close()
             os.close(self._wakeup_fd)
             self.invocations.fail_all(lambda: PeerGone(f"main is gone: {self.reason}"))

@@ -23,14 +23,13 @@ WHEN_SLOW: Final = {"disconnect": REFUSE, "drop_oldest": DROP_OLDEST, "drop_newe
 class RendererChannel(Channel):
     """A channel, and the number by which main knows it."""
 
-    __slots__ = ("due", "events", "number", "port", "when_full")
+    __slots__ = ("event", "number", "port", "when_full")
 
     def __init__(self, port: RendererPort, name: str) -> None:
         super().__init__(name)
         self.port = port
         self.number = -1  # declared when first used
-        self.due = 1  # the place of the next event
-        self.events: dict[int, IpcRendererEvent] = {}  # by the frame id of the sender
+        self.event: IpcRendererEvent | None = None  # what listeners are called with for who has sent to them last
         self.when_full = 0
 
 

@@ -95,28 +95,64 @@ def test_small_plain_bodies_of_the_kinds_asked_for_come_decoded(pair: Pair) -> N
     ]
 
 
-def test_decoded_events_of_one_channel_and_sender_that_follow_each_other_come_as_a_run(pair: Pair) -> None:
+def test_decoded_events_that_nothing_is_missing_before_come_as_a_run_whatever_their_channels(pair: Pair) -> None:
     main, renderer = pair
+    for hearer in ("zero", "one", "two"):
+        renderer.hear(hearer)
     other = clone.encode(({1, 2},))
     # channel, peer, pid, correlation
-    sent = [(2, 3, 4, 5), (2, 3, 4, 6), (2, 3, 4, 8), (9, 3, 4, 9), (9, 0, 4, 10), (9, 0, 5, 11), (9, 0, 5, 12)]
+    sent = [
+        (1, 0, 5, 1),  # the first
+        (1, 0, 5, 2),
+        (2, 3, 4, 1),  # the first
+        (1, 0, 5, 3),
+        (2, 3, 4, 2),
+        (1, 0, 5, 4),
+        (1, 0, 5, 7),  # two are missing
+        (1, 0, 5, 8),
+        (2, 0, 5, 3),  # from another peer
+        (2, 0, 5, 4),
+        (9, 0, 5, 1),  # of a channel that is not heard
+    ]
     for number, (channel, peer, pid, correlation) in enumerate(sent):
         main.send(1, channel, peer, pid, correlation, clone.encode((number,)))
-    main.send(1, 9, 0, 5, 13, other)
-    main.send(1, 9, 0, 5, 14, clone.encode((7,)))
-    main.send(1, 9, 0, 5, 15, clone.encode("no tuple"))
-    main.send(1, 9, 0, 5, 16, clone.encode((8,)))
+    main.send(1, 1, 0, 5, 9, other)
+    main.send(1, 1, 0, 5, 10, clone.encode((11,)))
+    main.send(1, 1, 0, 5, 11, clone.encode("no tuple"))
+    main.send(1, 1, 0, 5, 12, clone.encode((12,)))
+
+    def run(*pairs: object) -> Record:
+        return (RUN, list(pairs), 0, 0, 0, 0, None)
+
     assert renderer.receive(64, 1 << 1) == [
-        (RUN, [(0,), (1,)], 2, 3, 4, 5, None),
-        (RUN, [(2,)], 2, 3, 4, 8, None),
-        (RUN, [(3,)], 9, 3, 4, 9, None),
-        (RUN, [(4,)], 9, 0, 4, 10, None),
-        (RUN, [(5,), (6,)], 9, 0, 5, 11, None),
-        (1, other, 9, 0, 5, 13, None),
-        (RUN, [(7,)], 9, 0, 5, 14, None),
-        (1, clone.encode("no tuple"), 9, 0, 5, 15, None),
-        (RUN, [(8,)], 9, 0, 5, 16, None),
+        (1, None, 1, 0, 5, 0, (0,)),
+        run("one", (1,)),
+        (1, None, 2, 3, 4, 0, (2,)),
+        run("one", (3,), "two", (4,), "one", (5,)),
+        (1, None, 1, 0, 5, 2, (6,)),
+        run("one", (7,)),
+        (1, None, 2, 0, 5, 0, (8,)),
+        run("two", (9,)),
+        (1, None, 9, 0, 5, 1, (10,)),
+        (1, other, 1, 0, 5, 0, None),
+        run("one", (11,)),
+        (1, None, 1, 0, 5, 0, "no tuple"),
+        run("one", (12,)),
     ]
+
+
+def test_what_is_missing_before_an_event_is_counted_however_the_event_comes(pair: Pair) -> None:
+    main, renderer = pair
+    renderer.hear("zero")
+    for correlation in (2, 3):
+        main.send(1, 0, 0, 5, correlation, clone.encode((1,)))
+    main.send(1, 0, 0, 5, 7, bytes(endpoint.INLINE))
+    main.send(4, 0, 0, 5, 7, b"")  # no event
+    main.send(1, 0, 0, 5, 8, clone.encode((1,)))
+    got: list[Record] = []
+    while len(got) < 5:
+        got += renderer.receive(64)
+    assert [record[5] for record in got] == [1, 0, 3, 7, 0]
 
 
 def test_only_events_are_dropped_for_an_event_of_their_channel(pair: Pair) -> None:
@@ -191,7 +227,7 @@ def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
             wrong()
     for wrong in (
         lambda: calls.flush(0),
-        lambda: calls.receive(0, 1, 0, 0),
+        lambda: calls.receive(0, 1, 0, 0, []),
         lambda: calls.publish(0, 1, 2, b""),
         lambda: calls.publish_value(0, 1, 2, ()),
         lambda: calls.send_value(0, 1, 2, 3, 4, 5, (), 0),

@@ -207,14 +207,14 @@ async def test_a_listener_in_a_script_may_itself_invoke(plain_host: Host) -> Non
     assert out == "good\n"
 
 
-# What is sent in one go comes out of the ring as runs, one for each channel.
+# What is sent in one go comes out of the ring as one run, after the first event of each channel, numbered 0.
 IN_RUNS = """
     import plain, time
     with RendererProcess.connect(path) as renderer:
         ipc = plain.Ipc.get_instance()
         said = []
         for channel, listener in listeners(ipc, renderer, said).items():
-            ipc.listen(channel, listener)
+            ipc.listen(channel, lambda event, number, listener=listener: listener(event, number) if number else None)
         ipc.invoke_sync("send")
         time.sleep(0.3)  # until all of it is in the ring
         while len(said) < {count}:
@@ -231,7 +231,7 @@ async def in_runs(host: Host, sent: list[tuple[str, int]], listeners: str, count
     loop = asyncio.get_running_loop()
 
     def send() -> None:
-        for channel, number in sent:
+        for channel, number in [*((channel, 0) for channel in dict(sent)), *sent]:
             host.ipc.broadcast(channel, number)
 
     handlers = (
@@ -263,6 +263,36 @@ async def test_events_are_in_order_though_listeners_invoke_in_the_midst_of_runs(
         6,
     )
     assert out == "[('x', 1), (1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]\n"
+
+
+async def test_events_of_several_channels_are_in_order_though_listeners_invoke_and_raise(plain_host: Host) -> None:
+    out = await in_runs(
+        plain_host,
+        [(channel, number) for number in range(1, 20) for channel in "xyz"],
+        """
+        def listeners(ipc, renderer, said):
+            def note(event, number):
+                said.append((event.channel, number, event.missed))
+            def x(event, number):
+                note(event, number)
+                if number % 3 == 0:
+                    ipc.invoke_sync("echo")
+            def y(event, number):
+                note(event, number)
+                if number % 5 == 0:
+                    renderer.dispatch(0)
+            def z(event, number):
+                note(event, number)
+                if number % 7 == 0:
+                    raise KeyboardInterrupt
+            return {"x": x, "y": y, "z": z}
+        """,
+        59,
+    )
+    expected: list[object] = []
+    for number in range(1, 20):
+        expected += [(channel, number, 0) for channel in "xyz"] + ["interrupted"] * (number % 7 == 0)
+    assert out == f"{expected}\n"
 
 
 async def test_ctrl_c_in_a_listener_loses_no_event_but_its_own_and_keeps_none_waiting(plain_host: Host) -> None:

@@ -157,16 +157,10 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
     return PyLong_FromLong(lipc_topic_send(topic, NULL, &header, &part, 1));
 }
 
-/* A record as a tuple: its body as bytes, None where the caller has it (`body` is NULL), or None and the value that it
- * is. */
-static PyObject *tuple_of(const struct lipc_record *record, const char *body, unsigned long decoded)
+/* A record as a tuple: its body as bytes, None where the caller has it (`body` is NULL), or None and the `value` that it
+ * is, whose reference is taken over. */
+static PyObject *tuple_of(const struct lipc_record *record, const char *body, PyObject *value)
 {
-    PyObject *value = NULL;
-    if (body != NULL && record->kind < 32 && decoded >> record->kind & 1) {
-        value = lipc_plain_decode((const unsigned char *)body, (size_t)record->size);
-        if (value == NULL && PyErr_Occurred())
-            return NULL;
-    }
     PyObject *items[] = {
         PyLong_FromUnsignedLong(record->kind),
         value || !body ? none() : PyBytes_FromStringAndSize(body, (Py_ssize_t)record->size),
@@ -188,63 +182,54 @@ static PyObject *tuple_of(const struct lipc_record *record, const char *body, un
     return tuple;
 }
 
-/* Events of one channel from one sender that came one after the other. */
-struct run {
-    struct lipc_record first;
-    PyObject *values; /* a list that the result holds; NULL: there is no run yet */
-    uint64_t count;
-};
-
-static int continues(const struct run *run, const struct lipc_record *record)
+/* Appends what `made` is, whose reference is taken over: whether that went well. */
+static int append(PyObject *list, PyObject *made)
 {
-    return run->values != NULL && record->channel == run->first.channel && record->peer == run->first.peer &&
-           record->pid == run->first.pid && record->correlation == run->first.correlation + run->count;
+    int appended = made != NULL && PyList_Append(list, made) == 0;
+    Py_XDECREF(made);
+    return appended;
 }
 
-/* Adds an event to `run`, which it begins anew in `list` if it has to: 1. 0 if its body is no tuple of small plain data,
- * or with an exception set. */
-static int add_to_run(struct run *run, PyObject *list, const struct lipc_record *record, const char *body)
+/* Begins a run at the end of `list`, which holds it. */
+static PyObject *begin_run(PyObject *list)
 {
-    PyObject *value = lipc_plain_decode((const unsigned char *)body, (size_t)record->size);
-    int added = 0;
-    if (value != NULL && PyTuple_CheckExact(value)) {
-        if (!continues(run, record)) {
-            run->first = *record;
-            run->count = 0;
-            run->values = PyList_New(0);
-            PyObject *tuple = run->values == NULL
-                                  ? NULL
-                                  : Py_BuildValue("iNIIIKO", 0, run->values, record->channel, record->peer, record->pid,
-                                                  (unsigned long long)record->correlation, Py_None);
-            if (tuple == NULL || PyList_Append(list, tuple))
-                run->values = NULL;
-            Py_XDECREF(tuple);
-        }
-        added = run->values != NULL && !PyList_Append(run->values, value);
-        run->count++;
-    }
-    Py_XDECREF(value);
-    return added;
+    PyObject *run = PyList_New(0);
+    PyObject *tuple = run == NULL ? NULL : Py_BuildValue("iNiiiiO", 0, run, 0, 0, 0, 0, Py_None);
+    return append(list, tuple) ? run : NULL;
+}
+
+/* What stands for a record's channel in a run; NULL: it is to come by itself. */
+static PyObject *hearer_of(const struct lipc_record *record, const PyObject *value, PyObject *heard)
+{
+    if (!record->follows || value == NULL || !PyTuple_CheckExact(value) || record->channel >= PyList_Size(heard))
+        return NULL;
+    return PyList_GetItem(heard, record->channel);
 }
 
 /* Messages as a list. Those of the kinds in `decoded` that have no more than `most` bytes are decoded. */
 static PyObject *list_of(const struct lipc_record *records, int count, const char *bodies, unsigned long decoded,
-                         uint64_t most)
+                         uint64_t most, PyObject *heard)
 {
     PyObject *list = PyList_New(0);
-    struct run run = {.values = NULL};
-    for (int i = 0; list != NULL && i < count; i++) {
-        const char *body = records[i].offset == LIPC_ASSEMBLED ? NULL : bodies + records[i].offset;
-        unsigned long kinds = records[i].size <= most ? decoded : 0;
-        if (body != NULL && records[i].kind == LIPC_EVENT && kinds >> LIPC_EVENT & 1) {
-            if (add_to_run(&run, list, &records[i], body))
-                continue;
-            run.values = NULL;
+    PyObject *run = NULL;
+    for (const struct lipc_record *record = records; list != NULL && record < records + count; record++) {
+        const char *body = record->offset == LIPC_ASSEMBLED ? NULL : bodies + record->offset;
+        PyObject *value = NULL;
+        if (body != NULL && record->size <= most && record->kind < 32 && decoded >> record->kind & 1)
+            value = lipc_plain_decode((const unsigned char *)body, (size_t)record->size);
+        PyObject *hearer = hearer_of(record, value, heard);
+        int added;
+        if (hearer != NULL) {
+            if (run == NULL)
+                run = begin_run(list);
+            added = run != NULL && PyList_Append(run, hearer) == 0 && PyList_Append(run, value) == 0;
+            Py_DECREF(value);
+        } else {
+            run = NULL;
+            added = !PyErr_Occurred() && append(list, tuple_of(record, body, value));
         }
-        PyObject *tuple = PyErr_Occurred() ? NULL : tuple_of(&records[i], body, kinds & ~(1UL << LIPC_EVENT));
-        if (tuple == NULL || PyList_Append(list, tuple))
+        if (!added)
             Py_CLEAR(list);
-        Py_XDECREF(tuple);
     }
     return list;
 }
@@ -256,14 +241,19 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     uint64_t wanted;
     int told;
     (void)module;
-    if (!count_is(count, 4))
+    if (!count_is(count, 5))
         return NULL;
     struct lipc_endpoint *endpoint = address(arguments[0]);
     unsigned long max = PyLong_AsUnsignedLong(arguments[1]);
     unsigned long decoded = PyLong_AsUnsignedLong(arguments[2]);
     unsigned long most = PyLong_AsUnsignedLong(arguments[3]);
+    PyObject *heard = arguments[4];
     if (PyErr_Occurred())
         return NULL;
+    if (!PyList_Check(heard)) {
+        PyErr_SetString(PyExc_TypeError, "a list expected");
+        return NULL;
+    }
     int got = lipc_recv(endpoint, records, max < BATCH ? (uint32_t)max : BATCH, bodies, sizeof bodies, &wanted);
     uint32_t relayed = lipc_relayed(endpoint, &told);
     /* What woke this side may have been room for what waits. An error is told once there is nothing to hand out. */
@@ -273,7 +263,7 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     /* From here on code of Python's may run, a finalizer say, which closes the endpoint. */
     PyObject *result = got < 0    ? PyLong_FromLong(got)
                        : wanted   ? PyLong_FromUnsignedLongLong(wanted)
-                                  : list_of(records, got, bodies, decoded, most);
+                                  : list_of(records, got, bodies, decoded, most, heard);
     return result != NULL && relayed ? Py_BuildValue("NIi", result, relayed, told) : result;
 }
 
@@ -342,11 +332,11 @@ static PyMethodDef functions[] = {
     {"publish_value", FASTCALL(publish_value), METH_FASTCALL,
      "publish_value(topic, peer, pid, value): the same of small plain data; None where the value is something else."},
     {"receive", FASTCALL(receive), METH_FASTCALL,
-     "receive(endpoint, max, decoded, most): lipc_recv, and lipc_flush if something waits, as a list of (kind, body, "
-     "channel, peer, pid, correlation, value), or what is wanted, or -errno; (that, events, told) if lipc_relayed has "
-     "something to tell. Bodies of at most `most` bytes of the kinds whose bits are set in `decoded` are decoded if they "
-     "are small plain data; body is then None. Events come then as (0, values, channel, peer, pid, correlation of the "
-     "first, None): those of one channel and sender that follow each other."},
+     "receive(endpoint, max, decoded, most, heard): lipc_recv, and lipc_flush if something waits, as a list of (kind, "
+     "body, channel, peer, pid, correlation, value), or what is wanted, or -errno; (that, events, told) if lipc_relayed "
+     "has something to tell. Bodies of at most `most` bytes of the kinds whose bits are set in `decoded` are decoded if "
+     "they are small plain data; body is then None. Events that follow come then as (0, run, 0, 0, 0, 0, None): those "
+     "that nothing else is between, for each what stands for its channel in `heard`, a list, and its value."},
     {"flush", flush, METH_O, "flush(endpoint): lipc_flush."},
     {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},

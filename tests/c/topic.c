@@ -255,15 +255,55 @@ static void other_kinds_and_large_events_are_handed_out(void)
     close_pair(pair);
 }
 
+static void check_heard(struct lipc_endpoint *renderer, uint32_t channel, uint64_t missing, uint32_t follows)
+{
+    struct received received;
+    CHECK(receive(renderer, &received) == 1);
+    CHECK(received.record.channel == channel && received.record.correlation == missing);
+    CHECK(received.record.follows == follows);
+    free(received.body);
+}
+
+static void tell(struct lipc_endpoint *main, uint32_t channel, uint64_t place, uint32_t peer)
+{
+    const struct lipc_header header = {.correlation = place, .channel = channel, .peer = peer, .kind = LIPC_EVENT};
+    CHECK(lipc_send(main, &header, "x", 1, LIPC_REFUSE) == 0);
+}
+
+static void what_is_missing_before_an_event_that_is_heard_is_counted(void)
+{
+    struct pair pair = open_pair(CAPACITY);
+    CHECK(lipc_hear(pair.renderer, 1) == -EINVAL);
+    CHECK(lipc_hear(pair.renderer, 0) == 0 && lipc_hear(pair.renderer, 1) == 0);
+    tell(pair.main, 0, 1, 0);
+    tell(pair.main, 1, 3, 0);
+    CHECK(lipc_hear(pair.renderer, 1) == 0); /* again: nothing is forgotten */
+    tell(pair.main, 0, 2, 0);
+    tell(pair.main, 1, 4, 0);
+    tell(pair.main, 1, 5, 7); /* from another one */
+    tell(pair.main, 1, 6, 7);
+    tell(pair.main, 1, 8, 7);
+    tell(pair.main, 2, 8, 7); /* is not heard */
+    check_heard(pair.renderer, 0, 0, 0);
+    check_heard(pair.renderer, 1, 2, 0);
+    check_heard(pair.renderer, 0, 0, 1);
+    check_heard(pair.renderer, 1, 0, 1);
+    check_heard(pair.renderer, 1, 0, 0);
+    check_heard(pair.renderer, 1, 0, 1);
+    check_heard(pair.renderer, 1, 1, 0);
+    check_heard(pair.renderer, 2, 8, 0);
+    close_pair(pair);
+}
+
 static void without_memory_nothing_is_added(void)
 {
     struct pair pair = open_pair(CAPACITY);
     struct lipc_topic *topic = lipc_topic_create();
     allocations_left = 0;
-    CHECK(lipc_relay(pair.main, 0, topic, 9, 90) == -ENOMEM);
+    CHECK(lipc_relay(pair.main, 0, topic, 9, 90) == -ENOMEM && lipc_hear(pair.renderer, 0) == -ENOMEM);
     allocations_left = -1;
     for (uint32_t i = 0; i < 100; i++)
-        CHECK(lipc_relay(pair.main, i, topic, 9, 90) == 0);
+        CHECK(lipc_relay(pair.main, i, topic, 9, 90) == 0 && lipc_hear(pair.renderer, i) == 0);
     lipc_topic_free(topic);
     close_pair(pair);
 }
@@ -277,6 +317,7 @@ int main(void)
     RUN(a_failed_allocation_costs_the_one_it_was_for);
     RUN(events_are_relayed_where_main_does_not_listen);
     RUN(other_kinds_and_large_events_are_handed_out);
+    RUN(what_is_missing_before_an_event_that_is_heard_is_counted);
     RUN(without_memory_nothing_is_added);
     return 0;
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import closing
 from functools import partial
+from itertools import cycle, islice
 from typing import Any, Final
 
 import numpy as np
@@ -76,6 +77,7 @@ async def broadcast_all(ipcs: list[Any], side: Side) -> None:
     """Broadcast what is to be, through all extensions and channels in turn."""
     task, message = side.task, value(side.task)
     places = [(ipc, channel) for ipc in ipcs for channel in channels(task)]
+    turns = cycle(places)
     burst = 1 if task.payload == "array" else BURST
     async for count in side.portions_async():
         # The common case without the turns: they are no part of a message's cost.
@@ -86,8 +88,7 @@ async def broadcast_all(ipcs: list[Any], side: Side) -> None:
                 if not number % burst:
                     await ipc.drain()
         else:
-            for number in range(count):
-                ipc, channel = places[number % len(places)]
+            for number, (ipc, channel) in enumerate(islice(turns, count)):
                 ipc.broadcast(channel, message)
                 if not number % burst:
                     await ipc.drain()
