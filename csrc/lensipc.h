@@ -68,6 +68,9 @@
 /* lipc_record.offset of a message that was assembled in the caller's memory. */
 #define LIPC_ASSEMBLED 4294967295
 
+/* What lipc_poll says when others want the processor: it is better to sleep. */
+#define LIPC_CROWDED 2
+
 struct lipc_endpoint;
 struct lipc_topic;
 
@@ -224,7 +227,8 @@ int lipc_park(struct lipc_endpoint *endpoint, int for_data);
 void lipc_unpark(struct lipc_endpoint *endpoint);
 
 /* Consumer. Looks for work at any of `count` endpoints for at most `nanoseconds`, yielding the processor as it goes: 1
- * when there is some, as lipc_park means it, 0 when there is none. */
+ * when there is some, as lipc_park means it, 0 when there is none, LIPC_CROWDED when a yield has taken long, whatever
+ * there is now. */
 int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nanoseconds);
 
 /* Consumer woken by LIPC_WAKEUP_SEMAPHORE. Parks and sleeps until there is work: 1, or 0 after `nanoseconds`.

@@ -36,6 +36,7 @@ class _Lib:
     LIPC_ASSEMBLED: int
     LIPC_BLOCK: int
     LIPC_CONGESTED: int
+    LIPC_CROWDED: int
     LIPC_EVENT: int
     LIPC_FAILED: int
     LIPC_DROP_NEWEST: int

@@ -263,8 +263,11 @@ class Endpoint:
         """Be woken by the peer from now on, by room for what waits and `for_data`; False: there is work already."""
         return _park(self._address, for_data)
 
-    def poll(self, ns: int) -> bool:
-        """Look for work for at most `ns` nanoseconds, without sleeping: whether there is some."""
+    def poll(self, ns: int) -> bool | None:
+        """Look for work for at most `ns` nanoseconds, without sleeping: whether there is some.
+
+        None: others want this processor, so that it is better to sleep; there may be some or not.
+        """
         return _poll(ns, self._address)
 
     def unpark(self) -> None:
@@ -365,8 +368,8 @@ class _Parts:
             ffi.release(pin)
 
 
-def poll(endpoints: Iterable[Endpoint], ns: int) -> bool:
-    """Look for work at any of these endpoints for at most `ns` nanoseconds, without sleeping: whether there is some."""
+def poll(endpoints: Iterable[Endpoint], ns: int) -> bool | None:
+    """Look for work at any of these endpoints for at most `ns` nanoseconds, as `Endpoint.poll` does."""
     return _poll(ns, *[endpoint._address for endpoint in islice(endpoints, _POLLED)])
 
 

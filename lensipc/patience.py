@@ -5,6 +5,9 @@ Waking a process that sleeps on another core costs some 50 µs; a frame that com
 cheaper by polling. Where none comes, polling only burns the processor and holds the event loop up. So polling has to
 be earned: each time it finds a frame it gains credit, each time it does not it loses some, and without credit it is
 tried only now and then. A process to which nothing comes sleeps, and uses no processor at all.
+
+Where others want the processor, polling costs all its credit at once: who yields to one that computes has the processor
+back after a slice of some 3 ms, and who sleeps is woken at once.
 """
 
 from __future__ import annotations
@@ -39,8 +42,11 @@ class Patience:
         self._credit = 0
         self._rests = 0
 
-    def report(self, found: bool) -> bool:
-        """Whether polling has found something; returns that."""
+    def report(self, found: bool | None) -> bool:
+        """Whether polling has found something; returns that. None: others want the processor."""
+        if found is None:
+            self._credit = self.nanoseconds = 0
+            return False
         if found:
             self._credit = min(self._credit + GAIN, CREDIT)
             self.nanoseconds = POLL

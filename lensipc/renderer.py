@@ -250,7 +250,7 @@ class RendererCore(Connection):
                 self._patience.rested()
                 self._settle()
 
-    def _look(self, nanoseconds: int) -> bool:
+    def _look(self, nanoseconds: int) -> bool | None:
         """Look for more to do for a little, if that has paid lately: whether there is some."""
         return self._patience.nanoseconds > 0 and self.ready and self.endpoint.poll(nanoseconds)
 

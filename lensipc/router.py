@@ -312,12 +312,12 @@ class Router:
                 return True
         return self._serve() or bool(self._local)
 
-    def _look(self, nanoseconds: int) -> bool:
+    def _look(self, nanoseconds: int) -> bool | None:
         """Look for more to do for a little: whether there is some."""
         awake = [each.endpoint for each in self.connections.values() if each.ready and not each.paused]
         if len(awake) == 1:
             return awake[0].poll(nanoseconds)
-        return bool(awake) and poll(awake, nanoseconds)
+        return poll(awake, nanoseconds) if awake else False
 
     def _serve(self) -> bool:
         """Let each renderer have its turn: whether one may have more to do."""

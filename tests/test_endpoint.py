@@ -402,6 +402,23 @@ def test_there_is_no_parking_over_work(pair: Pair) -> None:
     assert not main.wait(-1)
 
 
+def test_a_poll_on_a_core_that_another_process_computes_on_says_so(pair: Pair) -> None:
+    """Each of its yields would else give that one 3 ms, and find its message then."""
+    main, _ = pair
+    cores = os.sched_getaffinity(0)
+    core = min(cores)
+    busy = f"import os; os.sched_setaffinity(0, {{{core}}}); print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", busy], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            os.sched_setaffinity(0, {core})
+            assert main.poll(10_000_000_000) is None
+        finally:
+            os.sched_setaffinity(0, cores)
+            process.kill()
+
+
 def test_a_signal_handlers_exception_ends_a_wait(pair: Pair) -> None:
     def raise_it(*_: object) -> None:
         raise KeyboardInterrupt

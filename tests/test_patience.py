@@ -39,3 +39,11 @@ def test_credit_has_a_limit() -> None:
         patience.report(False)
         failures += 1
     assert failures <= CREDIT
+
+
+def test_where_others_want_the_processor_all_credit_is_lost_at_once() -> None:
+    patience = Patience()
+    for _ in range(CREDIT):
+        patience.report(True)
+    assert patience.report(None) is False
+    assert patience.nanoseconds == 0

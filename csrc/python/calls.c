@@ -313,7 +313,7 @@ static PyObject *poll(PyObject *module, PyObject *const *arguments, Py_ssize_t c
     Py_BEGIN_ALLOW_THREADS
     found = lipc_poll(endpoints, (size_t)count - 1, nanoseconds);
     Py_END_ALLOW_THREADS
-    return PyBool_FromLong(found);
+    return found == LIPC_CROWDED ? none() : PyBool_FromLong(found);
 }
 
 #define FASTCALL(function) (PyCFunction)(void (*)(void))(function)
@@ -341,7 +341,7 @@ static PyMethodDef functions[] = {
     {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},
     {"poll", FASTCALL(poll), METH_FASTCALL,
-     "poll(nanoseconds, *endpoints): lipc_poll of at most 64 endpoints, as a bool."},
+     "poll(nanoseconds, *endpoints): lipc_poll of at most 64 endpoints, as a bool; None: LIPC_CROWDED."},
     {NULL, NULL, 0, NULL},
 };
 
