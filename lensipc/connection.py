@@ -143,7 +143,7 @@ class Connection:
                 return True
             self.flush()
             return False
-        if self.pending or not self.endpoint.park():
+        if length_hint(self._batch) or not self.endpoint.park():
             return False
         self.ready = False
         return True
@@ -152,7 +152,8 @@ class Connection:
         """The peer has signalled: there are messages, or room for those that wait."""
         if not self.closed:
             self.ready = True
-            self.flush()
+            if self.paused:
+                self.flush()  # else the pump does, which comes next
 
     def flush(self) -> None:
         """Move what waits to be sent into the ring, as far as there is room."""

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import length_hint
 from typing import Final, Protocol
 
 from . import attach, clone
@@ -306,21 +307,21 @@ class RendererCore(Connection):
                 self._wake_up()
             if self._hearing.begun:
                 self._take_up()
+            patience = self._patience
             while not outcome.done and not self.closed:
+                # Poll first: straight after a request nothing can have come, and a look at the ring would only keep
+                # a peer on the same core waiting.
+                if not length_hint(self._batch):
+                    nanoseconds = patience.nanoseconds
+                    if not nanoseconds or not patience.report(self.endpoint.poll(nanoseconds)):
+                        patience.rested()
+                        if self.rest():
+                            if self.ended:
+                                self.gone()
+                                break
+                            self._sleep(None)
+                            self._wake_up()
                 self.pump(TURN)
-                if outcome.done:
-                    break
-                nanoseconds = self._patience.nanoseconds
-                if nanoseconds and self._patience.report(self.endpoint.poll(nanoseconds)):
-                    continue
-                self._patience.rested()
-                if not self.rest():
-                    continue
-                if self.ended:
-                    self.gone()
-                else:
-                    self._sleep(None)
-                    self._wake_up()
         finally:
             self.on_message = before
             self.decoded = DECODED

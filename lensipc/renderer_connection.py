@@ -283,7 +283,8 @@ class RendererConnection(Connection):
 
     def _on_invoke(self, record: Record) -> None:
         _, body, number, _, _, correlation, args = record
-        channel = self._channel(number)
+        channels = self.channels
+        channel = channels[number] if number < len(channels) else self._channel(number)
         if correlation <= self.last_invoke:
             raise ProtocolError(f"invoke {correlation} after invoke {self.last_invoke}: ids only grow")
         self.last_invoke = correlation

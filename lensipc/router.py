@@ -286,9 +286,10 @@ class Router:
 
     def _turn(self) -> None:
         try:
-            until = time.monotonic_ns() + LOOKING
+            patience = self._patience
+            until = time.monotonic_ns() + LOOKING if patience.nanoseconds else 0
             busy = self._work()
-            while not busy and self._patience.nanoseconds and not self.face.started and time.monotonic_ns() < until:
+            while not busy and until and not self.face.started and time.monotonic_ns() < until:
                 if not self._look(LOOK):
                     break
                 busy = self._work()

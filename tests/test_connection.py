@@ -215,14 +215,19 @@ def test_a_large_message_comes_whole_between_small_ones(line: Line) -> None:
     assert bodies == [b"small", large, b"small too"]
 
 
-def test_a_wake_makes_it_ready_and_sends_what_has_waited(line: Line) -> None:
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_wake_makes_it_ready_and_what_has_waited_is_sent(line: Line, paused: bool) -> None:
+    """By the pump, or at once where there will be none."""
     while line.connection.endpoint.outbox == 0:
         line.connection.send(EVENT, body=bytes(10_000))
+    line.connection.paused = paused
     assert line.connection.rest()
     while line.peer.receive(256):
         pass
     line.connection.woken()
     assert line.connection.ready
+    if not paused:
+        line.connection.pump(64)
     assert line.connection.endpoint.outbox == 0
 
 
