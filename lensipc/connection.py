@@ -152,6 +152,9 @@ class Connection:
         """The peer has signalled: there are messages, or room for those that wait."""
         if not self.closed:
             self.ready = True
+            # The signal may be an earlier park's: what still seemed parked would be signalled again and again, and each
+            # such signal would end the next sleep early.
+            self.endpoint.unpark()
             if self.paused:
                 self.flush()  # else the pump does, which comes next
 

@@ -398,8 +398,6 @@ class RendererCore(Connection):
         if data is None:
             return
         if len(data) == 1:
-            # The signal may be an earlier park's: still parked, each invoke would leave one more for the next sleep.
-            self.endpoint.unpark()
             self.woken()
         else:
             self.reason = attach.read_goodbye(data)

@@ -33,6 +33,7 @@ class Line:
 
     def __init__(self, poller: Poller, sock: socket.socket, peer: socket.socket, fds: list[int]) -> None:
         self.heard: list[int] = []
+        self.signals = fds[1]  # what the other end signals this one by
         self.on_record: Callable[[Record], None] = lambda _record: None
         self.peer_sock = peer
         sizes = {"high_water": 1 << 20, "limit": LIMIT, "quota": 1 << 24}
@@ -104,6 +105,18 @@ def test_a_pump_handles_no_more_than_its_budget_and_loses_nothing(line: Line, bu
         turns.append(line.connection.pump(budget))
     assert max(turns) <= budget
     assert line.heard == list(range(300))
+
+
+def test_who_is_woken_by_an_old_signal_is_awake_and_is_not_signalled_again(line: Line) -> None:
+    assert line.connection.rest()
+    line.connection.woken()  # by a signal of a park before this one
+    line.send(1)
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(line.signals)
+    assert line.connection.pump(64) == 1
+    assert line.connection.rest()
+    line.send(2)
+    assert os.eventfd_read(line.signals) == 1
 
 
 def test_what_has_been_taken_and_not_handled_is_pending_and_keeps_the_connection_awake(line: Line) -> None:
