@@ -8,7 +8,6 @@ same for all of them is done once. That takes a renderer half the time that each
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import length_hint
 from typing import Any
 
 from . import clone
@@ -32,14 +31,17 @@ class Hearing:
         channels: by the numbers that main knows them by.
         face: how what listeners return is awaited.
         frame_id: this renderer's number.
+
+    Attributes:
+        run: what comes next of the run that is heard. There is something, and nobody who hears it, where a callback has
+            cut that short.
     """
 
     def __init__(self, channels: list[RendererChannel], face: Face, frame_id: int) -> None:
         self._channels = channels
         self._face = face
         self._frame_id = frame_id
-        # Kept across calls: a callback that raises, or waits for an outcome, loses nothing.
-        self._run: Iterator[Any] = iter(())
+        self.run: Iterator[Any] = iter(())
 
     def on_event(self, record: Record) -> None:
         """An event by itself: large, no plain data, the first from its sender, or one before which some are missing."""
@@ -55,7 +57,7 @@ class Hearing:
 
     def on_run(self, record: Record) -> None:
         """Events of which each comes from whom its channel's last one came from."""
-        run = self._run = iter(record[1])
+        run = self.run = iter(record[1])
         for channel, args in zip(run, run, strict=False):
             callback = channel.only
             if callback is None:
@@ -71,14 +73,9 @@ class Hearing:
             except BaseException:  # CancelledError too, which a plain function can raise
                 self._report(channel)
 
-    @property
-    def begun(self) -> bool:
-        """Whether there are events of a run that a callback has cut short."""
-        return length_hint(self._run) > 0
-
     def left(self) -> list[Record]:
         """The events of a run that a callback has cut short, each a run by itself: who called it hears them no more."""
-        return unfolded(list(self._run))
+        return unfolded(list(self.run))
 
     def _call(
         self, channel: RendererChannel, event: IpcRendererEvent, body: Buffer | None, args: tuple[Any, ...] | None

@@ -269,7 +269,8 @@ class RendererCore(Connection):
     def _handle(self, budget: int) -> int:
         handled = 0
         while handled < budget and not self.closed:
-            self._take_up()
+            if length_hint(self._hearing.run):
+                self._take_up()
             if self._backlog:
                 record = self._backlog.popleft()
                 self._backlog_bytes -= size_of(record)
@@ -290,7 +291,7 @@ class RendererCore(Connection):
     def _settle(self) -> None:
         """Before there is nothing to run here: see to it that what is left, and what comes, makes itself known."""
         if not self.closed:
-            if self._hearing.begun:
+            if length_hint(self._hearing.run):
                 self._take_up()
             if self._backlog or (self.ready and (self._watched or self.ended) and not self.rest()):
                 self.poller.wake()
@@ -305,7 +306,7 @@ class RendererCore(Connection):
         try:
             if not self.ready:
                 self._wake_up()
-            if self._hearing.begun:
+            if length_hint(self._hearing.run):
                 self._take_up()
             patience = self._patience
             while not outcome.done and not self.closed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from operator import length_hint
 from typing import Any
 
 import pytest
@@ -149,7 +150,7 @@ def test_a_callback_that_takes_what_is_left_hears_it_in_order_and_once() -> None
         heard.note(event, number)
         if number == 2:
             assert [record[1] for record in heard.rest()] == [[heard.channels[1], (3,)], [heard.channel, (4,)]]
-            assert not heard.hearing.begun
+            assert length_hint(heard.hearing.run) == 0
 
     heard = Heard(nested, channels=2)
     heard.listen(nested, 1)
