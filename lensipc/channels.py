@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Generic, Protocol, TypeVar
 
 from .errors import HandlerExistsError, NotActivatedError
@@ -44,25 +44,22 @@ class Registration:
 class Channel:
     """A named channel of one extension.
 
+    What is asked for each event is an attribute, for a class with a `__getattr__` has none that takes less than 35 ns.
+
     Attributes:
-        listeners: a snapshot: it is replaced, never changed.
+        has_listeners: whether there are any.
         only: the callback of the one listener that there is; None: there is none, or there are several.
     """
 
-    __slots__ = ("_present", "handler", "listeners", "name", "only")
-    listeners: tuple[Registration, ...]
+    __slots__ = ("_present", "_snapshot", "handler", "has_listeners", "name", "only")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.listeners = ()
+        self.has_listeners = False
         self.only: Callback | None = None
         self.handler: Registration | None = None
         self._present: dict[Registration, None] = {}
-
-    @property
-    def has_listeners(self) -> bool:
-        """Whether there are any, without making a snapshot of them."""
-        return bool(self._present)
+        self._snapshot: tuple[Registration, ...] | None = None
 
     def add(self, registration: Registration) -> None:
         """Add a listener: the last to be called."""
@@ -75,17 +72,16 @@ class Channel:
         self._change()
 
     def _change(self) -> None:
+        self.has_listeners = bool(self._present)
         self.only = next(iter(self._present)).callback if len(self._present) == 1 else None
-        with suppress(AttributeError):
-            del self.listeners
+        self._snapshot = None
 
-    def __getattr__(self, name: str) -> tuple[Registration, ...]:
-        # Only for what is not there, as the snapshot is not after a change: to add n listeners takes n steps so, and
-        # to read it, for each event, costs no more than any attribute.
-        if name != "listeners":
-            raise AttributeError(f"a channel has no {name!r}")
-        self.listeners = tuple(self._present)
-        return self.listeners
+    @property
+    def listeners(self) -> tuple[Registration, ...]:
+        """A snapshot: it is replaced, never changed. Made when it is asked for, so that to add n takes n steps."""
+        if self._snapshot is None:
+            self._snapshot = tuple(self._present)
+        return self._snapshot
 
 
 AnyChannel = TypeVar("AnyChannel", bound=Channel)

@@ -70,7 +70,7 @@ class MainPort:
         if not table.open:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
         found = table.channels.get(channel) or table[channel]
-        if target == ALL and not transfer and not found.listeners:  # nobody here needs it as bytes
+        if target == ALL and not transfer and not found.has_listeners:  # nobody here needs it as bytes
             told = found.topic.send_value(MAIN, router.pid, args)
             if told is not None:
                 if told & FAILED:
@@ -133,7 +133,7 @@ class Router:
             told = channel.topic.send(frame_id, pid, body, self.connections[target].endpoint)
         if told & FAILED:
             self.disconnect_failed()
-        if channel.listeners and target in (ALL, MAIN):
+        if channel.has_listeners and target in (ALL, MAIN):
             whole = body if isinstance(body, (bytes, bytearray, memoryview)) else b"".join(body)
             self._local.append((channel, frame_id, pid, whole))
             self._next(self._turn)

@@ -217,5 +217,16 @@ def test_twenty_thousand_listeners_of_one_channel_come_and_go_in_their_order() -
         dispose()
     assert table["c"].listeners == ()
     assert told == [True, False]
-    with pytest.raises(AttributeError, match="no 'nonsense'"):
-        _ = table["c"].nonsense
+
+
+def test_a_channel_knows_its_listener_if_it_has_only_one(table: ChannelTable[Channel]) -> None:
+    channel = table["a"]
+    assert (channel.only, channel.has_listeners) == (None, False)
+    first = table.listen("a", print)
+    assert (channel.only, channel.has_listeners) == (print, True)
+    second = table.listen("a", repr)
+    assert (channel.only, channel.has_listeners) == (None, True)
+    first()
+    assert channel.only is repr
+    second()
+    assert (channel.only, channel.has_listeners) == (None, False)
