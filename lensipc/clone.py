@@ -4,8 +4,8 @@
 A message is a pickle of protocol 5 that holds plain data, and names no callables but the constructors in
 `values`. CPython's own pickler writes it, and asks `reducers` about everything that is not a plain builtin.
 CPython's own unpickler loads it, after csrc/scan.c has proved it harmless. Most messages are small trees of plain
-builtins: csrc/python/plain.h tells how those are written and read without either, in less than half the time. Large
-arrays travel beside the pickle, so that their memory is copied once on each side:
+builtins: csrc/python/plain.h tells how those are written and read without either, in less than half the time, and most
+large arrays in them. Such arrays travel beside the pickle, so that their memory is copied once on each side:
 
     4 bytes  MAGIC, with which no pickle begins
     4 bytes  how many buffers there are
@@ -57,10 +57,14 @@ itself when it made them; or if it loads into 64 MiB and 32 times its size, for 
 LARGE = 1 << 16
 """Bytes from which on `decode_owned` works in the memory it was given. Below, a copy is cheaper."""
 
+HEAD = 1024
+"""Bytes that are copied out of a message to read it in C: where the pickle of one with large arrays mostly ends."""
+
 _HEADER = struct.Struct("<4sIQ")
 _LENGTH = struct.Struct("<Q")
 _calls = lib.lipc_calls()
-_scan, _encode_plain, _decode_plain = _calls.scan, _calls.encode, _calls.decode
+_scan, _encode_plain, _decode_plain, _decode_arrays = _calls.scan, _calls.encode, _calls.decode, _calls.decode_arrays
+values.LEARNERS.append(_calls.know_arrays)
 
 
 class _Message:
@@ -297,7 +301,12 @@ def decode_owned(buffer: bytes | bytearray | memoryview) -> Any:
     """
     if len(buffer) < LARGE:
         return decode(bytes(buffer))
-    return _decode(memoryview(buffer))
+    body = memoryview(buffer)
+    if not body.readonly:
+        value = _decode_arrays(bytes(body[:HEAD]), len(body), body)
+        if value is not NotImplemented:
+            return value
+    return _decode(body)
 
 
 def _decode(message: bytes | memoryview) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 
 from . import attach
 from .channels import ChannelTable, Running
-from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record
+from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record, Whole
 from .errors import ProtocolError
 from .face import Face
 from .poller import Poller
@@ -117,7 +117,7 @@ class Connection:
                 self.told |= told
             if received:
                 self._batch = iter(received)
-                if type(received[0][1]) is memoryview:
+                if type(received[0][1]) in Whole:
                     most = 0  # a large one comes alone, whatever is behind it
             elif handled >= budget or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
                 break

@@ -52,9 +52,8 @@ _POLLED = 64  # endpoints of one call of `poll`: those beyond have nobody look a
 # Up to here a body in pieces is joined: one more copy takes 0.5 us at most, telling C the pieces takes 2.
 _JOIN_BYTES = 8192
 
-# Memory for a large message, and for one that is worth a block. It is not cleared first: every byte of it is written
-# before it is handed out.
-_allocate = ffi.new_allocator(should_clear_after_alloc=False)
+# Memory for a message that is worth a block. It is not cleared first: every byte of it is written before it is handed
+# out.
 _take_block = ffi.new_allocator(lib.lipc_block_take, lib.lipc_block_give, should_clear_after_alloc=False)
 
 # What is called for every message.
@@ -109,6 +108,7 @@ class Endpoint:
     __slots__ = (
         "__weakref__",
         "_address",
+        "_given",
         "_handle",
         "_memory",
         "_quota",
@@ -127,7 +127,8 @@ class Endpoint:
             _fail(error[0])
         self._handle = ffi.gc(handle, lib.lipc_endpoint_close)
         self._quota = quota
-        self._memory: memoryview | None = None  # what a large message is being assembled in
+        self._given = min(quota, lib.LIPC_BLOCK - 1)  # bytes of messages whose memory C makes
+        self._memory: bytearray | memoryview | None = None  # what a large message is being assembled in
         self._address = int(ffi.cast("uintptr_t", handle))
         self.heard: list[Any] = []
         self.relayed: tuple[int, int] | None = None
@@ -163,7 +164,10 @@ class Endpoint:
         return dropped if dropped >= 0 else _fail(dropped)
 
     def send_value(self, kind: int, channel: int, correlation: int, value: object, peer: int = 0) -> bool:
-        """Send small plain data as `send` does, encoded on its way into the ring; False: the value is something else.
+        """Send small plain data, and large arrays in it, as `send` does, encoded on its way into the ring.
+
+        Returns:
+            Whether the value is that; if not, nothing was sent.
 
         Raises:
             OutboxFull, ProtocolError, MemoryError: as `send`.
@@ -186,16 +190,19 @@ class Endpoint:
         Raises:
             ProtocolError: the peer broke the protocol, or announced a message larger than the quota.
         """
-        got = _receive(self._address, limit, decoded, most, self.heard)
-        if type(got) is tuple:
-            got, *relayed = got
-            self.relayed = tuple(relayed)
-        if type(got) is int:
-            if got > 0:
+        got = _receive(self._address, limit, decoded, most, self.heard, self._given)
+        if type(got) is not list:
+            if type(got) is tuple:
+                got, *relayed = got
+                self.relayed = tuple(relayed)
+            if type(got) is int and got > 0:
                 self._provide(got)
-                got = _receive(self._address, limit, decoded, most, self.heard)
+                got = _receive(self._address, limit, decoded, most, self.heard, self._given)
             if type(got) is int:
                 _fail(got)
+            if type(got) is bytearray:
+                self._memory = got
+                return []
         if self._memory is not None and got:
             kind, _, channel, peer, pid, correlation, _ = got[0]
             body, self._memory = self._memory, None
@@ -230,11 +237,11 @@ class Endpoint:
         return self._memory is not None
 
     def _provide(self, size: int) -> None:
-        """Give the large message that comes next the memory that it is assembled in."""
+        """Give the message that comes next, worth a block, the memory that it is assembled in."""
         if size > self._quota:
             raise ProtocolError(f"the peer sends a message of {size} bytes, and {self._quota} are allowed")
         try:
-            memory = (_allocate if size < lib.LIPC_BLOCK else _take_block)("char[]", size)
+            memory = _take_block("char[]", size)
         except MemoryError:
             _fail(-errno.ENOMEM)
         code = lib.lipc_assemble(self._handle, memory, size)
@@ -340,7 +347,7 @@ class Topic:
             return lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
 
     def send_value(self, frame_id: int, pid: int, value: object) -> int | None:
-        """Send small plain data to all who listen, as `send` does; None: the value is something else."""
+        """Send what `Endpoint.send_value` does to all who listen, as `send` does; None: the value is something else."""
         return _publish_value(self._address, frame_id, pid, value)
 
 

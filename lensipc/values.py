@@ -332,6 +332,9 @@ def _registered(name: str, payload: Any) -> Any:
     return decode(payload)
 
 
+LEARNERS: list[Callable[..., object]] = []
+"""What `arrays` tells of numpy once it is imported: `clone` puts csrc/python/arrays.c here."""
+
 as_dict = Constructor("as_dict", dict)
 as_list = Constructor("as_list", list)
 as_is = Constructor("as_is", _is)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
-import weakref
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -76,25 +76,27 @@ def test_messages_are_handled_once_and_in_their_order(line: Line) -> None:
     assert line.connection.pump(64) == 0
 
 
+@pytest.mark.parametrize("size", [20_000, 1 << 20])  # of two frames, so that three fit into the ring; of a block
 def test_the_memory_of_a_large_body_that_nobody_holds_is_free_before_the_next_one_needs_some(
-    line: Line, monkeypatch: pytest.MonkeyPatch
+    line: Line, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """Two in turn would take twice the memory."""
-    bodies: list[weakref.ref[Any]] = []
-    held: list[bool] = []
-    provide = Endpoint._provide
+    bodies: list[Any] = []
+    holders: set[int] = set()
+    receive = Endpoint.receive
 
-    def watched(endpoint: Endpoint, size: int) -> None:
-        held.append(bool(bodies) and bodies[-1]() is not None)
-        provide(endpoint, size)
+    def watched(*args: Any) -> list[Record]:
+        if bodies:
+            holders.add(sys.getrefcount(bodies[-1]) - 1)
+        return receive(*args)
 
-    monkeypatch.setattr(Endpoint, "_provide", watched)
-    line.on_record = lambda record: bodies.append(weakref.ref(record[1]))
-    line.send(*range(4), body=bytes(20_000))  # large, as it has two frames, and three of them fit into the ring
+    monkeypatch.setattr(Endpoint, "receive", watched)
+    line.on_record = lambda record: bodies.append(record[1])
+    line.send(*range(4), body=bytes(size))
     while len(line.heard) < 4:
         line.connection.pump(64)
         line.peer.flush()
-    assert held == [False] * 4
+    assert holders == {1}
 
 
 @pytest.mark.parametrize("budget", [1, 2, 63, 64, 65, 1000])

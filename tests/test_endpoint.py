@@ -227,7 +227,7 @@ def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
             wrong()
     for wrong in (
         lambda: calls.flush(0),
-        lambda: calls.receive(0, 1, 0, 0, []),
+        lambda: calls.receive(0, 1, 0, 0, [], 0),
         lambda: calls.publish(0, 1, 2, b""),
         lambda: calls.publish_value(0, 1, 2, ()),
         lambda: calls.send_value(0, 1, 2, 3, 4, 5, (), 0),
@@ -264,12 +264,13 @@ def test_bodies_stay_when_others_come(pair: Pair) -> None:
     assert [bytes(body) for body in kept] == bodies
 
 
-def test_a_large_body_is_memory_of_its_own(pair: Pair) -> None:
+@pytest.mark.parametrize(("size", "kind"), [(100_000, bytearray), (_core.lib.LIPC_BLOCK, memoryview)])
+def test_a_large_body_is_memory_of_its_own(pair: Pair, size: int, kind: type) -> None:
     main, renderer = pair
-    main.send(1, 0, 0, 0, 0, bytes(100_000))
+    main.send(1, 0, 0, 0, 0, bytes(size))
     body = receive_one(renderer, main)[1]
-    assert isinstance(body, memoryview)
-    body[:] = b"x" * 100_000
+    assert type(body) is kind
+    body[:] = b"x" * size
     renderer.close()
     assert bytes(body[-3:]) == b"xxx"
 

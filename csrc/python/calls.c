@@ -6,11 +6,22 @@
 #include "calls.h"
 
 #include "../lensipc.h"
+#include "arrays.h"
 #include "plain.h"
 
 /* Messages of one call of `receive`, and endpoints of one of `poll`. */
 #define BATCH 64
 #define POLLED 64
+
+/* Does what takes longer the larger `size` is: without the GIL when others could want it meanwhile. */
+#define AT_LENGTH(size, what)  \
+    if ((size) < LIPC_BLOCK) { \
+        what;                  \
+    } else {                   \
+        Py_BEGIN_ALLOW_THREADS \
+        what;                  \
+        Py_END_ALLOW_THREADS   \
+    }
 
 static PyObject *none(void)
 {
@@ -30,10 +41,20 @@ static PyObject *scan(PyObject *module, PyObject *message)
 
 static PyObject *encode(PyObject *module, PyObject *value)
 {
-    unsigned char buffer[LIPC_PLAIN_MAX];
-    size_t size = lipc_plain_write(value, buffer);
+    struct lipc_plain message;
+    size_t size = lipc_plain_write(value, 0, &message);
     (void)module;
-    return size ? PyBytes_FromStringAndSize((const char *)buffer, (Py_ssize_t)size) : none();
+    return size ? PyBytes_FromStringAndSize((const char *)message.pickle, (Py_ssize_t)size) : none();
+}
+
+/* A value, or NotImplemented where there is none and no exception is set. */
+static PyObject *or_not_implemented(PyObject *value)
+{
+    if (value == NULL && !PyErr_Occurred()) {
+        value = Py_NotImplemented;
+        Py_INCREF(value);
+    }
+    return value;
 }
 
 static PyObject *decode(PyObject *module, PyObject *message)
@@ -43,12 +64,7 @@ static PyObject *decode(PyObject *module, PyObject *message)
     (void)module;
     if (PyBytes_AsStringAndSize(message, &data, &size))
         return NULL;
-    PyObject *value = lipc_plain_decode((const unsigned char *)data, (size_t)size);
-    if (value == NULL && !PyErr_Occurred()) {
-        value = Py_NotImplemented;
-        Py_INCREF(value);
-    }
-    return value;
+    return or_not_implemented(lipc_plain_decode((const unsigned char *)data, (size_t)size));
 }
 
 /* The address that an argument gives: NULL with an exception set where it gives none. */
@@ -66,6 +82,30 @@ static int count_is(Py_ssize_t count, Py_ssize_t expected)
         return 1;
     PyErr_Format(PyExc_TypeError, "%zd arguments expected, not %zd", expected, count);
     return 0;
+}
+
+static PyObject *decode_arrays(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    char *head;
+    Py_ssize_t size;
+    (void)module;
+    if (!count_is(count, 3) || PyBytes_AsStringAndSize(arguments[0], &head, &size))
+        return NULL;
+    size_t total = PyLong_AsSize_t(arguments[1]);
+    if (PyErr_Occurred())
+        return NULL;
+    return or_not_implemented(
+        lipc_plain_decode_arrays((const unsigned char *)head, (size_t)size, total, arguments[2]));
+}
+
+static PyObject *know_arrays(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)module;
+    if (!count_is(count, 5))
+        return NULL;
+    void *memory = address(arguments[4]);
+    int known = memory ? lipc_arrays_know(arguments[0], arguments[1], arguments[2], arguments[3], memory) : -1;
+    return known < 0 ? NULL : PyBool_FromLong(known);
 }
 
 /* What `send` and `send_value` take but for the body: 0 with an exception set where they do not. */
@@ -104,15 +144,16 @@ static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssi
 {
     struct lipc_endpoint *endpoint;
     struct lipc_header header;
-    int when_full;
-    unsigned char body[LIPC_PLAIN_MAX];
+    int when_full, sent;
+    struct lipc_plain message;
     (void)module;
     if (!read_send(arguments, count, &endpoint, &header, &when_full))
         return NULL;
-    size_t size = lipc_plain_write(arguments[6], body);
-    if (size == 0)
+    if (!lipc_plain_write(arguments[6], 1, &message))
         return none();
-    return PyLong_FromLong(lipc_send(endpoint, &header, (const char *)body, size, when_full));
+    AT_LENGTH(message.size, sent = lipc_send_parts(endpoint, &header, message.parts, message.count, when_full));
+    lipc_plain_release(&message);
+    return PyLong_FromLong(sent);
 }
 
 /* What `publish` and `publish_value` take but for the body. */
@@ -147,23 +188,27 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
 {
     struct lipc_topic *topic;
     struct lipc_header header;
-    unsigned char body[LIPC_PLAIN_MAX];
+    struct lipc_plain message;
+    int told;
     (void)module;
     if (!read_publish(arguments, count, &topic, &header))
         return NULL;
-    const struct lipc_part part = {.data = (const char *)body, .size = lipc_plain_write(arguments[3], body)};
-    if (part.size == 0)
+    if (!lipc_plain_write(arguments[3], 1, &message))
         return none();
-    return PyLong_FromLong(lipc_topic_send(topic, NULL, &header, &part, 1));
+    AT_LENGTH(message.size, told = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
+    lipc_plain_release(&message);
+    return PyLong_FromLong(told);
 }
 
-/* A record as a tuple: its body as bytes, None where the caller has it (`body` is NULL), or None and the `value` that it
- * is, whose reference is taken over. */
-static PyObject *tuple_of(const struct lipc_record *record, const char *body, PyObject *value)
+/* A record as a tuple: its body as bytes, or None and the `value` that it is, whose reference is taken over; `assembled`
+ * where `body` is NULL. */
+static PyObject *tuple_of(const struct lipc_record *record, const char *body, PyObject *assembled, PyObject *value)
 {
+    if (body == NULL)
+        Py_INCREF(assembled);
     PyObject *items[] = {
         PyLong_FromUnsignedLong(record->kind),
-        value || !body ? none() : PyBytes_FromStringAndSize(body, (Py_ssize_t)record->size),
+        value ? none() : body ? PyBytes_FromStringAndSize(body, (Py_ssize_t)record->size) : assembled,
         PyLong_FromUnsignedLong(record->channel),
         PyLong_FromUnsignedLong(record->peer),
         PyLong_FromUnsignedLong(record->pid),
@@ -206,9 +251,10 @@ static PyObject *hearer_of(const struct lipc_record *record, const PyObject *val
     return PyList_GetItem(heard, record->channel);
 }
 
-/* Messages as a list. Those of the kinds in `decoded` that have no more than `most` bytes are decoded. */
-static PyObject *list_of(const struct lipc_record *records, int count, const char *bodies, unsigned long decoded,
-                         uint64_t most, PyObject *heard)
+/* Messages as a list. Those of the kinds in `decoded` that have no more than `most` bytes are decoded. One that was
+ * assembled has the body `assembled`. */
+static PyObject *list_of(const struct lipc_record *records, int count, const char *bodies, PyObject *assembled,
+                         unsigned long decoded, uint64_t most, PyObject *heard)
 {
     PyObject *list = PyList_New(0);
     PyObject *run = NULL;
@@ -226,7 +272,7 @@ static PyObject *list_of(const struct lipc_record *records, int count, const cha
             Py_DECREF(value);
         } else {
             run = NULL;
-            added = !PyErr_Occurred() && append(list, tuple_of(record, body, value));
+            added = !PyErr_Occurred() && append(list, tuple_of(record, body, assembled, value));
         }
         if (!added)
             Py_CLEAR(list);
@@ -241,13 +287,14 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     uint64_t wanted;
     int told;
     (void)module;
-    if (!count_is(count, 5))
+    if (!count_is(count, 6))
         return NULL;
     struct lipc_endpoint *endpoint = address(arguments[0]);
     unsigned long max = PyLong_AsUnsignedLong(arguments[1]);
     unsigned long decoded = PyLong_AsUnsignedLong(arguments[2]);
     unsigned long most = PyLong_AsUnsignedLong(arguments[3]);
     PyObject *heard = arguments[4];
+    unsigned long given = PyLong_AsUnsignedLong(arguments[5]);
     if (PyErr_Occurred())
         return NULL;
     if (!PyList_Check(heard)) {
@@ -256,6 +303,18 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     }
     int got = lipc_recv(endpoint, records, max < BATCH ? (uint32_t)max : BATCH, bodies, sizeof bodies, &wanted);
     uint32_t relayed = lipc_relayed(endpoint, &told);
+    PyObject *memory = NULL;
+    if (wanted && wanted <= given && relayed) {
+        wanted = 0; /* it is the next call's: what has been sent on is told first */
+    } else if (wanted && wanted <= given) {
+        memory = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)wanted);
+        if (memory == NULL)
+            return NULL;
+        (void)lipc_assemble(endpoint, PyByteArray_AsString(memory), wanted); /* which has just asked for it */
+        got = lipc_recv(endpoint, records, 1, bodies, sizeof bodies, &wanted);
+        if (got <= 0) /* an error is told by the next call, too */
+            return memory;
+    }
     /* What woke this side may have been room for what waits. An error is told once there is nothing to hand out. */
     int64_t waiting = got >= 0 && lipc_outbox(endpoint) ? lipc_flush(endpoint) : 0;
     if (waiting < 0 && got == 0)
@@ -263,7 +322,8 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     /* From here on code of Python's may run, a finalizer say, which closes the endpoint. */
     PyObject *result = got < 0    ? PyLong_FromLong(got)
                        : wanted   ? PyLong_FromUnsignedLongLong(wanted)
-                                  : list_of(records, got, bodies, decoded, most, heard);
+                                  : list_of(records, got, bodies, memory ? memory : Py_None, decoded, most, heard);
+    Py_XDECREF(memory);
     return result != NULL && relayed ? Py_BuildValue("NIi", result, relayed, told) : result;
 }
 
@@ -322,21 +382,28 @@ static PyMethodDef functions[] = {
     {"scan", scan, METH_O, "scan(message): what lipc_scan finds, as an int."},
     {"encode", encode, METH_O, "encode(value): the bytes of a small message of plain data, or None."},
     {"decode", decode, METH_O, "decode(message): the value of such a message, or NotImplemented."},
+    {"decode_arrays", FASTCALL(decode_arrays), METH_FASTCALL,
+     "decode_arrays(head, size, body): the value of a message of plain data and arrays, or NotImplemented. `head` is how "
+     "`body` begins, writable memory of `size` bytes, which the arrays keep."},
+    {"know_arrays", FASTCALL(know_arrays), METH_FASTCALL,
+     "know_arrays(ndarray, frombuffer, dtypes, array, address): lipc_arrays_know, as a bool."},
     {"send", FASTCALL(send), METH_FASTCALL,
      "send(endpoint, kind, channel, peer, pid, correlation, body, when_full): lipc_send of bytes."},
     {"send_value", FASTCALL(send_value), METH_FASTCALL,
-     "send_value(endpoint, kind, channel, peer, pid, correlation, value, when_full): the same of small plain data; None "
-     "where the value is something else."},
+     "send_value(endpoint, kind, channel, peer, pid, correlation, value, when_full): the same of small plain data, and of large "
+     "arrays in it; None where the value is something else."},
     {"publish", FASTCALL(publish), METH_FASTCALL,
      "publish(topic, peer, pid, body): lipc_topic_send of bytes to all who listen."},
     {"publish_value", FASTCALL(publish_value), METH_FASTCALL,
-     "publish_value(topic, peer, pid, value): the same of small plain data; None where the value is something else."},
+     "publish_value(topic, peer, pid, value): the same of such a value, or None."},
     {"receive", FASTCALL(receive), METH_FASTCALL,
-     "receive(endpoint, max, decoded, most, heard): lipc_recv, and lipc_flush if something waits, as a list of (kind, "
-     "body, channel, peer, pid, correlation, value), or what is wanted, or -errno; (that, events, told) if lipc_relayed "
-     "has something to tell. Bodies of at most `most` bytes of the kinds whose bits are set in `decoded` are decoded if "
-     "they are small plain data; body is then None. Events that follow come then as (0, run, 0, 0, 0, 0, None): those "
-     "that nothing else is between, for each what stands for its channel in `heard`, a list, and its value."},
+     "receive(endpoint, max, decoded, most, heard, given): lipc_recv, and lipc_flush if something waits, as a list of "
+     "(kind, body, channel, peer, pid, correlation, value), or what is wanted, or -errno; (that, events, told) if "
+     "lipc_relayed has something to tell. Bodies of at most `most` bytes of the kinds whose bits are set in `decoded` are "
+     "decoded if they are small plain data; body is then None. Events that follow come then as (0, run, 0, 0, 0, 0, None): "
+     "those that nothing else is between, for each what stands for its channel in `heard`, a list, and its value. A message "
+     "that wants memory of at most `given` bytes gets a bytearray: it is the body, or the result while a part of it is to "
+     "come."},
     {"flush", flush, METH_O, "flush(endpoint): lipc_flush."},
     {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},

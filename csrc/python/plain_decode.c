@@ -4,6 +4,8 @@
  */
 #include "plain.h"
 
+#include "arrays.h"
+
 #include <string.h>
 
 /* Marks that may be open at once; and values on the stack before it moves to the heap. */
@@ -20,6 +22,11 @@ struct reader {
     size_t marks[MARKS];
     size_t marked;
     PyObject *inline_stack[INLINE_STACK];
+    PyObject *body; /* the memory of the arrays; NULL: there are none */
+    struct {
+        uint64_t offset, size;
+    } arrays[LIPC_PLAIN_ARRAYS];
+    size_t array_count, taken;
 };
 
 static uint64_t little_endian(const unsigned char *bytes, int size)
@@ -152,6 +159,62 @@ static int enlarge(struct reader *r)
     return 1;
 }
 
+/* Steps over a whole number as plain_encode.c writes one: 0 where none is there. */
+static int read_number(struct reader *r, Py_ssize_t *number)
+{
+    size_t left = (size_t)(r->end - r->at);
+    if (left >= 2 && r->at[0] == BININT1) {
+        *number = r->at[1];
+        r->at += 2;
+    } else if (left >= 3 && r->at[0] == BININT2) {
+        *number = (Py_ssize_t)little_endian(r->at + 1, 2);
+        r->at += 3;
+    } else if (left >= 5 && r->at[0] == BININT) {
+        *number = (int32_t)(uint32_t)little_endian(r->at + 1, 4);
+        r->at += 5;
+    } else if (left >= 10 && r->at[0] == LONG1 && r->at[1] == 8) {
+        *number = (Py_ssize_t)little_endian(r->at + 2, 8);
+        r->at += 10;
+    } else {
+        return 0;
+    }
+    return 1;
+}
+
+static int step_over(struct reader *r, const char *expected, size_t size)
+{
+    if ((size_t)(r->end - r->at) < size || memcmp(r->at, expected, size))
+        return 0;
+    r->at += size;
+    return 1;
+}
+
+static int is_text(PyObject *value, const char *text)
+{
+    return PyUnicode_CheckExact(value) && PyUnicode_CompareWithASCIIString(value, text) == 0;
+}
+
+/* The array behind its constructor's name, in the one form that plain_encode.c writes: each takes the next memory. */
+static PyObject *read_array(struct reader *r)
+{
+    Py_ssize_t shape[LIPC_ARRAY_DIMENSIONS], number;
+    int dimensions = 0;
+    if (!step_over(r, "(\x8c", 2) || r->end == r->at || r->end - r->at - 1 < *r->at)
+        return NULL;
+    const char *dtype = (const char *)r->at + 1;
+    size_t dtype_size = *r->at;
+    r->at += 1 + dtype_size;
+    if (!step_over(r, "\x8c\x01" "C", 3) || !read_number(r, &number) || number != (Py_ssize_t)r->taken ||
+        r->taken == r->array_count)
+        return NULL;
+    while (dimensions < LIPC_ARRAY_DIMENSIONS && read_number(r, &shape[dimensions]))
+        dimensions++;
+    if (!step_over(r, "tR", 2))
+        return NULL;
+    size_t taken = r->taken++;
+    return lipc_array_make(r->body, r->arrays[taken].offset, r->arrays[taken].size, dtype, dtype_size, shape, dimensions);
+}
+
 /* Runs the opcodes up to STOP: 1 when one value is left, 0 when this is left to the scan. */
 static int read_value(struct reader *r)
 {
@@ -197,6 +260,13 @@ static int read_value(struct reader *r)
             if (left < size)
                 return 0;
             made = make_float(r->at);
+            break;
+        case STACK_GLOBAL:
+            if (r->body == NULL || r->top - r->floor < 2 || !is_text(r->stack[r->top - 2], "lensipc.values") ||
+                !is_text(r->stack[r->top - 1], "as_array"))
+                return 0;
+            drop(r, r->top - 2);
+            made = read_array(r);
             break;
         case NONE:
             made = Py_None;
@@ -259,25 +329,58 @@ static int read_value(struct reader *r)
     return 0;
 }
 
-PyObject *lipc_plain_decode(const unsigned char *data, size_t size)
+/* The value of the pickle from `data` on, as lipc_plain_decode. */
+static PyObject *decode(struct reader *r, const unsigned char *data, size_t size)
 {
-    struct reader r; /* not cleared: that takes longer than many a message */
     PyObject *value = NULL;
     if (size < 4 || size > LIPC_PLAIN_MAX || data[0] != PROTO || data[1] != 5)
         return NULL;
-    r.at = data + 2;
-    r.end = data + size;
-    r.stack = r.inline_stack;
-    r.room = INLINE_STACK;
-    r.top = r.floor = r.marked = 0;
-    if (read_value(&r)) {
-        value = r.stack[0];
+    r->at = data + 2;
+    r->end = data + size;
+    r->stack = r->inline_stack;
+    r->room = INLINE_STACK;
+    r->top = r->floor = r->marked = 0;
+    if (read_value(r)) {
+        value = r->stack[0];
     } else {
-        drop(&r, 0);
+        drop(r, 0);
         if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_MemoryError))
             PyErr_Clear();
     }
-    if (r.stack != r.inline_stack)
-        PyMem_Free(r.stack);
+    if (r->stack != r->inline_stack)
+        PyMem_Free(r->stack);
     return value;
+}
+
+PyObject *lipc_plain_decode(const unsigned char *data, size_t size)
+{
+    struct reader r; /* not cleared: that takes longer than many a message */
+    r.body = NULL;
+    return decode(&r, data, size);
+}
+
+PyObject *lipc_plain_decode_arrays(const unsigned char *head, size_t size, uint64_t total, PyObject *body)
+{
+    struct reader r;
+    if (size < LIPC_PLAIN_HEAD(0) || memcmp(head, LIPC_PLAIN_MAGIC, 4))
+        return NULL;
+    uint64_t count = little_endian(head + 4, 4), pickle_size = little_endian(head + 8, 8);
+    if (count > LIPC_PLAIN_ARRAYS || LIPC_PLAIN_HEAD(count) > size || pickle_size > size - LIPC_PLAIN_HEAD(count))
+        return NULL;
+    uint64_t end = LIPC_PLAIN_HEAD(count) + pickle_size;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t length = little_endian(head + LIPC_PLAIN_HEAD(i), 8);
+        end += -end % LIPC_PLAIN_ALIGNMENT;
+        if (end > total || length > total - end)
+            return NULL;
+        r.arrays[i].offset = end;
+        r.arrays[i].size = length;
+        end += length;
+    }
+    if (end != total)
+        return NULL;
+    r.body = body;
+    r.array_count = count;
+    r.taken = 0;
+    return decode(&r, head + LIPC_PLAIN_HEAD(count), (size_t)pickle_size);
 }

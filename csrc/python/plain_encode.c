@@ -4,14 +4,20 @@
  */
 #include "plain.h"
 
+#include "arrays.h"
+
 #include <string.h>
 
 /* Containers that more than one thing refers to: the second time that one turns up, this is no tree. */
 #define SHARED 16
 
+/* What an array begins with: the name of its constructor, and the mark of what that is called with. */
+#define ARRAY "\x8c\x0elensipc.values\x8c\x08" "as_array\x93("
+
 struct writer {
     unsigned char *at;
     unsigned char *end;
+    struct lipc_plain *message; /* which takes the arrays; NULL: there may be none */
     const PyObject *shared[SHARED];
     int shared_count;
 };
@@ -33,11 +39,9 @@ static int write_bytes(struct writer *w, enum opcode opcode, const char *data, P
     return 1;
 }
 
-static int write_int(struct writer *w, PyObject *obj)
+static int write_number(struct writer *w, long long value)
 {
-    int overflow;
-    long long value = PyLong_AsLongLongAndOverflow(obj, &overflow);
-    if (overflow || !has_room(w, 10))
+    if (!has_room(w, 10))
         return 0;
     uint64_t bits = (uint64_t)value;
     int size;
@@ -55,6 +59,13 @@ static int write_int(struct writer *w, PyObject *obj)
     for (int i = 0; i < size; i++)
         *w->at++ = (unsigned char)(bits >> 8 * i);
     return 1;
+}
+
+static int write_int(struct writer *w, PyObject *obj)
+{
+    int overflow;
+    long long value = PyLong_AsLongLongAndOverflow(obj, &overflow);
+    return !overflow && write_number(w, value);
 }
 
 static int write_float(struct writer *w, PyObject *obj)
@@ -91,6 +102,30 @@ static int is_new(struct writer *w, const PyObject *obj)
         return 0;
     w->shared[w->shared_count++] = obj;
     return 1;
+}
+
+static int write_array(struct writer *w, PyObject *obj)
+{
+    struct lipc_plain *message = w->message;
+    struct lipc_array array;
+    if (message == NULL || message->array_count == LIPC_PLAIN_ARRAYS || !lipc_array_of(obj, &array) ||
+        !has_room(w, sizeof ARRAY))
+        return 0;
+    for (size_t i = 0; i < message->array_count; i++)
+        if (message->parts[2 + 2 * i].data == array.data) /* the pickler's business: they may share their memory */
+            return 0;
+    memcpy(w->at, ARRAY, sizeof ARRAY - 1);
+    w->at += sizeof ARRAY - 1;
+    if (!write_bytes(w, SHORT_BINUNICODE, array.dtype, (Py_ssize_t)strlen(array.dtype)) ||
+        !write_bytes(w, SHORT_BINUNICODE, "C", 1) || !write_number(w, (long long)message->array_count))
+        return 0;
+    for (int i = 0; i < array.dimensions; i++)
+        if (!write_number(w, array.shape[i]))
+            return 0;
+    message->parts[2 + 2 * message->array_count] = (struct lipc_part){array.data, array.size};
+    message->arrays[message->array_count++] = obj;
+    Py_INCREF(obj);
+    return write_opcode(w, TUPLE) && write_opcode(w, REDUCE);
 }
 
 /* Writes a value: 1, or 0 when it is left to the pickler. Types are compared exactly: no code of a subclass runs. */
@@ -152,23 +187,72 @@ static int write_value(struct writer *w, PyObject *obj, int depth)
                 return 0;
         return write_opcode(w, count > 3 ? TUPLE : TUPLE1 + (enum opcode)(count - 1));
     }
-    return 0;
+    return write_array(w, obj);
 }
 
-size_t lipc_plain_write(PyObject *obj, unsigned char *buffer)
+static void put(unsigned char *to, uint64_t value, int size)
 {
+    for (int i = 0; i < size; i++)
+        to[i] = (unsigned char)(value >> 8 * i);
+}
+
+/* Puts what comes before the pickle, and between it and the arrays, in its place. */
+static void add_head(struct lipc_plain *message, size_t pickle_size)
+{
+    static const char zeros[LIPC_PLAIN_ALIGNMENT];
+    size_t arrays = message->array_count;
+    memcpy(message->head, LIPC_PLAIN_MAGIC, 4);
+    put(message->head + 4, arrays, 4);
+    put(message->head + 8, pickle_size, 8);
+    message->parts[0] = (struct lipc_part){(const char *)message->head, LIPC_PLAIN_HEAD(arrays)};
+    message->parts[1] = (struct lipc_part){(const char *)message->pickle, pickle_size};
+    size_t end = LIPC_PLAIN_HEAD(arrays) + pickle_size;
+    for (size_t i = 0; i < arrays; i++) {
+        struct lipc_part *array = &message->parts[2 + 2 * i];
+        size_t padding = -end % LIPC_PLAIN_ALIGNMENT;
+        put(message->head + LIPC_PLAIN_HEAD(i), array->size, 8);
+        if (i == 0) { /* one piece fewer */
+            memset(message->pickle + pickle_size, 0, padding);
+            message->parts[1].size += padding;
+        } else {
+            array[-1] = (struct lipc_part){zeros, padding};
+        }
+        end += padding + array->size;
+    }
+    message->count = 1 + 2 * arrays;
+    message->size = end;
+}
+
+size_t lipc_plain_write(PyObject *obj, int with_arrays, struct lipc_plain *message)
+{
+    message->size = message->array_count = 0;
 #ifdef Py_GIL_DISABLED
     (void)obj; /* another thread may change a dict while it is read */
-    (void)buffer;
+    (void)with_arrays;
 #else
-    struct writer w = {.at = buffer, .end = buffer + LIPC_PLAIN_MAX};
+    struct writer w = {.at = message->pickle,
+                       .end = message->pickle + LIPC_PLAIN_MAX,
+                       .message = with_arrays ? message : NULL};
     *w.at++ = PROTO;
     *w.at++ = 5;
-    if (write_value(&w, obj, 0)) {
-        *w.at++ = STOP;
-        return (size_t)(w.at - buffer);
+    if (!write_value(&w, obj, 0)) {
+        PyErr_Clear();
+        lipc_plain_release(message);
+        return 0;
     }
-    PyErr_Clear();
+    *w.at++ = STOP;
+    size_t size = (size_t)(w.at - message->pickle);
+    message->parts[0] = (struct lipc_part){(const char *)message->pickle, size};
+    message->count = 1;
+    message->size = size;
+    if (message->array_count)
+        add_head(message, size);
 #endif
-    return 0;
+    return message->size;
+}
+
+void lipc_plain_release(struct lipc_plain *message)
+{
+    while (message->array_count)
+        Py_DECREF(message->arrays[--message->array_count]);
 }

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What is known of numpy, and its arrays taken apart and made.
+ */
+#include "arrays.h"
+
+#include <string.h>
+
+#define DTYPES 32
+#define TEXT_SIZE 8
+#define C_CONTIGUOUS 1 /* NPY_ARRAY_C_CONTIGUOUS */
+
+/* PyArrayObject_fields of numpy/ndarraytypes.h, its beginning. */
+struct fields {
+    PyObject_HEAD
+    char *data;
+    int dimensions;
+    Py_ssize_t *shape;
+    Py_ssize_t *strides;
+    PyObject *base;
+    PyObject *dtype;
+    int flags;
+};
+
+/* References that are never given back: numpy is not unloaded either. */
+static struct {
+    PyObject *type; /* NULL: nothing is known */
+    PyObject *from_buffer;
+    struct dtype {
+        PyObject *dtype;
+        size_t item;
+        char text[TEXT_SIZE];
+    } dtypes[DTYPES];
+    size_t count;
+} numpy;
+
+/* Takes over one of the dtypes: 0 with an exception set where it cannot be. */
+static int know_dtype(PyObject *told)
+{
+    struct dtype *known = &numpy.dtypes[numpy.count];
+    const char *text;
+    Py_ssize_t item;
+    if (numpy.count == DTYPES || !PyArg_ParseTuple(told, "Osn", &known->dtype, &text, &item))
+        return 0;
+    if (strlen(text) >= TEXT_SIZE || item <= 0) {
+        PyErr_SetString(PyExc_ValueError, "no simple dtype");
+        return 0;
+    }
+    strcpy(known->text, text);
+    known->item = (size_t)item;
+    Py_INCREF(known->dtype);
+    numpy.count++;
+    return 1;
+}
+
+int lipc_arrays_know(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address)
+{
+    const struct fields *array = (const struct fields *)(const void *)probe;
+    if (!PyTuple_Check(dtypes) || Py_TYPE(probe) != (PyTypeObject *)type) {
+        PyErr_SetString(PyExc_TypeError, "dtypes and an array expected");
+        return -1;
+    }
+    if (numpy.type != NULL)
+        return 1;
+    if (array->data != address || array->dimensions != 2 || !(array->flags & C_CONTIGUOUS))
+        return 0;
+    for (Py_ssize_t i = 0; i < PyTuple_Size(dtypes); i++)
+        if (!know_dtype(PyTuple_GetItem(dtypes, i)))
+            return -1;
+    Py_INCREF(from_buffer);
+    numpy.from_buffer = from_buffer;
+    Py_INCREF(type);
+    numpy.type = type;
+    return 1;
+}
+
+/* Whether items of `item` bytes in that shape take `size` bytes, which are not 0. */
+static int fills(uint64_t size, size_t item, const Py_ssize_t *shape, int dimensions)
+{
+    uint64_t bytes = item;
+    for (int i = 0; i < dimensions; i++) {
+        if (shape[i] <= 0 || bytes > size / (uint64_t)shape[i])
+            return 0;
+        bytes *= (uint64_t)shape[i];
+    }
+    return bytes == size;
+}
+
+int lipc_array_of(PyObject *obj, struct lipc_array *array)
+{
+    const struct fields *fields = (const struct fields *)(const void *)obj;
+    if (numpy.type == NULL || (PyObject *)Py_TYPE(obj) != numpy.type || !(fields->flags & C_CONTIGUOUS) ||
+        fields->dimensions > LIPC_ARRAY_DIMENSIONS)
+        return 0;
+    for (const struct dtype *known = numpy.dtypes; known < numpy.dtypes + numpy.count; known++)
+        if (known->dtype == fields->dtype) {
+            size_t size = known->item;
+            for (int i = 0; i < fields->dimensions; i++)
+                size *= (size_t)fields->shape[i]; /* which numpy keeps from overflowing */
+            *array = (struct lipc_array){known->text, fields->data, size, fields->dimensions, fields->shape};
+            return size >= LIPC_ARRAY_MIN;
+        }
+    return 0;
+}
+
+PyObject *lipc_array_make(PyObject *body, uint64_t offset, uint64_t size, const char *dtype, size_t dtype_size,
+                          const Py_ssize_t *shape, int dimensions)
+{
+    const struct dtype *known = numpy.dtypes;
+    while (known < numpy.dtypes + numpy.count &&
+           (strlen(known->text) != dtype_size || memcmp(known->text, dtype, dtype_size)))
+        known++;
+    /* Bools are left to those who look at each of them. */
+    if (numpy.type == NULL || known == numpy.dtypes + numpy.count || known->text[1] == 'b' ||
+        !fills(size, known->item, shape, dimensions))
+        return NULL;
+    PyObject *array = PyObject_CallFunction(numpy.from_buffer, "OOnn", body, known->dtype,
+                                            (Py_ssize_t)(size / known->item), (Py_ssize_t)offset);
+    if (array == NULL || dimensions == 1)
+        return array;
+    PyObject *lengths = PyTuple_New(dimensions);
+    for (int i = 0; lengths != NULL && i < dimensions; i++) {
+        PyObject *length = PyLong_FromSsize_t(shape[i]);
+        if (length == NULL)
+            Py_CLEAR(lengths);
+        else
+            PyTuple_SetItem(lengths, i, length);
+    }
+    PyObject *shaped = lengths == NULL ? NULL : PyObject_CallMethod(array, "reshape", "O", lengths);
+    Py_XDECREF(lengths);
+    Py_DECREF(array);
+    return shaped;
+}
