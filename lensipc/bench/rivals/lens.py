@@ -76,22 +76,13 @@ def value(task: Task) -> Any:
 async def broadcast_all(ipcs: list[Any], side: Side) -> None:
     """Broadcast what is to be, through all extensions and channels in turn."""
     task, message = side.task, value(side.task)
-    places = [(ipc, channel) for ipc in ipcs for channel in channels(task)]
-    turns = cycle(places)
+    turns = cycle([(ipc, channel) for ipc in ipcs for channel in channels(task)])
     burst = 1 if task.payload == "array" else BURST
     async for count in side.portions_async():
-        # The common case without the turns: they are no part of a message's cost.
-        if len(places) == 1:
-            ipc, channel = places[0]
-            for number in range(count):
+        for sent in range(0, count, burst):
+            for ipc, channel in islice(turns, min(burst, count - sent)):
                 ipc.broadcast(channel, message)
-                if not number % burst:
-                    await ipc.drain()
-        else:
-            for number, (ipc, channel) in enumerate(islice(turns, count)):
-                ipc.broadcast(channel, message)
-                if not number % burst:
-                    await ipc.drain()
+            await ipc.drain()
 
 
 class _Lens(Contest):
