@@ -33,12 +33,14 @@ class Patience:
 
     Attributes:
         nanoseconds: how long to poll next time: 0 or POLL.
+        crowded: others wanted the processor, and whether they still do has not been tried since.
     """
 
-    __slots__ = ("_credit", "_rests", "nanoseconds")
+    __slots__ = ("_credit", "_rests", "crowded", "nanoseconds")
 
     def __init__(self) -> None:
         self.nanoseconds = 0
+        self.crowded = False
         self._credit = 0
         self._rests = 0
 
@@ -46,6 +48,7 @@ class Patience:
         """Whether polling has found something; returns that. None: others want the processor."""
         if found is None:
             self._credit = self.nanoseconds = 0
+            self.crowded = True
             return False
         if found:
             self._credit = min(self._credit + GAIN, CREDIT)
@@ -62,3 +65,4 @@ class Patience:
         if self._rests == TRIAL:
             self._rests = 0
             self.nanoseconds = POLL
+            self.crowded = False

@@ -327,7 +327,8 @@ class RendererCore(Connection):
             self.on_message = before
             self.decoded = DECODED
             self.paused = bool(self._backlog)  # a dispatch further up the stack is not to overtake the backlog
-            self._settle()
+            if self.paused or self._watched or self.ended or self._hearing.begun:
+                self._settle()
 
     def _wake_up(self) -> None:
         """What comes is looked for from now on: main need not signal it."""

@@ -97,7 +97,12 @@ class RendererPort:
         pending: Any,
         transfer: Sequence[Any],
     ) -> int:
-        core, number = self.core, self._number(channel)
+        core = self.core
+        found = self.table.channels.get(channel)
+        if found is None or found.number < 0 or not self.table.open or core.closed or core.ended:
+            number = self._number(channel)
+        else:  # the same as it does, without a call
+            number = found.number
         invocations = core.invocations
         correlation = invocations.open(pending)
         try:
@@ -141,12 +146,10 @@ class RendererPort:
 class Outcome:
     """What a blocking invoke waits for."""
 
-    __slots__ = ("done", "error", "value")
-
-    def __init__(self) -> None:
-        self.done = False
-        self.value: Any = None
-        self.error: BaseException | None = None
+    # Of the class, so that making one runs no code.
+    done = False
+    value: Any = None
+    error: BaseException | None = None
 
     def set_result(self, result: Any, /) -> None:
         self.value = result

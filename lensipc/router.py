@@ -110,6 +110,7 @@ class Router:
         self._drained: list[Callable[[], None]] = []
         self._local: deque[tuple[MainChannel, int, int, Buffer]] = deque()  # for main's own listeners, in order
         self._delivering = False
+        self._latest: RendererConnection | None = None  # from whom something has come last
         self._patience = Patience()
         self._next = NextStep(face, lambda: self.poller.closed)
 
@@ -274,6 +275,8 @@ class Router:
         """Close a connection and undo all that its renderer was part of."""
         if self.connections.pop(connection.frame_id, None) is not None:
             connection.reason = reason
+            if self._latest is connection:
+                self._latest = None
             self.release(connection, False)
             connection.close()
 
@@ -281,8 +284,25 @@ class Router:
 
     def dispatch(self) -> None:
         """Do what there is to do: called when the poller's descriptor is readable."""
+        self._guess()
         self.poller.poll()
         self._turn()
+
+    def _guess(self) -> None:
+        """Who has called last calls next, as a rule: that one has its answer before the poller is asked who it is.
+
+        Of the 17 us that a call takes between two who sleep on one core, asking is 2, and another 2 are what there is
+        to do here from the answer until this process sleeps: so who waits for it is offered the processor first.
+        """
+        latest, self._latest = self._latest, None
+        if latest is None or latest.ready or latest.paused:
+            return
+        latest.ready = True
+        self._serve_one(latest)
+        patience = self._patience
+        offers = self._latest is latest and not self.face.started and not (patience.nanoseconds or patience.crowded)
+        if offers and latest.endpoint.poll(1) is None:  # it looks, yields once, and looks
+            patience.report(None)
 
     def _turn(self) -> None:
         try:
@@ -324,23 +344,27 @@ class Router:
         """Let each renderer have its turn: whether one may have more to do."""
         busy = False
         for connection in list(self.connections.values()):
-            if not connection.ready or connection.paused:
-                continue
-            try:
-                handled = connection.take_turn(TURN)
-                busy |= connection.overdue
-                if connection.told:
-                    self._heed(connection)
-            except (ProtocolError, DecodeError, MemoryError) as error:
-                self.disconnect(connection, str(error) or "there is no memory for what it sends")
-                continue
-            busy |= handled == TURN
-            if connection.ended:
-                # What is in its ring is still delivered; what it writes there from now on, if it lives, is not.
-                connection.last_messages -= handled
-                if handled == 0 or connection.last_messages <= 0:
-                    self.detach(connection, "it closed the connection, or died")
-                busy = True
+            if connection.ready and not connection.paused:
+                busy |= self._serve_one(connection)
+        return busy
+
+    def _serve_one(self, connection: RendererConnection) -> bool:
+        try:
+            handled = connection.take_turn(TURN)
+            if connection.told:
+                self._heed(connection)
+        except (ProtocolError, DecodeError, MemoryError) as error:
+            self.disconnect(connection, str(error) or "there is no memory for what it sends")
+            return False
+        if handled and not connection.closed:
+            self._latest = connection
+        busy = connection.overdue or handled == TURN
+        if connection.ended:
+            # What is in its ring is still delivered; what it writes there from now on, if it lives, is not.
+            connection.last_messages -= handled
+            if handled == 0 or connection.last_messages <= 0:
+                self.detach(connection, "it closed the connection, or died")
+            busy = True
         return busy
 
     def _heed(self, sender: RendererConnection) -> None:

@@ -47,3 +47,13 @@ def test_where_others_want_the_processor_all_credit_is_lost_at_once() -> None:
         patience.report(True)
     assert patience.report(None) is False
     assert patience.nanoseconds == 0
+
+
+def test_that_others_want_the_processor_is_believed_until_it_is_time_to_try_again() -> None:
+    patience = Patience()
+    assert not patience.crowded
+    patience.report(None)
+    for _ in range(TRIAL):
+        assert patience.crowded
+        patience.rested()
+    assert not patience.crowded
