@@ -327,7 +327,7 @@ class RendererCore(Connection):
             self.on_message = before
             self.decoded = DECODED
             self.paused = bool(self._backlog)  # a dispatch further up the stack is not to overtake the backlog
-            if self.paused or self._watched or self.ended or self._hearing.begun:
+            if self.paused or self._watched or self.ended or length_hint(self._hearing.run):
                 self._settle()
 
     def _wake_up(self) -> None:

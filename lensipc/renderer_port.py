@@ -97,12 +97,7 @@ class RendererPort:
         pending: Any,
         transfer: Sequence[Any],
     ) -> int:
-        core = self.core
-        found = self.table.channels.get(channel)
-        if found is None or found.number < 0 or not self.table.open or core.closed or core.ended:
-            number = self._number(channel)
-        else:  # the same as it does, without a call
-            number = found.number
+        core, number = self.core, self._number(channel)
         invocations = core.invocations
         correlation = invocations.open(pending)
         try:
