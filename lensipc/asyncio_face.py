@@ -14,6 +14,11 @@ from .face import Abandon, Settle
 _set_result = asyncio.Future.set_result  # to find it by super() takes 50 ns
 
 
+def _wakes_task(fn: Callable[..., object]) -> bool:
+    """Whether that is what a task waits with: its method, or what stands for that before Python 3.12."""
+    return isinstance(getattr(fn, "__self__", None), asyncio.Task) or type(fn).__name__ == "TaskWakeupMethWrapper"
+
+
 class Invocation(asyncio.Future[Any]):
     """A request on its way: await it, gather it, or make a task of it; cancelling it cancels the handler.
 
@@ -55,9 +60,15 @@ class Invocation(asyncio.Future[Any]):
         fn, context = waiter
         try:
             context.run(fn, self)
-        except RuntimeError:  # this is no callback of the loop: a task runs now, and two cannot
-            self.get_loop().call_soon(fn, self, context=context)
-            return False
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            if isinstance(error, RuntimeError) and _wakes_task(fn):
+                # This is no callback of the loop: a task runs now, and two cannot.
+                self.get_loop().call_soon(fn, self, context=context)
+                return False
+            message = {"message": f"Exception in callback {fn!r}", "exception": error, "future": self}
+            self.get_loop().call_exception_handler(message)
         return True
 
     def set_exception(self, exception: type | BaseException, /) -> None:

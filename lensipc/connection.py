@@ -86,18 +86,22 @@ class Connection:
         """Handle at most `budget` messages and return how many; `pending` tells whether there may be more."""
         endpoint, on_message = self.endpoint, self.on_message
         record: Record | None
-        received: list[Record] | None
+        received: list[Record]
         handled = most = 0
         for _ in range(budget + 1):  # a bound for a peer that sends a large message by the byte, too
             batch, before = self._batch, handled
             for record in batch:
-                kind = record[0]
-                handled += 1 if kind != RUN else len(record[1]) // 2
                 try:
-                    take = on_message[kind]
-                except IndexError:
-                    raise ProtocolError(f"a message of kind {kind}, which is none") from None
-                take(record)
+                    kind = record[0]
+                    handled += 1 if kind != RUN else len(record[1]) // 2
+                    try:
+                        take = on_message[kind]
+                    except IndexError:
+                        raise ProtocolError(f"a message of kind {kind}, which is none") from None
+                    take(record)
+                except (KeyboardInterrupt, SystemExit):
+                    self.interrupted(record)
+                    raise
                 if handled >= budget or self.paused or self.closed:
                     if self.awaited:
                         self._tell_those_who_wait()
@@ -106,9 +110,11 @@ class Connection:
                 continue  # a callback has pumped meanwhile
             if 0 < handled - before < most:
                 break  # fewer than might have come: mostly that was all. To look again is left to who polls, or parks
-            record = received = None  # the memory of a large body serves for the next one, which comes here
+            record = None  # the memory of a large body serves for the next one, which comes here
             most = min(BATCH, budget - handled)
-            received = endpoint.receive(most, self.decoded, self._most)
+            received = []
+            self._batch = iter(received)
+            endpoint.receive(most, self.decoded, self._most, received)
             relayed = 0
             if endpoint.relayed is not None:
                 (relayed, told), endpoint.relayed = endpoint.relayed, None
@@ -116,7 +122,6 @@ class Connection:
                 most -= relayed
                 self.told |= told
             if received:
-                self._batch = iter(received)
                 if type(received[0][1]) in Whole:
                     most = 0  # a large one comes alone, whatever is behind it
             elif handled >= budget or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
@@ -130,6 +135,9 @@ class Connection:
         """Tell them, however the turn has ended, if little waits to be sent."""
         if not self.closed:
             self.flush()
+
+    def interrupted(self, record: Record) -> None:
+        """A signal's handler has raised while this message was handled, or before that began."""
 
     @property
     def pending(self) -> bool:

@@ -128,7 +128,7 @@ class Endpoint:
         self._handle = ffi.gc(handle, lib.lipc_endpoint_close)
         self._quota = quota
         self._given = min(quota, lib.LIPC_BLOCK - 1)  # bytes of messages whose memory C makes
-        self._memory: bytearray | memoryview | None = None  # what a large message is being assembled in
+        self._memory: list[Any] = [None]  # what a large message is being assembled in
         self._address = int(ffi.cast("uintptr_t", handle))
         self.heard: list[Any] = []
         self.relayed: tuple[int, int] | None = None
@@ -177,8 +177,12 @@ class Endpoint:
             return False
         return dropped >= 0 or _fail(dropped)
 
-    def receive(self, limit: int, decoded: int = 0, most: int = INLINE) -> list[Record]:
+    def receive(
+        self, limit: int, decoded: int = 0, most: int = INLINE, into: list[Record] | None = None
+    ) -> list[Record]:
         """Take at most `limit` messages, and flush. A large body comes as writable memory that nobody else holds.
+
+        They are added to `into`, which is returned: its owner has them whatever a signal's handler raises meanwhile.
 
         Bodies of at most `most` bytes, of the kinds whose bits are set in `decoded`, come as values if they are small
         plain data. Then events of channels that are heard, each from the peer that its channel's last one came from and
@@ -190,24 +194,18 @@ class Endpoint:
         Raises:
             ProtocolError: the peer broke the protocol, or announced a message larger than the quota.
         """
-        got = _receive(self._address, limit, decoded, most, self.heard, self._given)
-        if type(got) is not list:
-            if type(got) is tuple:
-                got, *relayed = got
+        records: list[Record] = [] if into is None else into
+        code = _receive(self._address, limit, decoded, most, self.heard, self._given, self._memory, records)
+        if code != 0:
+            if type(code) is tuple:
+                code, *relayed = code
                 self.relayed = tuple(relayed)
-            if type(got) is int and got > 0:
-                self._provide(got)
-                got = _receive(self._address, limit, decoded, most, self.heard, self._given)
-            if type(got) is int:
-                _fail(got)
-            if type(got) is bytearray:
-                self._memory = got
-                return []
-        if self._memory is not None and got:
-            kind, _, channel, peer, pid, correlation, _ = got[0]
-            body, self._memory = self._memory, None
-            return [(kind, body, channel, peer, pid, correlation, None)]
-        return got  # type: ignore[no-any-return]
+            if code > 0:
+                self._provide(code)
+                code = _receive(self._address, limit, decoded, most, self.heard, self._given, self._memory, records)
+            if code < 0:
+                _fail(code)
+        return records
 
     def hear(self, hearer: object) -> None:
         """Events will come on the next channel, for which `hearer` stands: how many are missing before each is counted.
@@ -234,7 +232,7 @@ class Endpoint:
     @property
     def assembling(self) -> bool:
         """Whether a large message has come in part."""
-        return self._memory is not None
+        return self._memory[0] is not None
 
     def _provide(self, size: int) -> None:
         """Give the message that comes next, worth a block, the memory that it is assembled in."""
@@ -244,10 +242,10 @@ class Endpoint:
             memory = _take_block("char[]", size)
         except MemoryError:
             _fail(-errno.ENOMEM)
+        self._memory[0] = memoryview(ffi.buffer(memory))  # which keeps it alive, from before the core writes there
         code = lib.lipc_assemble(self._handle, memory, size)
         if code < 0:
             _fail(code)
-        self._memory = memoryview(ffi.buffer(memory))  # which keeps it alive
 
     def flush(self) -> int:
         """Move what waits into the ring as far as there is room, and return the bytes that still wait."""
@@ -298,7 +296,7 @@ class Endpoint:
     def close(self) -> None:
         """Give everything back. Nothing may be asked of it afterwards, but to close it again."""
         ffi.release(self._handle)
-        self._memory = None
+        self._memory[0] = None
         _live.discard(self)
         self.__class__ = _ClosedEndpoint
 

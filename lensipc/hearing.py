@@ -42,6 +42,7 @@ class Hearing:
         self._face = face
         self._frame_id = frame_id
         self.run: Iterator[Any] = iter(())
+        self._begun: list[Record] = []  # records that are heard now: one within another where a listener dispatches
 
     def on_event(self, record: Record) -> None:
         """An event by itself: large, no plain data, the first from its sender, or one before which some are missing."""
@@ -53,11 +54,14 @@ class Hearing:
             event = channel.event = IpcRendererEvent(frame_id, pid, port.extension, channel.name, 0, port.send)
         if missed:
             event = IpcRendererEvent(frame_id, pid, port.extension, channel.name, missed, port.send)
+        self._begun.append(record)
         self._call(channel, event, body, args)
+        self._begun.pop()
 
     def on_run(self, record: Record) -> None:
         """Events of which each comes from whom its channel's last one came from."""
         run = self.run = iter(record[1])
+        self._begun.append(record)
         for channel, args in zip(run, run, strict=False):
             callback = channel.only
             if callback is None:
@@ -72,6 +76,15 @@ class Hearing:
                 raise
             except BaseException:  # CancelledError too, which a plain function can raise
                 self._report(channel)
+        self._begun.pop()
+
+    def cut_short(self, record: Record) -> bool:
+        """A signal's handler has raised: whether that was when the record was heard already, and not before."""
+        for place, begun in enumerate(self._begun):
+            if begun is record:
+                del self._begun[place:]
+                return True
+        return False
 
     def left(self) -> list[Record]:
         """The events of a run that a callback has cut short, each a run by itself: who called it hears them no more."""

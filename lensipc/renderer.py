@@ -150,9 +150,10 @@ class RendererCore(Connection):
             raise ValueError(f"a renderer has at most {MAX_CHANNELS} channels, and this one has as many")
         if self._name_bytes + len(name) > MAX_NAMES:
             raise ValueError(f"a renderer's channel names have at most {MAX_NAMES} bytes together")
+        self.check_open()
+        self.endpoint.hear(channel)
         self.send(DECLARE, number, channel.port.number, body=name, when_full=KEEP)
         channel.number = number
-        self.endpoint.hear(channel)
         self._name_bytes += len(name)
 
     def cancel(self, correlation: int) -> None:
@@ -275,7 +276,11 @@ class RendererCore(Connection):
                 record = self._backlog.popleft()
                 self._backlog_bytes -= size_of(record)
                 handled += 1
-                self._handlers[record[0]](record)
+                try:
+                    self._handlers[record[0]](record)
+                except (KeyboardInterrupt, SystemExit):
+                    self.interrupted(record)
+                    raise
                 continue
             if self.ready:
                 self.paused = False
@@ -283,6 +288,12 @@ class RendererCore(Connection):
             if not self._backlog:
                 break
         return handled
+
+    def interrupted(self, record: Record) -> None:
+        # What the core has counted is heard, in its order: those that follow it are told apart from it.
+        if record[0] in (EVENT, RUN) and not self._hearing.cut_short(record):
+            self._backlog.extendleft(reversed(unfolded(record[1])) if record[0] == RUN else (record,))
+            self._backlog_bytes += size_of(record)
 
     def _take_up(self) -> None:
         """What is left of a run that a callback has cut short comes before all that is kept."""

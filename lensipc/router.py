@@ -284,7 +284,11 @@ class Router:
 
     def dispatch(self) -> None:
         """Do what there is to do: called when the poller's descriptor is readable."""
-        self._guess()
+        try:
+            self._guess()
+        except BaseException:  # as in a turn
+            self.poller.wake()
+            raise
         self.poller.poll()
         self._turn()
 
@@ -295,7 +299,7 @@ class Router:
         to do here from the answer until this process sleeps: so who waits for it is offered the processor first.
         """
         latest, self._latest = self._latest, None
-        if latest is None or latest.ready or latest.paused:
+        if latest is None or latest.ready or latest.paused or self._local:  # what main is to hear comes first
             return
         latest.ready = True
         self._serve_one(latest)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import socket
 import sys
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import lensipc.endpoint
 from lensipc import ProtocolError
 from lensipc.connection import BATCH, Connection
 from lensipc.endpoint import (
@@ -107,6 +110,39 @@ def test_a_pump_handles_no_more_than_its_budget_and_loses_nothing(line: Line, bu
         turns.append(line.connection.pump(budget))
     assert max(turns) <= budget
     assert line.heard == list(range(300))
+
+
+@pytest.mark.parametrize("size", [0, 20_000, 3_000_000])
+def test_a_signal_between_the_core_and_its_caller_loses_no_message_and_no_memory(
+    line: Line, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Small, assembled in memory that C has made, and in a block: with its parts from one call to the next."""
+    receive = lensipc.endpoint._receive
+    interrupted = 0
+
+    def struck(*args: Any) -> Any:
+        code = receive(*args)
+        if args[-1] or args[-2][0] is not None:
+            nonlocal interrupted
+            interrupted += 1
+            raise KeyboardInterrupt
+        return code
+
+    monkeypatch.setattr(lensipc.endpoint, "_receive", struck)
+    sent = bytes(range(256)) * (size // 256)
+    bodies: list[bytes] = []
+    line.on_record = lambda record: bodies.append(bytes(record[1]))
+    line.send(1, 2, 3, body=sent)
+    for _ in range(10_000):
+        if len(line.heard) == 3:
+            break
+        with contextlib.suppress(KeyboardInterrupt):
+            line.connection.pump(64)
+        gc.collect()  # what nobody holds is gone
+        line.peer.flush()
+    assert line.heard == [1, 2, 3]
+    assert bodies == [sent] * 3
+    assert interrupted
 
 
 def test_who_is_woken_by_an_old_signal_is_awake_and_is_not_signalled_again(line: Line) -> None:

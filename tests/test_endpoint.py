@@ -227,7 +227,7 @@ def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
             wrong()
     for wrong in (
         lambda: calls.flush(0),
-        lambda: calls.receive(0, 1, 0, 0, [], 0),
+        lambda: calls.receive(0, 1, 0, 0, [], 0, [None], []),
         lambda: calls.publish(0, 1, 2, b""),
         lambda: calls.publish_value(0, 1, 2, ()),
         lambda: calls.send_value(0, 1, 2, 3, 4, 5, (), 0),

@@ -148,6 +148,22 @@ async def test_an_error_inside_the_task_that_goes_on_is_its_own() -> None:
         await task
 
 
+@pytest.mark.parametrize("error", [RuntimeError("mine"), ValueError("mine")])
+async def test_a_callback_that_raises_is_called_once_and_told_to_the_loop(error: Exception) -> None:
+    invocation, called, told = sent(), [], []
+
+    def callback(done: Any) -> None:
+        called.append(done.result())
+        raise error
+
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))
+    invocation.add_done_callback(callback, context=contextvars.copy_context())
+    later(invocation, 5)
+    assert await invocation == 5
+    await asyncio.sleep(0.01)
+    assert (called, told) == ([5], [error])
+
+
 async def test_several_tasks_and_callbacks_hear_of_one_outcome_in_the_order_in_which_they_came() -> None:
     invocation, heard = sent(), []
 

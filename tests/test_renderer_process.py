@@ -483,6 +483,48 @@ async def test_dispatch_after_a_blocking_invoke_waits_as_long_as_it_was_told(pla
     assert out == "True\n"
 
 
+@pytest.mark.parametrize("where", ["IpcRendererEvent", "iter"])
+async def test_a_signal_before_an_event_is_heard_loses_neither_it_nor_who_has_sent_it(
+    plain_host: Host, where: str
+) -> None:
+    """At the first event of a sender, which others follow, and at the run that these come in."""
+    loop = asyncio.get_running_loop()
+
+    def send() -> None:
+        for number in range(20):
+            plain_host.ipc.broadcast("n", number)
+
+    plain_host.ipc.handle("send soon", lambda _event: loop.call_later(0.1, send) and None)
+    out = await script(
+        plain_host,
+        f"""
+        import plain, time
+        from lensipc import hearing
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+            ipc.listen("n", lambda event, n: heard.append((event.pid, event.missed, n)))
+            ipc.invoke_sync("send soon")
+            time.sleep(0.3)
+            real = getattr(hearing, {where!r}, iter)
+            def strike(*args):  # stands for a signal that comes now
+                setattr(hearing, {where!r}, real)
+                raise KeyboardInterrupt
+            setattr(hearing, {where!r}, strike)
+            interrupted = 0
+            while len(heard) < 20:
+                try:
+                    renderer.dispatch(10)
+                except KeyboardInterrupt:
+                    interrupted += 1
+            assert interrupted == 1, interrupted
+            assert heard == [({os.getpid()}, 0, n) for n in range(20)], heard
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
 async def test_the_descriptor_is_readable_exactly_while_there_is_work(plain_host: Host) -> None:
     out = await script(
         plain_host,

@@ -62,7 +62,12 @@ int lipc_arrays_know(PyObject *type, PyObject *from_buffer, PyObject *dtypes, Py
     }
     if (numpy.type != NULL)
         return 1;
-    if (array->data != address || array->dimensions != 2 || !(array->flags & C_CONTIGUOUS))
+    PyObject *dtype = PyObject_GetAttrString(probe, "dtype");
+    if (dtype == NULL)
+        return -1;
+    Py_DECREF(dtype); /* which the array holds */
+    if (array->data != address || array->dimensions != 2 || array->shape[0] != 2 || array->shape[1] != 3 ||
+        array->dtype != dtype || !(array->flags & C_CONTIGUOUS))
         return 0;
     for (Py_ssize_t i = 0; i < PyTuple_Size(dtypes); i++)
         if (!know_dtype(PyTuple_GetItem(dtypes, i)))

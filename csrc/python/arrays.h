@@ -29,7 +29,7 @@ struct lipc_array {
 };
 
 /* With the GIL. Takes `numpy.ndarray`, `numpy.frombuffer`, (dtype, text, size of an item) of each dtype, and an array of
- * two dimensions with the address of its memory: 1, 0 if that one is not as the struct has it, -1 with an exception set. */
+ * 2 times 3 with the address of its memory: 1, 0 if that one is not as the struct has it, -1 with an exception set. */
 int lipc_arrays_know(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address);
 
 /* With the GIL. Whether `obj` is an array that is handled here, and then what there is to tell of it. Runs no code. */

@@ -251,20 +251,19 @@ static PyObject *hearer_of(const struct lipc_record *record, const PyObject *val
     return PyList_GetItem(heard, record->channel);
 }
 
-/* Messages as a list. Those of the kinds in `decoded` that have no more than `most` bytes are decoded. One that was
- * assembled has the body `assembled`. */
-static PyObject *list_of(const struct lipc_record *records, int count, const char *bodies, PyObject *assembled,
-                         unsigned long decoded, uint64_t most, PyObject *heard)
+/* Adds messages to `list`: whether that went well. Those of the kinds in `decoded` that have no more than `most` bytes are
+ * decoded. One that was assembled has the body `assembled`. */
+static int add_to(PyObject *list, const struct lipc_record *records, int count, const char *bodies, PyObject *assembled,
+                  unsigned long decoded, uint64_t most, PyObject *heard)
 {
-    PyObject *list = PyList_New(0);
     PyObject *run = NULL;
-    for (const struct lipc_record *record = records; list != NULL && record < records + count; record++) {
+    int added = 1;
+    for (const struct lipc_record *record = records; added && record < records + count; record++) {
         const char *body = record->offset == LIPC_ASSEMBLED ? NULL : bodies + record->offset;
         PyObject *value = NULL;
         if (body != NULL && record->size <= most && record->kind < 32 && decoded >> record->kind & 1)
             value = lipc_plain_decode((const unsigned char *)body, (size_t)record->size);
         PyObject *hearer = hearer_of(record, value, heard);
-        int added;
         if (hearer != NULL) {
             if (run == NULL)
                 run = begin_run(list);
@@ -274,10 +273,8 @@ static PyObject *list_of(const struct lipc_record *records, int count, const cha
             run = NULL;
             added = !PyErr_Occurred() && append(list, tuple_of(record, body, assembled, value));
         }
-        if (!added)
-            Py_CLEAR(list);
     }
-    return list;
+    return added;
 }
 
 static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
@@ -287,7 +284,7 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     uint64_t wanted;
     int told;
     (void)module;
-    if (!count_is(count, 6))
+    if (!count_is(count, 8))
         return NULL;
     struct lipc_endpoint *endpoint = address(arguments[0]);
     unsigned long max = PyLong_AsUnsignedLong(arguments[1]);
@@ -295,35 +292,39 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     unsigned long most = PyLong_AsUnsignedLong(arguments[3]);
     PyObject *heard = arguments[4];
     unsigned long given = PyLong_AsUnsignedLong(arguments[5]);
+    PyObject *memory = arguments[6], *list = arguments[7];
     if (PyErr_Occurred())
         return NULL;
-    if (!PyList_Check(heard)) {
-        PyErr_SetString(PyExc_TypeError, "a list expected");
+    if (!PyList_Check(heard) || !PyList_Check(memory) || PyList_Size(memory) != 1 || !PyList_Check(list)) {
+        PyErr_SetString(PyExc_TypeError, "lists expected");
         return NULL;
     }
     int got = lipc_recv(endpoint, records, max < BATCH ? (uint32_t)max : BATCH, bodies, sizeof bodies, &wanted);
     uint32_t relayed = lipc_relayed(endpoint, &told);
-    PyObject *memory = NULL;
     if (wanted && wanted <= given && relayed) {
         wanted = 0; /* it is the next call's: what has been sent on is told first */
     } else if (wanted && wanted <= given) {
-        memory = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)wanted);
-        if (memory == NULL)
+        PyObject *made = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)wanted);
+        /* Its owner has it before the core writes there: whatever a signal's handler raises, it stays. */
+        if (made == NULL || PyList_SetItem(memory, 0, made))
             return NULL;
-        (void)lipc_assemble(endpoint, PyByteArray_AsString(memory), wanted); /* which has just asked for it */
+        (void)lipc_assemble(endpoint, PyByteArray_AsString(made), wanted); /* which has just asked for it */
         got = lipc_recv(endpoint, records, 1, bodies, sizeof bodies, &wanted);
-        if (got <= 0) /* an error is told by the next call, too */
-            return memory;
     }
     /* What woke this side may have been room for what waits. An error is told once there is nothing to hand out. */
     int64_t waiting = got >= 0 && lipc_outbox(endpoint) ? lipc_flush(endpoint) : 0;
     if (waiting < 0 && got == 0)
         got = (int)waiting;
     /* From here on code of Python's may run, a finalizer say, which closes the endpoint. */
-    PyObject *result = got < 0    ? PyLong_FromLong(got)
-                       : wanted   ? PyLong_FromUnsignedLongLong(wanted)
-                                  : list_of(records, got, bodies, memory ? memory : Py_None, decoded, most, heard);
-    Py_XDECREF(memory);
+    if (got > 0) {
+        PyObject *assembled = PyList_GetItem(memory, 0);
+        Py_INCREF(assembled);
+        int added = add_to(list, records, got, bodies, assembled, decoded, most, heard);
+        Py_DECREF(assembled);
+        if (!added || (records[0].offset == LIPC_ASSEMBLED && PyList_SetItem(memory, 0, none())))
+            return NULL;
+    }
+    PyObject *result = got < 0 ? PyLong_FromLong(got) : PyLong_FromUnsignedLongLong(wanted);
     return result != NULL && relayed ? Py_BuildValue("NIi", result, relayed, told) : result;
 }
 
@@ -397,13 +398,13 @@ static PyMethodDef functions[] = {
     {"publish_value", FASTCALL(publish_value), METH_FASTCALL,
      "publish_value(topic, peer, pid, value): the same of such a value, or None."},
     {"receive", FASTCALL(receive), METH_FASTCALL,
-     "receive(endpoint, max, decoded, most, heard, given): lipc_recv, and lipc_flush if something waits, as a list of "
-     "(kind, body, channel, peer, pid, correlation, value), or what is wanted, or -errno; (that, events, told) if "
-     "lipc_relayed has something to tell. Bodies of at most `most` bytes of the kinds whose bits are set in `decoded` are "
-     "decoded if they are small plain data; body is then None. Events that follow come then as (0, run, 0, 0, 0, 0, None): "
-     "those that nothing else is between, for each what stands for its channel in `heard`, a list, and its value. A message "
-     "that wants memory of at most `given` bytes gets a bytearray: it is the body, or the result while a part of it is to "
-     "come."},
+     "receive(endpoint, max, decoded, most, heard, given, memory, into): lipc_recv, and lipc_flush if something waits: 0, "
+     "or what is wanted, or -errno; (that, events, told) if lipc_relayed has something to tell. Messages are added to the "
+     "list `into` as (kind, body, channel, peer, pid, correlation, value). Bodies of at most `most` bytes of the kinds whose "
+     "bits are set in `decoded` are decoded if they are small plain data; body is then None. Events that follow come then "
+     "as (0, run, 0, 0, 0, 0, None): those that nothing else is between, for each what stands for its channel in `heard`, a "
+     "list, and its value. `memory` is a list of what the message under way is assembled in: it is that one's body. One of "
+     "at most `given` bytes has it made here."},
     {"flush", flush, METH_O, "flush(endpoint): lipc_flush."},
     {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},
