@@ -49,6 +49,9 @@ class Invocations:
     def __len__(self) -> int:
         return len(self._pending)
 
+    def __contains__(self, correlation: int) -> bool:
+        return correlation in self._pending
+
     def open(self, pending: Pending) -> int:
         """Enter a request and return its correlation id."""
         self.last = correlation = self.last + 1

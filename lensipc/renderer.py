@@ -120,6 +120,7 @@ class RendererCore(Connection):
         self._next = NextStep(face, lambda: self.closed)
         self._backlog: deque[Record] = deque()
         self._backlog_bytes = 0
+        self._keeping: tuple[Record | None, list[Record]] = (None, [])  # what is being put there, and as what
         self._backlog_limit = backlog_limit
         poller.register(sock.fileno(), self._on_socket)
         poller.wake()
@@ -290,10 +291,23 @@ class RendererCore(Connection):
         return handled
 
     def interrupted(self, record: Record) -> None:
-        # What the core has counted is heard, in its order: those that follow it are told apart from it.
-        if record[0] in (EVENT, RUN) and not self._hearing.cut_short(record):
-            self._backlog.extendleft(reversed(unfolded(record[1])) if record[0] == RUN else (record,))
+        # What has not begun is done later, in its place: what the core counts an event after is then heard before it.
+        kind = record[0]
+        if kind in (RESULT, ERROR):
+            begun = record[5] not in self.invocations
+        else:
+            begun = kind not in (EVENT, RUN) or self._hearing.cut_short(record) or self._has_kept(record)
+        if not begun:
+            left = unfolded(record[1]) if kind == RUN else [record]
+            if self.on_message is self._only_outcomes:
+                self._backlog.extend(left)
+            else:
+                self._backlog.extendleft(reversed(left))
             self._backlog_bytes += size_of(record)
+
+    def _has_kept(self, record: Record) -> bool:
+        kept, parts = self._keeping
+        return kept is record and bool(self._backlog) and self._backlog[-1] is parts[-1]
 
     def _take_up(self) -> None:
         """What is left of a run that a callback has cut short comes before all that is kept."""
@@ -348,8 +362,10 @@ class RendererCore(Connection):
             self.ready = True
 
     def _keep(self, record: Record) -> None:
-        self._backlog.extend(unfolded(record[1]) if record[0] == RUN else (record,))
+        self._keeping = record, unfolded(record[1]) if record[0] == RUN else [record]
+        self._backlog.extend(self._keeping[1])
         self._backlog_bytes += size_of(record)
+        self._keeping = None, []
         if self._backlog_bytes > self._backlog_limit:
             self.reason = (
                 f"{self._backlog_bytes} bytes of events waited here for dispatch(), where {self._backlog_limit} may"

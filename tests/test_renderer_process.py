@@ -525,6 +525,39 @@ async def test_a_signal_before_an_event_is_heard_loses_neither_it_nor_who_has_se
     assert out == "good\n"
 
 
+async def test_a_signal_while_an_event_is_kept_for_dispatch_neither_loses_nor_doubles_it(plain_host: Host) -> None:
+    plain_host.ipc.handle("send", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(20)])
+    out = await script(
+        plain_host,
+        f"""
+        import plain
+        from lensipc import renderer as module
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+            ipc.listen("n", lambda event, n: heard.append((event.pid, event.missed, n)))
+            ipc.invoke_sync("echo")
+            real = module.size_of
+            def strike(*args):  # stands for a signal that comes now
+                module.size_of = real
+                raise KeyboardInterrupt
+            module.size_of = strike
+            interrupted = 0
+            for _ in range(2):
+                try:
+                    ipc.invoke_sync("send")
+                except KeyboardInterrupt:
+                    interrupted += 1
+            while len(heard) < 40:
+                renderer.dispatch(10)
+            assert interrupted == 1, interrupted
+            assert heard == [({os.getpid()}, 0, n % 20) for n in range(40)], heard
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
 async def test_the_descriptor_is_readable_exactly_while_there_is_work(plain_host: Host) -> None:
     out = await script(
         plain_host,
