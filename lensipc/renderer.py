@@ -108,7 +108,6 @@ class RendererCore(Connection):
         self.reason = "it closed the connection, or died"
         self.told_goodbye = False
         self._drained: list[Callable[[], None]] = []
-        self._watched = not face.blocking  # somebody waits for the poller's descriptor
         self._wakeup_fd = wakeup_fd
         self._semaphore = semaphore
         self._high_water = high_water
@@ -218,17 +217,10 @@ class RendererCore(Connection):
 
     def dispatch(self, timeout: float | None = 0.0, budget: int = TURN) -> int:
         """Wait at most `timeout` seconds for something to do, and handle at most `budget` messages of it."""
-        idle = not self._backlog and (not self.ready or self.rest()) and not self.ended
-        self._sleep(timeout if idle else 0.0)
+        self._sleep(0.0 if self.ready or self._backlog else timeout)
         try:
             return self._handle(budget)
         finally:
-            self._settle()
-
-    def watch(self) -> None:
-        """From now on the poller's descriptor is to be readable while there is something to do."""
-        if not self._watched:
-            self._watched = True
             self._settle()
 
     def on_loop(self) -> None:
@@ -318,7 +310,7 @@ class RendererCore(Connection):
         if not self.closed:
             if length_hint(self._hearing.run):
                 self._take_up()
-            if self._backlog or (self.ready and (self._watched or self.ended) and not self.rest()):
+            if self._backlog or (self.ready and not self.rest()):
                 self.poller.wake()
             elif self.ended:
                 self.gone()
@@ -352,8 +344,7 @@ class RendererCore(Connection):
             self.on_message = before
             self.decoded = DECODED
             self.paused = bool(self._backlog)  # a dispatch further up the stack is not to overtake the backlog
-            if self.paused or self._watched or self.ended or length_hint(self._hearing.run):
-                self._settle()
+            self._settle()
 
     def _wake_up(self) -> None:
         """What comes is looked for from now on: main need not signal it."""

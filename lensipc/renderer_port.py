@@ -100,7 +100,10 @@ class RendererPort:
         core, number = self.core, self._number(channel)
         invocations = core.invocations
         correlation = invocations.open(pending)
+        what = "" if timeout is None else f"invoke of {self.extension}/{channel}"
         try:
+            if timeout is not None:
+                invocations.limit(correlation, timeout, what, core.cancel)
             if transfer or not core.endpoint.send_value(INVOKE, number, correlation, args):
                 # An encoder of the user's may invoke, too, and ids only grow on their way: this one gets another.
                 invocations.forget(correlation)
@@ -108,12 +111,12 @@ class RendererPort:
                     clone.check_transfer(transfer)
                 body = clone.encode_parts(args, "args")
                 correlation = invocations.open(pending)
+                if timeout is not None:
+                    invocations.limit(correlation, timeout, what, core.cancel)
                 core.send(INVOKE, number, 0, 0, correlation, body)
         except BaseException:
             invocations.forget(correlation)
             raise
-        if timeout is not None:
-            invocations.limit(correlation, timeout, f"invoke of {self.extension}/{channel}", core.cancel)
         if transfer:
             clone.detach(transfer)
         return correlation

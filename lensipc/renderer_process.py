@@ -320,7 +320,6 @@ class RendererProcess:
 
         Not with `wakeup="semaphore"`: no descriptor tells of that.
         """
-        self._entered.watch()
         return self._entered.poller.fileno()
 
     def dispatch(self, timeout: float | None = 0.0, *, budget: int = TURN) -> int:

@@ -558,6 +558,45 @@ async def test_a_signal_while_an_event_is_kept_for_dispatch_neither_loses_nor_do
     assert out == "good\n"
 
 
+async def test_a_dispatch_in_a_listener_goes_on_with_the_run_that_it_is_in(plain_host: Host) -> None:
+    loop = asyncio.get_running_loop()
+
+    def send() -> None:
+        for number in range(4):
+            plain_host.ipc.broadcast("n", number)
+
+    plain_host.ipc.handle("send soon", lambda _event: loop.call_later(0.1, send) and None)
+    out = await script(
+        plain_host,
+        """
+        import plain, time
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+            def listener(event, n):
+                heard.append(n)
+                if n == 1:
+                    renderer.dispatch(60)
+            ipc.listen("n", listener)
+            ipc.invoke_sync("send soon")
+            time.sleep(0.3)
+            for timeout in ("2", float("nan")):
+                try:
+                    ipc.invoke_sync("send soon", timeout=timeout)
+                except (TypeError, ValueError):
+                    pass
+            while len(heard) < 4:
+                renderer.dispatch(10)
+            ipc.invoke_sync("echo")
+            time.sleep(0.3)
+            while renderer.dispatch():
+                pass
+            print(heard)  # and no request with a timeout that is no number was sent
+        """,
+    )
+    assert out == "[0, 1, 2, 3]\n"
+
+
 async def test_the_descriptor_is_readable_exactly_while_there_is_work(plain_host: Host) -> None:
     out = await script(
         plain_host,
