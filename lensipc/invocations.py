@@ -52,16 +52,15 @@ class Invocations:
     def __contains__(self, correlation: int) -> bool:
         return correlation in self._pending
 
-    def open(self, pending: Pending) -> int:
-        """Enter a request and return its correlation id."""
+    def open(self, pending: Pending, what: str, timeout: float | None, give_up: Callable[[int], None]) -> int:
+        """Enter a request and return its correlation id. After `timeout` seconds it has the outcome InvokeTimeout,
+        and `give_up(correlation)` is called to tell the other side."""
         self.last = correlation = self.last + 1
+        if timeout is not None:
+            expire = partial(self._expire, correlation, timeout, what, give_up)
+            self._deadlines[correlation] = self._call_later(timeout, expire)
         self._pending[correlation] = pending
         return correlation
-
-    def limit(self, correlation: int, timeout: float, what: str, give_up: Callable[[int], None]) -> None:
-        """After `timeout` seconds its outcome is InvokeTimeout, and `give_up(correlation)` tells the other side."""
-        expire = partial(self._expire, correlation, timeout, what, give_up)
-        self._deadlines[correlation] = self._call_later(timeout, expire)
 
     def _expire(self, correlation: int, timeout: float, what: str, give_up: Callable[[int], None]) -> None:
         self._deadlines.pop(correlation, None)

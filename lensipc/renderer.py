@@ -321,8 +321,7 @@ class RendererCore(Connection):
         self.decoded = 1 << RESULT  # events are kept as they are
         self.paused = False
         try:
-            if not self.ready:
-                self._wake_up()
+            self._wake_up()
             if length_hint(self._hearing.run):
                 self._take_up()
             patience = self._patience

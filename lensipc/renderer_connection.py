@@ -164,8 +164,7 @@ class RendererConnection(Connection):
 
     def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float) -> None:
         what = f"renderer {self.frame_id}, extension {port.extension!r}"
-        correlation = self.requests.open(pending)
-        self.requests.limit(correlation, timeout, what, self.given_up.add)
+        correlation = self.requests.open(pending, what, timeout, self.given_up.add)
         self._tell(kind, port.number, correlation, body)
 
     def _asked(self, record: Record) -> Any:

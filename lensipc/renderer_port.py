@@ -99,20 +99,16 @@ class RendererPort:
     ) -> int:
         core, number = self.core, self._number(channel)
         invocations = core.invocations
-        correlation = invocations.open(pending)
         what = "" if timeout is None else f"invoke of {self.extension}/{channel}"
+        correlation = invocations.open(pending, what, timeout, core.cancel)
         try:
-            if timeout is not None:
-                invocations.limit(correlation, timeout, what, core.cancel)
             if transfer or not core.endpoint.send_value(INVOKE, number, correlation, args):
                 # An encoder of the user's may invoke, too, and ids only grow on their way: this one gets another.
                 invocations.forget(correlation)
                 if transfer:
                     clone.check_transfer(transfer)
                 body = clone.encode_parts(args, "args")
-                correlation = invocations.open(pending)
-                if timeout is not None:
-                    invocations.limit(correlation, timeout, what, core.cancel)
+                correlation = invocations.open(pending, what, timeout, core.cancel)
                 core.send(INVOKE, number, 0, 0, correlation, body)
         except BaseException:
             invocations.forget(correlation)

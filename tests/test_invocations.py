@@ -64,31 +64,17 @@ def nobody(_correlation: int) -> None:
     """Tell nobody."""
 
 
-def opened(
-    invocations: Invocations,
-    pending: Pending,
-    timeout: float | None = None,
-    what: str = "it",
-    give_up: Callable[[int], None] = nobody,
-) -> int:
-    """A request on its way."""
-    correlation = invocations.open(pending)
-    if timeout is not None:
-        invocations.limit(correlation, timeout, what, give_up)
-    return correlation
-
-
 def test_ids_are_never_used_again(invocations: Invocations) -> None:
     ids = []
     for _ in range(10):
-        ids.append(opened(invocations, Pending()))
+        ids.append(invocations.open(Pending(), "it", None, nobody))
         invocations.take(ids[-1])
     assert ids == list(range(1, 11))
 
 
 def test_what_is_taken_is_taken_once(invocations: Invocations) -> None:
     pending = Pending()
-    correlation = opened(invocations, pending)
+    correlation = invocations.open(pending, "it", None, nobody)
     assert len(invocations) == 1
     assert invocations.take(correlation) is pending
     assert invocations.take(correlation) is None
@@ -102,7 +88,7 @@ def test_an_outcome_of_nothing_that_was_asked_meets_nobody(invocations: Invocati
 
 def test_a_timeout_is_the_outcome_and_the_other_side_is_told(invocations: Invocations, clock: Clock) -> None:
     pending, told = Pending(), []
-    correlation = opened(invocations, pending, 1.5, "invoke of ext/channel", told.append)
+    correlation = invocations.open(pending, "invoke of ext/channel", 1.5, told.append)
     assert [seconds for seconds, _ in clock.timers] == [1.5]
     clock.expire()
     assert isinstance(pending.outcomes[0], InvokeTimeout)
@@ -113,7 +99,7 @@ def test_a_timeout_is_the_outcome_and_the_other_side_is_told(invocations: Invoca
 
 def test_an_outcome_calls_its_timer_off(invocations: Invocations, clock: Clock) -> None:
     told: list[int] = []
-    invocations.take(opened(invocations, Pending(), 1.0, give_up=told.append))
+    invocations.take(invocations.open(Pending(), "it", 1.0, told.append))
     assert clock.timers[0][1].callback is None
     clock.expire()
     assert told == []
@@ -122,7 +108,7 @@ def test_an_outcome_calls_its_timer_off(invocations: Invocations, clock: Clock) 
 def test_who_gives_up_calls_the_timer_off_and_an_outcome_that_comes_then_is_late(
     invocations: Invocations, clock: Clock
 ) -> None:
-    correlation = opened(invocations, Pending(), 1.0)
+    correlation = invocations.open(Pending(), "it", 1.0, nobody)
     invocations.forget(correlation)
     invocations.forget(correlation)
     assert clock.timers[0][1].callback is None
@@ -132,7 +118,7 @@ def test_who_gives_up_calls_the_timer_off_and_an_outcome_that_comes_then_is_late
 
 
 def test_without_a_timeout_there_is_no_timer(invocations: Invocations, clock: Clock) -> None:
-    opened(invocations, Pending())
+    invocations.open(Pending(), "it", None, nobody)
     assert clock.timers == []
 
 
@@ -143,7 +129,7 @@ def test_a_timeout_that_cannot_be_told_to_the_other_side_is_the_outcome_all_the_
         raise BufferError("no room")
 
     pending = Pending()
-    opened(invocations, pending, 1.0, give_up=fail)
+    invocations.open(pending, "it", 1.0, fail)
     with pytest.raises(BufferError):
         clock.expire()
     assert isinstance(pending.outcomes[0], InvokeTimeout)
@@ -152,7 +138,7 @@ def test_a_timeout_that_cannot_be_told_to_the_other_side_is_the_outcome_all_the_
 def test_when_the_peer_is_gone_each_has_an_error_of_its_own(invocations: Invocations, clock: Clock) -> None:
     pending = [Pending() for _ in range(5)]
     for each in pending:
-        opened(invocations, each, 1.0)
+        invocations.open(each, "it", 1.0, nobody)
     invocations.fail_all(lambda: PeerGone("gone"))
     invocations.fail_all(lambda: PeerGone("gone"))
     clock.expire()
@@ -163,16 +149,16 @@ def test_when_the_peer_is_gone_each_has_an_error_of_its_own(invocations: Invocat
 
 
 def test_what_is_opened_while_all_fail_is_not_lost(invocations: Invocations) -> None:
-    again: list[int] = []
+    opened: list[int] = []
 
     class Reopens(Pending):
         def set_exception(self, exception: BaseException, /) -> None:
             super().set_exception(exception)
-            again.append(invocations.open(Pending()))
+            opened.append(invocations.open(Pending(), "again", None, nobody))
 
-    opened(invocations, Reopens())
+    invocations.open(Reopens(), "it", None, nobody)
     invocations.fail_all(lambda: PeerGone("gone"))
-    assert invocations.take(again[0]) is not None
+    assert invocations.take(opened[0]) is not None
 
 
 def test_whatever_happens_in_whatever_order_each_request_has_exactly_one_outcome(
@@ -187,7 +173,7 @@ def test_whatever_happens_in_whatever_order_each_request_has_exactly_one_outcome
         step = rng.random()
         if step < 0.4 or not everything:
             pending = Pending()
-            everything[opened(invocations, pending, rng.choice([None, 1.0]))] = pending
+            everything[invocations.open(pending, "it", rng.choice([None, 1.0]), nobody)] = pending
         elif step < 0.7:
             taken = invocations.take(rng.choice(list(everything)[-50:]))
             if taken is not None:

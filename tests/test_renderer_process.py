@@ -8,14 +8,14 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import lab
 import pytest
 from hosting import Host, hosting, until
 
-from lensipc import ActivationError, ExtensionManifest, MainProcess, PeerGone, RendererProcess
+from lensipc import ActivationError, Disposer, ExtensionManifest, MainProcess, PeerGone, RendererProcess
 from lensipc.message import MAX_CHANNELS, MAX_NAME, MAX_NAMES
 
 
@@ -207,6 +207,17 @@ async def test_a_listener_in_a_script_may_itself_invoke(plain_host: Host) -> Non
     assert out == "good\n"
 
 
+def broadcast_soon(host: Host, name: str, events: Sequence[tuple[str, int]]) -> Disposer:
+    """Have main broadcast these in one go, a moment after each invoke of `name`: the script is idle by then."""
+    loop = asyncio.get_running_loop()
+
+    def send() -> None:
+        for channel, number in events:
+            host.ipc.broadcast(channel, number)
+
+    return host.ipc.handle(name, lambda _event: loop.call_later(0.1, send) and None)
+
+
 # What is sent in one go comes out of the ring as one run, after the first event of each channel, numbered 0.
 IN_RUNS = """
     import plain, time
@@ -228,14 +239,8 @@ IN_RUNS = """
 
 async def in_runs(host: Host, sent: list[tuple[str, int]], listeners: str, count: int) -> str:
     """What a script has heard of events that main sent in one go."""
-    loop = asyncio.get_running_loop()
-
-    def send() -> None:
-        for channel, number in [*((channel, 0) for channel in dict(sent)), *sent]:
-            host.ipc.broadcast(channel, number)
-
     handlers = (
-        host.ipc.handle("send", lambda _event: loop.call_later(0.1, send) and None),  # the script is idle by then
+        broadcast_soon(host, "send", [*((channel, 0) for channel in dict(sent)), *sent]),
         host.ipc.handle("more", lambda _event: [host.ipc.broadcast("y", number) for number in (4, 5)] and None),
     )
     try:
@@ -432,12 +437,7 @@ async def test_a_future_of_a_script_is_resolved_by_dispatch_and_can_be_cancelled
 async def test_the_descriptor_tells_of_what_comes_after_a_blocking_invoke_whenever_it_is_asked_for(
     plain_host: Host,
 ) -> None:
-    loop = asyncio.get_running_loop()
-
-    def send() -> None:
-        plain_host.ipc.broadcast("n", 1)
-
-    plain_host.ipc.handle("send soon", lambda _event: loop.call_later(0.1, send) and None)
+    broadcast_soon(plain_host, "send soon", [("n", 1)])
     out = await script(
         plain_host,
         """
@@ -488,13 +488,7 @@ async def test_a_signal_before_an_event_is_heard_loses_neither_it_nor_who_has_se
     plain_host: Host, where: str
 ) -> None:
     """At the first event of a sender, which others follow, and at the run that these come in."""
-    loop = asyncio.get_running_loop()
-
-    def send() -> None:
-        for number in range(20):
-            plain_host.ipc.broadcast("n", number)
-
-    plain_host.ipc.handle("send soon", lambda _event: loop.call_later(0.1, send) and None)
+    broadcast_soon(plain_host, "send soon", [("n", number) for number in range(20)])
     out = await script(
         plain_host,
         f"""
@@ -559,13 +553,7 @@ async def test_a_signal_while_an_event_is_kept_for_dispatch_neither_loses_nor_do
 
 
 async def test_a_dispatch_in_a_listener_goes_on_with_the_run_that_it_is_in(plain_host: Host) -> None:
-    loop = asyncio.get_running_loop()
-
-    def send() -> None:
-        for number in range(4):
-            plain_host.ipc.broadcast("n", number)
-
-    plain_host.ipc.handle("send soon", lambda _event: loop.call_later(0.1, send) and None)
+    broadcast_soon(plain_host, "send soon", [("n", number) for number in range(4)])
     out = await script(
         plain_host,
         """
