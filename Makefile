@@ -52,7 +52,7 @@ soak: $(STAMP)  ## everything at once for so long, with an eye on memory: make s
 	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
 $(STAMP): pyproject.toml build.py $(wildcard csrc/* csrc/python/*)
-	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "Python 3.10 or newer is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet -e '.[cli,bench]' --group dev

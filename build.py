@@ -2,7 +2,7 @@
 """Compile the C core: `python build.py` in place, or as hatchling's build hook.
 
 One compiler call over cffi's generated glue and csrc/*.c makes lensipc/_core.abi3.so, which runs on every
-CPython from 3.10 on. `$CC`, `$CFLAGS` and `$LDFLAGS` are honoured; `$LENSIPC_PLATFORM` names the wheel's platform
+CPython from 3.11 on. `$CC`, `$CFLAGS` and `$LDFLAGS` are honoured; `$LENSIPC_PLATFORM` names the wheel's platform
 where it is not this machine's.
 """
 
@@ -81,7 +81,7 @@ def compile_core() -> Path:
     command = [
         *compiler,
         *shlex.split("-std=c11 -O2 -fPIC -shared -fvisibility=hidden -pthread -Wall -Wextra"),
-        "-DPy_LIMITED_API=0x030a0000" if LIMITED_API else "-D_CFFI_NO_LIMITED_API",
+        "-DPy_LIMITED_API=0x030b0000" if LIMITED_API else "-D_CFFI_NO_LIMITED_API",
         *shlex.split(os.environ.get("CFLAGS", "")),
         f"-ffile-prefix-map={ROOT}=.",  # no path of this machine in the module
         f"-I{include}",
@@ -116,7 +116,7 @@ else:
             build_data["artifacts"].append(str(target.relative_to(ROOT)))  # git-ignored, so named
             if LIMITED_API:  # hatchling cannot infer abi3 (pypa/hatch#1446)
                 platform = os.environ.get("LENSIPC_PLATFORM") or sysconfig.get_platform()
-                build_data["tag"] = "cp310-abi3-" + re.sub(r"[-.]", "_", platform)
+                build_data["tag"] = "cp311-abi3-" + re.sub(r"[-.]", "_", platform)
             else:
                 build_data["infer_tag"] = True
 

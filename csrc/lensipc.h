@@ -13,8 +13,8 @@
  *   receive.c   frames into messages, and events to those who listen
  *   topic.c     who listens to a channel                                  malloc
  *   orphan.c    the end of a renderer whose main was killed               system calls
- *   keys.c      what hashing a pickle's keys would cost                   malloc
- *   scan.c      proof that a pickle is harmless before it is loaded       malloc
+ *
+ * Beside it, and not declared here: clone/ writes and reads values, python/ has functions of Python's own for all of it.
  *
  * Words. A segment is one shared-memory object. It holds two rings: main writes one and the renderer the other.
  * A frame is a header and bytes in a ring. A message is one frame, or several when it is larger than a frame.
@@ -56,6 +56,9 @@
 
 /* A body of this many bytes or more is worth a block. */
 #define LIPC_BLOCK 1048576
+
+/* What the keys and constructors of a message may cost to read where nobody says, in units of 10 ns: clone/. */
+#define LIPC_BUDGET 5000000
 
 /* lipc_header.kind of an event, and lipc_header.peer of one for all who listen: what main relays without a look at it. */
 #define LIPC_EVENT 1
@@ -245,22 +248,5 @@ int lipc_timer_set(int fd, uint64_t deadline);
 /* A process that `parent`, its parent, has started; once. It is killed `seconds` after that has died, by a timer in the
  * kernel: SIGRTMAX starts it. 0, -EAGAIN: no timer. */
 int lipc_end_with_parent(int parent, int seconds);
-
-/* ---- scan.c ---- */
-
-/* What lipc_scan found. */
-struct lipc_scan_report {
-    size_t offset;      /* of the opcode that was refused */
-    const char *reason; /* why, a constant; NULL when the pickle is harmless */
-};
-
-/* Anyone; pure but for malloc. Proves a pickle harmless: 0 when it holds plain data only, so that any unpickler is safe
- * with it; 1 when it also names constructors of lensipc.values, so that an unpickler that knows no others is; -EBADMSG
- * when it is neither, with *report filled if report is not NULL. */
-int lipc_scan(const char *data, size_t size, struct lipc_scan_report *report);
-
-/* The same for a pickle in pieces, as a pickler writes it: each begins with an opcode, or is a string's bytes and
- * nothing else. */
-int lipc_scan_parts(const struct lipc_part *parts, size_t count, struct lipc_scan_report *report);
 
 #endif

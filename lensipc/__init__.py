@@ -34,6 +34,7 @@ from .errors import (
     PeerGone,
     ProtocolError,
     RemoteError,
+    UnknownValueError,
 )
 from .extension import ExtensionManifest, LensMainExtension, LensRendererExtension
 from .main_process import MainProcess, RendererHandle
@@ -62,6 +63,7 @@ __all__ = [
     "RendererHandle",
     "RendererProcess",
     "Types",
+    "UnknownValueError",
     "clone",
 ]
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any
 
 import numpy as np
 
-from .values import LEARNERS, as_array, as_number, as_scalar, expect
+from ._core import lib
+from .values import SCALAR_LIMIT, as_array, as_number, as_record, as_scalar, as_unsigned
 
 OUT_OF_BAND = 1 << 16
 """Bytes from which on an array's memory travels beside the pickle. Below, one more copy (5 us at most) is cheaper
@@ -22,8 +24,10 @@ than the bookkeeping."""
 
 MAX_DIMENSIONS = 64  # NPY_MAXDIMS of numpy 2; 32 before
 
-_SIMPLE = re.compile(r"[<>|](?:[biufcSUV][0-9]{1,9}|[Mm]8(?:\[[0-9]{0,9}[A-Za-z]{1,2}\])?)")
-_CODES = "?bBhHiIlLqQefdgFDG"
+_NUMBER = re.compile(r"\|[biu]1|[<>](?:[iu][248]|f[248]|f1[26]|c8|c16|c24|c32)")
+_TIME = re.compile(r"[<>][Mm]8(?:\[([1-9][0-9]{0,8})?(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as|generic)\])?")
+_TEXT = re.compile(r"(?:\|[SV]|[<>]U)([1-9][0-9]{0,8})")
+_CODES = "?bBhHiIlLqQefdFD"  # not g and G, whose items have idle bytes
 _DTYPES = {np.dtype(code).str: np.dtype(np.dtype(code).str) for code in _CODES}
 _TEXTS = {dtype: text for text, dtype in _DTYPES.items()}
 """The dtypes of most arrays, by their texts, and the other way round: to find one takes 0.1 us, to make it 0.7."""
@@ -31,13 +35,16 @@ _TEXTS = {dtype: text for text, dtype in _DTYPES.items()}
 MAX_PARTS = 1 << 14
 """Names, offsets and types in a dtype, each counted as often as it occurs: some 4000 fields."""
 
-MAX_SCALAR = 1 << 16
-"""Bytes of a numpy scalar: hash() takes time in proportion."""
+MAX_ITEM = 1 << 28
+"""Bytes of an item of an array, at most."""
 
 _DTYPE_DEPTH = 32
 _USER_DEFINED = 256  # NPY_USERDEF: from here on, dtypes that other packages have added
 _IDLE_ITEMSIZE = 1 << 20
 """Largest item, in bytes, that an array without items may have: numpy allocates one all the same."""
+
+MAX_IDLE_ITEMS = 1 << 17
+"""Product of an array's lengths but those that are 0, where it has no items: tolist() of it may make so many lists."""
 
 _view = np.ndarray.view
 
@@ -53,6 +60,8 @@ def dtype_text(dtype: Any, depth: int = 0) -> Any:
         return known
     if depth > _DTYPE_DEPTH:
         raise RefusedError("an array whose dtype is nested too deep")
+    if not 0 < dtype.itemsize <= MAX_ITEM:
+        raise RefusedError(f"an array whose items have {dtype.itemsize} bytes")
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
         return ("array", dtype_text(base, depth + 1), *shape)
@@ -66,9 +75,24 @@ def dtype_text(dtype: Any, depth: int = 0) -> Any:
     if dtype.hasobject:
         raise RefusedError("an array of objects")
     simple = dtype.str
-    if dtype.num >= _USER_DEFINED or not _SIMPLE.fullmatch(simple):
+    if dtype.num >= _USER_DEFINED or _simple_size(simple) is None:
         raise RefusedError(f"an array of {dtype}")
     return simple
+
+
+def _simple_size(text: str) -> int | None:
+    """The bytes of an item of a dtype without fields; None: it is no such dtype."""
+    if len(text) > 24:
+        return None
+    if _NUMBER.fullmatch(text):
+        return int(text[2:])
+    if _TIME.fullmatch(text):
+        return 8
+    found = _TEXT.fullmatch(text)
+    if found is None:
+        return None
+    size = int(found[1]) * (4 if text[1] == "U" else 1)
+    return size if size <= MAX_ITEM else None
 
 
 def _parts(text: Any) -> int:
@@ -83,46 +107,84 @@ def _parts(text: Any) -> int:
     return count
 
 
-def build_dtype(message: Any, text: Any) -> Any:
-    """The dtype that `dtype_text` told; any exception when it told none."""
-    if type(text) is str and text in _DTYPES:
-        return _DTYPES[text]
-    if type(text) is tuple:
-        parts = _parts(text)
-        if parts > MAX_PARTS:
-            raise ValueError("a dtype of too many fields")
-        message.take(parts)
-    return _build_dtype(text, 0)
+def build_dtype(text: Any) -> Any:
+    """The dtype that `dtype_text` told; any exception when it told none. Its parts have been counted."""
+    known = _DTYPES.get(text) if type(text) is str else None
+    return _build_dtype(text, 0)[0] if known is None else known
 
 
-def _build_dtype(text: Any, depth: int) -> Any:
+def _is_int(value: object, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
+
+
+def _build_dtype(text: Any, depth: int) -> tuple[Any, int]:
+    """The dtype, and the bytes of its items by a count of our own: numpy is not asked whether fields lie in them."""
     if depth > _DTYPE_DEPTH:
         raise ValueError("a dtype nested too deep")
     if type(text) is str:
-        if not _SIMPLE.fullmatch(text):
+        size = _simple_size(text)
+        if size is None:
             raise ValueError("no dtype")
-        return np.dtype(text)
-    expect(text, tuple)
-    if text[0] == "array":
-        shape = text[2:]
-        for length in shape:
-            expect(length, int)
-        return np.dtype((_build_dtype(text[1], depth + 1), shape))
-    if text[0] != "fields":
+        dtype = np.dtype(text)
+    elif type(text) is not tuple or len(text) < 3:
         raise ValueError("no dtype")
-    _, itemsize, aligned, *fields = text
-    expect(itemsize, int)
-    expect(aligned, bool)
-    for name, offset, _ in fields:
-        expect(name, str)
-        expect(offset, int)
-    description: Any = {
-        "names": [name for name, _, _ in fields],
-        "formats": [_build_dtype(field, depth + 1) for _, _, field in fields],
-        "offsets": [offset for _, offset, _ in fields],
-        "itemsize": itemsize,
-    }
-    return np.dtype(description, align=aligned)
+    elif text[0] == "array":
+        base, size = _build_dtype(text[1], depth + 1)
+        shape = text[2:]
+        if len(shape) > MAX_DIMENSIONS // 2:
+            raise ValueError("too many dimensions")
+        for length in shape:
+            if not _is_int(length, 1, MAX_ITEM):
+                raise ValueError("no length")
+            size *= length
+        if size > MAX_ITEM:
+            raise ValueError("an item too large")
+        dtype = np.dtype((base, shape))
+    elif text[0] == "fields":
+        _, size, aligned, *fields = text
+        if not _is_int(size, 1, MAX_ITEM) or type(aligned) is not bool:
+            raise ValueError("no dtype")
+        names, formats, offsets = [], [], []
+        for field in fields:
+            if type(field) is not tuple or len(field) != 3:
+                raise ValueError("no field")
+            name, offset, told = field
+            inner, inner_size = _build_dtype(told, depth + 1)
+            if type(name) is not str or not _is_int(offset, 0, size - inner_size):
+                raise ValueError("a field that does not lie in its item")
+            names.append(name)
+            formats.append(inner)
+            offsets.append(offset)
+        description: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
+        dtype = np.dtype(description, align=aligned)
+        if dtype.names != tuple(names) or [dtype.fields[name][1] for name in names] != offsets:
+            raise ValueError("fields that numpy reads otherwise")
+    else:
+        raise ValueError("no dtype")
+    if dtype.itemsize != size or dtype.hasobject:
+        raise ValueError("a dtype that numpy reads otherwise")
+    return dtype, size
+
+
+def dtype_price(text: Any, items: int) -> int:
+    """What a dtype takes to build, and its bools in so many items to look at, in units of 10 ns."""
+    if type(text) is str:
+        looked_at = items * int(text[2:]) if text[1:2] == "U" else items if text == "|b1" else 0
+        return 200 + looked_at // 16
+    parts = _parts(text)
+    if parts > MAX_PARTS:
+        raise ValueError("a dtype of too many fields")
+    return 150 * parts + parts * items // 8
+
+
+def array_price(text: Any, _order: str, _memory: Any, *shape: int) -> int:
+    """What an array takes to build, in units of 10 ns, beside its memory."""
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError("too many dimensions")
+    items = math.prod(shape)
+    if items > 1 << 62:
+        raise ValueError("more items than there can be")
+    return dtype_price(text, items)
 
 
 def _padded(dtype: Any) -> bool:
@@ -139,6 +201,29 @@ def _padded(dtype: Any) -> bool:
     return bool(end < dtype.itemsize)
 
 
+_IDLE = slice(10, 16) if np.finfo(np.longdouble).nmant == 63 else slice(0, 0)
+"""Where a longdouble of x86 has bytes that hold nothing. They hold what lay on the heap, too."""
+
+
+def _clear_idle(copy: Any) -> None:
+    """Clear these bytes in an array that nobody else has."""
+    dtype = copy.dtype
+    if dtype.names is not None:
+        for name in dtype.names:
+            _clear_idle(copy[name])
+    elif dtype.char in "gG" and copy.size:
+        bytes_ = copy[..., None].view(np.uint8)
+        bytes_.reshape(*bytes_.shape[:-1], -1, 16)[..., _IDLE] = 0
+
+
+def _has_idle(dtype: Any) -> bool:
+    if dtype.subdtype is not None:
+        return _has_idle(dtype.subdtype[0])
+    if dtype.names is not None:
+        return any(_has_idle(field) for field, *_ in dtype.fields.values())
+    return bool(dtype.char in "gG")
+
+
 def _contiguous(array: Any, order: Any, padded: bool) -> Any:
     """A copy in that order, with zeros for padding."""
     copy = (np.zeros if padded else np.empty)(array.shape, array.dtype, order)
@@ -146,6 +231,8 @@ def _contiguous(array: Any, order: Any, padded: bool) -> Any:
         _copy_fields(copy, array)
     else:
         copy[...] = array
+    if _has_idle(array.dtype):
+        _clear_idle(copy)
     return copy
 
 
@@ -203,12 +290,14 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
     contiguous = flags.c_contiguous
     order = "C" if contiguous or not flags.f_contiguous else "F"
     if not size:
+        if math.prod(length or 1 for length in shape) > MAX_IDLE_ITEMS:
+            raise RefusedError(f"an array of no items with a shape of {shape}")
         return as_array, (text, order, b"", *shape)
     known = _sent_before(array, message)
     if known is not None:
         return as_array, (text, order, known, *shape)
     padded = array.dtype.names is not None and _padded(array.dtype)
-    if padded or not (contiguous or order == "F"):
+    if padded or not (contiguous or order == "F") or _has_idle(array.dtype):
         array = _contiguous(array, order, padded)
     if size < OUT_OF_BAND:
         return as_array, (text, order, array.tobytes("A"), *shape)
@@ -217,73 +306,69 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
     return as_array, (text, order, len(message.buffers) - 1, *shape)
 
 
-def build_array(message: Any, text: Any, order: Any, memory: Any, *shape: int) -> Any:
+def build_array(text: Any, order: Any, memory: Any, *shape: int) -> Any:
     """The array that `reduce_array` told: in its buffer if that is writable, else in memory of its own."""
-    dtype = build_dtype(message, text)
-    if len(shape) > MAX_DIMENSIONS:
-        raise ValueError("too many dimensions")
-    for length in shape:
-        if type(length) is not int or not 0 <= length < 1 << 63:
-            raise ValueError("no length")
     if order != "C" and order != "F":
         raise ValueError("no order")
+    dtype = build_dtype(text)
     if type(memory) is np.ndarray:
         if not memory.flags.forc:
             raise ValueError("the memory of an array that is not contiguous")
         memory = memory.reshape(-1, order="A").view(np.uint8).data
-    elif type(memory) is int:
-        if not 0 <= memory < len(message.buffers):
-            raise ValueError("no buffer")
-        number, memory = memory, message.buffers[memory]
-        message.buffers[number] = None  # one buffer, one array
-        if memory is None:
-            raise ValueError("a buffer that is taken")
-    else:
-        expect(memory, bytes)
-        message.take(len(memory))
     size = len(memory)
     if math.prod(shape) * dtype.itemsize != size:
         raise ValueError("an array whose shape and memory differ")
     if not size:
-        if dtype.itemsize > _IDLE_ITEMSIZE:
+        if dtype.itemsize > _IDLE_ITEMSIZE or math.prod(length or 1 for length in shape) > MAX_IDLE_ITEMS:
             raise ValueError("an array of nothing but large items")
-        return np.empty(shape, dtype, order)
+        return np.zeros(shape, dtype, order)
     array: Any = np.ndarray(shape, dtype, memory, order=order)
     if not array.flags.writeable:
         array = np.empty(shape, dtype, order)
         array.reshape(-1, order="A").view(np.uint8)[:] = np.frombuffer(memory, np.uint8)
-    if dtype.kind in "bV":
-        _check_bools(array)
+    if array.nbytes != size:
+        raise ValueError("an array that numpy makes of another size")
+    if dtype.kind in "bUV":
+        _check_items(array)
     return array
 
 
-def _check_bools(array: Any) -> None:
-    """Refuse bools that are neither 0 nor 1: numpy counts a mask by adding them, and writes as many as it finds."""
+def _check_items(array: Any) -> None:
+    """Refuse bools that are neither 0 nor 1, and texts of what is no character: numpy believes both.
+
+    It counts a mask by adding its bools, and writes as many numbers as it finds true.
+    """
     dtype = array.dtype
     if dtype.names is not None:
         for name in dtype.names:
-            _check_bools(array[name])
+            _check_items(array[name])
     elif dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
         raise ValueError("a bool that is neither true nor false")
+    elif dtype.kind == "U" and array.size:
+        # A dimension of one item more, so that a field may be viewed as well.
+        characters = array[..., None].view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if characters.max() > sys.maxunicode:
+            raise ValueError("a text of what is no character")
 
 
 def reduce_scalar(scalar: Any, _: Any) -> tuple[Any, ...]:
     """A numpy scalar for the pickler: with a number of Python's, whose hash it has, where that holds all of it."""
     dtype = scalar.dtype
     if dtype.kind in "biu" or (dtype.kind == "f" and dtype.itemsize <= 8 and scalar == scalar):
-        return as_number, (dtype.str, scalar.item())
-    if scalar.nbytes > MAX_SCALAR:
+        number = scalar.item()
+        return as_unsigned if type(number) is int and number >= 1 << 63 else as_number, (dtype.str, number)
+    if scalar.nbytes > SCALAR_LIMIT:
         raise RefusedError("a numpy scalar too large")
-    if dtype.names is not None and _padded(dtype):
-        scalar = _contiguous(np.asarray(scalar), "C", True)
+    if (dtype.names is not None and _padded(dtype)) or _has_idle(dtype):
+        scalar = _contiguous(np.asarray(scalar), "C", dtype.names is not None)
+    if dtype.names is not None:
+        return as_record, (dtype_text(dtype), scalar.tobytes())
     return as_scalar, (dtype_text(dtype), scalar.tobytes())
 
 
 def build_number(text: str, value: Any) -> Any:
     """The scalar of a number."""
-    expect(text, str)
-    expect(value, bool, int, float)
-    if text[1:2] not in tuple("biuf") or not _SIMPLE.fullmatch(text):
+    if text[1:2] not in tuple("biuf") or _simple_size(text) is None:
         raise ValueError("no dtype of a number")
     with np.errstate(over="ignore"):
         scalar = np.array(value, text)[()]
@@ -292,30 +377,21 @@ def build_number(text: str, value: Any) -> Any:
     return scalar
 
 
-def build_scalar(message: Any, text: Any, data: bytes) -> Any:
-    """The scalar that `reduce_scalar` told."""
-    expect(data, bytes)
-    if len(data) > MAX_SCALAR:
-        raise ValueError("a scalar too large")
-    if not data:
-        dtype = build_dtype(message, text)
-        if dtype.itemsize:
-            raise ValueError("a scalar whose dtype and memory differ")
-        return np.zeros((), dtype)[()]
-    return build_array(message, text, "C", data)[()]
+def build_scalar(text: str, data: bytes) -> Any:
+    """The scalar without fields that `reduce_scalar` told."""
+    return build_array(text, "C", data)[()]
 
 
-as_array.make = build_array  # what stood there was the import of this module
-as_scalar.make = build_scalar
-as_number.make = build_number
+def build_record(text: Any, data: bytes) -> Any:
+    """The scalar with fields that `reduce_scalar` told. It is no key: numpy's hash of it trusts its dtype."""
+    return build_array(text, "C", data)[()]
 
 
 _probe = np.zeros((2, 3))
-for _learn in LEARNERS:
-    _learn(
-        np.ndarray,
-        np.frombuffer,
-        tuple((dtype, dtype.str, dtype.itemsize) for dtype in map(np.dtype, _CODES)),
-        _probe,
-        _probe.__array_interface__["data"][0],
-    )
+lib.lipc_calls().know_arrays(
+    np.ndarray,
+    np.frombuffer,
+    tuple((dtype, dtype.str, dtype.itemsize) for dtype in map(np.dtype, _CODES)),
+    _probe,
+    _probe.__array_interface__["data"][0],
+)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Structured clone: what may cross from one process to another, as bytes and back.
 
-A message is a pickle of protocol 5 that holds plain data, and names no callables but the constructors in
-`values`. CPython's own pickler writes it, and asks `reducers` about everything that is not a plain builtin.
-CPython's own unpickler loads it, after csrc/scan.c has proved it harmless. Most messages are small trees of plain
-builtins: csrc/python/plain.h tells how those are written and read without either, in less than half the time, and most
-large arrays in them. Such arrays travel beside the pickle, so that their memory is copied once on each side:
+A message is a pickle of protocol 5 that holds plain data, and names no callables but the constructors in `values`.
+csrc/clone/writer.c writes trees of plain builtins, in less than half the time of a pickler, and most large arrays in
+them; CPython's own pickler writes everything else, and asks `reducers` about what is not a plain builtin. All of it is
+read by csrc/clone/reader.c, which builds each value as it checks it: no unpickler sees a message. Large arrays travel
+beside the pickle, so that their memory is copied once on each side:
 
     4 bytes  MAGIC, with which no pickle begins
     4 bytes  how many buffers there are
@@ -21,17 +21,18 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable, Sequence
-from io import BytesIO
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from . import library as _library  # noqa: F401 - fills the tables of reducers
 from . import reducers, values, walk
-from ._core import ffi, lib
-from .errors import DataCloneError, DecodeError
+from ._core import lib
+from .errors import DataCloneError, DecodeError, UnknownValueError
 from .transfer import check_transfer, detach
 
 __all__ = [
+    "STANDARD",
+    "Limits",
     "check_transfer",
     "decode",
     "decode_owned",
@@ -39,6 +40,7 @@ __all__ = [
     "encode",
     "encode_parts",
     "register",
+    "weigh",
 ]
 
 MAGIC = b"LIB\x01"
@@ -48,23 +50,43 @@ ALIGNMENT = 64
 REUSED = 4096
 """Bytes up to which a pickler is used again. Its first buffer has this size; grown, it slows all that comes after."""
 
-UNCHECKED = 1 << 19
-"""Bytes up to which a message of plain builtins is not scanned by its sender, which would take a quarter more.
-
-The receiver refuses such a message only if its keys take millions of steps to hash, and its sender took these steps
-itself when it made them; or if it loads into 64 MiB and 32 times its size, for which this is too short."""
+UNTRIED = 1024
+"""Bytes up to which a pickle that takes nothing from its memo is sent without a trial: so short, it is not nested too
+deep, and costs not too much to read."""
 
 LARGE = 1 << 16
 """Bytes from which on `decode_owned` works in the memory it was given. Below, a copy is cheaper."""
 
-HEAD = 1024
-"""Bytes that are copied out of a message to read it in C: where the pickle of one with large arrays mostly ends."""
+_OWNED, _PLAIN, _ALL, _TRIAL = 1, 2, 4, 8  # LIPC_READ_* of csrc/clone/clone.h
+
+
+class Limits(NamedTuple):
+    """What reading a message may cost. Main chooses it, and tells its renderers, who hold what they send against it.
+
+    Attributes:
+        budget: what the keys and constructors of one message may cost, in units of 10 ns; 20 ns for each byte of its
+            pickle come to it.
+        plain: only builtins and arrays of simple dtypes cross.
+        count_all: plain data counts against the budget too, and nothing comes to it.
+    """
+
+    budget: int = lib.LIPC_BUDGET
+    plain: bool = False
+    count_all: bool = False
+
+    @property
+    def flags(self) -> int:
+        """The same for csrc/clone/reader.c."""
+        return self.plain * _PLAIN | self.count_all * _ALL
+
+
+STANDARD = Limits()
 
 _HEADER = struct.Struct("<4sIQ")
 _LENGTH = struct.Struct("<Q")
 _calls = lib.lipc_calls()
-_scan, _encode_plain, _decode_plain, _decode_arrays = _calls.scan, _calls.encode, _calls.decode, _calls.decode_arrays
-values.LEARNERS.append(_calls.know_arrays)
+_calls.know_constructors(DecodeError, UnknownValueError, values.rows())
+_encode_plain, _decode, _weigh = _calls.encode, _calls.decode, _calls.weigh
 
 
 class _Message:
@@ -74,14 +96,17 @@ class _Message:
         self.begin()
 
     def begin(self) -> None:
-        self.reduced = False
+        self.limits = STANDARD
+        self.price = 0
+        """What its patterns take to compile."""
+        self.may_be_key = False
+        """Whether there is something in it whose clone may be no key, or equal to another, where it is a key."""
         self.current: Any = None
         """The object that the pickler asks about."""
         self.buffers: list[memoryview] = []
         self.arrays: list[tuple[Any, Any]] = []
         self.places: dict[Any, Any] = {}
         """The first array of the message for each piece of memory; `arrays` are those not placed yet."""
-        self.pattern_work = self.pattern_size = 0
 
 
 class _Pickler(pickle.Pickler):
@@ -119,7 +144,6 @@ def _new_entry() -> _Entry:
     known = reducers.TABLE.get
 
     def reducer_override(obj: Any) -> Any:
-        message.reduced = True
         message.current = obj
         reduce = known(id(type(obj))) or reducers.reducer_of(obj)
         return reduce(obj, message)
@@ -128,60 +152,73 @@ def _new_entry() -> _Entry:
     return chunks, message, pickler
 
 
-def encode(obj: object) -> bytes:
+def encode(obj: object, limits: Limits = STANDARD) -> bytes:
     """Clone a value into bytes that `decode` takes, here or in another process.
 
     Args:
         obj: what to clone. docs/clone.md says what arrives of it.
+        limits: what its receiver has.
 
     Returns:
         The message, complete in itself.
 
     Raises:
-        DataCloneError: something in `obj` has no clone; it says where and what.
+        DataCloneError: something in `obj` has no clone; it says where and what. Or its receiver would refuse it.
     """
     body = _encode_plain(obj)
-    return b"".join(_encode(obj, "value")) if body is None else body
+    if body is None:
+        return b"".join(_encode(obj, "value", limits))
+    return body if limits is STANDARD else _checked(body, obj, "value", limits)
 
 
-def encode_parts(obj: object, name: str = "value") -> bytes | list[Any]:
+def encode_parts(obj: object, name: str = "value", limits: Limits = STANDARD) -> bytes | list[Any]:
     """Clone a value without copying the large memory in it.
 
     Args:
         obj: what to clone.
         name: what a DataCloneError calls `obj`: with "args", a tuple's first item is `args[0]`.
+        limits: what its receiver has.
 
     Returns:
         The message in one piece, or its pieces in order: bytes and memoryviews of single bytes. Views may show the
         memory of `obj` itself; then what arrives is what it holds when they are copied.
 
     Raises:
-        DataCloneError: something in `obj` has no clone; it says where and what.
+        DataCloneError: as `encode` does.
     """
     body = _encode_plain(obj)
     if body is not None:
-        return body
-    parts = _encode(obj, name)
+        return body if limits is STANDARD else _checked(body, obj, name, limits)
+    parts = _encode(obj, name, limits)
     return parts[0] if len(parts) == 1 and type(parts[0]) is bytes else parts
 
 
-def _encode(obj: object, name: str) -> list[Any]:
+def _checked(body: bytes, obj: object, name: str, limits: Limits) -> bytes:
+    """A message of plain data, once it is known that its receiver takes so much of it."""
+    if limits.count_all and len(body) > UNTRIED:
+        _try(body, obj, name, limits)
+    return body
+
+
+def _encode(obj: object, name: str, limits: Limits) -> list[Any]:
     """The pieces of any message."""
     try:
         entry = _idle.pop()
     except IndexError:
         entry = _new_entry()
+    entry[1].limits = limits
     try:
         entry[2].dump(obj)
     except BaseException as error:  # this pickler may be in any state: it is not used again
-        entry = _recover(error, obj, name)
-    return _finish(entry, obj, name)
+        entry = _recover(error, obj, name, limits)
+    return _finish(entry, obj, name, limits)
 
 
-def _recover(error: BaseException, obj: object, name: str) -> _Entry:
+def _recover(error: BaseException, obj: object, name: str, limits: Limits) -> _Entry:
     """Say what was wrong with a value, or clone it once more if it was merely too deep for the pickler."""
     if isinstance(error, RecursionError):
         entry = _new_entry()
+        entry[1].limits = limits
         try:
             entry[2].dump(_Sequence((*walk.cuts(obj), obj)))
             return entry
@@ -207,16 +244,14 @@ class _Sequence:
 reducers.EXACT[_Sequence] = lambda obj, _: (values.as_last, obj.members)
 
 
-def _finish(entry: _Entry, obj: object, name: str) -> list[Any]:
+def _finish(entry: _Entry, obj: object, name: str, limits: Limits) -> list[Any]:
     """The message that a pickler has written."""
     chunks, message, pickler = entry
     parts = [chunk if type(chunk) is bytes else _view(chunk) for chunk in chunks]
     chunks.clear()
     size = sum(map(len, parts))
-    if message.reduced or size > UNCHECKED:
-        refusal = _refusal(parts)
-        if refusal is not None:
-            _explain(refusal, obj, name)
+    if message.may_be_key or limits.plain or _is_to_be_tried(parts, size):
+        _try(b"".join(parts), obj, name, limits)
     buffers = message.buffers
     if size <= REUSED:
         pickler.memo = _EMPTY
@@ -247,51 +282,61 @@ def _view(chunk: Any) -> memoryview:
     return chunk.raw() if type(chunk) is pickle.PickleBuffer else memoryview(chunk)
 
 
-def _refusal(parts: Sequence[Any]) -> tuple[int, str] | None:
-    """At which byte and why the receiver would refuse a pickle; None if it would not."""
-    if len(parts) == 1 and type(parts[0]) is bytes and _scan(parts[0]) >= 0:
-        return None
-    pinned = [ffi.from_buffer(part) for part in parts]
-    described = ffi.new("struct lipc_part[]", [(pin, len(pin)) for pin in pinned])
-    report = ffi.new("struct lipc_scan_report *")
-    if lib.lipc_scan_parts(described, len(pinned), report) >= 0:
-        return None
-    return report.offset, ffi.string(report.reason).decode()
+def _is_to_be_tried(parts: list[Any], size: int) -> bool:
+    if size <= UNTRIED:  # in one piece
+        return b"h" in parts[0] or b"j" in parts[0]  # BINGET and LONG_BINGET: nothing is shared without
+    # A large piece is a string's bytes and nothing else.
+    return sum(n for n in map(len, parts) if n < LARGE) > UNTRIED
 
 
-def _explain(refusal: tuple[int, str], obj: object, name: str) -> None:
-    """Let the sender hear what the receiver would have refused."""
-    found = walk.unhashable(obj)
+def _try(pickle: bytes, obj: object, name: str, limits: Limits) -> None:
+    """Read what is to be sent, so that its sender hears what the receiver would refuse."""
+    try:
+        _decode(pickle, limits.budget, limits.flags | _TRIAL)
+    except DecodeError as error:
+        refusal = str(error)
+    else:
+        return
+    found = walk.unhashable(obj) or walk.colliding(obj, _arrive) or walk.too_deep(obj)
     if found is not None:
         culprit, what = found
         raise DataCloneError(f"{walk.path_to(obj, culprit, name) or name} is {what}")
-    raise DataCloneError(f"{name} could not be cloned: its pickle has {refusal[1]}, at byte {refusal[0]}")
+    raise DataCloneError(f"{name} could not be cloned: its pickle has {refusal.partition(': ')[2]}")
 
 
-def decode(buffer: Any) -> Any:
+def _arrive(key: Any) -> Any:
+    """What a key arrives as, by itself."""
+    entry = _new_entry()
+    entry[2].dump(key)
+    return _decode(b"".join(entry[0]))
+
+
+def decode(buffer: Any, limits: Limits = STANDARD) -> Any:
     """Make the value that `encode` was given, from bytes that nobody vouches for.
 
     Args:
         buffer: the message, as bytes or anything else that exports its memory. The result shares none of it.
+        limits: what reading it may cost.
 
     Returns:
         A new value, of plain builtins and the types in docs/clone.md.
 
     Raises:
         DecodeError: these bytes are no message, or one that would do harm; it says at which byte and why.
+        UnknownValueError: a DecodeError too: an honest message, of something that this process does not know.
     """
     if type(buffer) is not bytes:
-        buffer = bytes(buffer)  # so that it cannot change between its proof and its use
-    value = _decode_plain(buffer)
-    return value if value is not NotImplemented else _decode(buffer)
+        buffer = bytes(buffer)  # so that it cannot change while it is read
+    return _decode(buffer) if limits is STANDARD else _decode(buffer, limits.budget, limits.flags)
 
 
-def decode_owned(buffer: bytes | bytearray | memoryview) -> Any:
+def decode_owned(buffer: bytes | bytearray | memoryview, limits: Limits = STANDARD) -> Any:
     """Make the value as `decode` does, from memory that the value may keep.
 
     Args:
-        buffer: the message, as single bytes of writable memory that nobody else reads or writes, now or later.
-            Arrays of the result live in it. Bytes are taken too, and copied from.
+        buffer: the message, as single bytes of memory that nobody else reads or writes, now or later. Arrays of the
+            result live in it where it is writable, and large enough to be worth it.
+        limits: what reading it may cost.
 
     Returns:
         A new value.
@@ -300,96 +345,14 @@ def decode_owned(buffer: bytes | bytearray | memoryview) -> Any:
         DecodeError: as `decode` does.
     """
     if len(buffer) < LARGE:
-        return decode(bytes(buffer))
-    body = memoryview(buffer)
-    if not body.readonly:
-        value = _decode_arrays(bytes(body[:HEAD]), len(body), body)
-        if value is not NotImplemented:
-            return value
-    return _decode(body)
+        return decode(buffer, limits)
+    return _decode(buffer, limits.budget, limits.flags | _OWNED)
 
 
-def _decode(message: bytes | memoryview) -> Any:
-    """The rest of decoding: buffers beside the pickle, constructors in it, and refusals."""
-    buffers: list[memoryview] = []
-    if message[:4] == MAGIC:
-        message, buffers = _split(memoryview(message))
-        if len(message) < LARGE:
-            message = bytes(message)
-    if type(message) is bytes:
-        found = _scan(message)
-    else:
-        found = lib.lipc_scan(ffi.from_buffer(message), len(message), ffi.NULL)
-    if found < 0:
-        offset, reason = _refusal([message]) or (0, "it changed while it was read")
-        raise DecodeError(f"byte {offset}: {reason}")
-    try:
-        if found == 0:
-            return pickle.loads(message)
-        unpickler = _Unpickler(BytesIO(message))  # bytes are not copied
-        unpickler.received = _Received(buffers, len(message))
-        return unpickler.load()
-    except Exception as error:
-        raise DecodeError(f"no structured clone: {error}") from error
-
-
-def _split(body: memoryview) -> tuple[memoryview, list[memoryview]]:
-    """The pickle and the buffers of a message with buffers."""
-    total = len(body)
-    if total < _HEADER.size:
-        raise DecodeError("byte 0: the end inside the header")
-    _, count, size = _HEADER.unpack_from(body)
-    begin = _HEADER.size + 8 * count
-    if begin > total:
-        raise DecodeError("byte 4: more buffers than there is room for")
-    if size > total - begin:
-        raise DecodeError("byte 8: a pickle beyond the end")
-    end = begin + size
-    message = body[begin:end]
-    buffers = []
-    for at in range(_HEADER.size, begin, 8):
-        (length,) = _LENGTH.unpack_from(body, at)
-        end += -end % ALIGNMENT
-        if end > total or length > total - end:
-            raise DecodeError(f"byte {at}: a buffer beyond the end")
-        buffers.append(body[end : end + length])
-        end += length
-    if end != total:
-        raise DecodeError(f"byte {end}: bytes behind the end")
-    return message, buffers
-
-
-class _Received:
-    """What the constructors of one message have of it, and what they have used up.
-
-    Apart from the unpickler, whose memo holds those that are bound to it: a cycle would keep every array that has come
-    until the garbage collector runs.
-    """
-
-    __slots__ = ("buffers", "left", "pattern_size", "pattern_work")
-
-    def __init__(self, buffers: Sequence[memoryview], size: int) -> None:
-        self.buffers: list[memoryview | None] = list(buffers)
-        self.left = size
-        self.pattern_work = self.pattern_size = 0
-
-    def take(self, count: int) -> None:
-        """Note that a constructor works on so many bytes of the message; raise if that is more than it has."""
-        self.left -= count
-        if self.left < 0:
-            raise ValueError("constructors that take more than the message has")
-
-
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that finds lensipc's constructors, and nothing else."""
-
-    __slots__ = ("received",)
-
-    received: _Received
-
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ARG002 - the scan has checked the module
-        constructor = values.CONSTRUCTORS[name]
-        return constructor.bind(self.received) if constructor.per_message else constructor
+def weigh(buffer: bytes | bytearray | memoryview, limits: Limits = STANDARD) -> tuple[Any, int]:
+    """Make the value as `decode_owned` does, and say what it weighs: bytes of memory, of its containers at most."""
+    value, weight = _weigh(buffer, limits.budget, limits.flags | (_OWNED if len(buffer) >= LARGE else 0))
+    return value, weight + len(buffer)
 
 
 _registered: set[type] = set()

@@ -4,6 +4,7 @@
 LensIpcError
 ├── DataCloneError (TypeError)       a value that cannot cross, at its sender
 ├── DecodeError (ValueError)         bytes that are no structured clone
+│   └── UnknownValueError            a clone of something that this process does not know
 ├── HandlerExistsError               a channel has a handler already
 ├── NotActivatedError                an extension's part is not active here (any more)
 ├── ActivationError                  an extension's part raised while it was activated
@@ -30,6 +31,13 @@ class DataCloneError(LensIpcError, TypeError):
 
 class DecodeError(LensIpcError, ValueError):
     """Bytes that are no structured clone; says at which byte, and why."""
+
+
+class UnknownValueError(DecodeError):
+    """A message of something that this process does not know, and an honest peer may: says what, and the way out.
+
+    A type that is registered on the other side only, an exception of a newer Python, a time zone that is not installed.
+    """
 
 
 class HandlerExistsError(LensIpcError):

@@ -31,16 +31,18 @@ class Hearing:
         channels: by the numbers that main knows them by.
         face: how what listeners return is awaited.
         frame_id: this renderer's number.
+        limits: what reading an event may cost.
 
     Attributes:
         run: what comes next of the run that is heard. There is something, and nobody who hears it, where a callback has
             cut that short.
     """
 
-    def __init__(self, channels: list[RendererChannel], face: Face, frame_id: int) -> None:
+    def __init__(self, channels: list[RendererChannel], face: Face, frame_id: int, limits: clone.Limits) -> None:
         self._channels = channels
         self._face = face
         self._frame_id = frame_id
+        self._limits = limits
         self.run: Iterator[Any] = iter(())
         self._begun: list[Record] = []  # records that are heard now: one within another where a listener dispatches
 
@@ -102,7 +104,8 @@ class Hearing:
                 continue
             try:
                 if body is not None:
-                    args = clone.decode_owned(body) if len(listeners) == 1 else clone.decode(body)
+                    decode = clone.decode_owned if len(listeners) == 1 else clone.decode
+                    args = decode(body, self._limits)
                 if type(args) is not tuple:
                     raise DecodeError("arguments that are no tuple")
                 result = listener.callback(event, *args)

@@ -38,7 +38,8 @@ def _datetime() -> None:
     def zone(kind: type, obj: Any, tzinfo: Any) -> Any:
         if type(tzinfo) is not dt.timezone:
             zoneinfo = sys.modules.get("zoneinfo")
-            if zoneinfo is not None and type(tzinfo) is zoneinfo.ZoneInfo and tzinfo.key is not None:
+            is_known = zoneinfo is not None and type(tzinfo) is zoneinfo.ZoneInfo and tzinfo.key is not None
+            if is_known and len(tzinfo.key) <= values.ZONE_LIMIT:
                 return tzinfo.key
         try:
             offset = utcoffsets[kind](obj)
@@ -80,8 +81,8 @@ def _zoneinfo() -> None:
     import zoneinfo
 
     def zone(obj: Any, _: Any) -> tuple[Any, ...]:
-        if obj.key is None:
-            raise Unclonable(obj, "a ZoneInfo without a key")
+        if obj.key is None or len(obj.key) > values.ZONE_LIMIT:
+            raise Unclonable(obj, f"a ZoneInfo without a key of at most {values.ZONE_LIMIT} characters")
         return values.as_timezone, (obj.key,)
 
     EXACT[zoneinfo.ZoneInfo] = zone
@@ -135,11 +136,14 @@ def _uuid() -> None:
     BASES[uuid.UUID] = lambda obj, _: (values.as_uuid, (int.__pos__(number(obj)),))
 
 
-def _as_text(constructor: values.Constructor, name: str) -> Reducer:
+def _as_text(constructor: values.Row, name: str) -> Reducer:
+    limit = constructor.arguments[1].size
+
     def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
         text = str(obj)
-        # A text of its own: equal paths may share theirs, and values.as_path counts it for each of them.
-        return constructor, (name, text[:1] + text[1:])
+        if len(text) > limit:
+            raise Unclonable(obj, f"a {name} of more than {limit} characters")
+        return constructor, (name, text)
 
     return reduce
 
@@ -154,18 +158,8 @@ def _pathlib() -> None:
 def _ipaddress() -> None:
     import ipaddress
 
-    def address(name: str) -> Reducer:
-        def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
-            text = str(obj)
-            return values.as_network if "%" in text else values.as_address, (name, text)
-
-        return reduce
-
-    for version in ("IPv4", "IPv6"):
-        for kind in ("Address", "Network", "Interface"):
-            name = version + kind
-            EXACT[getattr(ipaddress, name)] = _as_text(values.as_network, name)
-        EXACT[getattr(ipaddress, version + "Address")] = address(version + "Address")
+    for name in values.NETWORKS:
+        EXACT[getattr(ipaddress, name)] = _as_text(values.as_network, name)
 
 
 def _enum() -> None:

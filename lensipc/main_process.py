@@ -14,7 +14,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from . import attach
+from . import attach, clone
 from .endpoint import (
     FORM_MEMFD,
     FORM_SHM,
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lensipc")
 
+# The largest message of a renderer that main has started, and of one that connected by itself, in bytes.
+SPAWNED_LIMIT: Final = 512 * 1024 * 1024
+CONNECTED_LIMIT: Final = 64 * 1024 * 1024
 # How long a renderer may take to exit before it is killed (seconds).
 EXIT_WAIT: Final = 3.0
 
@@ -134,7 +137,13 @@ class MainProcess:
         high_water: bytes waiting for a renderer from which `drain` waits for it.
         outbox_limit: bytes waiting for a renderer, behind the message that is on its way to it, from which it is
             disconnected, having been too slow.
-        message_limit: the largest message that a renderer may send, in bytes.
+        message_limit: the largest message that a renderer may send, in bytes, and what its invokes in flight may weigh
+            together. None: 512 MiB for renderers that main has started, 64 MiB for those that connected by themselves.
+        decode_budget: what the keys and the values other than plain data in one message may take main to read, in
+            units of 10 ns; for renderers that connected by themselves, plain data too. A message that takes more is
+            refused: at its sender, with a DataCloneError. The default is 50 ms.
+        values: "all" that docs/clone.md lists, or "plain": builtins and arrays of simple dtypes only, both ways. For
+            renderers that run code of strangers.
     """
 
     def __init__(
@@ -147,11 +156,15 @@ class MainProcess:
         form: str = "memfd",
         high_water: int = 1024 * 1024,
         outbox_limit: int = 64 * 1024 * 1024,
-        message_limit: int = 512 * 1024 * 1024,
+        message_limit: int | None = None,
+        decode_budget: int = clone.STANDARD.budget,
+        values: str = "all",
     ) -> None:
         forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
         if form not in forms:
             raise ValueError(f"form is 'memfd' or 'shm', not {form!r}")
+        if values not in ("all", "plain"):
+            raise ValueError(f"values is 'all' or 'plain', not {values!r}")
         if path is not None:
             from pathlib import Path
 
@@ -166,6 +179,7 @@ class MainProcess:
         self._high_water = high_water
         self._outbox_limit = outbox_limit
         self._message_limit = message_limit
+        self._limits = clone.Limits(decode_budget, plain=values == "plain")
         self._frame_ids = count(1)
         self._handles: dict[int, RendererHandle] = {}
         self._reception: Reception | None = None
@@ -182,7 +196,7 @@ class MainProcess:
             raise RuntimeError("a MainProcess is entered once")
         self._entered = True
         self._loop = asyncio.get_running_loop()
-        self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water)
+        self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water, limits=self._limits)
         self._spawning: set[asyncio.Task[Any]] = set()
         self._lifecycle = Lifecycle(self._router, self._loop)
         if self.path is not None:
@@ -332,6 +346,8 @@ class MainProcess:
         process: subprocess.Popen[bytes] | None,
     ) -> RendererHandle:
         """Share a segment with one that has said hello. Takes the socket over: it is closed if this fails."""
+        message_limit = self._message_limit or (SPAWNED_LIMIT if process is not None else CONNECTED_LIMIT)
+        limits = self._limits._replace(count_all=process is None)
         descriptors: list[int] = []
         try:
             descriptors.append(create_segment(self._form, self._capacity))
@@ -344,7 +360,7 @@ class MainProcess:
                     -1 if wakeup == WAKEUP_SEMAPHORE else sock.fileno(),
                     high_water=self._high_water,
                     limit=self._outbox_limit,
-                    quota=self._message_limit,
+                    quota=message_limit,
                 )
             except MemoryError:
                 raise MemoryError(
@@ -356,7 +372,10 @@ class MainProcess:
                 "pid": os.getpid(),
                 "high_water": self._high_water,
                 "limit": self._outbox_limit,
-                "quota": self._message_limit,
+                "quota": message_limit,
+                "budget": limits.budget,
+                "plain": limits.plain,
+                "count_all": limits.count_all,
                 "path": None if self.path is None else str(self.path),
             }
             try:
@@ -373,7 +392,7 @@ class MainProcess:
         segment, wakeup_fd = descriptors
         os.close(segment)
         connection = RendererConnection(
-            self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity, self._message_limit
+            self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity, message_limit, limits
         )
         try:
             handle = self._handles[frame_id] = RendererHandle(self, connection, process)

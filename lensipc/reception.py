@@ -50,7 +50,7 @@ async def hear_hello(
     poller.register(sock.fileno(), partial(set_once, said))
     try:
         await asyncio.wait_for(said, seconds)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         attach.say_goodbye(sock, f"no hello in {seconds:g} s")
         raise TimeoutError(f"it said nothing in {seconds:g} s") from None
     finally:

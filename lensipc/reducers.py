@@ -10,8 +10,8 @@ and the `__str__` of an exception class of one's own.
 
 from __future__ import annotations
 
-import builtins
 import re
+import reprlib
 import sys
 import threading
 import types
@@ -29,7 +29,7 @@ HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or by a mo
 KNOWN_CLASSES = 4096
 """Classes in the table before the ones that turned up are forgotten, lest classes made on the fly pile up."""
 
-MAX_CAUSES = 500
+MAX_CAUSES = 100
 """Causes behind an exception. Each exception is followed to the end, to see whether they run in a circle."""
 
 _flags_of = type.__dict__["__flags__"].__get__
@@ -78,12 +78,10 @@ def _memoryview(obj: memoryview, _: Any) -> tuple[Any, ...]:
 
 
 def _pattern(obj: re.Pattern[Any], message: Any) -> tuple[Any, ...]:
-    try:
-        message.pattern_work += values.pattern_work(obj.pattern, obj.flags)
-    except ValueError as error:
-        raise Unclonable(obj, str(error)) from None
-    message.pattern_size += len(obj.pattern)
-    if message.pattern_work > values.PATTERN_WORK or message.pattern_size > values.PATTERN_TOTAL:
+    if len(obj.pattern) > values.PATTERN_LIMIT:
+        raise Unclonable(obj, f"a pattern longer than {values.PATTERN_LIMIT} characters")
+    message.price += values.pattern_price(obj.pattern, obj.flags)
+    if message.price > message.limits.budget:
         raise Unclonable(obj, "a pattern that takes too long to compile")
     return values.as_pattern, (obj.pattern, obj.flags)
 
@@ -91,26 +89,67 @@ def _pattern(obj: re.Pattern[Any], message: Any) -> tuple[Any, ...]:
 def _error(obj: BaseException, _: Any) -> tuple[Any, ...]:
     cls = type(obj)
     base = next(c for c in _mro_of(cls) if id(c) in _BUILTIN_EXCEPTIONS)
+    own = _EXCEPTION_DICT(obj)
+    notes = dict.get(own, "__notes__") if own else None
+    notes = tuple(_shortened(n) for n in notes if type(n) is str) if type(notes) is list else ()
+    rest = _cause(obj), notes[: values.ERROR_ARGS], _trace(obj, own)
+    if issubclass(base, BaseExceptionGroup):
+        message = _shortened(str.__str__(base.message.__get__(obj)))
+        return values.as_group, (base.__name__, message, *rest, *base.exceptions.__get__(obj))
     args = _EXCEPTION_ARGS(obj)
-    group = getattr(builtins, "BaseExceptionGroup", None)
-    if group is not None and issubclass(base, group):
-        args = (group.message.__get__(obj), list(group.exceptions.__get__(obj)))
-    elif cls is not base:
-        try:
-            args = (str(obj),)
-        except Exception:
-            args = (base.__str__(obj),)
+    if cls is not base:
+        args = (_text_of(obj, base),)
     elif issubclass(base, OSError) and len(args) == 2:
         name, second = OSError.filename.__get__(obj), OSError.filename2.__get__(obj)
         if second is not None:
             args = (*args, name, None, second)
         elif name is not None:
             args = (*args, name)
-    own = _EXCEPTION_DICT(obj)
-    notes = dict.get(own, "__notes__") if own else None
-    notes = tuple(n for n in notes if type(n) is str) if type(notes) is list else ()
-    # A tuple of its own: exceptions may share theirs, and values.as_error counts it for each of them.
-    return values.as_error, (base.__name__, (*list(args),), _cause(obj), notes, _trace(obj, own))
+    args = tuple(_scalar(arg) for arg in args)
+    exact = values.exact_error_args(base, args) if len(args) <= values.ERROR_ARGS else None
+    while exact is None:  # its str() would trust what these arguments are not
+        args = (_text_of(obj, base),)
+        exact = values.exact_error_args(base, args)
+        base = base if exact is not None else base.__base__
+    return values.as_error, (base.__name__, exact, *rest)
+
+
+def _text_of(error: BaseException, base: type[BaseException]) -> str:
+    """What an exception says of itself."""
+    try:
+        return _shortened(str.__str__(str(error)))
+    except Exception:
+        return _shortened(f"<str() of this {base.__name__} raised>")
+
+
+def _shortened(text: str) -> str:
+    """The end of a text that is too long: it has what was raised, in a traceback."""
+    return text if len(text) <= values.TEXT_LIMIT else "..." + text[3 - values.TEXT_LIMIT :]
+
+
+_SCALARS = frozenset(map(id, (type(None), bool, float)))
+
+
+def _scalar(value: Any) -> Any:
+    """An argument of an exception: a plain scalar, or what it is as text."""
+    kind = type(value)
+    if id(kind) in _SCALARS or (kind is int and -(1 << 63) <= value < 1 << 63):
+        return value
+    if kind is str:
+        return _shortened(value)
+    if kind is bytes and len(value) <= values.TEXT_LIMIT:
+        return value
+    try:
+        return _shortened(str.__str__(_REPR.repr(value)))
+    except Exception:
+        return f"<repr() of {describe(value)} raised>"
+
+
+_REPR = reprlib.Repr()
+"""Bounded, whatever it is given: an exception may hold anything."""
+_REPR.maxlevel = 8
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 4096
+_REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = _REPR.maxset = _REPR.maxfrozenset = 64
 
 
 def _cause(error: BaseException) -> BaseException | None:
@@ -134,12 +173,12 @@ def _trace(error: BaseException, own: dict[str, Any] | None) -> str | None:
     if traceback is not None:
         from traceback import format_tb
 
-        return "".join(format_tb(traceback))
+        return _shortened("".join(format_tb(traceback)))
     text = dict.get(own, "remote_traceback") if own else None
-    return text if type(text) is str else None
+    return _shortened(text) if type(text) is str else None
 
 
-_BUILTIN_EXCEPTIONS = {id(c) for c in vars(builtins).values() if isinstance(c, type) and issubclass(c, BaseException)}
+_BUILTIN_EXCEPTIONS = set(map(id, values.EXCEPTIONS.values()))
 _EXCEPTION_ARGS = BaseException.__dict__["args"].__get__
 _EXCEPTION_DICT = BaseException.__dict__["__dict__"].__get__
 _EXCEPTION_CAUSE = BaseException.__dict__["__cause__"].__get__
@@ -153,7 +192,7 @@ def _range(obj: range, _: Any) -> tuple[Any, ...]:
     return values.as_range, parts
 
 
-def _constructor(obj: values.Constructor, _: Any) -> str:
+def _row(obj: values.Row, _: Any) -> str:
     return obj.name
 
 
@@ -179,7 +218,7 @@ BASES: dict[type, Reducer] = {
 }
 """Reducers of types, and of all their subclasses that do not come first."""
 
-EXACT: dict[type, Reducer] = {values.Constructor: _constructor}
+EXACT: dict[type, Reducer] = {values.Row: _row}
 """Reducers of types that have no subclasses, or whose subclasses are plain objects."""
 
 
@@ -209,15 +248,34 @@ def reducer_of(obj: object) -> Reducer:
         with _filling:
             for module in [name for name in LATER if name in sys.modules]:
                 LATER.pop(module)()
-            found = _by_id(EXACT).get(id(cls)) or _inherited(cls) or _structural(cls)
+            known = _by_id({**BASES, **EXACT}).get(id(cls))
+            found = known or _inherited(cls) or _structural(cls)
             if found is None:
                 raise Unclonable(obj, describe(obj))
+            if known is None and _hash_of(cls) is not None:
+                found = _as_key(found)
             if len(_kept) >= KNOWN_CLASSES:
                 TABLE.clear()
                 _kept.clear()
             _kept.append(cls)
             TABLE[id(cls)] = found
     return found
+
+
+def _hash_of(cls: type) -> Any:
+    """Its `__hash__`: None where its instances are no keys. Runs no metaclass."""
+    namespaces = map(_namespace_of, _mro_of(cls))
+    return next((namespace["__hash__"] for namespace in namespaces if "__hash__" in namespace), None)
+
+
+def _as_key(reduce: Reducer) -> Reducer:
+    """The same, of a class whose instances may be keys: what they arrive as may be none, or equal to another."""
+
+    def noting(obj: Any, message: Any) -> Any:
+        message.may_be_key = True
+        return reduce(obj, message)
+
+    return noting
 
 
 def _inherited(cls: type) -> Reducer | None:

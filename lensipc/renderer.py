@@ -73,6 +73,7 @@ class RendererCore(Connection):
         semaphore: whether this side sleeps on the segment's semaphore and not on `poller`.
         high_water: bytes in the outbox from which `drain` waits.
         backlog_limit: bytes of messages that may wait for `dispatch` while a blocking invoke waits for its outcome.
+        limits: what main lets reading a message of this renderer cost.
     """
 
     def __init__(
@@ -88,10 +89,11 @@ class RendererCore(Connection):
         semaphore: bool,
         high_water: int,
         backlog_limit: int,
+        limits: clone.Limits,
     ) -> None:
         handlers: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
         self._channels: list[RendererChannel] = endpoint.heard
-        self._hearing = Hearing(self._channels, face, frame_id)
+        self._hearing = Hearing(self._channels, face, frame_id, limits._replace(count_all=False))
         handlers[EVENT] = self._hearing.on_event
         handlers[RUN] = self._hearing.on_run
         handlers[RESULT] = self._on_result
@@ -101,6 +103,7 @@ class RendererCore(Connection):
         handlers[READY] = self._on_ready
         super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED, INLINE)
         self.face = face
+        self.limits = limits
         self.parts = parts
         self.frame_id = frame_id
         self.invocations = Invocations(poller.call_later)
@@ -176,7 +179,7 @@ class RendererCore(Connection):
         if pending is not None:
             _, body, _, _, _, _, value = record
             try:
-                value = value if body is None else clone.decode_owned(body)
+                value = value if body is None else clone.decode_owned(body, self.limits._replace(count_all=False))
             except DecodeError as error:
                 pending.set_exception(error)
                 self.face.started = True

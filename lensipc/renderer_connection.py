@@ -54,8 +54,8 @@ MAX_LISTENERS: Final = 1024
 # How long main may work for one renderer before the next one has its turn (seconds): a message that is no small plain
 # data can take a thousand times as long as others, so that a turn of so many messages is no bound.
 TURN_TIME: Final = 0.002
-# An invoke of more bytes counts toward what a renderer may have in flight: as much as its largest message. What it
-# decodes to can be 64 times as large; of those that do not count, 8,192 are 128 MiB then.
+# An invoke of more bytes counts toward what a renderer may have in flight, as much as its largest message, by what its
+# arguments weigh. Of those that do not count, 8,192 are 64 MiB.
 SMALL: Final = 256
 
 
@@ -84,7 +84,9 @@ class _Held:
         if self.connection.running.pop(self.correlation, None) is not None:
             self.cancel()
             try:
-                self.connection.execute(self.channel, self.correlation, clone.decode_owned(self.body))
+                args, weight = clone.weigh(self.body, self.connection.limits)
+                if self.connection.is_room_for(self.correlation, weight):
+                    self.connection.execute(self.channel, self.correlation, args)
             except (ProtocolError, DecodeError) as error:
                 self.connection.router.disconnect(self.connection, str(error))
 
@@ -103,6 +105,7 @@ class RendererConnection(Connection):
         grants: frozenset[str] | None,
         capacity: int,
         message_limit: int,
+        limits: clone.Limits,
     ) -> None:
         on_message: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
         on_message[EVENT] = self._on_event
@@ -135,6 +138,7 @@ class RendererConnection(Connection):
         self.invoked: dict[MainChannel, IpcMainInvokeEvent] = {}  # what the handlers of its invokes are called with
         self.held_bytes = 0  # of invokes that wait for activation
         self.message_limit = message_limit
+        self.limits = limits  # of what it sends
         self.large: dict[int, int] = {}  # its large invokes without an outcome, and their bytes
         self.large_bytes = 0
         self.last_invoke = 0
@@ -290,18 +294,26 @@ class RendererConnection(Connection):
         if len(self.running) >= MAX_INVOKES:
             self._answer(correlation, None, OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight"))
             return
-        if body is not None and len(body) > SMALL:
-            if self.large_bytes and self.large_bytes + len(body) > self.message_limit:
-                why = f"{self.large_bytes} bytes of invokes of this renderer are in flight"
-                self._answer(correlation, None, OutboxFull(why))
-                return
-            self.large[correlation] = len(body)
-            self.large_bytes += len(body)
         if channel.port.activating:
             self._hold(channel, correlation, clone.encode(args) if body is None else body)
-        else:
-            self.execute(channel, correlation, args if body is None else clone.decode_owned(body))
-            self._look_at_the_clock()
+            return
+        if body is not None:
+            args, weight = clone.weigh(body, self.limits)
+            if not self.is_room_for(correlation, weight):
+                return
+        self.execute(channel, correlation, args)
+        self._look_at_the_clock()
+
+    def is_room_for(self, correlation: int, weight: int) -> bool:
+        """Whether there is room for an invoke of that weight; if not, it has its outcome."""
+        if weight > SMALL:
+            if self.large_bytes and self.large_bytes + weight > self.message_limit:
+                why = f"invokes of this renderer that weigh {self.large_bytes} bytes are in flight"
+                self._answer(correlation, None, OutboxFull(why))
+                return False
+            self.large[correlation] = weight
+            self.large_bytes += weight
+        return True
 
     def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
         if self.held_bytes > MAX_HELD:
@@ -369,7 +381,7 @@ class RendererConnection(Connection):
             self._tell(ERROR, 0, correlation, describe(error))
             return
         try:
-            body = clone.encode_parts(result, "result")
+            body = clone.encode_parts(result, "result", self.router.limits)
         except Exception as unclonable:  # DataCloneError, or what the value's own code or its size brings about
             self._tell(ERROR, 0, correlation, describe(unclonable))
             return

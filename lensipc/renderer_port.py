@@ -55,7 +55,7 @@ class RendererPort:
             return
         if transfer:
             clone.check_transfer(transfer)
-        self.core.send(EVENT, number, target, 0, 0, clone.encode_parts(args, "args"))
+        self.core.send(EVENT, number, target, 0, 0, clone.encode_parts(args, "args", self.core.limits))
         if transfer:
             clone.detach(transfer)
 
@@ -107,7 +107,7 @@ class RendererPort:
                 invocations.forget(correlation)
                 if transfer:
                     clone.check_transfer(transfer)
-                body = clone.encode_parts(args, "args")
+                body = clone.encode_parts(args, "args", core.limits)
                 correlation = invocations.open(pending, what, timeout, core.cancel)
                 core.send(INVOKE, number, 0, 0, correlation, body)
         except BaseException:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from . import attach
+from . import attach, clone
 from .endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint, end_with_parent
 from .errors import PeerGone
 from .extension import LensRendererExtension, load, undo
@@ -143,7 +143,7 @@ class RendererProcess:
                 await asyncio.wait_for(readable, deadline - time.monotonic())
             finally:
                 loop.remove_reader(sock.fileno())
-        except asyncio.TimeoutError:
+        except TimeoutError:
             sock.close()
             raise self._too_late() from None
         except BaseException:
@@ -157,7 +157,7 @@ class RendererProcess:
             while not core.attached and not core.closed:
                 await asyncio.wait_for(self._change(), deadline - time.monotonic())
             self._check_attached(core)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self.close()
             raise self._too_late() from None
         except BaseException:
@@ -291,6 +291,7 @@ class RendererProcess:
                 semaphore=self._wakeup == WAKEUP_SEMAPHORE,
                 high_water=words["high_water"],
                 backlog_limit=words["limit"],
+                limits=clone.Limits(words["budget"], words["plain"], words["count_all"]),
             )
             undo_all.pop_all()
         return self._core

@@ -78,7 +78,7 @@ class MainPort:
                 return
         if transfer:
             clone.check_transfer(transfer)
-        body = clone.encode_parts(args, "args")
+        body = clone.encode_parts(args, "args", router.limits)
         router.route(found, MAIN, router.pid, body, target)
         if transfer:
             clone.detach(transfer)
@@ -99,9 +99,10 @@ class MainPort:
 class Router:
     """All connections of main, and all extensions it has heard of."""
 
-    def __init__(self, face: Face, pid: int, *, high_water: int) -> None:
+    def __init__(self, face: Face, pid: int, *, high_water: int, limits: clone.Limits = clone.STANDARD) -> None:
         self.face = face
         self.pid = pid
+        self.limits = limits  # of what main sends
         self.poller = Poller()
         self.connections: dict[int, RendererConnection] = {}
         self.ports: dict[str, MainPort] = {}
@@ -164,11 +165,13 @@ class Router:
 
     def _call_listeners(self, channel: MainChannel, frame_id: int, pid: int, body: Buffer) -> None:
         port = channel.port
+        sender = self.connections.get(frame_id)
+        limits = self.limits if sender is None else sender.limits
         for listener in channel.listeners:
             if not listener.active:
                 continue
             try:
-                args = clone.decode(body)  # each listener has a clone of its own
+                args = clone.decode(body, limits)  # each listener has a clone of its own
                 if type(args) is not tuple:
                     raise DecodeError("arguments that are no tuple")
             except DecodeError as error:
@@ -179,7 +182,6 @@ class Router:
             try:
                 result = listener.callback(event, *args)
                 if result is not None and hasattr(result, "__await__"):
-                    sender = self.connections.get(frame_id)
                     count = None if sender is None else partial(sender.count_listener, len(body))
                     finish_listener(self.face, port.table, channel.name, result, count)
             except (KeyboardInterrupt, SystemExit):

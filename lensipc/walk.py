@@ -6,7 +6,7 @@ Never on the fast path. Without recursion, safe with cycles, and running no more
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import values
@@ -16,14 +16,21 @@ from .reducers import BASES, Unclonable, describe, name_of, reducer_of
 _ATOMS = frozenset(map(id, (int, float, str, bytes, bytearray, bool, type(None), complex)))
 
 CUT_HEIGHT = 50
-"""Levels between two cuts. A level takes at most two of C's 500 to 1000 on CPython 3.10, and callers have used some."""
+"""Levels between two cuts. A level takes at most two of C's 500 to 1000 on CPython 3.11, and callers have used some."""
+
+DEPTH = 1000
+"""Levels of containers in a value: LIPC_DEPTH of csrc/clone/clone.h."""
+
+PATH_LENGTH = 200
+"""Characters of a path that is told whole."""
 
 
 class _NoMessage:
     """Stands for the pickler where a reducer is asked what an object holds, not to send it."""
 
     def __init__(self) -> None:
-        self.pattern_work = self.pattern_size = 0
+        self.limits, self.price, self.budget = self, 0, 1 << 62
+        self.may_be_key = False
         self.arrays: list[Any] = []
         self.places: dict[Any, Any] = {}
         self.buffers: list[Any] = []
@@ -78,11 +85,11 @@ def _entries(items: list[tuple[Any, Any]], subscript: bool) -> Iterator[tuple[st
 
 def _exception(error: BaseException) -> Iterator[tuple[str, object]]:
     try:
-        _, args, cause, _, _ = BASES[BaseException](error, None)[1]
+        _, _, cause, _, _, *members = BASES[BaseException](error, None)[1]
     except Exception:
         return
-    for i, item in enumerate(args):
-        yield f".args[{i}]", item
+    for i, item in enumerate(members):
+        yield f".exceptions[{i}]", item
     if cause is not None:
         yield ".__cause__", cause
 
@@ -98,17 +105,71 @@ def path_to(root: object, culprit: object, name: str) -> str | None:
     if root is culprit:
         return name
     seen: dict[int, object] = {id(root): root}
-    walks = [(name, children(root))]
+    walks = [(name, children(root))]  # each with the step that has led there
     while walks:
-        path, walk = walks[-1]
-        step = next(walk, None)
+        step = next(walks[-1][1], None)
         if step is None:
             walks.pop()
         elif step[1] is culprit:
-            return _join(path, step[0])
+            path = name
+            for way, _ in walks[1:]:
+                path = _join(path, way)
+            return _shortened(_join(path, step[0]))
         elif id(step[1]) not in seen and id(type(step[1])) not in _ATOMS:
             seen[id(step[1])] = step[1]
-            walks.append((_join(path, step[0]), children(step[1])))
+            walks.append((step[0], children(step[1])))
+    return None
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= PATH_LENGTH else f"{path[: PATH_LENGTH // 2]} ... {path[-PATH_LENGTH // 2 :]}"
+
+
+def too_deep(root: object) -> tuple[object, str] | None:
+    """The first value that is nested too deep, and that it is; None if there is none. A cycle ends where it closes."""
+    depths: dict[int, int] = {id(root): 1}
+    alive: list[object] = [root]  # ids stay unique as long as what the walk makes is kept
+    walks = [(root, children(root))]
+    on_the_way = {id(root)}
+    while walks:
+        step = next(walks[-1][1], None)
+        if step is None:
+            on_the_way.discard(id(walks.pop()[0]))
+            continue
+        child = step[1]
+        if id(type(child)) in _ATOMS or id(child) in on_the_way or depths.get(id(child), 0) > len(walks):
+            continue
+        if len(walks) >= DEPTH:
+            return child, f"nested deeper than {DEPTH} levels"
+        depths[id(child)] = len(walks) + 1
+        alive.append(child)
+        walks.append((child, children(child)))
+        on_the_way.add(id(child))
+    return None
+
+
+def colliding(root: object, arrive: Callable[[Any], Any]) -> tuple[object, str] | None:
+    """The first dict or set of which two keys would arrive as one, and that it is; None if there is none.
+
+    `arrive` gives what a key arrives as.
+    """
+    seen: dict[int, object] = {id(root): root}
+    waiting = [root]
+    while waiting:
+        value = waiting.pop()
+        arrived = set()
+        for where, child in children(value):
+            if where in ("a key of ", "an element of "):
+                try:
+                    arrival = child if id(type(child)) in _ATOMS else arrive(child)
+                    if arrival in arrived:
+                        return value, f"{describe(value)} of which two keys or elements arrive as one and the same"
+                    arrived.add(arrival)
+                except Exception:  # it arrives in no way, or as no key: that is not what is looked for here
+                    continue
+            if id(child) not in seen and id(type(child)) not in _ATOMS:
+                seen[id(child)] = child
+                waiting.append(child)
     return None
 
 
@@ -148,7 +209,7 @@ def _unhashable_part(key: object) -> object | None:
             made = reducer_of(part)(part, _NoMessage())
         except Unclonable:
             return part
-        if made[0] in (values.as_dict, values.as_list, values.as_array, values.as_packed):
+        if made[0] is values.as_dict or made[0] is values.as_list or made[0].hash_cost is None:
             return part
         if made[0] is values.as_is:
             waiting.append(made[1][0])

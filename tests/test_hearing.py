@@ -28,7 +28,7 @@ class Heard:
         port = RendererPort(None, "x", 0)  # type: ignore[arg-type] - it sends nothing here
         self.channels = [RendererChannel(port, f"n{number}") for number in range(channels)]
         self.channel = self.channels[0]
-        self.hearing = Hearing(self.channels, PlainFace(), 1)
+        self.hearing = Hearing(self.channels, PlainFace(), 1, clone.STANDARD)
         self.said: list[Any] = []
         for number in range(channels):
             self.event(number, None)

@@ -5,13 +5,18 @@
  */
 #include "calls.h"
 
+#include "../clone/clone.h"
+#include "../clone/constructors.h"
+#include "../clone/ndarray.h"
 #include "../lensipc.h"
-#include "arrays.h"
-#include "plain.h"
 
 /* Messages of one call of `receive`, and endpoints of one of `poll`. */
 #define BATCH 64
 #define POLLED 64
+
+/* What the keys of a small message may cost when it is read at once, in units of 10 ns. One that needs more is left to who has a
+ * budget. */
+#define QUIET_BUDGET 100000
 
 /* Does what takes longer the larger `size` is: without the GIL when others could want it meanwhile. */
 #define AT_LENGTH(size, what)  \
@@ -29,51 +34,16 @@ static PyObject *none(void)
     return Py_None;
 }
 
-static PyObject *scan(PyObject *module, PyObject *message)
-{
-    char *data;
-    Py_ssize_t size;
-    (void)module;
-    if (PyBytes_AsStringAndSize(message, &data, &size))
-        return NULL;
-    return PyLong_FromLong(lipc_scan(data, (size_t)size, NULL));
-}
-
 static PyObject *encode(PyObject *module, PyObject *value)
 {
-    struct lipc_plain message;
-    size_t size = lipc_plain_write(value, 0, &message);
+    struct lipc_written message;
+    size_t size = lipc_write(value, 0, SIZE_MAX / 4, &message);
     (void)module;
-    return size ? PyBytes_FromStringAndSize((const char *)message.pickle, (Py_ssize_t)size) : none();
-}
-
-/* A value, or NotImplemented where there is none and no exception is set. */
-static PyObject *or_not_implemented(PyObject *value)
-{
-    if (value == NULL && !PyErr_Occurred()) {
-        value = Py_NotImplemented;
-        Py_INCREF(value);
-    }
-    return value;
-}
-
-static PyObject *decode(PyObject *module, PyObject *message)
-{
-    char *data;
-    Py_ssize_t size;
-    (void)module;
-    if (PyBytes_AsStringAndSize(message, &data, &size))
-        return NULL;
-    return or_not_implemented(lipc_plain_decode((const unsigned char *)data, (size_t)size));
-}
-
-/* The address that an argument gives: NULL with an exception set where it gives none. */
-static void *address(PyObject *argument)
-{
-    void *found = PyLong_AsVoidPtr(argument);
-    if (found == NULL && !PyErr_Occurred())
-        PyErr_SetString(PyExc_ValueError, "no address");
-    return found;
+    if (size == 0)
+        return none();
+    PyObject *body = PyBytes_FromStringAndSize((const char *)message.pickle, (Py_ssize_t)size);
+    lipc_written_release(&message);
+    return body;
 }
 
 static int count_is(Py_ssize_t count, Py_ssize_t expected)
@@ -84,18 +54,71 @@ static int count_is(Py_ssize_t count, Py_ssize_t expected)
     return 0;
 }
 
-static PyObject *decode_arrays(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+/* The value of a message in any memory, and what it weighs in *weight. */
+static PyObject *read_message(PyObject *const *arguments, Py_ssize_t count, uint64_t *weight)
 {
-    char *head;
-    Py_ssize_t size;
+    struct lipc_message message = {.budget = LIPC_BUDGET};
+    Py_buffer buffer;
+    PyObject *value;
+    if (count != 1 && !count_is(count, 3))
+        return NULL;
+    message.owner = arguments[0];
+    if (count == 3) {
+        message.budget = PyLong_AsUnsignedLongLong(arguments[1]);
+        message.flags = (unsigned)PyLong_AsUnsignedLong(arguments[2]);
+        if (PyErr_Occurred())
+            return NULL;
+    }
+    if (PyBytes_CheckExact(arguments[0])) {
+        message.data = (const unsigned char *)PyBytes_AsString(arguments[0]);
+        message.size = (size_t)PyBytes_Size(arguments[0]);
+        message.flags &= ~(unsigned)LIPC_READ_OWNED;
+        value = lipc_read(&message);
+    } else {
+        if (PyObject_GetBuffer(arguments[0], &buffer, PyBUF_SIMPLE))
+            return NULL;
+        message.data = buffer.buf;
+        message.size = (size_t)buffer.len;
+        if (buffer.readonly)
+            message.flags &= ~(unsigned)LIPC_READ_OWNED;
+        value = lipc_read(&message);
+        PyBuffer_Release(&buffer);
+    }
+    *weight = message.weight;
+    return value;
+}
+
+static PyObject *decode(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    uint64_t weight;
     (void)module;
-    if (!count_is(count, 3) || PyBytes_AsStringAndSize(arguments[0], &head, &size))
+    return read_message(arguments, count, &weight);
+}
+
+static PyObject *weigh(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    uint64_t weight;
+    (void)module;
+    PyObject *value = read_message(arguments, count, &weight);
+    return value == NULL ? NULL : Py_BuildValue("NK", value, (unsigned long long)weight);
+}
+
+static PyObject *know_constructors(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)module;
+    if (!count_is(count, 3) || lipc_rows_know(arguments[2]))
         return NULL;
-    size_t total = PyLong_AsSize_t(arguments[1]);
-    if (PyErr_Occurred())
-        return NULL;
-    return or_not_implemented(
-        lipc_plain_decode_arrays((const unsigned char *)head, (size_t)size, total, arguments[2]));
+    lipc_read_raises(arguments[0], arguments[1]);
+    return none();
+}
+
+/* The address that an argument gives: NULL with an exception set where it gives none. */
+static void *address(PyObject *argument)
+{
+    void *found = PyLong_AsVoidPtr(argument);
+    if (found == NULL && !PyErr_Occurred())
+        PyErr_SetString(PyExc_ValueError, "no address");
+    return found;
 }
 
 static PyObject *know_arrays(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
@@ -145,14 +168,14 @@ static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssi
     struct lipc_endpoint *endpoint;
     struct lipc_header header;
     int when_full, sent;
-    struct lipc_plain message;
+    struct lipc_written message;
     (void)module;
     if (!read_send(arguments, count, &endpoint, &header, &when_full))
         return NULL;
-    if (!lipc_plain_write(arguments[6], 1, &message))
+    if (!lipc_write(arguments[6], 1, LIPC_PICKLE_MAX, &message))
         return none();
     AT_LENGTH(message.size, sent = lipc_send_parts(endpoint, &header, message.parts, message.count, when_full));
-    lipc_plain_release(&message);
+    lipc_written_release(&message);
     return PyLong_FromLong(sent);
 }
 
@@ -188,15 +211,15 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
 {
     struct lipc_topic *topic;
     struct lipc_header header;
-    struct lipc_plain message;
+    struct lipc_written message;
     int told;
     (void)module;
     if (!read_publish(arguments, count, &topic, &header))
         return NULL;
-    if (!lipc_plain_write(arguments[3], 1, &message))
+    if (!lipc_write(arguments[3], 1, LIPC_PICKLE_MAX, &message))
         return none();
     AT_LENGTH(message.size, told = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
-    lipc_plain_release(&message);
+    lipc_written_release(&message);
     return PyLong_FromLong(told);
 }
 
@@ -244,11 +267,21 @@ static PyObject *begin_run(PyObject *list)
 }
 
 /* What stands for a record's channel in a run; NULL: it is to come by itself. */
-static PyObject *hearer_of(const struct lipc_record *record, const PyObject *value, PyObject *heard)
+static PyObject *hearer_of(const struct lipc_record *record, PyObject *value, PyObject *heard)
 {
     if (!record->follows || value == NULL || !PyTuple_CheckExact(value) || record->channel >= PyList_Size(heard))
         return NULL;
     return PyList_GetItem(heard, record->channel);
+}
+
+/* The value of a small message of plain data; NULL where it is another, or refused, with an exception set or not. */
+static PyObject *read_quietly(const char *body, size_t size)
+{
+    struct lipc_message message = {.data = (const unsigned char *)body,
+                                   .size = size,
+                                   .budget = QUIET_BUDGET,
+                                   .flags = LIPC_READ_QUIET | LIPC_READ_PLAIN};
+    return lipc_read(&message);
 }
 
 /* Adds messages to `list`: whether that went well. Those of the kinds in `decoded` that have no more than `most` bytes are
@@ -262,7 +295,7 @@ static int add_to(PyObject *list, const struct lipc_record *records, int count, 
         const char *body = record->offset == LIPC_ASSEMBLED ? NULL : bodies + record->offset;
         PyObject *value = NULL;
         if (body != NULL && record->size <= most && record->kind < 32 && decoded >> record->kind & 1)
-            value = lipc_plain_decode((const unsigned char *)body, (size_t)record->size);
+            value = read_quietly(body, (size_t)record->size);
         PyObject *hearer = hearer_of(record, value, heard);
         if (hearer != NULL) {
             if (run == NULL)
@@ -380,12 +413,13 @@ static PyObject *poll(PyObject *module, PyObject *const *arguments, Py_ssize_t c
 #define FASTCALL(function) (PyCFunction)(void (*)(void))(function)
 
 static PyMethodDef functions[] = {
-    {"scan", scan, METH_O, "scan(message): what lipc_scan finds, as an int."},
-    {"encode", encode, METH_O, "encode(value): the bytes of a small message of plain data, or None."},
-    {"decode", decode, METH_O, "decode(message): the value of such a message, or NotImplemented."},
-    {"decode_arrays", FASTCALL(decode_arrays), METH_FASTCALL,
-     "decode_arrays(head, size, body): the value of a message of plain data and arrays, or NotImplemented. `head` is how "
-     "`body` begins, writable memory of `size` bytes, which the arrays keep."},
+    {"encode", encode, METH_O, "encode(value): the bytes of a message of plain data, or None."},
+    {"decode", FASTCALL(decode), METH_FASTCALL,
+     "decode(message, budget, flags): lipc_read of any memory, with the flags LIPC_READ_*; decode(message): with LIPC_BUDGET and none of them."},
+    {"weigh", FASTCALL(weigh), METH_FASTCALL,
+     "weigh(message, budget, flags): the same, as a tuple of the value and the bytes of memory that it takes at most."},
+    {"know_constructors", FASTCALL(know_constructors), METH_FASTCALL,
+     "know_constructors(DecodeError, UnknownValueError, rows): lipc_rows_know and lipc_read_raises."},
     {"know_arrays", FASTCALL(know_arrays), METH_FASTCALL,
      "know_arrays(ndarray, frombuffer, dtypes, array, address): lipc_arrays_know, as a bool."},
     {"send", FASTCALL(send), METH_FASTCALL,

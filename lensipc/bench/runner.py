@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,7 +150,7 @@ def about(effort: Effort) -> dict[str, Any]:
         found["node"] = told.stdout.strip()
     return {
         "lensipc": __version__,
-        "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "rounds": effort.rounds,
         "share": effort.share,
         "machine": machine(),

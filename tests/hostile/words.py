@@ -241,7 +241,12 @@ async def the_neighbour_hears_arguments_that_are_no_tuple(renderer: Renderer, _r
     assert heard == [("a tuple",)]
 
 
-@attacks(VALID, "nested", 90, 2_000, 100_000)
+@attacks(INVALID, "nested_too_deep", 1_001, 2_000, 100_000)
+def _nested_too_deep(renderer: Renderer, _rng: random.Random, depth: int) -> None:
+    renderer.invoke(0, body=b"\x80\x05" + b"(" * depth + b"t" * depth + b".")
+
+
+@attacks(VALID, "nested", 90, 990)
 async def _nested(renderer: Renderer, _rng: random.Random, depth: int) -> None:
     correlation = renderer.invoke(0, body=b"\x80\x05" + b"(" * depth + b"t" * depth + b".")
     assert (await renderer.outcome(correlation))[0] == RESULT

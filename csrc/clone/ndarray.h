@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * numpy's arrays, as the codec of plain messages meets them: large ones of simple dtypes, contiguous in C's order.
+ * numpy's arrays, as writer and reader meet them: large ones of simple dtypes, contiguous in C's order.
  *
- * They are looked at without a call: the stable ABI of Python 3.10 has no buffers, and each attribute that Python's side
- * would ask an array for takes as long as all of this. The struct is numpy's ABI since 1.0: its headers' macros read
+ * They are looked at without a call: each attribute that Python's side would ask an array for
+ * takes as long as all of this. The struct is numpy's ABI since 1.0: its headers' macros read
  * these fields inline. lensipc.arrays tells what it needs to know, once that is imported; before, there are no arrays.
  */
-#ifndef LIPC_ARRAYS_H
-#define LIPC_ARRAYS_H
+#ifndef LIPC_NDARRAY_H
+#define LIPC_NDARRAY_H
 
 #include <Python.h>
 
@@ -35,9 +35,15 @@ int lipc_arrays_know(PyObject *type, PyObject *from_buffer, PyObject *dtypes, Py
 /* With the GIL. Whether `obj` is an array that is handled here, and then what there is to tell of it. Runs no code. */
 int lipc_array_of(PyObject *obj, struct lipc_array *array);
 
-/* With the GIL. An array of `size` bytes at `offset` of `body`, writable memory: a new reference. NULL with no exception
- * set if none of that dtype and shape has that size; NULL with an exception set. */
-PyObject *lipc_array_make(PyObject *body, uint64_t offset, uint64_t size, const char *dtype, size_t dtype_size,
-                          const Py_ssize_t *shape, int dimensions);
+/* With the GIL. Whether `obj` is exactly a numpy.ndarray. */
+int lipc_is_array(PyObject *obj);
+
+/* With the GIL. Any array, where one is as good as another: a new reference. NULL with MemoryError set. */
+PyObject *lipc_any_array(void);
+
+/* With the GIL. The array of `size` bytes at `offset` of `body` that the arguments of lensipc.values.as_array tell of: a new
+ * reference. NULL with no exception set where that is left to the constructor in Python: `body` is not writable, the dtype is
+ * none that is handled here, the order is not C's, or shape and size differ. NULL with an exception set. */
+PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject *arguments);
 
 #endif

@@ -2,7 +2,7 @@
  *
  * What is known of numpy, and its arrays taken apart and made.
  */
-#include "arrays.h"
+#include "ndarray.h"
 
 #include <string.h>
 
@@ -26,6 +26,7 @@ struct fields {
 static struct {
     PyObject *type; /* NULL: nothing is known */
     PyObject *from_buffer;
+    PyObject *probe;
     struct dtype {
         PyObject *dtype;
         size_t item;
@@ -74,6 +75,8 @@ int lipc_arrays_know(PyObject *type, PyObject *from_buffer, PyObject *dtypes, Py
             return -1;
     Py_INCREF(from_buffer);
     numpy.from_buffer = from_buffer;
+    Py_INCREF(probe);
+    numpy.probe = probe;
     Py_INCREF(type);
     numpy.type = type;
     return 1;
@@ -108,29 +111,48 @@ int lipc_array_of(PyObject *obj, struct lipc_array *array)
     return 0;
 }
 
-PyObject *lipc_array_make(PyObject *body, uint64_t offset, uint64_t size, const char *dtype, size_t dtype_size,
-                          const Py_ssize_t *shape, int dimensions)
+int lipc_is_array(PyObject *obj)
 {
-    const struct dtype *known = numpy.dtypes;
-    while (known < numpy.dtypes + numpy.count &&
-           (strlen(known->text) != dtype_size || memcmp(known->text, dtype, dtype_size)))
-        known++;
+    return numpy.type != NULL && (PyObject *)Py_TYPE(obj) == numpy.type;
+}
+
+PyObject *lipc_any_array(void)
+{
+    Py_XINCREF(numpy.probe);
+    return numpy.probe ? numpy.probe : PyList_New(0);
+}
+
+static const struct dtype *known_dtype(PyObject *text)
+{
+    Py_ssize_t size;
+    const char *data = PyUnicode_CheckExact(text) ? PyUnicode_AsUTF8AndSize(text, &size) : NULL;
+    for (const struct dtype *known = numpy.dtypes; data && known < numpy.dtypes + numpy.count; known++)
+        if (strlen(known->text) == (size_t)size && memcmp(known->text, data, (size_t)size) == 0)
+            return known;
+    PyErr_Clear(); /* a surrogate: it is none */
+    return NULL;
+}
+
+PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject *arguments)
+{
+    Py_ssize_t shape[LIPC_ARRAY_DIMENSIONS];
+    Py_ssize_t dimensions = PyTuple_Size(arguments) - 3;
+    if (numpy.type == NULL || dimensions > LIPC_ARRAY_DIMENSIONS)
+        return NULL;
+    const struct dtype *known = known_dtype(PyTuple_GetItem(arguments, 0));
+    PyObject *order = PyTuple_GetItem(arguments, 1);
     /* Bools are left to those who look at each of them. */
-    if (numpy.type == NULL || known == numpy.dtypes + numpy.count || known->text[1] == 'b' ||
-        !fills(size, known->item, shape, dimensions))
+    if (known == NULL || known->text[1] == 'b' || PyUnicode_CompareWithASCIIString(order, "C"))
+        return NULL;
+    for (Py_ssize_t i = 0; i < dimensions; i++)
+        shape[i] = PyLong_AsSsize_t(PyTuple_GetItem(arguments, 3 + i)); /* which the row bounds */
+    if (!fills(size, known->item, shape, (int)dimensions))
         return NULL;
     PyObject *array = PyObject_CallFunction(numpy.from_buffer, "OOnn", body, known->dtype,
                                             (Py_ssize_t)(size / known->item), (Py_ssize_t)offset);
     if (array == NULL || dimensions == 1)
         return array;
-    PyObject *lengths = PyTuple_New(dimensions);
-    for (int i = 0; lengths != NULL && i < dimensions; i++) {
-        PyObject *length = PyLong_FromSsize_t(shape[i]);
-        if (length == NULL)
-            Py_CLEAR(lengths);
-        else
-            PyTuple_SetItem(lengths, i, length);
-    }
+    PyObject *lengths = PyTuple_GetSlice(arguments, 3, 3 + dimensions);
     PyObject *shaped = lengths == NULL ? NULL : PyObject_CallMethod(array, "reshape", "O", lengths);
     Py_XDECREF(lengths);
     Py_DECREF(array);

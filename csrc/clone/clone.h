@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Structured clones in C: the writer of plain data, and the one reader of all messages.
+ *
+ * A message is a pickle of protocol 5. writer.c writes trees of plain builtins, and large arrays among them; CPython's own
+ * pickler writes everything else (lensipc/clone.py). reader.c reads them all, and builds each value as it checks it: no
+ * unpickler ever sees a peer's bytes. Large buffers may travel beside the pickle, in the form that clone.py describes.
+ */
+#ifndef LIPC_CLONE_H
+#define LIPC_CLONE_H
+
+#include <Python.h>
+
+#include <stdint.h>
+
+#include "../lensipc.h"
+
+/* Bytes of the largest pickle that lipc_write makes on the stack. */
+#define LIPC_PICKLE_MAX 32768
+
+/* Levels of containers that the writer follows: 150 bytes of C stack each. What is deeper is left to the pickler. */
+#define LIPC_WRITER_DEPTH 64
+
+/* Levels of containers in any value. Code that recurses into one, as hash() does, needs so much stack and no more. */
+#define LIPC_DEPTH 1000
+
+/* Arrays that lipc_write puts beside a pickle, and where the memory of each begins: ALIGNMENT of clone.py. */
+#define LIPC_ARRAYS 8
+#define LIPC_ALIGNMENT 64
+
+/* How a message with memory beside its pickle begins: as in clone.py, and as long as it is with so many buffers. */
+#define LIPC_MAGIC "LIB\x01"
+#define LIPC_HEAD(buffers) (16 + 8 * (size_t)(buffers))
+
+/* What a message's containers may take in bytes of memory, and for each of its bytes: {"id": 1} takes 29. What CPython 3.11 to
+ * 3.14 take for each at most, with the garbage collector's part; FIRST_ITEM for the first that a dict has. */
+#define LIPC_MEMORY_BASE (UINT64_C(8) << 20)
+#define LIPC_MEMORY_PER_BYTE 32
+#define LIPC_LIST_BYTES 72
+#define LIPC_DICT_BYTES 80
+#define LIPC_FIRST_ITEM_BYTES 120
+#define LIPC_SET_BYTES 232
+#define LIPC_TUPLE_BYTES 64
+#define LIPC_CALL_BYTES 256
+
+/* Keys of a container whose hashes a peer can choose are counted from this many on: fewer cost nothing to speak of. Each takes so
+ * much, in units of 10 ns; to compare two of them so much, and more for each value that hash() visits, since numpy may make an
+ * array of a tuple for it. */
+#define LIPC_FEW_KEYS 16
+#define LIPC_KEY_COST 4
+#define LIPC_COMPARISON 7
+#define LIPC_COMPARISON_PER_VALUE 16
+
+/* A float's bits in the order that a pickle has them in, and back. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define BIG_ENDIAN_OF(bits) __builtin_bswap64(bits)
+#else
+#define BIG_ENDIAN_OF(bits) (bits)
+#endif
+
+/* A message as the pieces that are sent. */
+struct lipc_written {
+    struct lipc_part parts[2 + 2 * LIPC_ARRAYS];
+    size_t count; /* of parts */
+    size_t size;  /* of all of them */
+    PyObject *arrays[LIPC_ARRAYS]; /* whose memory is among them: references of its own */
+    size_t array_count;
+    unsigned char *pickle; /* `inline_pickle`, or memory from malloc where that is too short */
+    unsigned char head[LIPC_HEAD(LIPC_ARRAYS)];
+    unsigned char inline_pickle[LIPC_PICKLE_MAX + LIPC_ALIGNMENT];
+};
+
+/* With the GIL. Writes `obj` as a message and returns its size, with parts that are good until lipc_written_release; 0 where it
+ * is no tree of plain builtins and, if `with_arrays`, large arrays, where its pickle has more than `most` bytes, or where its reader
+ * might refuse it. Runs no code of anyone's. Sets no exception. */
+size_t lipc_write(PyObject *obj, int with_arrays, size_t most, struct lipc_written *message);
+
+/* With the GIL, after lipc_write has returned a size. */
+void lipc_written_release(struct lipc_written *message);
+
+/* How a message is read. */
+enum {
+    LIPC_READ_OWNED = 1, /* nobody else has the memory: arrays of the result may live in it, if it is writable */
+    LIPC_READ_PLAIN = 2, /* builtins and arrays of simple dtypes are all that it may hold */
+    LIPC_READ_ALL = 4,   /* plain data counts against the budget, too */
+    LIPC_READ_TRIAL = 8, /* its sender wants to know whether it would be refused: registered types and the arrays beside the
+                            pickle are left out, and these need not be there */
+    LIPC_READ_QUIET = 16 /* only what needs no call, and no exception where it is refused */
+};
+
+struct lipc_message {
+    PyObject *owner; /* what the memory belongs to; NULL: there is nothing beside the pickle */
+    const unsigned char *data;
+    size_t size;
+    uint64_t budget; /* what its keys and constructors may cost, in units of 10 ns */
+    unsigned flags;
+    uint64_t weight; /* out: bytes of memory that its containers and numbers take */
+};
+
+/* With the GIL. The value of a message: a new reference. NULL with DecodeError set, or with what a constructor has raised that is
+ * no Exception; with LIPC_READ_QUIET, NULL with MemoryError set or nothing. `data` must not change meanwhile, and the reader does
+ * not believe any of it. Calls constructors (constructors.h), which may run Python code, unless it is quiet. */
+PyObject *lipc_read(struct lipc_message *message);
+
+/* With the GIL, once: the classes of lensipc.errors that lipc_read raises. Takes references of its own. */
+void lipc_read_raises(PyObject *decode_error, PyObject *unknown_error);
+
+#endif

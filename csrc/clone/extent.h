@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * How deep a value is, and how large it would be if every part of it that is shared were written out wherever it occurs.
+ * A few bytes can share a list so that walking it takes a year: repr, ==, json and hash do not look for what is shared.
+ */
+#ifndef LIPC_EXTENT_H
+#define LIPC_EXTENT_H
+
+#include <Python.h>
+
+#include <stdint.h>
+
+enum lipc_extent { LIPC_FITS, LIPC_TOO_DEEP, LIPC_TOO_LARGE, LIPC_NO_MEMORY };
+
+/* With the GIL. Holds `value` against both limits; a cycle ends where it closes. Of exact builtins only: whatever else is in it
+ * counts as one. Does not recurse, and runs no code of anybody's. Sets no exception. */
+enum lipc_extent lipc_measure(PyObject *value, unsigned depth_limit, uint64_t size_limit);
+
+#endif

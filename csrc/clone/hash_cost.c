@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The order of probing and the rules of growth are CPython's (Objects/dictobject.c, Objects/setobject.c), the same from 3.11
+ * to 3.14. Should a later release differ, the count is less exact, and nothing else changes.
+ */
+#include "hash_cost.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FREE INT64_C(-1)
+#define SMALLEST 8
+#define SET_LINEAR_PROBES 9
+
+static int take(uint64_t *budget, uint64_t cost)
+{
+    if (*budget < cost) {
+        *budget = 0;
+        return 0;
+    }
+    *budget -= cost;
+    return 1;
+}
+
+/* Finds a free slot: its index, or -EDQUOT. A probe costs one unit. A key that has the hash already is compared. */
+static int64_t find(const struct lipc_hashes *hashes, int64_t hash, uint32_t comparing, int is_set, uint64_t *budget)
+{
+    size_t mask = hashes->mask;
+    uint64_t perturb = (uint64_t)hash;
+    size_t slot = (size_t)perturb & mask;
+    for (;;) {
+        size_t last = is_set && slot + SET_LINEAR_PROBES <= mask ? slot + SET_LINEAR_PROBES : slot;
+        for (size_t at = slot; at <= last; at++) {
+            if (hashes->slots[at] == FREE)
+                return (int64_t)at;
+            if (!take(budget, hashes->slots[at] == hash ? 1 + (uint64_t)comparing : 1))
+                return -EDQUOT;
+        }
+        perturb >>= 5;
+        slot = (slot * 5 + 1 + (size_t)perturb) & mask;
+    }
+}
+
+/* Makes room for one more, as CPython does when two thirds of a dict's slots are taken, or three fifths of a set's. */
+static int grow(struct lipc_hashes *hashes, int is_set, uint64_t *budget)
+{
+    size_t size = hashes->slots ? hashes->mask + 1 : 0;
+    int full = is_set ? hashes->used * 5 >= hashes->mask * 3 : hashes->used >= size * 2 / 3;
+    if (size && !full)
+        return 0;
+    size_t wanted = is_set ? hashes->used * (hashes->used > 50000 ? 2 : 4) + 1 : hashes->used * 3;
+    size_t larger = SMALLEST;
+    while (larger < wanted)
+        larger *= 2;
+    struct lipc_hashes grown = {malloc(larger * sizeof(int64_t)), larger - 1, hashes->used};
+    if (grown.slots == NULL)
+        return -ENOMEM;
+    memset(grown.slots, 0xff, larger * sizeof(int64_t));
+    int64_t slot = 0;
+    for (size_t i = 0; i < size && slot >= 0; i++) {
+        if (hashes->slots[i] == FREE)
+            continue;
+        slot = find(&grown, hashes->slots[i], 0, is_set, budget); /* which nobody compares when a table grows */
+        if (slot >= 0)
+            grown.slots[slot] = hashes->slots[i];
+    }
+    free(hashes->slots);
+    *hashes = grown;
+    return slot < 0 ? (int)slot : 0;
+}
+
+int lipc_hashes_add(struct lipc_hashes *hashes, int64_t hash, uint32_t comparing, int is_set, uint64_t *budget)
+{
+    int error = grow(hashes, is_set, budget);
+    if (error)
+        return error;
+    int64_t slot = find(hashes, hash, comparing, is_set, budget);
+    if (slot < 0)
+        return (int)slot;
+    hashes->slots[slot] = hash;
+    hashes->used++;
+    return 0;
+}
+
+void lipc_hashes_free(struct lipc_hashes *hashes)
+{
+    free(hashes->slots);
+    hashes->slots = NULL;
+}
