@@ -133,7 +133,7 @@ static void an_event_that_waits_for_many_waits_once(void)
     memset(body, 0, SIZE); /* the sender may do what it likes with it now */
     for (uint32_t i = 0; i < LISTENERS; i++) {
         const struct lipc_outgoing *waiting = &pairs[i].main->outbox.head->message;
-        CHECK(lipc_outbox(pairs[i].main) == sizeof(struct lipc_frame) + SIZE - waiting->sent);
+        CHECK(lipc_outbox(pairs[i].main) == lipc_weight(SIZE) - waiting->sent);
         CHECK(i == 0 || waiting->sent != pairs[i - 1].main->outbox.head->message.sent);
     }
     for (uint32_t i = 0; i < LISTENERS; i++) {
