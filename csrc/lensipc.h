@@ -162,7 +162,8 @@ uint64_t lipc_progress(struct lipc_endpoint *endpoint);
  * LIPC_INLINE), to `buffer`, each body at an 8-byte boundary, and describes each in `records`; wakes the peer if it
  * waits for room. Returns how many.
  * Events that lipc_relay has told the way of are sent on, and counted against `max`, too: see lipc_relayed. Only before
- * the first message of a call that is handed out: what is behind that one may depend on it.
+ * the first message of a call that is handed out: what is behind that one may depend on it. For 1 ms or so: what is left
+ * then is the next call's.
  * A message of LIPC_INLINE bytes or more, or of several frames, stands apart: it ends the batch before it, and when it
  * is first, 0 is returned with its size in *wanted; lipc_assemble then says where it goes, and it comes as a record of
  * its own with offset LIPC_ASSEMBLED when all of it is there, with at most a ring full of it copied by one call.

@@ -121,10 +121,11 @@ class Connection:
                 handled += relayed
                 most -= relayed
                 self.told |= told
+                self.look_at_the_clock()
             if received:
                 if type(received[0][1]) in Whole:
                     most = 0  # a large one comes alone, whatever is behind it
-            elif handled >= budget or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
+            elif handled >= budget or self.paused or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
                 break
             # else the peer writes the rest of a large message while this side reads it
         if self.awaited:
@@ -135,6 +136,9 @@ class Connection:
         """Tell them, however the turn has ended, if little waits to be sent."""
         if not self.closed:
             self.flush()
+
+    def look_at_the_clock(self) -> None:
+        """Messages have been sent on, which may have taken long: become `paused` if the turn is over."""
 
     def interrupted(self, record: Record) -> None:
         """A signal's handler has raised while this message was handled, or before that began."""

@@ -246,7 +246,7 @@ class RendererConnection(Connection):
         channel = self._channel(record[2])
         self.told |= self.router.route(channel, self.frame_id, self.pid, body_of(record), record[3])
         self.router.deliver()
-        self._look_at_the_clock()
+        self.look_at_the_clock()
 
     def take_turn(self, budget: int) -> int:
         """Handle what has come, for a while: how many messages."""
@@ -258,7 +258,8 @@ class RendererConnection(Connection):
             if self.overdue:
                 self.resume()  # in its next turn
 
-    def _look_at_the_clock(self) -> None:
+    def look_at_the_clock(self) -> None:
+        """Let the rest wait for the next turn, if this one is over."""
         if time.monotonic() >= self.until:
             self.paused = self.overdue = True
 
@@ -301,7 +302,7 @@ class RendererConnection(Connection):
             self._hold(channel, correlation, clone.encode(args) if body is None else body)
         else:
             self.execute(channel, correlation, args if body is None else clone.decode_owned(body))
-            self._look_at_the_clock()
+            self.look_at_the_clock()
 
     def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
         if self.held_bytes > MAX_HELD:
