@@ -89,6 +89,11 @@ int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topi
     return 0;
 }
 
+void lipc_watch(struct lipc_endpoint *endpoint)
+{
+    endpoint->routes.watched = true;
+}
+
 int lipc_hear(struct lipc_endpoint *endpoint, uint32_t number)
 {
     if (number > endpoint->heard_count)

@@ -227,6 +227,9 @@ int lipc_failure(const struct lipc_endpoint *endpoint);
  * now on, and say that they come from `peer` and `pid`. 0, -ENOMEM, -EINVAL: another number. */
 int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t peer, uint32_t pid);
 
+/* Consumer. From now on the events that come by `endpoint` are handed out, whatever lipc_relay has told. */
+void lipc_watch(struct lipc_endpoint *endpoint);
+
 /* ---- account.c ---- */
 
 /* An account of what waits in several outboxes, all of one thread: it is full from `limit` bytes on. What counts in it

@@ -96,7 +96,7 @@ static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
 static struct lipc_topic *way_of(const struct lipc_endpoint *endpoint, const struct lipc_frame *frame)
 {
     const struct lipc_routes *routes = &endpoint->routes;
-    if (frame->kind != LIPC_EVENT || frame->peer != LIPC_ALL || frame->channel >= routes->count ||
+    if (frame->kind != LIPC_EVENT || frame->peer != LIPC_ALL || frame->channel >= routes->count || routes->watched ||
         routes->topics[frame->channel]->heard)
         return NULL;
     return routes->topics[frame->channel];

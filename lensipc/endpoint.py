@@ -242,6 +242,10 @@ class Endpoint:
         if code < 0:
             _fail(code)
 
+    def watch(self) -> None:
+        """Hand out the peer's events from now on, whatever `relay` has said."""
+        lib.lipc_watch(self._handle)
+
     def check(self) -> None:
         """Raise what sending an event of a topic has met with, OutboxFull or ProtocolError; nothing as a rule."""
         code = lib.lipc_failure(self._handle)

@@ -7,7 +7,8 @@ same for all of them is done once. That takes a renderer half the time that each
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import clone
@@ -15,6 +16,7 @@ from .connection import finish_listener, log
 from .endpoint import RUN, Buffer, Record
 from .errors import DecodeError
 from .face import Face
+from .message import MAIN, MAX_REPORTS
 from .renderer_port import RendererChannel
 from .types import IpcRendererEvent
 
@@ -31,16 +33,22 @@ class Hearing:
         channels: by the numbers that main knows them by.
         face: how what listeners return is awaited.
         frame_id: this renderer's number.
+        report: tells main of the frame id of one who has sent what cannot be decoded.
 
     Attributes:
         run: what comes next of the run that is heard. There is something, and nobody who hears it, where a callback has
             cut that short.
     """
 
-    def __init__(self, channels: list[RendererChannel], face: Face, frame_id: int) -> None:
+    def __init__(
+        self, channels: list[RendererChannel], face: Face, frame_id: int, report: Callable[[int], None]
+    ) -> None:
         self._channels = channels
         self._face = face
         self._frame_id = frame_id
+        self._report_to_main = report
+        self._reported: set[int] = set()  # within a second from then on
+        self._reported_since = 0.0
         self.run: Iterator[Any] = iter(())
         self._begun: list[Record] = []  # records that are heard now: one within another where a listener dispatches
 
@@ -101,10 +109,14 @@ class Hearing:
             if not listener.active:
                 continue
             try:
-                if body is not None:
-                    args = clone.decode_owned(body) if len(listeners) == 1 else clone.decode(body)
-                if type(args) is not tuple:
-                    raise DecodeError("arguments that are no tuple")
+                try:
+                    if body is not None:
+                        args = clone.decode_owned(body) if len(listeners) == 1 else clone.decode(body)
+                    if type(args) is not tuple:
+                        raise DecodeError("arguments that are no tuple")
+                except DecodeError as error:
+                    self._drop(channel, event.frame_id, error)
+                    return
                 result = listener.callback(event, *args)
                 if result is not None and hasattr(result, "__await__"):
                     finish_listener(self._face, channel.port.table, channel.name, result)
@@ -112,6 +124,26 @@ class Hearing:
                 raise
             except BaseException:  # as above
                 self._report(channel)
+
+    def _drop(self, channel: RendererChannel, sender: int, error: DecodeError) -> None:
+        """Say that an event cannot be decoded, and report its sender: each once in a second, and not many."""
+        now = time.monotonic()
+        if now - self._reported_since >= 1.0:
+            self._reported.clear()
+            self._reported_since = now
+        if sender in self._reported or len(self._reported) == MAX_REPORTS:
+            return
+        self._reported.add(sender)
+        log.error(
+            "an event of %s/%s from %d is dropped in renderer %d: it cannot be decoded: %r",
+            channel.port.extension,
+            channel.name,
+            sender,
+            self._frame_id,
+            str(error)[:200],
+        )
+        if sender not in (MAIN, self._frame_id):
+            self._report_to_main(sender)
 
     def _report(self, channel: RendererChannel) -> None:
         log.exception("listener of %s/%s in renderer %d raised", channel.port.extension, channel.name, self._frame_id)

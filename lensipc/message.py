@@ -17,10 +17,13 @@ Each frame's header holds a kind, three numbers and a correlation id; this is wh
     ACTIVATE    down   -        the extension's number      id                     (id, version, "module:Class")
     DEACTIVATE  down   -        the extension's number      id                     -
     READY       down   -        -                           -                      -
+    REPORT      up     -        frame id of the sender      -                      -
 
 "Up" is from a renderer to main. A channel's number is the renderer's own: it declares 0, 1, 2, ... as it needs them,
 and main uses the same numbers toward it. An extension's number is main's, and known to a renderer only by ACTIVATE.
-The C core knows EVENT and ALL, too (csrc/lensipc.h): such a message it relays itself.
+The C core knows EVENT and ALL, too (csrc/lensipc.h): such a message it relays itself, unread. A renderer that cannot
+decode one reports its sender. Main does not take its word: from then on it decodes that sender's events before it
+relays them, and disconnects it at the first that cannot be decoded.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ UNLISTEN: Final = 8
 ACTIVATE: Final = 9
 DEACTIVATE: Final = 10
 READY: Final = 11
-KINDS: Final = 12
+REPORT: Final = 12
+KINDS: Final = 13
 
 ALL: Final = 0xFFFFFFFF
 MAIN: Final = 0  # main's frame id; renderers count from 1
@@ -55,6 +59,9 @@ MAX_CHANNELS: Final = 16_384
 # A channel's name in bytes, and all names of one renderer together: far more than they need, and as much a bound.
 MAX_NAME: Final = 4096
 MAX_NAMES: Final = 4 * 1024 * 1024
+
+# How many senders a renderer may report in a second: an honest one has no more to say, and a hostile one is not heard.
+MAX_REPORTS: Final = 4
 
 # How long a chain of causes is followed: what a reader can use, and a bound for a hostile one.
 CAUSES: Final = 8

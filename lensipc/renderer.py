@@ -31,6 +31,7 @@ from .message import (
     MAX_NAME,
     MAX_NAMES,
     READY,
+    REPORT,
     RESULT,
     describe,
     rebuild,
@@ -91,7 +92,7 @@ class RendererCore(Connection):
     ) -> None:
         handlers: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
         self._channels: list[RendererChannel] = endpoint.heard
-        self._hearing = Hearing(self._channels, face, frame_id)
+        self._hearing = Hearing(self._channels, face, frame_id, self._report_sender)
         handlers[EVENT] = self._hearing.on_event
         handlers[RUN] = self._hearing.on_run
         handlers[RESULT] = self._on_result
@@ -165,6 +166,10 @@ class RendererCore(Connection):
         """Nobody waits for this invoke any more: here and in main."""
         self.invocations.forget(correlation)
         self.cancel(correlation)
+
+    def _report_sender(self, frame_id: int) -> None:
+        if not self.closed and not self.ended:
+            self.send(REPORT, peer=frame_id, when_full=KEEP)
 
     # ---- from main ----
 

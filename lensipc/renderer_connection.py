@@ -34,6 +34,8 @@ from .message import (
     MAX_CHANNELS,
     MAX_NAME,
     MAX_NAMES,
+    MAX_REPORTS,
+    REPORT,
     RESULT,
     UNLISTEN,
     describe,
@@ -113,6 +115,7 @@ class RendererConnection(Connection):
         on_message[DECLARE] = self._on_declare
         on_message[LISTEN] = self._on_listen
         on_message[UNLISTEN] = self._on_unlisten
+        on_message[REPORT] = self._on_report
         super().__init__(endpoint, sock, router.poller, router.low_water, on_message, 1 << INVOKE, SMALL)
         self.router = router
         self.wakeup_fd = wakeup_fd  # the eventfd that the renderer signals main by; ours to close
@@ -141,6 +144,9 @@ class RendererConnection(Connection):
         self.listeners = 0  # in main, async ones that its events have started and that have not finished
         self.listeners_bytes = 0  # of those events
         self.crowded = False  # there are too many of them
+        self.watched = False  # another could not decode what it has sent: main looks first
+        self.reports = 0  # of others, within a second from then on
+        self.reports_since = 0.0
         self.until = 0.0  # when its turn ends
         self.overdue = False  # its last turn was cut short then
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
@@ -242,11 +248,35 @@ class RendererConnection(Connection):
         self.places[number] = channel.topic.remove(self.endpoint)
 
     def _on_event(self, record: Record) -> None:
-        """An event that main listens to, or for one process, or too large to be relayed by itself."""
-        channel = self._channel(record[2])
-        self.told |= self.router.route(channel, self.frame_id, self.pid, body_of(record), record[3])
+        """An event that main listens to, or for one process, too large to be relayed in C, or to be looked at."""
+        channel, body = self._channel(record[2]), body_of(record)
+        if self.watched:
+            self._check(body)
+        self.told |= self.router.route(channel, self.frame_id, self.pid, body, record[3])
         self.router.deliver()
         self.look_at_the_clock()
+
+    def _check(self, body: Buffer) -> None:
+        try:
+            if type(clone.decode_owned(body)) is not tuple:
+                raise DecodeError("arguments that are no tuple")
+        except DecodeError as error:
+            raise DecodeError(f"it sent an event that cannot be decoded: {error}") from None
+
+    def _on_report(self, record: Record) -> None:
+        """It says that it could not decode an event of another renderer's, which may be true or not."""
+        now = time.monotonic()
+        if now - self.reports_since >= 1.0:
+            self.reports, self.reports_since = 0, now
+        self.reports += 1
+        reported = self.router.connections.get(record[3])
+        if reported is not None and reported is not self and self.reports <= MAX_REPORTS:
+            reported.watch()
+
+    def watch(self) -> None:
+        """Decode each of its events before it is relayed: the first that cannot be decoded is the end of it."""
+        self.watched = True
+        self.endpoint.watch()
 
     def take_turn(self, budget: int) -> int:
         """Handle what has come, for a while: how many messages."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from operator import length_hint
 from typing import Any
@@ -14,7 +13,7 @@ from lensipc import clone
 from lensipc.channels import Registration
 from lensipc.endpoint import RUN, Record
 from lensipc.hearing import Hearing
-from lensipc.message import EVENT
+from lensipc.message import EVENT, MAX_REPORTS
 from lensipc.plain_face import PlainFace
 from lensipc.renderer_port import RendererChannel, RendererPort
 
@@ -28,8 +27,9 @@ class Heard:
         port = RendererPort(None, "x", 0)  # type: ignore[arg-type] - it sends nothing here
         self.channels = [RendererChannel(port, f"n{number}") for number in range(channels)]
         self.channel = self.channels[0]
-        self.hearing = Hearing(self.channels, PlainFace(), 1)
+        self.hearing = Hearing(self.channels, PlainFace(), 1, lambda sender: self.reported.append(sender))
         self.said: list[Any] = []
+        self.reported: list[int] = []
         for number in range(channels):
             self.event(number, None)
         for listener in listeners or (self.note,):
@@ -220,11 +220,56 @@ def test_what_is_left_of_a_run_and_dropped_calls_no_listener_any_more() -> None:
     assert heard.said == [(1, 0)]
 
 
-def test_what_is_no_tuple_of_arguments_is_logged_and_calls_nobody(caplog: pytest.LogCaptureFixture) -> None:
+UNDECODABLE = [(clone.encode("text"), None), (b"no message", None), (None, "text")]
+
+
+@pytest.mark.parametrize(("body", "value"), UNDECODABLE)
+@pytest.mark.parametrize("listeners", [1, 2])
+def test_an_event_that_cannot_be_decoded_calls_nobody_and_its_sender_is_reported(
+    body: bytes | None, value: object, listeners: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = Heard(*[lambda _event, *args: heard.said.append(args)] * listeners)
+    heard.hearing.on_event((EVENT, body, 0, 7, 70, 0, value))
+    heard.hearing.on_event((EVENT, None, 0, 7, 70, 0, ("good",)))
+    assert heard.said == [("good",)] * listeners
+    assert heard.reported == [7]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("an event of x/n0 from 7 is dropped in renderer 1: it cannot be decoded: ")
+
+
+def test_who_sends_without_end_what_cannot_be_decoded_is_reported_once_in_a_second(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("lensipc.hearing.time.monotonic", lambda: now)
     heard = Heard()
-    with caplog.at_level(logging.ERROR):
-        for body in (clone.encode("text"), b"no message"):
-            heard.hearing.on_event((EVENT, body, 0, 0, 1, 0, None))
-        heard.hearing.on_event((EVENT, None, 0, 0, 1, 0, "text"))
-    assert heard.said == []
-    assert [record.getMessage() for record in caplog.records] == ["listener of x/n0 in renderer 1 raised"] * 3
+    for second in range(3):
+        now = 100.0 + second
+        for number in range(1000):
+            heard.hearing.on_event((EVENT, b"no message" * 100, 0, 7 + number % 2, 70, 0, None))
+    assert heard.reported == [7, 8] * 3
+    assert len(caplog.records) == 6
+    assert max(len(record.getMessage()) for record in caplog.records) < 400
+
+
+def test_many_who_send_what_cannot_be_decoded_are_reported_a_few_in_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard()
+    for sender in range(2, 100):
+        heard.hearing.on_event((EVENT, b"no message", 0, sender, 70, 0, None))
+    assert len(heard.reported) in (MAX_REPORTS, 2 * MAX_REPORTS)  # a second may have begun meanwhile
+    assert len(caplog.records) == len(heard.reported)
+
+
+def test_main_and_this_renderer_itself_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard()
+    for sender in (0, 1):
+        heard.hearing.on_event((EVENT, b"no message", 0, sender, 70, 0, None))
+    assert heard.reported == []
+    assert len(caplog.records) == 2
+
+
+def test_a_listener_that_decodes_what_it_should_not_reports_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard(lambda _event, value: clone.decode(value))
+    heard.event(0, b"no message", sender=7)
+    assert heard.reported == []
+    assert [record.getMessage() for record in caplog.records] == ["listener of x/n0 in renderer 1 raised"]

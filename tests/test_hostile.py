@@ -23,7 +23,20 @@ from hosting import hosting, until
 
 from lensipc import ExtensionManifest, clone
 from lensipc.endpoint import WAKEUP_SEMAPHORE
-from lensipc.message import ACTIVATE, ALL, CANCEL, DEACTIVATE, ERROR, EVENT, LISTEN, RESULT, describe, rebuild
+from lensipc.message import (
+    ACTIVATE,
+    ALL,
+    CANCEL,
+    DEACTIVATE,
+    ERROR,
+    EVENT,
+    LISTEN,
+    MAX_REPORTS,
+    REPORT,
+    RESULT,
+    describe,
+    rebuild,
+)
 
 # So many attacks share one host: each begins where the last has left main.
 SLICES = 4
@@ -341,6 +354,92 @@ async def test_whatever_a_listener_returns_the_others_are_called(make: type, cap
         await until(lambda: len(host.ipc.heard["odd"]) == 3)
         assert len(caplog.records) == 3
         assert all(record.getMessage().startswith("listener of lab/odd") for record in caplog.records)
+
+
+# ---- what main relays unread ----
+
+
+async def heard_of(ring: hostile.Arena, sender: int, count: int) -> list[Any]:
+    """What the neighbour has heard of a sender, once that is so many."""
+    heard: list[Any] = []
+    while len(heard) < count:
+        everything = await ring.host.ipc.run(ring.host.renderers[0], "heard", "news")
+        heard = [entry[1:-1] for entry in everything if entry[0] == sender]
+    return heard
+
+
+@pytest.mark.parametrize(
+    "bad", [b"no message", clone.encode("no tuple"), bytes(100_000)], ids=["small", "text", "large"]
+)
+@pytest.mark.parametrize("target", [ALL, 1], ids=["all", "one"])
+async def test_who_sends_what_a_receiver_cannot_decode_is_reported_looked_at_and_disconnected(
+    bad: bytes, target: int
+) -> None:
+    async with hostile.arena() as ring:
+        renderer, other = await ring.connect(), await ring.connect()
+        neighbour = ring.host.renderers[0]
+        assert neighbour.frame_id == 1
+        channel = renderer.declare("news")
+        renderer.send(EVENT, channel, target, body=clone.encode((1,)))
+        renderer.send(EVENT, channel, target, body=bad)
+        while not renderer.main_end.watched:
+            renderer.flush()
+            await asyncio.sleep(0.001)
+        renderer.send(EVENT, channel, target, body=clone.encode((2,)))
+        assert await heard_of(ring, renderer.frame_id, 2) == [(1,), (2,)]  # it is looked at, and heard
+        other.send(EVENT, other.declare("news"), target, body=clone.encode((3,)))
+        renderer.send(EVENT, channel, target, body=bad)
+        renderer.send(EVENT, channel, target, body=clone.encode((4,)))
+        await renderer.over()
+        (reason,) = ring.log.records
+        assert f"renderer {renderer.frame_id} " in reason
+        assert "it sent an event that cannot be decoded" in reason
+        await ring.neighbour_is_well()
+        assert await heard_of(ring, other.frame_id, 1) == [(3,)]
+        assert await heard_of(ring, renderer.frame_id, 2) == [(1,), (2,)]
+        assert not other.main_end.watched
+        assert ring.loop_errors == []
+        other.close()
+        renderer.close()
+        await other.over()
+
+
+async def test_a_forged_report_harms_nobody() -> None:
+    async with hostile.arena() as ring:
+        renderer, victim, host = await ring.connect(), await ring.connect(), ring.host
+        channel = victim.declare("news")
+        for sender in (0, renderer.frame_id, 77, victim.frame_id):
+            renderer.send(REPORT, peer=sender)
+        await until(lambda: victim.main_end.watched)
+        assert not renderer.main_end.watched
+        for number in range(200):
+            victim.send(EVENT, channel, ALL, body=clone.encode((number, {"a set": {1, 2}})))
+        host.ipc.broadcast("news", "of main")
+        assert await heard_of(ring, victim.frame_id, 200) == [(number, {"a set": {1, 2}}) for number in range(200)]
+        assert len(host.main.renderers) == 3
+        assert ring.log.records == ring.loop_errors == []
+        await ring.neighbour_is_well()
+        for each in (renderer, victim):
+            each.close()
+            await each.over()
+
+
+async def test_more_reports_than_a_few_in_a_second_are_not_heard() -> None:
+    async with hostile.arena() as ring:
+        renderer, victim = await ring.connect(), await ring.connect()
+        for _ in range(MAX_REPORTS):
+            renderer.send(REPORT, peer=77)
+        for _ in range(1000):
+            renderer.send(REPORT, peer=victim.frame_id)
+        await renderer.parked()
+        assert not victim.main_end.watched
+        assert ring.log.records == []
+        renderer.main_end.reports_since -= 1.0  # a second later
+        renderer.send(REPORT, peer=victim.frame_id)
+        await until(lambda: victim.main_end.watched)
+        for each in (renderer, victim):
+            each.close()
+            await each.over()
 
 
 # ---- what main shares with a renderer cannot block main ----

@@ -286,6 +286,25 @@ static void relaying_ends_with_its_time_and_the_rest_is_the_next_calls(void)
         close_pair(pairs[i]);
 }
 
+static void nothing_of_one_that_is_watched_is_relayed(void)
+{
+    struct pair from = open_pair(CAPACITY);
+    struct lipc_topic *topic = lipc_topic_create();
+    struct lipc_record records[8];
+    uint32_t relayed;
+    CHECK(lipc_relay(from.main, 0, topic, 9, 90) == 0);
+    raise_event(from.renderer, 0, ALL, 1, 100);
+    CHECK(take(from.main, records, 8, &relayed) == 0 && relayed == 1);
+    lipc_watch(from.main);
+    CHECK(lipc_relay(from.main, 1, topic, 9, 90) == 0);
+    raise_event(from.renderer, 0, ALL, 2, 100);
+    raise_event(from.renderer, 1, ALL, 3, 100);
+    CHECK(take(from.main, records, 8, &relayed) == 2 && relayed == 0);
+    CHECK(records[0].channel == 0 && records[1].channel == 1);
+    lipc_topic_free(topic);
+    close_pair(from);
+}
+
 static void other_kinds_and_large_events_are_handed_out(void)
 {
     struct pair pair = open_pair(CAPACITY);
@@ -368,6 +387,7 @@ int main(void)
     RUN(a_failed_allocation_costs_the_one_it_was_for);
     RUN(events_are_relayed_where_main_does_not_listen);
     RUN(relaying_ends_with_its_time_and_the_rest_is_the_next_calls);
+    RUN(nothing_of_one_that_is_watched_is_relayed);
     RUN(other_kinds_and_large_events_are_handed_out);
     RUN(what_is_missing_before_an_event_that_is_heard_is_counted);
     RUN(without_memory_nothing_is_added);
