@@ -186,9 +186,9 @@ _files: dict[str, tuple[Any, Any]] = {}
 
 def _modules(module: str) -> list[tuple[str, Any]]:
     """What an extension whose part is in `module` has imported of its own: that, and all of the package it is in."""
-    package = module.rpartition(".")[0] or module
-    names = [name for name in list(sys.modules) if name == package or name.startswith(package + ".")]
-    return [(name, getattr(sys.modules[name], "__spec__", None)) for name in names]
+    top, package = module.partition(".")[0], module.rpartition(".")[0] or module
+    names = [name for name in list(sys.modules) if name in (top, package) or name.startswith(package + ".")]
+    return [(name, getattr(sys.modules.get(name), "__spec__", None)) for name in names]
 
 
 def _file(spec: Any) -> str | None:
@@ -229,7 +229,7 @@ def _check_unchanged(module: str, id: str) -> None:
 
 def _found(name: str) -> str | None:
     """The file that a module would be imported from now."""
-    found = (finder.find_spec(name, None) for finder in sys.meta_path)
+    found = (finder.find_spec(name, None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
     return _file(next(filter(None, found), None))
 
 

@@ -252,10 +252,14 @@ class MainProcess:
         Returns when all its parts are active and main knows what they listen to. A renderer that does not answer
         within 30 s is disconnected, and so is one that connected by itself and whose part cannot be activated.
 
+        A process keeps the code that it has imported. Where the files of an extension, or their place, have changed
+        since it was activated there (it was disabled, updated, and enabled again), it is not activated: else main, old
+        renderers and new ones would run different versions of it. The error says which process to start again.
+
         Raises:
             ValueError: an extension of that id is installed.
-            ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised;
-                names it. Nothing is left of the extension.
+            ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised, or
+                ended its process; names it. Nothing is left of the extension.
         """
         await self._lifecycle.install(manifest)
 
