@@ -6,6 +6,7 @@ The floors, each importing only from its own and those below:
     7  cli, demo                    the command line and the example extension
     6  main_process, lifecycle      the host
        renderer_process             a renderer
+       spawn                        how the one starts the other
     5  extension, ipc               what an extension's author subclasses
     4  router, renderer             the two cores: main's sequencer, and a renderer's end of its line
        connection, face             the line between them; what drives them
@@ -38,6 +39,7 @@ from .errors import (
 from .extension import ExtensionManifest, LensMainExtension, LensRendererExtension
 from .main_process import MainProcess, RendererHandle
 from .renderer_process import RendererProcess
+from .spawn import freeze_support
 
 __all__ = [
     "ActivationError",
@@ -63,6 +65,7 @@ __all__ = [
     "RendererProcess",
     "Types",
     "clone",
+    "freeze_support",
 ]
 
 __version__ = "0.1.0"

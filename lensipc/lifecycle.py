@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Coroutine
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .errors import ActivationError, InvokeTimeout, LensIpcError, PeerGone
-from .extension import ExtensionManifest, LensMainExtension, load, undo
+from .extension import ExtensionManifest, LensMainExtension, adopt, import_path, load, undo
 from .message import READY
 from .renderer_connection import RendererConnection
 from .router import MainPort, Router
@@ -38,6 +37,7 @@ class Installed:
         self.manifest = manifest
         self.port = port
         self.enabled = False
+        self.folders: list[str] = []  # where main could import it from when it was enabled
         self.activating: asyncio.Task[Any] | None = None
         self.part: LensMainExtension | None = None
 
@@ -85,7 +85,9 @@ class Lifecycle:
         enabled = [installed for installed in self._installed.values() if installed.enabled]
         await _all(*(self._activate_in(connection, installed) for installed in enabled))
         if connection.closed:
-            raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) is gone: {connection.reason}")
+            how = connection.fate and await connection.fate()
+            how = how or f"is gone: {connection.reason}"
+            raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) {how}")
         connection.send(READY)
 
     async def take_down(self, connection: RendererConnection) -> None:
@@ -167,6 +169,7 @@ class Lifecycle:
         import asyncio
 
         port = installed.port
+        adopt(installed.folders, import_path())
         installed.activating = asyncio.current_task()
         installed.enabled = port.activating = True
         renderers = [each for each in self._router.connections.values() if each.brought_up]
@@ -205,27 +208,29 @@ class Lifecycle:
         manifest = installed.manifest
         if manifest.renderer is None or not connection.may_speak_for(manifest.id):
             return
+        if connection.closed:
+            return
         pending = self._router.face.pending()
-        with suppress(PeerGone):  # a renderer that dies meanwhile needs no part
-            if connection.closed:
-                return
-            connection.activate(installed.port, manifest.version, manifest.renderer, pending, RENDERER_ACTIVATION_WAIT)
-            try:
-                await pending
-            except PeerGone:
-                raise
-            except InvokeTimeout:  # or a renderer that says nothing would keep the whole host from going on
-                why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
+        where = (
+            f"extension {manifest.id!r} ({manifest.renderer}) in renderer {connection.frame_id} (pid {connection.pid})"
+        )
+        wait = RENDERER_ACTIVATION_WAIT
+        try:
+            connection.activate(installed.port, manifest.version, manifest.renderer, installed.folders, pending, wait)
+            await pending
+        except PeerGone as gone:  # it has no part, and one that came by itself needs none
+            how = connection.fate and await connection.fate()
+            if how:
+                raise ActivationError(f"{where} was being activated when the process {how}") from gone
+        except InvokeTimeout:  # or a renderer that says nothing would keep the whole host from going on
+            why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
+            self._router.disconnect(connection, why)
+        except Exception as error:
+            if not veto:
+                why = f"extension {manifest.id!r} ({manifest.renderer}) raised there: {error!r}"
                 self._router.disconnect(connection, why)
-            except Exception as error:
-                if not veto:
-                    why = f"extension {manifest.id!r} ({manifest.renderer}) raised there: {error!r}"
-                    self._router.disconnect(connection, why)
-                    return
-                raise ActivationError(
-                    f"extension {manifest.id!r} ({manifest.renderer}) in renderer {connection.frame_id} "
-                    f"(pid {connection.pid}) raised {error!r}"
-                ) from error
+                return
+            raise ActivationError(f"{where} raised {error!r}") from error
 
     async def _deactivate(self, installed: Installed) -> None:
         import asyncio

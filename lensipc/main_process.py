@@ -7,14 +7,13 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from . import attach
+from . import attach, spawn
 from .endpoint import (
     FORM_MEMFD,
     FORM_SHM,
@@ -23,6 +22,7 @@ from .endpoint import (
     Endpoint,
     create_segment,
 )
+from .errors import PeerGone
 from .extension import ExtensionManifest
 from .lifecycle import Lifecycle, to_the_end
 from .reception import Reception, hear_hello
@@ -31,7 +31,6 @@ from .router import Router
 
 if TYPE_CHECKING:
     import asyncio
-    import subprocess
     from pathlib import Path
 
 log = logging.getLogger("lensipc")
@@ -49,9 +48,7 @@ class RendererHandle:
         extensions: the ids of the extensions it may speak for; None: all.
     """
 
-    def __init__(
-        self, main: MainProcess, connection: RendererConnection, process: subprocess.Popen[bytes] | None
-    ) -> None:
+    def __init__(self, main: MainProcess, connection: RendererConnection, process: spawn.Child | None) -> None:
         self.pid = connection.pid
         self.frame_id = connection.frame_id
         self.extensions = connection.grants
@@ -59,7 +56,8 @@ class RendererHandle:
         self._connection = connection
         self._process = process
         # A pid may be another process's by the time it is used; this descriptor never is.
-        self._pidfd = os.pidfd_open(self.pid)
+        self._pidfd = os.pidfd_open(self.pid) if process is None else process.pidfd
+        self._asked = False  # to end, by this program
         self._exited: asyncio.Future[None] = main._loop.create_future()
         main._loop.add_reader(self._pidfd, self._on_exit)
 
@@ -70,6 +68,7 @@ class RendererHandle:
 
     def kill(self) -> None:
         """Kill the process, with SIGKILL; `wait` tells when it is gone."""
+        self._asked = True
         if self.alive:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -78,6 +77,7 @@ class RendererHandle:
         """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit."""
         import asyncio
 
+        self._asked = True
         if not self._connection.closed:
             await self._main._lifecycle.take_down(self._connection)
             attach.say_goodbye(self._connection.sock, "main closed this renderer")
@@ -89,25 +89,45 @@ class RendererHandle:
             await self._exited
 
     async def wait(self) -> int | None:
-        """Wait until the process has ended; its exit status (-9 after SIGKILL), None if main did not start it."""
+        """Wait until the process has ended; its exit status, -9 after SIGKILL.
+
+        None: main did not start it; or nobody can know, because something else in this program waits for all its
+        children (`os.waitpid(-1, ...)`) or has SIGCHLD ignored.
+        """
         import asyncio
 
         await asyncio.shield(self._exited)
-        return None if self._process is None else self._process.returncode
+        return None if self._process is None else self._process.status
+
+    async def _fate(self) -> str | None:
+        """How a process that main started has ended, in words that follow its name; None: as this program wished."""
+        import asyncio
+
+        assert self._process is not None
+        if not self._connection.ended:  # main has closed the connection
+            return None if self._asked else f"was disconnected: {self._connection.reason}"
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.wait(), spawn.END_WAIT)
+            return self._process.fate
+        return "closed its connection"
 
     def _on_exit(self) -> None:
         self._release()
-        if self._process is not None:
-            self._process.wait()  # it has exited: this does not block
         # Its socket's end of file tells the same, unless it has left its descriptors to a child.
         self._connection.end()
         self._main._router.poller.wake()
+        if self._process is not None and self._connection.ended and not self._asked:
+            level = logging.WARNING if self._process.status else logging.INFO
+            log.log(level, "renderer %d (pid %d) %s", self.frame_id, self.pid, self._process.fate)
 
     def _release(self) -> None:
         """Stop watching the process."""
         if not self._exited.done():
             self._main._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
+            if self._process is None:
+                os.close(self._pidfd)
+            else:
+                self._process.reap()  # it has exited: this does not block
             self._exited.set_result(None)
         if self._connection.closed:
             self._main._handles.pop(self.frame_id, None)
@@ -131,6 +151,9 @@ class MainProcess:
             a core's L2 cache.
         form: what a segment is: "memfd" (sealed; the default) or "shm" (POSIX shm_open, which a hostile renderer
             could truncate).
+        executable: what renderers are started with: a Python interpreter of this one's version, or a program that
+            calls `lensipc.freeze_support()`; None: what this process runs in, `sys.executable`. A frozen program is
+            started as itself, and calls `freeze_support` first in its main module.
         high_water: bytes waiting for a renderer from which `drain` waits for it.
         outbox_limit: bytes waiting for a renderer, behind the message that is on its way to it, from which it is
             disconnected, having been too slow.
@@ -145,6 +168,7 @@ class MainProcess:
         token: str | None = None,
         capacity: int = 256 * 1024,
         form: str = "memfd",
+        executable: str | os.PathLike[str] | None = None,
         high_water: int = 1024 * 1024,
         outbox_limit: int = 64 * 1024 * 1024,
         message_limit: int = 512 * 1024 * 1024,
@@ -163,6 +187,9 @@ class MainProcess:
         self._extensions = _ids(extensions)
         self._capacity = capacity
         self._form = forms[form]
+        if executable is not None and os.sep in (executable := os.fspath(executable)):  # else it is on PATH
+            executable = os.path.abspath(executable)  # noqa: PTH100
+        self._executable = executable
         self._high_water = high_water
         self._outbox_limit = outbox_limit
         self._message_limit = message_limit
@@ -180,6 +207,7 @@ class MainProcess:
 
         if self._entered:
             raise RuntimeError("a MainProcess is entered once")
+        spawn.check_no_renderer()
         self._entered = True
         self._loop = asyncio.get_running_loop()
         self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water)
@@ -224,10 +252,14 @@ class MainProcess:
         Returns when all its parts are active and main knows what they listen to. A renderer that does not answer
         within 30 s is disconnected, and so is one that connected by itself and whose part cannot be activated.
 
+        A process keeps the code that it has imported. Where the files of an extension, or their place, have changed
+        since it was activated there (it was disabled, updated, and enabled again), it is not activated: else main, old
+        renderers and new ones would run different versions of it. The error says which process to start again.
+
         Raises:
             ValueError: an extension of that id is installed.
-            ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised;
-                names it. Nothing is left of the extension.
+            ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised, or
+                ended its process; names it. Nothing is left of the extension.
         """
         await self._lifecycle.install(manifest)
 
@@ -251,14 +283,17 @@ class MainProcess:
     async def spawn_renderer(self, extensions: Iterable[str] | None = None) -> RendererHandle:
         """Start a renderer process: a fresh interpreter, never a fork, that inherits a socket and nothing else.
 
-        Returns when the parts of all installed extensions it may speak for are active there.
+        Returns when the parts of all installed extensions it may speak for are active there. Its interpreter has
+        the flags of this one (-O, -X, -W and the like), and imports from where this process does: absolute, and with
+        each extension from where main could import it when that was enabled. On SIGTERM or SIGHUP it deactivates its
+        parts and exits with status 0, unless main was started with that signal ignored; Ctrl-C it leaves to main.
 
         Args:
             extensions: the ids of the extensions it may speak for, installed or not; None: all.
 
         Raises:
-            ActivationError: a part could not be loaded there, or raised; the renderer is ended.
-            PeerGone: the process ended before it was attached.
+            ActivationError: a part could not be loaded there, or raised, or ended the process; the renderer is ended.
+            PeerGone: the process ended before it was attached; says how.
             TimeoutError: the process said nothing in 60 s.
             OSError, MemoryError: no memory or no descriptor for its segment.
         """
@@ -269,36 +304,21 @@ class MainProcess:
 
     async def _spawn(self, grants: frozenset[str] | None) -> RendererHandle:
         import asyncio
-        import subprocess
 
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        with theirs:
-            # It imports extensions from where this process would.
-            code = (
-                f"import sys; sys.path[:] = {sys.path!r}; "
-                f"from lensipc.renderer_process import main; main({theirs.fileno()}, {os.getpid()})"
-            )
-            # Ctrl-C in a terminal reaches all its processes. Blocked here, it is blocked there until it is ignored.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                process = subprocess.Popen(
-                    [sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-                )
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        process, ours = spawn.start(self._executable)
+        wait = attach.SPAWN_WAIT
         try:
             try:
-                wakeup = await hear_hello(ours, self._router.poller, self._loop, None, attach.SPAWN_WAIT)
-            except BaseException:
+                wakeup = await hear_hello(ours, self._router.poller, self._loop, None, wait)
+            except BaseException as error:
                 ours.close()
+                if isinstance(error, (PeerGone, TimeoutError)):
+                    silence = "closed its socket" if isinstance(error, PeerGone) else f"said nothing in {wait:g} s"
+                    raise type(error)(await spawn.before_attached(process, silence)) from None
                 raise
             handle = self._attach(ours, process.pid, wakeup, grants, process)
         except BaseException:
-            process.kill()
-            process.wait()  # a moment: it has been killed
+            process.end()
             raise
         try:
             await self._lifecycle.bring_up(handle._connection)
@@ -329,7 +349,7 @@ class MainProcess:
         pid: int,
         wakeup: int,
         grants: frozenset[str] | None,
-        process: subprocess.Popen[bytes] | None,
+        process: spawn.Child | None,
     ) -> RendererHandle:
         """Share a segment with one that has said hello. Takes the socket over: it is closed if this fails."""
         descriptors: list[int] = []
@@ -382,6 +402,7 @@ class MainProcess:
             connection.close()
             raise
         connection.started_here = process is not None
+        connection.fate = handle._fate if process is not None else None
         connection.on_closed.append(partial(self._on_closed, handle))
         self._router.attach(connection)
         return handle

@@ -14,7 +14,8 @@ Each frame's header holds a kind, three numbers and a correlation id; this is wh
     DECLARE     up     number   the extension's number      -                      the channel's name in UTF-8
     LISTEN      up     number   what to do when too slow    -                      -
     UNLISTEN    up     number   -                           -                      -
-    ACTIVATE    down   -        the extension's number      id                     (id, version, "module:Class")
+    ACTIVATE    down   -        the extension's number      id                     (id, version, "module:Class",
+                                                                                       folders to import from)
     DEACTIVATE  down   -        the extension's number      id                     -
     READY       down   -        -                           -                      -
     REPORT      up     -        frame id of the sender      -                      -

@@ -23,6 +23,16 @@ READ = select.EPOLLIN | select.EPOLLRDHUP
 # Edge-triggered: told once a signal, and the descriptor itself is never read. A peer that shares it can therefore
 # not make us block on it, whatever flags it sets there.
 EDGE = select.EPOLLIN | select.EPOLLET
+# gevent takes epoll out of `select`, because waiting for it keeps all greenlets waiting. So it does here: a program of
+# theirs waits for `fileno()` and then dispatches. A fresh instance of the module has it.
+_select = select
+if not hasattr(select, "epoll"):
+    from importlib.util import find_spec, module_from_spec
+
+    _spec = find_spec("select")
+    assert _spec is not None
+    assert _spec.loader is not None
+    _spec.loader.exec_module(_select := module_from_spec(_spec))
 # Seconds that no machine runs for: a timer at or beyond it, `math.inf` too, is set to it.
 FOREVER = 2.0**33
 
@@ -47,7 +57,7 @@ class Poller:
     """Waits for descriptors, timers and its own wake, all behind one descriptor."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        self._epoll = _select.epoll()
         self._timer = Timer()
         try:
             self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

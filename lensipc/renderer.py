@@ -52,7 +52,7 @@ DECODED: Final = 1 << EVENT | 1 << RESULT
 class Parts(Protocol):
     """What brings an extension's part to life and ends it; settle(result, error) reports how that went."""
 
-    def activate(self, port: RendererPort, version: str, path: str, settle: Settle) -> None: ...
+    def activate(self, port: RendererPort, version: str, path: str, folders: list[str], settle: Settle) -> None: ...
 
     def deactivate(self, port: RendererPort, settle: Settle) -> None: ...
 
@@ -197,11 +197,11 @@ class RendererCore(Connection):
 
     def _on_activate(self, record: Record) -> None:
         number, correlation = record[3], record[5]
-        extension, version, path = clone.decode(body_of(record))
+        extension, version, path, folders = clone.decode(body_of(record))
         port = self._ports.get(number)
         if port is None:
             port = self._ports[number] = RendererPort(self, extension, number)
-        self.parts.activate(port, version, path, partial(self._report, correlation))
+        self.parts.activate(port, version, path, folders, partial(self._report, correlation))
 
     def _on_deactivate(self, record: Record) -> None:
         number, correlation = record[3], record[5]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -124,6 +124,7 @@ class RendererConnection(Connection):
         self.grants = grants
         self.reason = ""  # why it was closed
         self.started_here = False  # by main: what it fails to activate is not installed at all
+        self.fate: Callable[[], Awaitable[str | None]] | None = None  # how that ended; None: as main wished
         self.brought_up = False  # what is enabled from now on is activated in it, too
         self.on_closed: list[Callable[[], None]] = []
         self.requests = Invocations(router.poller.call_later)
@@ -159,10 +160,14 @@ class RendererConnection(Connection):
 
     # ---- requests of main's own ----
 
-    def activate(self, port: MainPort, version: str, path: str, pending: Any, timeout: float) -> None:
+    def activate(
+        self, port: MainPort, version: str, path: str, folders: list[str], pending: Any, timeout: float
+    ) -> None:
         """Tell the renderer to activate its part; `pending` has the outcome."""
         self.ports[port.number] = port
-        self._request(ACTIVATE, port, clone.encode((port.extension, version, path)), pending, timeout)
+        # One that connected by itself imports from where it will: its Python may be another.
+        body = clone.encode((port.extension, version, path, folders if self.started_here else []))
+        self._request(ACTIVATE, port, body, pending, timeout)
 
     def deactivate(self, port: MainPort, pending: Any, timeout: float) -> None:
         """Tell the renderer to deactivate its part; `pending` has the outcome."""

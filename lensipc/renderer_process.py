@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""A renderer process: connected by its own wish, or started by main (`main`, at the end)."""
+"""A renderer process: connected by its own wish, or started by main (spawn.py)."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from . import attach
-from .endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint, end_with_parent
+from .endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint
 from .errors import PeerGone
 from .extension import LensRendererExtension, load, undo
 from .face import Face, Settle
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lensipc")
 
-# How long a renderer that main started may take to exit once main is gone (seconds).
-EXIT_WAIT: Final = 2
 # How long one rests that found too many others waiting for main to accept them (seconds).
 CONNECT_REST: Final = 0.01
 
@@ -65,6 +62,7 @@ class RendererProcess:
         self._token = token
         self._timeout = timeout
         self._parts: dict[RendererPort, _Part] = {}
+        self._leaving: dict[RendererPort, list[Settle]] = {}  # parts whose on_deactivate runs, and who waits for that
         self._path: str | None = None
         self._core: RendererCore | None = None
         self._closing: Callable[[], object] = lambda: None
@@ -168,19 +166,14 @@ class RendererProcess:
     async def __aexit__(self, *_: object) -> None:
         import asyncio
 
-        from .asyncio_face import set_once
-
         if self._entered.poller.closed:
             return  # closed already, or left by a fork of the process that entered it
 
-        def deactivated(port: RendererPort) -> asyncio.Future[None]:
-            done = asyncio.get_running_loop().create_future()
-            self.deactivate(port, lambda _result, _error: set_once(done))
-            return done
-
-        pending = [deactivated(port) for port in list(self._parts)]
-        if pending:
-            await asyncio.wait(pending, timeout=self._timeout)
+        for port in list(self._parts):
+            self.deactivate(port, lambda _result, _error: None)
+        deadline = time.monotonic() + self._timeout
+        while (self._parts or self._leaving) and time.monotonic() < deadline:  # also those that main's death has ended
+            await asyncio.sleep(0.001)
         deadline = time.monotonic() + self._timeout
         while self._sending and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
@@ -366,10 +359,10 @@ class RendererProcess:
         if self._changed is not None:
             self._changed.set()
 
-    def activate(self, port: RendererPort, version: str, path: str, settle: Settle) -> None:
+    def activate(self, port: RendererPort, version: str, path: str, folders: list[str], settle: Settle) -> None:
         """Load and activate an extension's part."""
         try:
-            part = load(path, LensRendererExtension, port.extension)(port.extension, version, port)
+            part = load(path, LensRendererExtension, port.extension, folders)(port.extension, version, port)
         except Exception as error:
             self._failure = error
             settle(None, error)
@@ -392,6 +385,9 @@ class RendererProcess:
     def deactivate(self, port: RendererPort, settle: Settle) -> None:
         """Deactivate an extension's part, when it has been activated."""
         active = self._parts.get(port)
+        if port in self._leaving:
+            self._leaving[port].append(settle)
+            return
         if active is None:
             settle(None, None)
             return
@@ -400,10 +396,12 @@ class RendererProcess:
             return
         del self._parts[port]
         part = active.part
+        self._leaving[port] = [settle]
 
         def deactivated(_result: object, error: BaseException | None) -> None:
             undo(part)
-            settle(None, error)
+            for each in self._leaving.pop(port):
+                each(None, error)
 
         self._run(part.on_deactivate, deactivated)
 
@@ -428,23 +426,3 @@ class RendererProcess:
             self._entered.face.finish(result, settle)
         else:
             settle(result, None)
-
-
-def main(fd: int, parent: int) -> None:
-    """What a renderer that main started runs; `fd` is its socket, `parent` main's process id."""
-    import asyncio
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is main's affair
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    end_with_parent(parent, EXIT_WAIT)
-    sock = socket.socket(fileno=fd)
-    os.set_inheritable(fd, False)
-
-    async def serve() -> None:
-        async with RendererProcess(lambda: sock, WAKEUP_SOCKET, attach.SPAWN_WAIT) as renderer:
-            await renderer.wait_closed()
-
-    try:
-        asyncio.run(serve())
-    except PeerGone as error:
-        raise SystemExit(str(error)) from None

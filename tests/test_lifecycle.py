@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import lab
 import living
@@ -299,3 +300,34 @@ async def test_ids_are_given_as_a_list() -> None:
     async with MainProcess() as main:
         with pytest.raises(TypeError, match=r"\['lab'\]"):
             await main.spawn_renderer("lab")
+
+
+UPDATED = """
+from lensipc import LensRendererExtension
+
+class Renderer(LensRendererExtension):
+    def on_activate(self):
+        print("code", {version}, flush=True)
+"""
+
+
+async def test_after_an_update_a_renderer_has_the_new_code_or_the_error_says_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "updated.py").write_text(UPDATED.format(version=1))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    manifest = ExtensionManifest("updated", "1", renderer="updated:Renderer")
+    async with MainProcess() as main:
+        old = await main.spawn_renderer()
+        await main.install(manifest)
+        await main.disable("updated")
+        await main.enable("updated")  # nothing has changed
+        await main.disable("updated")
+        (tmp_path / "updated.py").write_text(UPDATED.format(version=22))
+        why = rf"renderer {old.frame_id} .* {tmp_path}/updated\.py has changed since this process \(pid {old.pid}\)"
+        with pytest.raises(ActivationError, match=why):
+            await main.enable("updated")
+        await old.close()
+        await main.enable("updated")
+        await main.spawn_renderer()
+    assert capfd.readouterr().out == "code 1\ncode 1\ncode 22\n"

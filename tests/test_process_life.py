@@ -17,7 +17,7 @@ import lab
 import pytest
 from hosting import Host, hosting, until
 
-from lensipc import ForkError, MainProcess, PeerGone, ProtocolError, RendererProcess, attach
+from lensipc import ExtensionManifest, ForkError, MainProcess, PeerGone, ProtocolError, RendererProcess, attach
 from lensipc.endpoint import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -252,6 +252,34 @@ def test_nothing_asks_for_the_wall_clock() -> None:
         if path.name == "wakeup.c":  # where the C library is too old to measure a semaphore's timeout otherwise
             text = re.sub(r"^#else$.*?^#endif$", "", text, flags=re.MULTILINE | re.DOTALL)
         assert asks.search(text) is None, path
+
+
+# ---- gevent ----
+
+
+async def test_a_program_that_gevent_has_patched_is_a_renderer_and_waits_for_its_descriptor(tmp_path: Path) -> None:
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(ExtensionManifest("lab", "1", main="lab:LabMain", renderer="plain:PlainRenderer"))
+        lab.IpcMain.get_instance().handle("send", lambda _event: lab.IpcMain.get_instance().broadcast("n", 1))
+        code = """
+            from gevent import monkey, socket, spawn
+            monkey.patch_all()
+            import select
+            assert not hasattr(select, "epoll")
+            import plain
+            from lensipc import RendererProcess
+            with RendererProcess.connect(sys.argv[1]) as renderer:
+                ipc = plain.Ipc.get_instance()
+                assert ipc.invoke_sync("async echo", 1) == (1,)
+                heard = []
+                ipc.listen("n", lambda event, n: heard.append(n))
+                other = spawn(lambda: ipc.invoke_sync("send"))  # another greenlet runs while this one waits
+                while not heard:
+                    socket.wait_read(renderer.fileno())
+                    renderer.dispatch()
+                print(heard, other.dead)
+        """
+        assert await script(code, tmp_path / "s") == (0, "[1] True\n")
 
 
 # ---- versions ----

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from typing import Any
 
 from lensipc import Ipc, LensMainExtension, LensRendererExtension
@@ -61,3 +63,8 @@ class NeverRenderer(LensRendererExtension):
 class EndlessRenderer(LensRendererExtension):
     async def on_activate(self) -> None:
         await asyncio.Event().wait()
+
+
+def surroundings(_lab: Ipc.Renderer) -> tuple[list[str], list[str]]:
+    """This process's arguments, and what lensipc has in its environment."""
+    return sys.argv, [name for name in os.environ if "LENSIPC" in name]
