@@ -122,7 +122,7 @@ def test_a_call_as_the_encoder_writes_it_decodes(name: str) -> None:
     assert CALLS.get(name), f"tests/fuzz/examples.py has no value for {name}"
     undo = examples.register()
     try:
-        for callee, arguments in CALLS[name]:
+        for callee, arguments in CALLS.get(name, []):
             clone.decode(asm.PROTOCOL + callee + asm.sequence(*arguments) + asm.REDUCE + asm.STOP)
     finally:
         undo()
@@ -132,7 +132,7 @@ def test_a_call_as_the_encoder_writes_it_decodes(name: str) -> None:
 def test_an_argument_that_its_row_rules_out_is_refused(name: str, index: int) -> None:
     argument = _of(TABLE[name], index)
     tried = 0
-    for callee, arguments in CALLS[name]:
+    for callee, arguments in CALLS.get(name, []):
         if index < len(arguments):
             for wrong in _wrong(argument):
                 _refused(callee, [*arguments[:index], wrong, *arguments[index + 1 :]])
@@ -142,7 +142,7 @@ def test_an_argument_that_its_row_rules_out_is_refused(name: str, index: int) ->
 
 @pytest.mark.parametrize(("name", "index"), PLACES)
 def test_one_wrong_argument_that_many_calls_share_is_refused(name: str, index: int) -> None:
-    for callee, arguments in CALLS[name]:
+    for callee, arguments in CALLS.get(name, []):
         if index < len(arguments):
             for wrong in _wrong(_of(TABLE[name], index)):
                 shared = [*arguments[:index], asm.get(0), *arguments[index + 1 :]]
@@ -155,7 +155,7 @@ def test_one_wrong_argument_that_many_calls_share_is_refused(name: str, index: i
 @pytest.mark.parametrize("name", TABLE)
 def test_too_few_and_too_many_arguments_are_refused(name: str) -> None:
     row = TABLE[name]
-    for callee, arguments in CALLS[name]:
+    for callee, arguments in CALLS.get(name, []):
         for count in range(min(row.required, len(arguments))):
             _refused(callee, arguments[:count])
         if row.rest is None:
@@ -166,7 +166,7 @@ def test_too_few_and_too_many_arguments_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_arguments_that_are_no_tuple_are_refused(name: str) -> None:
-    for callee, _ in CALLS[name]:
+    for callee, _ in CALLS.get(name, []):
         for instead in (asm.NONE, asm.LIST, asm.DICT, asm.number(1), asm.text("a"), asm.MARK + asm.FROZENSET):
             with pytest.raises(DecodeError):
                 clone.decode(asm.PROTOCOL + callee + instead + asm.REDUCE + asm.STOP)

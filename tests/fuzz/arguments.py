@@ -45,7 +45,7 @@ def some_string(g: Grammar) -> bytes:
 
 
 def within(low: int, high: int) -> list[bytes]:
-    return [asm.number(value) for value in {low, low + 1, (low + high) // 2, high - 1, high}]
+    return [asm.number(value) for value in (low, low + 1, (low + high) // 2, high - 1, high)]
 
 
 def simple_dtype(text: str) -> tuple[bytes, int]:

@@ -138,7 +138,6 @@ VALUES += [
     np.float16(1.5),
     np.int64(-1),
     np.complex64(1j),
-    np.longdouble(1),
     np.datetime64(5, "s"),
     np.timedelta64(5, "ms"),
     np.str_("ab"),

@@ -68,10 +68,9 @@ def one_in_many(g: Grammar, count: int) -> bytes:
         asm.text("x" * count),
         asm.sequence(*[b"K\1"] * (count + 4)),
     ][kind]
-    use = g.bits(1)
-    if use:
-        each = b"h\0h\0\x86"
-        return asm.MARK + large + asm.MEMOIZE + each * count + asm.TUPLE
+    g.memo = 1
+    if g.bits(1):
+        return asm.MARK + large + asm.MEMOIZE + b"h\0h\0\x86" * count + asm.TUPLE
     name = pick(g, g.names)
     call = g.named(name) + asm.MARK + b"".join(b"h\0" if g.bits(1) else g.value() for _ in range(1 + g.bits(2))) + b"tR"
     return asm.MARK + large + asm.MEMOIZE + call * min(count, 500) + asm.TUPLE
@@ -106,7 +105,7 @@ def alike(g: Grammar, count: int) -> bytes:
 def colliding(g: Grammar, count: int) -> bytes:
     """A key, and a number that has its hash, so that a dict compares them."""
     kind = g.bits(2)
-    for size in range(count, count + 1000):
+    for size in range(count + 1, count + 1000):  # of an empty range the hash is not the same each time
         key: Any = (
             range(size << 40) if kind < 2 else tuple(range(size % 200)) if kind == 2 else frozenset(range(size % 200))
         )

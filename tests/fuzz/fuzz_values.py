@@ -9,6 +9,9 @@ value, `judge` is the child.
 
 Each kind of finding is told once, with the shortest message of its kind that was met; that message is made shorter and
 written to a file in hex. `--only N` repeats message N of the seed, `--replay FILE` each line of such a file.
+
+For a core that is built with AddressSanitizer, set LD_PRELOAD to its library, PYTHONMALLOC=malloc, and
+ASAN_OPTIONS=abort_on_error=1:detect_leaks=0.
 """
 
 from __future__ import annotations

@@ -81,9 +81,8 @@ class Grammar:
             body = self.call(pick(self, self.often))
         elif chance < 400:
             name = pick(self, self.often)
-            body = asm.DICT + self.call(name) + asm.NONE + (asm.SETITEM if bits(1) else self.call(name) + b"Nu")
-            if body[-1:] == asm.SETITEMS:
-                body = body[:1] + asm.MARK + body[1:]
+            keys = [self.call(name) + asm.NONE for _ in range(1 + bits(1))]
+            body = asm.DICT + asm.MARK + b"".join(keys) + asm.SETITEMS
         else:
             body = self.container()
         if chance & 31 == 0:

@@ -228,6 +228,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
     examples.register()
+    made = grammar()  # it imports, too, whatever a message may need
     judge = Judge(descriptor)
     if only >= 0:
         messages = [(only, bytes.fromhex(line)) for line in sys.stdin.read().split()]
@@ -243,7 +244,6 @@ def main() -> None:
             tell(number, wrong)
         print(json.dumps({"done": judge.decoded}), flush=True)
         return
-    made = grammar()
     gc.collect()
     gc.freeze()
     limits(0)
