@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import assembler as asm
-from pools import BAD_DTYPES, EDGES, EQUALS, FLOATS, INTS, NAMES, POOLS, SIMPLE, STRINGS
+from pools import BAD_DTYPES, BYTES, EDGES, EQUALS, FLOATS, INTS, NAMES, POOLS, SIMPLE, STRINGS
 
 if TYPE_CHECKING:
     from grammar import Grammar
@@ -175,8 +175,6 @@ def error_arguments(g: Grammar) -> list[bytes]:
             g.bits(2) == 0
         ) * 2
         arguments = [asm.text("m"), asm.sequence(*where)]
-    elif b"Group" in name:
-        arguments = [asm.text("group"), asm.LIST + g.call("as_error") + asm.APPEND]
     elif any(each in name for each in (b"OS", b"IO", b"File", b"Connection", b"Blocking")):
         arguments = [asm.number(g.bits(6)), asm.text("why"), asm.text("file"), asm.NONE, asm.text("other")][
             : 1 + g.bits(2)
@@ -191,6 +189,15 @@ def error_arguments(g: Grammar) -> list[bytes]:
     return [name, asm.sequence(*arguments), cause, notes, trace]
 
 
+def group_arguments(g: Grammar) -> list[bytes]:
+    _, _, cause, notes, trace = error_arguments(g)
+    name = asm.text(pick(g, ["ExceptionGroup", "BaseExceptionGroup", "ValueError", "ExceptionGroup"]))
+    kinds = ["as_error", "as_group"] if g.depth < 4 else ["as_error"]
+    members = [g.call(pick(g, kinds)) for _ in range(1 + g.bits(1))]
+    return [name, pick(g, STRINGS), cause, notes, trace, *members]
+
+
+SCALARS: Pool = [*STRINGS, *INTS, *FLOATS, *BYTES, asm.NONE, asm.TRUE]
 ANY_INT: Pool = [*INTS, some_number, some_number]
 SMALL: Pool = [*within(0, 255), some_number, *INTS[:30]]
 
@@ -209,12 +216,14 @@ HINTS: dict[str, Sequence[Pool] | Callable[[Grammar], list[bytes]]] = {
     "as_range": [ANY_INT, ANY_INT, ANY_INT],
     "as_pattern": [[*POOLS["pattern"], asm.raw(b"a[b-d]"), asm.raw(b"\xff+")], FLAGS],
     "as_path": [POOLS["pathkind"], POOLS["path"]],
-    "as_address": [POOLS["addresskind"], POOLS["address"]],
     "as_network": [POOLS["addresskind"], POOLS["network"] + POOLS["address"]],
     "as_error": error_arguments,
+    "as_group": group_arguments,
     "as_packed": packed_arguments,
     "as_array": array_arguments,
     "as_scalar": scalar_arguments,
+    "as_record": scalar_arguments,
+    "as_unsigned": [POOLS["number"], [*INTS, *EQUALS]],
     "as_number": [POOLS["number"], [*INTS, *FLOATS, *EQUALS]],
     "as_registered": [[asm.text("fuzz"), asm.text("nobody")], [any_value]],
     "as_dict": [],
@@ -239,6 +248,7 @@ def pool_of(argument: Any) -> Pool:
         "float": FLOATS,
         "str": [asm.text(value) for value in ("", "a"[:length], "b" * length, "é" * (length // 2))],
         "bytes": [asm.raw(value) for value in (b"", b"\1"[:length], bytes(length))],
+        "scalars": [asm.NOTHING, lambda g: asm.sequence(*(pick(g, SCALARS) for _ in range(g.bits(2))))],
         "tuple": [asm.NOTHING, lambda g: asm.sequence(*(g.value() for _ in range(min(g.bits(2), length))))],
         "array": [lambda g: g.call("as_array")],
         "error": [lambda g: g.call("as_error")],

@@ -94,7 +94,7 @@ def alike(g: Grammar, count: int) -> bytes:
         if kind == 4:
             return named("as_fraction") + two(asm.number(1 + index * prime), asm.number(1)) + asm.REDUCE
         if kind == 5:
-            return named("as_address") + two(asm.text("IPv6Address"), asm.text(f"::{index:x}")) + asm.REDUCE
+            return named("as_network") + two(asm.text("IPv6Address"), asm.text(f"::{index:x}")) + asm.REDUCE
         if kind == 6:
             return named("as_decimal") + two(asm.text(str(index * prime))) + asm.REDUCE
         return asm.real(float(index << 30))
