@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
 import struct
 import weakref
 from array import array
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from .endpoint import VERSION
@@ -27,6 +29,8 @@ from .errors import PeerGone, ProtocolError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+log = logging.getLogger("lensipc")
 
 HELLO_MAX: Final = 4096
 WELCOME_MAX: Final = 65536
@@ -39,6 +43,8 @@ HANDSHAKE_WAIT: Final = 10.0
 SPAWN_WAIT: Final = 60.0
 # A token of fewer characters could be guessed.
 TOKEN_MIN: Final = 16
+# The option of a connected Unix socket that gives a pidfd of its peer: Linux 6.5. Python has no name for it.
+SO_PEERPIDFD: Final = 77
 # The owner that a file has here if its real one has no id in this user namespace.
 OVERFLOW_ID: Final = 65534
 # So many links in one path are a circle: the kernel's own number.
@@ -161,9 +167,46 @@ def _check_version(words: dict[str, Any]) -> None:
 
 
 def peer(sock: socket.socket) -> tuple[int, int]:
-    """Pid and uid of the process at the other end of a connected socket (not of a socketpair)."""
-    pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    """Pid and uid of the process at the other end of a connected socket (not of a socketpair).
+
+    The pid is 0 if that process is in a PID namespace that this one cannot see into.
+    """
+    pid, uid, _gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return pid, uid
+
+
+def watch(sock: socket.socket, pid: int) -> tuple[int, bool]:
+    """A pidfd of the process that `peer` has named, and whether it is certainly that process's.
+
+    It is readable once the process has ended; -1: there is none. Where the kernel does not give the peer's own, it is
+    that of whoever has the pid now: good enough to watch, for a peer whose pid is another's has ended itself.
+
+    Raises:
+        OSError: this process has no descriptor left.
+    """
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD), True
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+    return open_pidfd(pid), False
+
+
+def open_pidfd(pid: int) -> int:
+    """A pidfd, -1 if the system gives none. OSError: this process has no descriptor left."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        if error.errno not in (errno.ESRCH, errno.EINVAL):  # it has ended; it is in another PID namespace
+            _say_once(f"pidfd_open: {error.strerror}")
+        return -1
+
+
+@cache
+def _say_once(why: str) -> None:
+    log.warning("%s: main learns of a renderer's death by the end of its connection alone", why)
 
 
 def listen(path: Path, *, for_all: bool = False) -> socket.socket:

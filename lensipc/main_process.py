@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -25,7 +26,7 @@ from .endpoint import (
 )
 from .extension import ExtensionManifest
 from .lifecycle import Lifecycle, to_the_end
-from .reception import Reception, hear_hello
+from .reception import MOST, MOST_SHARED, Reception, Visitor, check_reserve, hear_hello
 from .renderer_connection import RendererConnection
 from .router import Router
 
@@ -38,19 +39,25 @@ log = logging.getLogger("lensipc")
 
 # How long a renderer may take to exit before it is killed (seconds).
 EXIT_WAIT: Final = 3.0
+# How often main looks whether it has, where the system gives no pidfd (seconds).
+EXIT_LOOK: Final = 0.02
 
 
 class RendererHandle:
     """A renderer, as main sees it.
 
     Attributes:
-        pid: its process id.
+        pid: its process id; 0: it is in another PID namespace, and has none here.
         frame_id: its number; never used again.
         extensions: the ids of the extensions it may speak for; None: all.
     """
 
     def __init__(
-        self, main: MainProcess, connection: RendererConnection, process: subprocess.Popen[bytes] | None
+        self,
+        main: MainProcess,
+        connection: RendererConnection,
+        process: subprocess.Popen[bytes] | None,
+        visitor: Visitor | None,
     ) -> None:
         self.pid = connection.pid
         self.frame_id = connection.frame_id
@@ -58,10 +65,16 @@ class RendererHandle:
         self._main = main
         self._connection = connection
         self._process = process
-        # A pid may be another process's by the time it is used; this descriptor never is.
-        self._pidfd = os.pidfd_open(self.pid)
         self._exited: asyncio.Future[None] = main._loop.create_future()
-        main._loop.add_reader(self._pidfd, self._on_exit)
+        # A pid may be another process's by the time it is used; this descriptor never is.
+        if visitor is None:
+            self._pidfd, self._certain = attach.open_pidfd(self.pid), True
+        else:
+            self._pidfd, self._certain = visitor.pidfd, visitor.certain
+        if self._pidfd >= 0:
+            main._loop.add_reader(self._pidfd, self._on_exit)
+        if visitor is not None:
+            visitor.pidfd = -1
 
     @property
     def alive(self) -> bool:
@@ -69,10 +82,25 @@ class RendererHandle:
         return not self._exited.done()
 
     def kill(self) -> None:
-        """Kill the process, with SIGKILL; `wait` tells when it is gone."""
-        if self.alive:
-            with suppress(ProcessLookupError):
+        """Kill the process, with SIGKILL; `wait` tells when it is gone.
+
+        Raises:
+            PermissionError: main has not started it, and cannot be certain which process it is, or may not signal it.
+        """
+        if not self.alive:
+            return
+        with suppress(ProcessLookupError):
+            if self._pidfd < 0 and self._process is not None:
+                self._process.kill()
+            elif self._certain and self.pid:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            else:
+                why = "this kernel does not tell who that was" if self.pid else "it is in another PID namespace"
+                raise PermissionError(
+                    errno.EPERM,
+                    f"renderer {self.frame_id} (pid {self.pid}) is not main's to kill: it came by the path, and {why}; "
+                    "close() disconnects it, and one that spawn_renderer() starts can be killed",
+                )
 
     async def close(self) -> None:
         """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit."""
@@ -103,11 +131,20 @@ class RendererHandle:
         self._connection.end()
         self._main._router.poller.wake()
 
+    def _look_for_exit(self) -> None:
+        """Where there is no pidfd: whether a process that main started has ended, now that its connection has."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._main._loop.call_later(EXIT_LOOK, self._look_for_exit)
+        else:
+            self._on_exit()
+
     def _release(self) -> None:
         """Stop watching the process."""
         if not self._exited.done():
-            self._main._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
+            if self._pidfd >= 0:
+                self._main._loop.remove_reader(self._pidfd)
+                os.close(self._pidfd)
             self._exited.set_result(None)
         if self._connection.closed:
             self._main._handles.pop(self.frame_id, None)
@@ -135,6 +172,9 @@ class MainProcess:
         outbox_limit: bytes waiting for a renderer, behind the message that is on its way to it, from which it is
             disconnected, having been too slow.
         message_limit: the largest message that a renderer may send, in bytes.
+        connection_limit: how many renderers may be connected by the path at once, those that are disconnected and have
+            not hung up included; None: 1,024, or as many as have 1 GiB of rings. One process has at most 16 of them,
+            another user 64.
     """
 
     def __init__(
@@ -148,6 +188,7 @@ class MainProcess:
         high_water: int = 1024 * 1024,
         outbox_limit: int = 64 * 1024 * 1024,
         message_limit: int = 512 * 1024 * 1024,
+        connection_limit: int | None = None,
     ) -> None:
         forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
         if form not in forms:
@@ -166,6 +207,9 @@ class MainProcess:
         self._high_water = high_water
         self._outbox_limit = outbox_limit
         self._message_limit = message_limit
+        if connection_limit is None:
+            connection_limit = min(MOST, max(1, MOST_SHARED // max(1, 2 * capacity)))
+        self._connection_limit = connection_limit
         self._frame_ids = count(1)
         self._handles: dict[int, RendererHandle] = {}
         self._reception: Reception | None = None
@@ -187,7 +231,9 @@ class MainProcess:
         self._lifecycle = Lifecycle(self._router, self._loop)
         if self.path is not None:
             try:
-                self._reception = Reception(self.path, self._token, self._router.poller, self._loop, self._take_in)
+                self._reception = Reception(
+                    self.path, self._token, self._connection_limit, self._router.poller, self._loop, self._take_in
+                )
             except BaseException:
                 self._router.poller.close()
                 raise
@@ -311,12 +357,13 @@ class MainProcess:
             raise
         return handle
 
-    async def _take_in(self, sock: socket.socket, pid: int, wakeup: int) -> None:
+    async def _take_in(self, visitor: Visitor, wakeup: int) -> None:
         """Serve a renderer that came by the path."""
         try:
-            handle = self._attach(sock, pid, wakeup, self._extensions, None)
+            handle = self._attach(visitor.sock, visitor.pid, wakeup, self._extensions, None, visitor)
         except Exception as error:
-            log.warning("a renderer (pid %d) did not attach: %r", pid, error)
+            log.warning("a renderer (pid %d) did not attach: %r", visitor.pid, error)
+            visitor.leave()
             return
         try:
             await self._lifecycle.bring_up(handle._connection)
@@ -330,12 +377,15 @@ class MainProcess:
         wakeup: int,
         grants: frozenset[str] | None,
         process: subprocess.Popen[bytes] | None,
+        visitor: Visitor | None = None,
     ) -> RendererHandle:
         """Share a segment with one that has said hello. Takes the socket over: it is closed if this fails."""
         descriptors: list[int] = []
         try:
             descriptors.append(create_segment(self._form, self._capacity))
             descriptors.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+            if visitor is not None:
+                check_reserve(*descriptors)
             try:
                 endpoint = Endpoint(
                     descriptors[0],
@@ -357,7 +407,6 @@ class MainProcess:
                 "high_water": self._high_water,
                 "limit": self._outbox_limit,
                 "quota": self._message_limit,
-                "path": None if self.path is None else str(self.path),
             }
             try:
                 attach.welcome(sock, descriptors, words)
@@ -371,13 +420,17 @@ class MainProcess:
                 os.close(fd)
             raise
         segment, wakeup_fd = descriptors
-        os.close(segment)
         connection = RendererConnection(
             self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity, self._message_limit
         )
+        if visitor is None:
+            os.close(segment)
+        else:
+            visitor.segment = segment
+            connection.hang_up = visitor.linger
         try:
-            handle = self._handles[frame_id] = RendererHandle(self, connection, process)
-        except BaseException as error:  # it has died since it said hello, or there is no descriptor to watch it with
+            handle = self._handles[frame_id] = RendererHandle(self, connection, process, visitor)
+        except BaseException as error:  # there is no descriptor to watch it with
             attach.say_goodbye(sock, f"main cannot take it in: {error}")
             connection.close()
             raise
@@ -391,6 +444,8 @@ class MainProcess:
             handle._release()  # its process has ended, or goes on and is not ours
         else:
             self._router.poller.call_later(EXIT_WAIT, handle.kill)  # if it does not see that its time has come
+            if handle._pidfd < 0:
+                handle._look_for_exit()
 
 
 def _ids(extensions: Iterable[str] | None) -> frozenset[str] | None:
