@@ -61,6 +61,7 @@ class Connection:
         self.decoded = decoded
         self._most = most
         attach.keep_from_forks(sock)
+        self.hang_up: Callable[[], None] = sock.close  # called in the end, in place of closing the socket
         self.closed = False
         self.ended = False  # the peer will send no more
         self.ready = True  # not parked: there may be work
@@ -203,8 +204,8 @@ class Connection:
             self.closed = True
             self.ready = False
             self.poller.unregister(self.sock.fileno())
-            self.sock.close()
             self.endpoint.close()
+            self.hang_up()
 
 
 def body_of(record: Record) -> Buffer:

@@ -92,7 +92,7 @@ def _free(form: int, code: int) -> str:
 class Account:
     """What waits in several outboxes: all of them are full from `limit` bytes on. It counts in `parent`, too."""
 
-    __slots__ = ("_handle",)
+    __slots__ = ("__weakref__", "_handle")
 
     def __init__(self, limit: int, parent: Account | None = None) -> None:
         handle = lib.lipc_account_create(limit, ffi.NULL if parent is None else parent._handle)

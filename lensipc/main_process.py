@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 from . import attach, spawn
 from .endpoint import (
@@ -19,13 +21,14 @@ from .endpoint import (
     FORM_SHM,
     SIDE_MAIN,
     WAKEUP_SEMAPHORE,
+    Account,
     Endpoint,
     create_segment,
 )
 from .errors import PeerGone
 from .extension import ExtensionManifest
 from .lifecycle import Lifecycle, to_the_end
-from .reception import Reception, hear_hello
+from .reception import MOST, MOST_SHARED, Reception, Visitor, check_reserve, hear_hello
 from .renderer_connection import RendererConnection
 from .router import Router
 
@@ -35,31 +38,50 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lensipc")
 
+# What may wait in the outboxes of one process that came by the path, or of another user, and of all that came there: so
+# many times `outbox_limit`.
+OUTBOXES_OF_ONE: Final = 2
+OUTBOXES_BY_PATH: Final = 16
 # How long a renderer may take to exit before it is killed (seconds).
 EXIT_WAIT: Final = 3.0
+# How often main looks whether it has, where the system gives no pidfd (seconds).
+EXIT_LOOK: Final = 0.02
 
 
 class RendererHandle:
     """A renderer, as main sees it.
 
     Attributes:
-        pid: its process id.
+        pid: its process id; 0: it is in another PID namespace, and has none here.
         frame_id: its number; never used again.
         extensions: the ids of the extensions it may speak for; None: all.
     """
 
-    def __init__(self, main: MainProcess, connection: RendererConnection, process: spawn.Child | None) -> None:
+    def __init__(
+        self,
+        main: MainProcess,
+        connection: RendererConnection,
+        process: spawn.Child | None,
+        visitor: Visitor | None,
+    ) -> None:
         self.pid = connection.pid
         self.frame_id = connection.frame_id
         self.extensions = connection.grants
         self._main = main
         self._connection = connection
         self._process = process
-        # A pid may be another process's by the time it is used; this descriptor never is.
-        self._pidfd = os.pidfd_open(self.pid) if process is None else process.pidfd
         self._asked = False  # to end, by this program
         self._exited: asyncio.Future[None] = main._loop.create_future()
-        main._loop.add_reader(self._pidfd, self._on_exit)
+        # A pid may be another process's by the time it is used; this descriptor never is.
+        if process is not None:
+            self._pidfd = process.pidfd  # which it closes
+        else:
+            assert visitor is not None
+            self._pidfd, self._certain = visitor.pidfd, visitor.certain
+        if self._pidfd >= 0:
+            main._loop.add_reader(self._pidfd, self._on_exit)
+        if visitor is not None:
+            visitor.pidfd = -1
 
     @property
     def alive(self) -> bool:
@@ -67,11 +89,27 @@ class RendererHandle:
         return not self._exited.done()
 
     def kill(self) -> None:
-        """Kill the process, with SIGKILL; `wait` tells when it is gone."""
+        """Kill the process, with SIGKILL; `wait` tells when it is gone.
+
+        Raises:
+            PermissionError: main has not started it, and cannot be certain which process it is, or may not signal it.
+        """
         self._asked = True
-        if self.alive:
-            with suppress(ProcessLookupError):
+        if not self.alive:
+            return
+        if self._process is not None:
+            self._process.kill()
+            return
+        with suppress(ProcessLookupError):
+            if self._certain and self.pid:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            else:
+                why = "this kernel does not tell who that was" if self.pid else "it is in another PID namespace"
+                raise PermissionError(
+                    errno.EPERM,
+                    f"renderer {self.frame_id} (pid {self.pid}) is not main's to kill: it came by the path, and {why}; "
+                    "close() disconnects it, and one that spawn_renderer() starts can be killed",
+                )
 
     async def close(self) -> None:
         """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit."""
@@ -120,14 +158,23 @@ class RendererHandle:
             level = logging.WARNING if self._process.status else logging.INFO
             log.log(level, "renderer %d (pid %d) %s", self.frame_id, self.pid, self._process.fate)
 
+    def _look_for_exit(self) -> None:
+        """Where there is no pidfd: whether a process that main started has ended, now that its connection has."""
+        assert self._process is not None
+        if not self._process.has_ended():
+            self._main._loop.call_later(EXIT_LOOK, self._look_for_exit)
+        else:
+            self._on_exit()
+
     def _release(self) -> None:
         """Stop watching the process."""
         if not self._exited.done():
-            self._main._loop.remove_reader(self._pidfd)
-            if self._process is None:
-                os.close(self._pidfd)
-            else:
+            if self._pidfd >= 0:
+                self._main._loop.remove_reader(self._pidfd)
+            if self._process is not None:
                 self._process.reap()  # it has exited: this does not block
+            elif self._pidfd >= 0:
+                os.close(self._pidfd)
             self._exited.set_result(None)
         if self._connection.closed:
             self._main._handles.pop(self.frame_id, None)
@@ -158,6 +205,9 @@ class MainProcess:
         outbox_limit: bytes waiting for a renderer, behind the message that is on its way to it, from which it is
             disconnected, having been too slow.
         message_limit: the largest message that a renderer may send, in bytes.
+        connection_limit: how many renderers may be connected by the path at once, those that are disconnected and have
+            not hung up included; None: 1,024, or as many as have 1 GiB of rings. One process has at most 16 of them,
+            another user 64.
     """
 
     def __init__(
@@ -172,6 +222,7 @@ class MainProcess:
         high_water: int = 1024 * 1024,
         outbox_limit: int = 64 * 1024 * 1024,
         message_limit: int = 512 * 1024 * 1024,
+        connection_limit: int | None = None,
     ) -> None:
         forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
         if form not in forms:
@@ -193,8 +244,14 @@ class MainProcess:
         self._high_water = high_water
         self._outbox_limit = outbox_limit
         self._message_limit = message_limit
+        if connection_limit is None:
+            connection_limit = min(MOST, max(1, MOST_SHARED // max(1, 2 * capacity)))
+        self._connection_limit = connection_limit
         self._frame_ids = count(1)
         self._handles: dict[int, RendererHandle] = {}
+        # What waits for those that came by the path: for all of them, and for each who pays for some.
+        self._account = Account(OUTBOXES_BY_PATH * self._outbox_limit)
+        self._accounts: WeakValueDictionary[tuple[str, int], Account] = WeakValueDictionary()
         self._reception: Reception | None = None
         self._entered = False
 
@@ -215,7 +272,9 @@ class MainProcess:
         self._lifecycle = Lifecycle(self._router, self._loop)
         if self.path is not None:
             try:
-                self._reception = Reception(self.path, self._token, self._router.poller, self._loop, self._take_in)
+                self._reception = Reception(
+                    self.path, self._token, self._connection_limit, self._router.poller, self._loop, self._take_in
+                )
             except BaseException:
                 self._router.poller.close()
                 raise
@@ -331,12 +390,13 @@ class MainProcess:
             raise
         return handle
 
-    async def _take_in(self, sock: socket.socket, pid: int, wakeup: int) -> None:
+    async def _take_in(self, visitor: Visitor, wakeup: int) -> None:
         """Serve a renderer that came by the path."""
         try:
-            handle = self._attach(sock, pid, wakeup, self._extensions, None)
+            handle = self._attach(visitor.sock, visitor.pid, wakeup, self._extensions, None, visitor)
         except Exception as error:
-            log.warning("a renderer (pid %d) did not attach: %r", pid, error)
+            log.warning("a renderer (pid %d) did not attach: %r", visitor.pid, error)
+            visitor.leave()
             return
         try:
             await self._lifecycle.bring_up(handle._connection)
@@ -350,12 +410,17 @@ class MainProcess:
         wakeup: int,
         grants: frozenset[str] | None,
         process: spawn.Child | None,
+        visitor: Visitor | None = None,
     ) -> RendererHandle:
         """Share a segment with one that has said hello. Takes the socket over: it is closed if this fails."""
         descriptors: list[int] = []
         try:
             descriptors.append(create_segment(self._form, self._capacity))
             descriptors.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+            account = None
+            if visitor is not None:
+                check_reserve(*descriptors)
+                account = self._account_of(visitor)
             try:
                 endpoint = Endpoint(
                     descriptors[0],
@@ -365,6 +430,7 @@ class MainProcess:
                     high_water=self._high_water,
                     limit=self._outbox_limit,
                     quota=self._message_limit,
+                    account=account,
                 )
             except MemoryError:
                 raise MemoryError(
@@ -377,7 +443,6 @@ class MainProcess:
                 "high_water": self._high_water,
                 "limit": self._outbox_limit,
                 "quota": self._message_limit,
-                "path": None if self.path is None else str(self.path),
             }
             try:
                 attach.welcome(sock, descriptors, words)
@@ -391,13 +456,18 @@ class MainProcess:
                 os.close(fd)
             raise
         segment, wakeup_fd = descriptors
-        os.close(segment)
         connection = RendererConnection(
             self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity, self._message_limit
         )
+        if visitor is None:
+            os.close(segment)
+        else:
+            visitor.segment = segment
+            visitor.account = account
+            connection.hang_up = visitor.linger
         try:
-            handle = self._handles[frame_id] = RendererHandle(self, connection, process)
-        except BaseException as error:  # it has died since it said hello, or there is no descriptor to watch it with
+            handle = self._handles[frame_id] = RendererHandle(self, connection, process, visitor)
+        except BaseException as error:  # there is no descriptor to watch it with
             attach.say_goodbye(sock, f"main cannot take it in: {error}")
             connection.close()
             raise
@@ -407,11 +477,21 @@ class MainProcess:
         self._router.attach(connection)
         return handle
 
+    def _account_of(self, visitor: Visitor) -> Account:
+        """What waits for all renderers of this process, or of this other user, counts in one account."""
+        account = self._accounts.get(visitor.payer)
+        if account is None:
+            account = Account(OUTBOXES_OF_ONE * self._outbox_limit, parent=self._account)
+            self._accounts[visitor.payer] = account
+        return account
+
     def _on_closed(self, handle: RendererHandle) -> None:
         if handle._process is None or not handle.alive:
             handle._release()  # its process has ended, or goes on and is not ours
         else:
             self._router.poller.call_later(EXIT_WAIT, handle.kill)  # if it does not see that its time has come
+            if handle._pidfd < 0:
+                handle._look_for_exit()
 
 
 def _ids(extensions: Iterable[str] | None) -> frozenset[str] | None:

@@ -24,6 +24,7 @@ from .renderer_port import RendererPort
 
 if TYPE_CHECKING:
     import asyncio
+    from pathlib import Path
 
 log = logging.getLogger("lensipc")
 
@@ -55,7 +56,12 @@ class RendererProcess:
     main_pid: int
 
     def __init__(
-        self, connect: Callable[[], socket.socket], wakeup: int, timeout: float, token: str | None = None
+        self,
+        connect: Callable[[], socket.socket],
+        wakeup: int,
+        timeout: float,
+        token: str | None = None,
+        path: Path | None = None,
     ) -> None:
         self._connect = connect
         self._wakeup = wakeup
@@ -63,7 +69,7 @@ class RendererProcess:
         self._timeout = timeout
         self._parts: dict[RendererPort, _Part] = {}
         self._leaving: dict[RendererPort, list[Settle]] = {}  # parts whose on_deactivate runs, and who waits for that
-        self._path: str | None = None
+        self._path = path
         self._core: RendererCore | None = None
         self._closing: Callable[[], object] = lambda: None
         self._failure: BaseException | None = None
@@ -103,6 +109,10 @@ class RendererProcess:
         if wakeup not in kinds:
             raise ValueError(f"wakeup is 'socket' or 'semaphore', not {wakeup!r}")
 
+        from pathlib import Path
+
+        absolute = Path(path).absolute()
+
         def connected() -> socket.socket:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
@@ -119,7 +129,7 @@ class RendererProcess:
                 raise attach.naming(path, error) from None
             return sock
 
-        return cls(connected, kinds[wakeup], timeout, token)
+        return cls(connected, kinds[wakeup], timeout, token, absolute)
 
     # ---- life ----
 
@@ -272,7 +282,8 @@ class RendererProcess:
             undo_all.callback(poller.close)
             self.frame_id = words["frame_id"]
             self.main_pid = words["pid"]
-            self._path = words["path"]
+            if attach.peer(sock)[1] != os.geteuid():
+                self._path = None  # not ours to remove: that user could lead us from there to another file
             self._core = RendererCore(
                 endpoint,
                 sock,
@@ -412,9 +423,8 @@ class RendererProcess:
         for port in list(self._parts):
             self.deactivate(port, lambda _result, _error: None)
         if self._path is not None and not self._entered.told_goodbye:
-            from pathlib import Path
-
-            attach.remove_stale(Path(self._path))  # main was killed: it could not
+            with suppress(OSError):  # the folder cannot be written to
+                attach.remove_stale(self._path)  # main was killed: it could not
 
     def _run(self, function: Callable[[], Any], settle: Settle) -> None:
         try:

@@ -39,6 +39,8 @@ MARK: Final = "LENSIPC_RENDERER"
 EXIT_WAIT: Final = 2
 # How long a process that has closed its socket may take to end (seconds).
 END_WAIT: Final = 1.0
+# How often it is looked for where the system gives no pidfd (seconds).
+END_LOOK: Final = 0.02
 
 # What an interpreter runs. It imports what is built into it until it knows main's path, so that no file in the working
 # directory can stand for anything.
@@ -61,7 +63,8 @@ class Child:
 
     Attributes:
         pid: its process id.
-        pidfd: readable once it has ended; means this process though another may have its pid by now.
+        pidfd: readable once it has ended; means this process though another may have its pid by now. -1: the system
+            gives none.
         status: once it is reaped, its exit status, or -N after signal N; None: it runs, or something else in this
             program has waited for it first.
     """
@@ -71,6 +74,14 @@ class Child:
         self.pidfd = pidfd
         self.status: int | None = None
         self._process = process
+        self._reaped = False
+
+    def has_ended(self) -> bool:
+        """Whether it has ended. It is not reaped by this."""
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
 
     async def ends(self, seconds: float) -> bool:
         """Whether it ends within so long."""
@@ -79,6 +90,11 @@ class Child:
         from .asyncio_face import set_once
 
         loop = asyncio.get_running_loop()
+        if self.pidfd < 0:
+            until = loop.time() + seconds
+            while not self.has_ended() and loop.time() < until:
+                await asyncio.sleep(END_LOOK)
+            return self.has_ended()
         ended = loop.create_future()
         loop.add_reader(self.pidfd, set_once, ended)
         try:
@@ -92,25 +108,31 @@ class Child:
     def kill(self) -> None:
         """Kill it, with SIGKILL; nothing if it has ended."""
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            elif not self._reaped:
+                os.kill(self.pid, signal.SIGKILL)
 
     def reap(self) -> None:
         """Wait until it has ended, and learn how. Once: it closes `pidfd`."""
         # Not by Popen.wait, which says 0 where something else in this program has waited for all its children
         # (os.waitpid(-1), or SIGCHLD ignored): nobody can know the status then.
+        which = (os.P_PIDFD, self.pidfd) if self.pidfd >= 0 else (os.P_PID, self.pid)
         try:
-            ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+            ended = os.waitid(*which, os.WEXITED)
         except ChildProcessError:
             ended = None
         if ended is not None:
             self.status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-        os.close(self.pidfd)
-        self.pidfd = -1
+        self._reaped = True
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
         self._process.returncode = self.status or 0  # so that Popen does not wait for it, too
 
     def end(self) -> None:
         """Kill and reap it, unless it is reaped already."""
-        if self.pidfd >= 0:
+        if not self._reaped:
             self.kill()
             self.reap()
 
@@ -179,12 +201,10 @@ def start(executable: str | None) -> tuple[Child, socket.socket]:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
-            child = Child(process, os.pidfd_open(process.pid))
-        except BaseException as error:
+            child = Child(process, attach.open_pidfd(process.pid))
+        except BaseException:
             process.kill()
             process.wait()
-            if isinstance(error, ProcessLookupError):  # something else in this program has waited for it already
-                raise PeerGone(f"the renderer (pid {process.pid}) ended before it was attached") from None
             raise
     except BaseException:
         ours.close()

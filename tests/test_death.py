@@ -6,8 +6,10 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import weakref
 from pathlib import Path
@@ -143,7 +145,57 @@ async def test_when_main_is_killed_pending_invokes_fail_and_nothing_is_left(tmp_
             assert not renderer.connected
         assert process.wait() == -signal.SIGKILL
         await until(lambda: not any(map(runs, pids)))  # the renderers it had started
-        await until(lambda: not path.exists())  # and its socket, which only they could remove
+        await until(lambda: not path.exists())  # and its socket, which only this renderer could remove
+
+
+async def test_a_renderer_removes_the_path_that_it_took_and_none_that_main_could_name(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+        dead.bind(str(tmp_path / "dead"))
+    with start_main(tmp_path / "main.sock", renderers=1) as process:
+        assert process.stdout is not None
+        spawned = int(process.stdout.readline().split()[1])
+        (tmp_path / "main.sock").rename(tmp_path / "taken")
+        (tmp_path / "dead").rename(tmp_path / "main.sock")  # where main's own word would lead
+        async with RendererProcess.connect(tmp_path / "taken") as renderer:
+            process.kill()
+            await renderer.wait_closed()
+        assert not (tmp_path / "taken").exists()
+    await until(lambda: not runs(spawned))
+    assert (tmp_path / "main.sock").exists()
+
+
+# Everything that is needed is imported while it may still be read.
+OF_ANOTHER_USER = """
+    import sys; sys.path[:] = {path!r}
+    import asyncio, hmac, json, os, pathlib, signal
+    from lensipc import MainProcess, asyncio_face, attach
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+
+    async def host():
+        async with MainProcess({socket!r}, token="0123456789abcdef") as main:
+            print("ready", flush=True)
+            while not main.renderers:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.run(asyncio.wait_for(host(), 30))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+async def test_a_renderer_removes_no_socket_of_another_users_main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, 65534, 65534)
+        path = Path(folder) / "s"
+        code = textwrap.dedent(OF_ANOTHER_USER).format(path=sys.path, socket=str(path))
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            async with RendererProcess.connect(path, token="0123456789abcdef", user=65534) as renderer:
+                await renderer.wait_closed()
+        assert process.returncode == -signal.SIGKILL
+        assert path.exists()
 
 
 async def test_when_main_is_killed_even_a_renderer_whose_code_never_returns_ends(tmp_path: Path) -> None:
