@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any
 
 from .channels import Running
 from .face import Abandon, Settle
+from .raised import from_signal
 
 _set_result = asyncio.Future.set_result  # to find it by super() takes 50 ns
 
@@ -125,6 +126,19 @@ class Pending(asyncio.Future[Any]):
             super().set_exception(exception)
 
 
+class _Kept(Exception):  # noqa: N818
+    """Stands for its cause, for which asyncio would end the loop."""
+
+
+async def _kept(awaitable: Awaitable[Any]) -> Any:
+    try:
+        return await awaitable
+    except (KeyboardInterrupt, SystemExit) as error:
+        if from_signal(error):
+            raise
+        raise _Kept from error
+
+
 class AsyncioFace:
     """Callbacks run on the loop; what they return is awaited in a task of its own."""
 
@@ -139,17 +153,21 @@ class AsyncioFace:
         self.loop.call_soon(callback)
 
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running:
-        task = asyncio.ensure_future(awaitable, loop=self.loop)
+        task = asyncio.ensure_future(_kept(awaitable), loop=self.loop)
         self._tasks.add(task)
         self.started = True
 
         def done(task: asyncio.Future[Any]) -> None:
             self._tasks.discard(task)
             if task.cancelled():
+                if isinstance(awaitable, Coroutine):
+                    awaitable.close()  # or Python warns of one that was cancelled before its first step
                 settle(None, asyncio.CancelledError())
             else:
                 error = task.exception()
-                settle(None if error else task.result(), error)
+                if type(error) is _Kept:
+                    error = error.__cause__
+                settle(None if error is not None else task.result(), error)
 
         task.add_done_callback(done)
         return task

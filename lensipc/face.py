@@ -9,9 +9,10 @@ a process is entered, for `import lensipc` is to cost little.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from .channels import Running
+from .raised import from_signal
 
 Settle = Callable[[Any, BaseException | None], None]
 Abandon = Callable[[int], None]
@@ -32,7 +33,7 @@ class Face(Protocol):
         """Call this when other callbacks of the loop have had their turn."""
 
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running | None:
-        """Wait for what a callback returned; `settle(result, error)` then has its outcome."""
+        """Wait for what a callback returned; `settle(result, error)` then has its outcome, whatever it raises."""
 
     async def give_way(self) -> None:
         """Let the other callbacks of the loop have their turn."""
@@ -42,6 +43,26 @@ class Face(Protocol):
 
     def invocation(self, abandon: Abandon) -> Any:
         """A new future of a request; when its user cancels it, `abandon(future.correlation)` is called."""
+
+
+def is_awaitable(result: object) -> TypeGuard[Awaitable[Any]]:
+    """Whether what a callback has returned is to be awaited. Its class says so: an instance may have any attribute."""
+    return hasattr(type(result), "__await__")
+
+
+def call(face: Face, function: Callable[[], Any], settle: Settle) -> None:
+    """Call a part's method, and await what it returns: `settle(result, error)` has its outcome, whatever it raises."""
+    try:
+        result = function()
+        if is_awaitable(result):
+            face.finish(result, settle)
+            return
+    except BaseException as error:
+        settle(None, error)
+        if from_signal(error):
+            raise
+        return
+    settle(result, None)
 
 
 class NextStep:

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import clone
-from .connection import finish_listener, log
+from .connection import finish_listener
 from .endpoint import RUN, Buffer, Record
 from .errors import DecodeError
-from .face import Face
+from .face import Face, is_awaitable
+from .log import log_raised
+from .raised import explained, from_signal
 from .renderer_port import RendererChannel
 from .types import IpcRendererEvent
 
@@ -70,12 +72,12 @@ class Hearing:
             try:
                 # To call with a list of arguments takes 50 ns more.
                 result = callback(channel.event, args[0]) if len(args) == 1 else callback(channel.event, *args)
-                if result is not None and hasattr(result, "__await__"):
+                if result is not None and is_awaitable(result):
                     finish_listener(self._face, channel.port.table, channel.name, result)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # CancelledError too, which a plain function can raise
-                self._report(channel)
+            except BaseException as error:  # SystemExit and CancelledError, too
+                if from_signal(error):
+                    raise
+                self._report(channel, explained(error, callback, len(args)))
         self._begun.pop()
 
     def cut_short(self, record: Record) -> bool:
@@ -106,12 +108,13 @@ class Hearing:
                 if type(args) is not tuple:
                     raise DecodeError("arguments that are no tuple")
                 result = listener.callback(event, *args)
-                if result is not None and hasattr(result, "__await__"):
+                if result is not None and is_awaitable(result):
                     finish_listener(self._face, channel.port.table, channel.name, result)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # as above
-                self._report(channel)
+            except BaseException as error:  # as above
+                if from_signal(error):
+                    raise
+                self._report(channel, explained(error, listener.callback, len(args or ())))
 
-    def _report(self, channel: RendererChannel) -> None:
-        log.exception("listener of %s/%s in renderer %d raised", channel.port.extension, channel.name, self._frame_id)
+    def _report(self, channel: RendererChannel, error: BaseException) -> None:
+        what = "listener of %s/%s in renderer %d raised"
+        log_raised(error, what, channel.port.extension, channel.name, self._frame_id)

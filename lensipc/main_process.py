@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -23,18 +22,19 @@ from .endpoint import (
     Endpoint,
     create_segment,
 )
+from .errors import PeerGone, printable
 from .extension import ExtensionManifest
 from .lifecycle import Lifecycle, to_the_end
+from .log import log
+from .raised import repr_of
 from .reception import Reception, hear_hello
 from .renderer_connection import RendererConnection
-from .router import Router
+from .router import REASON_MOST, Router
 
 if TYPE_CHECKING:
     import asyncio
     import subprocess
     from pathlib import Path
-
-log = logging.getLogger("lensipc")
 
 # How long a renderer may take to exit before it is killed (seconds).
 EXIT_WAIT: Final = 3.0
@@ -75,7 +75,17 @@ class RendererHandle:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def close(self) -> None:
-        """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit."""
+        """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit.
+
+        Its parts have 10 s to deactivate, and its process 3 s to exit. It is closed to the end though who waits for
+        that is cancelled; a handler may close the renderer that has invoked it.
+        """
+        import asyncio
+
+        self._connection.spare(asyncio.current_task())
+        await self._main._lifecycle.shielded(self._close())
+
+    async def _close(self) -> None:
         import asyncio
 
         if not self._connection.closed:
@@ -227,7 +237,7 @@ class MainProcess:
         Raises:
             ValueError: an extension of that id is installed.
             ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised;
-                names it. Nothing is left of the extension.
+                names it. Or it was disabled, or the host left, meanwhile. Nothing is left of the extension.
         """
         await self._lifecycle.install(manifest)
 
@@ -238,7 +248,9 @@ class MainProcess:
     async def disable(self, id: str) -> None:
         """Deactivate an extension everywhere: `on_deactivate`, then its disposers. KeyError: it is not installed.
 
-        An activation that is under way is given up for it.
+        First in the renderers, which are disconnected if that takes more than 10 s. Then in main: handlers that still
+        run are cancelled and have 10 s to end, and then `on_deactivate` has 10 s before it is cancelled. An activation
+        that is under way is given up for it.
         """
         await self._lifecycle.disable(id)
 
@@ -258,14 +270,22 @@ class MainProcess:
 
         Raises:
             ActivationError: a part could not be loaded there, or raised; the renderer is ended.
-            PeerGone: the process ended before it was attached.
+            PeerGone: the process ended before it was attached, or the host was left meanwhile.
             TimeoutError: the process said nothing in 60 s.
             OSError, MemoryError: no memory or no descriptor for its segment.
         """
+        import asyncio
+
         spawning = self._loop.create_task(self._spawn(_ids(extensions)))
         self._spawning.add(spawning)
         spawning.add_done_callback(self._spawning.discard)
-        return await spawning
+        try:
+            return await spawning
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise PeerGone("the host was left while the renderer was being started") from None
 
     async def _spawn(self, grants: frozenset[str] | None) -> RendererHandle:
         import asyncio
@@ -316,7 +336,7 @@ class MainProcess:
         try:
             handle = self._attach(sock, pid, wakeup, self._extensions, None)
         except Exception as error:
-            log.warning("a renderer (pid %d) did not attach: %r", pid, error)
+            log.warning("a renderer (pid %d) did not attach: %s", pid, printable(repr_of(error), REASON_MOST))
             return
         try:
             await self._lifecycle.bring_up(handle._connection)

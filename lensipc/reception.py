@@ -8,7 +8,6 @@ who speaks at once is kept out, and silence costs main no more than those places
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -17,13 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import attach
 from .errors import PeerGone, ProtocolError
+from .log import log
 from .poller import Poller
 
 if TYPE_CHECKING:
     import asyncio
     from pathlib import Path
-
-log = logging.getLogger("lensipc")
 
 # How long the listening socket rests when this process has no descriptor left to accept with (seconds).
 ACCEPT_REST: Final = 0.1

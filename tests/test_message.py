@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lensipc import DecodeError, NoHandlerError, RemoteError, clone, message
+from lensipc import DecodeError, NoHandlerError, RemoteError, clone, errors
 from lensipc.message import CAUSES, describe, rebuild
 
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
@@ -161,7 +161,7 @@ def test_what_is_no_description_is_a_decode_error(value: Any) -> None:
         rebuild(clone.encode(value))
 
 
-@pytest.mark.parametrize("field", ["type", "builtin", "text", "args", "traceback", "no_handler", "cause"])
+@pytest.mark.parametrize("field", ["type", "base", "text", "args", "traceback", "no_handler", "cause"])
 @pytest.mark.parametrize("value", NONSENSE, ids=repr)
 def test_a_field_of_the_wrong_type_is_a_decode_error_and_nothing_else(field: str, value: Any) -> None:
     try:
@@ -171,7 +171,7 @@ def test_a_field_of_the_wrong_type_is_a_decode_error_and_nothing_else(field: str
     assert isinstance(rebuilt, (RemoteError, NoHandlerError))  # where that value will do
 
 
-@pytest.mark.parametrize("field", ["type", "builtin", "text", "args", "traceback", "no_handler"])
+@pytest.mark.parametrize("field", ["type", "base", "text", "args", "traceback", "no_handler"])
 def test_a_field_that_is_missing_is_a_decode_error(field: str) -> None:
     described = clone.decode(body())
     del described[field]
@@ -184,14 +184,14 @@ def test_a_field_that_is_missing_is_a_decode_error(field: str) -> None:
     ["Exception", "BaseException", "SystemExit", "KeyboardInterrupt", "eval", "__import__", "no such", "", "int"],
 )
 def test_a_builtin_that_is_no_exception_to_raise_is_remote_error_alone(name: str) -> None:
-    assert type(rebuild(body(builtin=name))) is RemoteError
+    assert type(rebuild(body(base=name))) is RemoteError
 
 
 def test_a_hostile_name_of_a_builtin_is_not_kept() -> None:
-    message._and_remote.cache_clear()
+    errors._and_remote.cache_clear()
     for number in range(100):
-        rebuild(body(builtin=f"no such {number}"))
-    assert message._and_remote.cache_info().currsize == 0
+        rebuild(body(base=f"no such {number}"))
+    assert errors._and_remote.cache_info().currsize == 0
 
 
 def test_a_huge_error_is_an_error() -> None:
