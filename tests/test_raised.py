@@ -105,13 +105,13 @@ def test_what_a_handler_written_in_python_raises_is_of_the_signal(handler: Any) 
 
 
 def test_the_second_ctrl_c_of_asyncios_runner_is_told() -> None:
-    async def main() -> BaseException:
+    async def main() -> bool:
         signal.raise_signal(signal.SIGINT)  # the first one cancels
         with pytest.raises(asyncio.CancelledError):
             await asyncio.sleep(60)
-        return caught(sent_by_itself)
+        return from_signal(caught(sent_by_itself))
 
-    assert from_signal(asyncio.run(main()))
+    assert asyncio.run(main())
 
 
 def by_a_statement() -> None:
