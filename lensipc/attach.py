@@ -23,7 +23,8 @@ from array import array
 from typing import TYPE_CHECKING, Any, Final
 
 from .endpoint import VERSION
-from .errors import PeerGone, ProtocolError, printable
+from .errors import QUOTE_MOST, PeerGone, ProtocolError, printable
+from .raised import repr_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +150,7 @@ def _words(data: bytes) -> dict[str, Any]:
 
 def _shown(word: object) -> str:
     """A word of the peer's, for an error."""
-    return printable(repr(word), 40) if isinstance(word, (int, str)) else f"of type {type(word).__name__}"
+    return printable(repr_of(word), 2 * QUOTE_MOST)
 
 
 def _check_version(words: dict[str, Any]) -> None:
