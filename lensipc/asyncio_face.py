@@ -130,11 +130,12 @@ class _Kept(Exception):  # noqa: N818
     """Stands for its cause, for which asyncio would end the loop."""
 
 
-async def _kept(awaitable: Awaitable[Any]) -> Any:
+async def _kept(awaitable: Awaitable[Any], settle: Settle) -> Any:
     try:
         return await awaitable
     except (KeyboardInterrupt, SystemExit) as error:
         if from_signal(error):
+            settle(None, error)  # now: the loop may not go on
             raise
         raise _Kept from error
 
@@ -153,7 +154,7 @@ class AsyncioFace:
         self.loop.call_soon(callback)
 
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running:
-        task = asyncio.ensure_future(_kept(awaitable), loop=self.loop)
+        task = asyncio.ensure_future(_kept(awaitable, settle), loop=self.loop)
         self._tasks.add(task)
         self.started = True
 
@@ -165,8 +166,10 @@ class AsyncioFace:
                 settle(None, asyncio.CancelledError())
             else:
                 error = task.exception()
-                if type(error) is _Kept:
+                if isinstance(error, _Kept):
                     error = error.__cause__
+                elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    return
                 settle(None if error is not None else task.result(), error)
 
         task.add_done_callback(done)
