@@ -9,6 +9,7 @@ from contextvars import Context
 from typing import Any
 
 from .channels import Running
+from .errors import NoHandlerError
 from .face import Abandon, Settle
 from .raised import from_signal
 
@@ -18,6 +19,13 @@ _set_result = asyncio.Future.set_result  # to find it by super() takes 50 ns
 def _wakes_task(fn: Callable[..., object]) -> bool:
     """Whether that is what a task waits with: its method, or what stands for that before Python 3.12."""
     return isinstance(getattr(fn, "__self__", None), asyncio.Task) or type(fn).__name__ == "TaskWakeupMethWrapper"
+
+
+class Deactivated(NoHandlerError, asyncio.CancelledError):  # noqa: N818
+    """A NoHandlerError that ends a task as a cancellation does.
+
+    A part's own tasks await what it has asked for when it is deactivated: without a word, unless they catch this.
+    """
 
 
 class Invocation(asyncio.Future[Any]):
@@ -76,6 +84,8 @@ class Invocation(asyncio.Future[Any]):
         """Give it an error for an outcome."""
         self._leave_to_loop()
         super().set_exception(exception)
+        if isinstance(exception, Deactivated):
+            self.exception()  # nobody is to be told that nobody has asked for it
 
     def _leave_to_loop(self) -> None:
         waiter, self._waiter = self._waiter, ()
@@ -144,6 +154,7 @@ class AsyncioFace:
     """Callbacks run on the loop; what they return is awaited in a task of its own."""
 
     blocking = False
+    deactivated: type[NoHandlerError] = Deactivated
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()

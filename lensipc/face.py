@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeGuard
 
 from .channels import Running
+from .errors import NoHandlerError
 from .raised import from_signal
 
 Settle = Callable[[Any, BaseException | None], None]
@@ -23,10 +24,12 @@ class Face(Protocol):
 
     Attributes:
         blocking: no event loop is there that a call which blocks would stop.
+        deactivated: what a request ends with whose extension is deactivated here.
         started: something was left to the event loop, which is to have its turn soon. Who drives the core clears it.
     """
 
     blocking: bool
+    deactivated: type[NoHandlerError]
     started: bool
 
     def soon(self, callback: Callable[[], None]) -> None:

@@ -49,8 +49,8 @@ class Invocations:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def __iter__(self) -> Iterator[Pending]:
-        return iter(list(self._pending.values()))
+    def __iter__(self) -> Iterator[tuple[int, Pending]]:
+        return iter(list(self._pending.items()))
 
     def __contains__(self, correlation: int) -> bool:
         return correlation in self._pending

@@ -229,10 +229,10 @@ class Renderer(_Ipc[RendererPort]):
 
         Raises, when awaited:
             RemoteError: the handler raised; also an instance of the builtin exception that it raised, or of lensipc's.
-            NoHandlerError: main has no handler for it.
+            NoHandlerError: main has no handler for it, or the extension was deactivated meanwhile. Where that happens
+                here, a task that does not catch it ends as if it had been cancelled.
             InvokeTimeout: there was no outcome in time.
             PeerGone: main died, or disconnected this process.
-            CancelledError: the extension was deactivated here, when it had its `on_deactivate`.
         """
         return self._port.invoke(channel, args, timeout, transfer)  # type: ignore[no-any-return]
 

@@ -48,9 +48,11 @@ class RendererPort:
         """The part is over: undo what it has registered, and end what runs of it, and what it has asked for."""
         self.table.close()
         pending: Any
-        for pending in self.core.invocations:
+        for correlation, pending in self.core.invocations:
             if getattr(pending, "abandon", None) == self.abandon:
-                pending.cancel()
+                self.abandon(correlation)
+                why = f"extension {self.extension!r} was deactivated here while main was asked"
+                pending.set_exception(self.core.face.deactivated(why))
 
     def abandon(self, correlation: int) -> None:
         """Nobody waits for this invoke any more."""
