@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from .channels import Running
 from .errors import NoHandlerError
 from .face import Abandon, Settle
-from .raised import from_signal
+from .raised import conclude, ends_process
 
 _set_result = asyncio.Future.set_result  # to find it by super() takes 50 ns
 
@@ -144,9 +145,8 @@ async def _kept(awaitable: Awaitable[Any], settle: Settle) -> Any:
     try:
         return await awaitable
     except (KeyboardInterrupt, SystemExit) as error:
-        if from_signal(error):
-            settle(None, error)  # now: the loop may not go on
-            raise
+        if ends_process(error):
+            conclude(error, partial(settle, None, error))  # now: the loop may not go on
         raise _Kept from error
 
 

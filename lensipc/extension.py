@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .errors import ActivationError
 from .log import log_raised
-from .raised import from_signal, repr_of
+from .raised import ends_process, repr_of
 from .renderer_port import RendererPort
 from .router import MainPort
 
@@ -64,7 +64,7 @@ class ExtensionManifest(_Fields):  # no dataclass: its import takes as long as a
                 if not isinstance(manifest, ExtensionManifest):
                     raise TypeError(f"it is {type(manifest).__name__}, not an ExtensionManifest")
             except BaseException as error:
-                if from_signal(error):
+                if ends_process(error):
                     raise
                 log_raised(error, "extension %s (%s) is left out", entry.name, entry.value)
             else:
@@ -132,7 +132,7 @@ def load(path: str, base: type[_Extension], id: str) -> type[Any]:
         for attribute in name.split("."):
             found = getattr(found, attribute)
     except BaseException as error:
-        if from_signal(error):
+        if ends_process(error):
             raise
         raise ActivationError(f"extension {id!r}: {path!r} cannot be loaded: {repr_of(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
@@ -152,6 +152,6 @@ def _undo(id: str, close: Callable[[], None]) -> None:
     try:
         close()
     except BaseException as error:
-        if from_signal(error):
+        if ends_process(error):
             raise
         log_raised(error, "a disposer of extension %s raised", id)

@@ -9,11 +9,12 @@ a process is entered, for `import lensipc` is to cost little.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol, TypeGuard
 
 from .channels import Running
 from .errors import NoHandlerError
-from .raised import from_signal
+from .raised import conclude
 
 Settle = Callable[[Any, BaseException | None], None]
 Abandon = Callable[[int], None]
@@ -61,9 +62,7 @@ def call(face: Face, function: Callable[[], Any], settle: Settle) -> None:
             face.finish(result, settle)
             return
     except BaseException as error:
-        settle(None, error)
-        if from_signal(error):
-            raise
+        conclude(error, partial(settle, None, error))
         return
     settle(result, None)
 

@@ -16,7 +16,7 @@ from .endpoint import RUN, Buffer, Record
 from .errors import DecodeError
 from .face import Face, is_awaitable
 from .log import log_raised
-from .raised import explained, from_signal
+from .raised import ends_process, explained
 from .renderer_port import RendererChannel
 from .types import IpcRendererEvent
 
@@ -75,7 +75,7 @@ class Hearing:
                 if result is not None and is_awaitable(result):
                     finish_listener(self._face, channel.port.table, channel.name, result)
             except BaseException as error:  # SystemExit and CancelledError, too
-                if from_signal(error):
+                if ends_process(error):
                     raise
                 self._report(channel, explained(error, callback, len(args)))
         self._begun.pop()
@@ -111,7 +111,7 @@ class Hearing:
                 if result is not None and is_awaitable(result):
                     finish_listener(self._face, channel.port.table, channel.name, result)
             except BaseException as error:  # as above
-                if from_signal(error):
+                if ends_process(error):
                     raise
                 self._report(channel, explained(error, listener.callback, len(args or ())))
 

@@ -16,7 +16,7 @@ from .extension import ExtensionManifest, LensMainExtension, load, undo
 from .face import is_awaitable
 from .log import log, log_raised
 from .message import READY
-from .raised import from_signal, text_of, type_name
+from .raised import ends_process, text_of, type_name
 from .renderer_connection import RendererConnection
 from .router import MainPort, Router
 
@@ -294,7 +294,7 @@ def _ends_us(error: BaseException) -> bool:
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
-    return from_signal(error)
+    return ends_process(error)
 
 
 def _place(connection: RendererConnection) -> str:

@@ -3,14 +3,14 @@
 
 A handler, a listener or a part's method may raise anything: SystemExit, as argparse does, a CancelledError that leaked,
 an exception whose own `__str__` raises. None of that ends the process that called it: whoever calls user code catches
-BaseException, gives the call its outcome, and raises it again only if it is `from_signal`. Nothing here raises.
+BaseException, gives the call its outcome, and raises it again only if it `ends_process`. Nothing here raises but that.
 """
 
 from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType, WrapperDescriptorType
 from typing import Final
 
@@ -25,8 +25,8 @@ LINE: Final = 100
 NAMED: Final = (type, ModuleType, FunctionType)
 
 
-def from_signal(error: BaseException) -> bool:
-    """Whether a signal has raised it, Ctrl-C say, and not the code that it interrupted: that ends the process.
+def ends_process(error: BaseException) -> bool:
+    """Whether a signal has raised it, Ctrl-C say, and not the code that it interrupted.
 
     No exception says so itself. One of a handler that was set in Python has that handler's frame in its traceback. The
     KeyboardInterrupt of Python's own handler comes between two instructions, or out of a call that waits: not of a
@@ -45,6 +45,15 @@ def from_signal(error: BaseException) -> bool:
     while innermost.tb_next is not None:
         innermost = innermost.tb_next
     return opname[innermost.tb_frame.f_code.co_code[innermost.tb_lasti]] != "RAISE_VARARGS"
+
+
+def conclude(error: BaseException, settle: Callable[[], object]) -> None:
+    """Give a call that has raised its outcome; then raise again what ends the process, whatever becomes of that."""
+    try:
+        settle()
+    finally:
+        if ends_process(error):
+            raise error
 
 
 def _handlers() -> set[CodeType]:

@@ -41,7 +41,7 @@ from .message import (
     read_summary,
 )
 from .poller import Deadline
-from .raised import explained, from_signal
+from .raised import conclude, explained
 from .router import MainChannel, MainPort, Router
 from .types import IpcMainInvokeEvent
 
@@ -338,9 +338,8 @@ class RendererConnection(Connection):
         try:
             result = handler.callback(event, *args)
         except BaseException as error:  # SystemExit and CancelledError, too
-            self._answer(correlation, None, explained(error, handler.callback, len(args)))
-            if from_signal(error):
-                raise
+            error = explained(error, handler.callback, len(args))
+            conclude(error, partial(self._answer, correlation, None, error))
             return
         try:
             if not self.large and not self.closed and self.endpoint.send_value(RESULT, 0, correlation, result):
@@ -378,9 +377,7 @@ class RendererConnection(Connection):
         try:
             body = clone.encode_parts(result, "result")
         except BaseException as unclonable:  # DataCloneError, or what the value's own code or its size brings about
-            self._tell(ERROR, 0, correlation, describe(unclonable))
-            if from_signal(unclonable):
-                raise
+            conclude(unclonable, partial(self._tell, ERROR, 0, correlation, describe(unclonable)))
             return
         self._tell(RESULT, 0, correlation, body)
 

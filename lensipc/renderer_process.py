@@ -20,7 +20,7 @@ from .extension import LensRendererExtension, load, undo
 from .face import Face, Settle, call
 from .log import log_raised
 from .poller import Poller
-from .raised import from_signal
+from .raised import conclude
 from .renderer import TURN, RendererCore
 from .renderer_port import RendererPort
 
@@ -372,9 +372,7 @@ class RendererProcess:
         except BaseException as error:
             self._failure = error
             self._log_raised("on_activate", port, error)
-            settle(None, error)
-            if from_signal(error):
-                raise
+            conclude(error, partial(settle, None, error))
             return
         active = self._parts[port] = _Part(part)
         port.table.open = True

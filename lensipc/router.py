@@ -23,7 +23,7 @@ from .log import log, log_raised
 from .message import ALL, MAIN
 from .patience import LOOK, LOOKING, Patience
 from .poller import EDGE, Poller
-from .raised import explained, from_signal
+from .raised import ends_process, explained
 from .types import IpcMainEvent
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Router:
                     count = None if sender is None else partial(sender.count_listener, len(body))
                     finish_listener(self.face, port.table, channel.name, result, count)
             except BaseException as error:  # SystemExit and CancelledError, too
-                if from_signal(error):
+                if ends_process(error):
                     raise
                 error = explained(error, listener.callback, len(args))
                 log_raised(error, "listener of %s/%s in main raised", port.extension, channel.name)

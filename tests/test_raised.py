@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lensipc.raised import TEXT_MOST, explained, from_signal, is_small, repr_of, text_of, trace, type_name
+from lensipc.raised import TEXT_MOST, ends_process, explained, is_small, repr_of, text_of, trace, type_name
 
 
 def caught(function: Callable[[], object]) -> BaseException:
@@ -78,7 +78,7 @@ def sent_by_itself() -> None:
 def test_ctrl_c_is_told_wherever_it_comes(interrupted: Callable[[], None]) -> None:
     error = caught(interrupted)
     assert type(error) is KeyboardInterrupt
-    assert from_signal(error)
+    assert ends_process(error)
 
 
 class Handler:
@@ -101,7 +101,7 @@ def function(*_: object) -> None:
 )
 def test_what_a_handler_written_in_python_raises_is_of_the_signal(handler: Any) -> None:
     signal.signal(signal.SIGTERM, handler)
-    assert from_signal(caught(lambda: signal.raise_signal(signal.SIGTERM)))
+    assert ends_process(caught(lambda: signal.raise_signal(signal.SIGTERM)))
 
 
 def test_the_second_ctrl_c_of_asyncios_runner_is_told() -> None:
@@ -109,7 +109,7 @@ def test_the_second_ctrl_c_of_asyncios_runner_is_told() -> None:
         signal.raise_signal(signal.SIGINT)  # the first one cancels
         with pytest.raises(asyncio.CancelledError):
             await asyncio.sleep(60)
-        return from_signal(caught(sent_by_itself))
+        return ends_process(caught(sent_by_itself))
 
     assert asyncio.run(main())
 
@@ -140,11 +140,11 @@ def cancelled() -> None:
 
 @pytest.mark.parametrize("code", [by_a_statement, from_another, after_cleaning_up, by_exit, cancelled])
 def test_what_code_raises_is_not_of_a_signal(code: Callable[[], None]) -> None:
-    assert not from_signal(caught(code))
+    assert not ends_process(caught(code))
 
 
 def test_what_has_never_been_raised_is_not_of_a_signal() -> None:
-    assert not from_signal(KeyboardInterrupt())
+    assert not ends_process(KeyboardInterrupt())
 
 
 # ---- in words ----
