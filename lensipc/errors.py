@@ -11,7 +11,7 @@ LensIpcError
 ├── ProtocolError                    the peer broke the protocol, or speaks another version of it
 ├── ForkError (RuntimeError)         an object of the parent's, used after a fork
 └── an invoke's outcomes:
-    ├── RemoteError                  the handler raised; also an instance of the builtin type it raised
+    ├── RemoteError                  the handler raised; also an instance of that type, if it is builtin or ours
     ├── NoHandlerError (LookupError) nothing handles that channel
     ├── InvokeTimeout (TimeoutError) no outcome in time
     └── PeerGone (ConnectionError)   the other process is gone, or was disconnected

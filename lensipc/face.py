@@ -58,13 +58,13 @@ def call(face: Face, function: Callable[[], Any], settle: Settle) -> None:
     """Call a part's method, and await what it returns: `settle(result, error)` has its outcome, whatever it raises."""
     try:
         result = function()
-        if is_awaitable(result):
-            face.finish(result, settle)
-            return
     except BaseException as error:
         conclude(error, partial(settle, None, error))
         return
-    settle(result, None)
+    if is_awaitable(result):
+        face.finish(result, settle)
+    else:
+        settle(result, None)
 
 
 class NextStep:

@@ -26,7 +26,6 @@ from .errors import PeerGone, printable
 from .extension import ExtensionManifest
 from .lifecycle import Lifecycle, to_the_end
 from .log import log
-from .raised import repr_of
 from .reception import Reception, hear_hello
 from .renderer_connection import RendererConnection
 from .router import REASON_MOST, Router
@@ -336,7 +335,7 @@ class MainProcess:
         try:
             handle = self._attach(sock, pid, wakeup, self._extensions, None)
         except Exception as error:
-            log.warning("a renderer (pid %d) did not attach: %s", pid, printable(repr_of(error), REASON_MOST))
+            log.warning("a renderer (pid %d) did not attach: %s", pid, printable(repr(error), REASON_MOST))
             return
         try:
             await self._lifecycle.bring_up(handle._connection)

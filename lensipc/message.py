@@ -58,9 +58,10 @@ MAX_NAMES: Final = 4 * 1024 * 1024
 
 # How long a chain of causes is followed, and how deep and how wide groups are looked into: what a reader can use.
 CAUSES: Final = 8
-# Characters of the text of an error that a renderer tells main of, and bytes of both, in UTF-8, with what is between.
+# Characters of the text of an error that main is told of, besides a note of what was left out; and bytes in all.
 SUMMARY_MOST: Final = 2000
-SUMMARY_BYTES: Final = 4 * (NAME_MOST + SUMMARY_MOST + 100)
+NOTE_MOST: Final = 100
+SUMMARY_BYTES: Final = 4 * (NAME_MOST + SUMMARY_MOST + NOTE_MOST)
 # The arguments of an error that cross, at most so many: a SyntaxError has a tuple of six among its own.
 ARGUMENTS: Final = 16
 
@@ -83,7 +84,7 @@ def read_summary(body: Buffer) -> RemoteError:
     if len(body) > SUMMARY_BYTES:
         raise ProtocolError(f"an error of {len(body)} bytes, where {SUMMARY_BYTES} are allowed")
     name, _, text = str(body, "utf-8", "replace").partition("\0")
-    error = RemoteError(printable(text, 2 * SUMMARY_MOST))
+    error = RemoteError(printable(text, SUMMARY_MOST + NOTE_MOST))
     error.remote_type, error.remote_message = printable(name), error.args[0]
     return error
 

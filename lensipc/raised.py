@@ -44,7 +44,8 @@ def ends_process(error: BaseException) -> bool:
 
     while innermost.tb_next is not None:
         innermost = innermost.tb_next
-    return opname[innermost.tb_frame.f_code.co_code[innermost.tb_lasti]] != "RAISE_VARARGS"
+    code, at = innermost.tb_frame.f_code.co_code, innermost.tb_lasti
+    return not 0 <= at < len(code) or opname[code[at]] != "RAISE_VARARGS"  # compiled code has no instructions
 
 
 def conclude(error: BaseException, settle: Callable[[], object]) -> None:
