@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from .channels import Running
+from .errors import NoHandlerError
 from .face import Abandon, Settle
+from .raised import conclude, ends_process
 
 _set_result = asyncio.Future.set_result  # to find it by super() takes 50 ns
 
@@ -17,6 +20,13 @@ _set_result = asyncio.Future.set_result  # to find it by super() takes 50 ns
 def _wakes_task(fn: Callable[..., object]) -> bool:
     """Whether that is what a task waits with: its method, or what stands for that before Python 3.12."""
     return isinstance(getattr(fn, "__self__", None), asyncio.Task) or type(fn).__name__ == "TaskWakeupMethWrapper"
+
+
+class Deactivated(NoHandlerError, asyncio.CancelledError):  # noqa: N818
+    """A NoHandlerError that ends a task as a cancellation does.
+
+    A part's own tasks await what it has asked for when it is deactivated: without a word, unless they catch this.
+    """
 
 
 class Invocation(asyncio.Future[Any]):
@@ -75,6 +85,8 @@ class Invocation(asyncio.Future[Any]):
         """Give it an error for an outcome."""
         self._leave_to_loop()
         super().set_exception(exception)
+        if isinstance(exception, Deactivated):
+            self.exception()  # nobody is to be told that nobody has asked for it
 
     def _leave_to_loop(self) -> None:
         waiter, self._waiter = self._waiter, ()
@@ -125,10 +137,24 @@ class Pending(asyncio.Future[Any]):
             super().set_exception(exception)
 
 
+class _Kept(Exception):  # noqa: N818
+    """Stands for its cause, for which asyncio would end the loop."""
+
+
+async def _kept(awaitable: Awaitable[Any], settle: Settle) -> Any:
+    try:
+        return await awaitable
+    except (KeyboardInterrupt, SystemExit) as error:
+        if ends_process(error):
+            conclude(error, partial(settle, None, error))  # now: the loop may not go on
+        raise _Kept from error
+
+
 class AsyncioFace:
     """Callbacks run on the loop; what they return is awaited in a task of its own."""
 
     blocking = False
+    deactivated: type[NoHandlerError] = Deactivated
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -139,17 +165,23 @@ class AsyncioFace:
         self.loop.call_soon(callback)
 
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running:
-        task = asyncio.ensure_future(awaitable, loop=self.loop)
+        task = asyncio.ensure_future(_kept(awaitable, settle), loop=self.loop)
         self._tasks.add(task)
         self.started = True
 
         def done(task: asyncio.Future[Any]) -> None:
             self._tasks.discard(task)
             if task.cancelled():
+                if isinstance(awaitable, Coroutine):
+                    awaitable.close()  # or Python warns of one that was cancelled before its first step
                 settle(None, asyncio.CancelledError())
             else:
                 error = task.exception()
-                settle(None if error else task.result(), error)
+                if isinstance(error, _Kept):
+                    error = error.__cause__
+                elif isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    return
+                settle(None if error is not None else task.result(), error)
 
         task.add_done_callback(done)
         return task

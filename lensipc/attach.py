@@ -25,7 +25,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from .endpoint import VERSION
-from .errors import PeerGone, ProtocolError
+from .errors import QUOTE_MOST, PeerGone, ProtocolError, printable
+from .raised import repr_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,9 +78,9 @@ def check_hello(data: bytes, token: str | None = None) -> int:
         if not isinstance(said, str) or not compare_digest(_secret(said), _secret(token)):
             raise ProtocolError("the renderer does not know main's token")
     wakeup = words.get("wakeup")
-    if wakeup not in (1, 2):
-        raise ProtocolError(f"the renderer asked for wakeup {wakeup!r}")
-    return int(wakeup)
+    if type(wakeup) is not int or wakeup not in (1, 2):
+        raise ProtocolError(f"the renderer asked for wakeup {_shown(wakeup)}")
+    return wakeup
 
 
 def _secret(token: str) -> bytes:
@@ -157,11 +158,16 @@ def _words(data: bytes) -> dict[str, Any]:
     return words
 
 
+def _shown(word: object) -> str:
+    """A word of the peer's, for an error."""
+    return printable(repr_of(word), 2 * QUOTE_MOST)
+
+
 def _check_version(words: dict[str, Any]) -> None:
     theirs = words.get("lensipc")
     if theirs != VERSION:
         raise ProtocolError(
-            f"the peer speaks version {theirs!r} of the lensipc protocol and this process version {VERSION}: "
+            f"the peer speaks version {_shown(theirs)} of the lensipc protocol and this process version {VERSION}: "
             "install the same lensipc on both sides"
         )
 

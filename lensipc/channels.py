@@ -165,6 +165,12 @@ class ChannelTable(Generic[AnyChannel]):
         if not channel.has_listeners and channel.handler is None:
             self.channels.pop(channel.name, None)
 
+    def stop_handling(self) -> None:
+        """Dispose of all handlers."""
+        for channel in self.channels.values():
+            if channel.handler is not None:
+                channel.handler()
+
     def close(self) -> None:
         """Dispose of all listeners and handlers, the last first, and cancel what of them still runs.
 

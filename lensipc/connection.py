@@ -8,7 +8,6 @@ kinds and bytes; what they mean is its subclasses' business.
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from operator import length_hint
@@ -19,9 +18,8 @@ from .channels import ChannelTable, Running
 from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record, Whole
 from .errors import ProtocolError
 from .face import Face
+from .log import log_raised
 from .poller import Poller
-
-log = logging.getLogger("lensipc")
 
 # Messages taken from a ring by one call into C: enough to make the call's cost vanish.
 BATCH = 64
@@ -239,8 +237,8 @@ def finish_listener(
             table.running.discard(task)
         if count is not None:
             count(-1)
-        if isinstance(error, Exception):
-            log.error("listener of %s/%s raised", table.extension, channel, exc_info=error)
+        if error is not None and type(error).__name__ != "CancelledError":  # whose module costs what it takes to import
+            log_raised(error, "listener of %s/%s raised", table.extension, channel)
 
     task = face.finish(awaitable, settle)
     if count is not None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -12,10 +11,10 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from .errors import ActivationError
+from .log import log_raised
+from .raised import ends_process, repr_of
 from .renderer_port import RendererPort
 from .router import MainPort
-
-log = logging.getLogger("lensipc")
 
 ENTRY_POINTS = "lensipc.extensions"
 
@@ -66,8 +65,10 @@ class ExtensionManifest(_Fields):  # no dataclass: its import takes as long as a
                 manifest = entry.load()
                 if not isinstance(manifest, ExtensionManifest):
                     raise TypeError(f"it is {type(manifest).__name__}, not an ExtensionManifest")
-            except Exception:
-                log.exception("extension %s (%s) is left out", entry.name, entry.value)
+            except BaseException as error:
+                if ends_process(error):
+                    raise
+                log_raised(error, "extension %s (%s) is left out", entry.name, entry.value)
             else:
                 manifests.append(manifest)
         return manifests
@@ -96,10 +97,18 @@ class _Extension:
         self._port = port
 
     def on_activate(self) -> Any:
-        """Called when the part comes to life; may be async. Raising leaves the extension inactive everywhere."""
+        """Called when the part comes to life; may be async. Raising leaves the extension inactive everywhere.
+
+        In a renderer it has 30 s, after which the renderer is disconnected.
+        """
 
     def on_deactivate(self) -> Any:
-        """Called before the part's registrations are undone; may be async."""
+        """Called before the part's registrations are undone; may be async.
+
+        It has 10 s. In main it is cancelled then; a renderer is disconnected, and ended if main started it. A part in
+        main is called when those in renderers are done, and when the handlers that still ran have been cancelled and
+        have cleaned up, for which they have 10 s, too.
+        """
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.version}>"
@@ -172,8 +181,10 @@ def load(path: str, base: type[_Extension], id: str, folders: Iterable[str] = ()
         found: Any = importlib.import_module(module)
         for attribute in name.split("."):
             found = getattr(found, attribute)
-    except Exception as error:
-        raise ActivationError(f"extension {id!r}: {path!r} cannot be loaded: {error!r}") from error
+    except BaseException as error:
+        if ends_process(error):
+            raise
+        raise ActivationError(f"extension {id!r}: {path!r} cannot be loaded: {repr_of(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ActivationError(f"extension {id!r}: {path!r} is no subclass of {base.__name__}")
     _remember(module)
@@ -245,5 +256,7 @@ def undo(part: _Extension) -> None:
 def _undo(id: str, close: Callable[[], None]) -> None:
     try:
         close()
-    except Exception:
-        log.exception("a disposer of extension %s raised", id)
+    except BaseException as error:
+        if ends_process(error):
+            raise
+        log_raised(error, "a disposer of extension %s raised", id)

@@ -9,9 +9,12 @@ a process is entered, for `import lensipc` is to cost little.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeGuard
 
 from .channels import Running
+from .errors import NoHandlerError
+from .raised import conclude
 
 Settle = Callable[[Any, BaseException | None], None]
 Abandon = Callable[[int], None]
@@ -22,17 +25,19 @@ class Face(Protocol):
 
     Attributes:
         blocking: no event loop is there that a call which blocks would stop.
+        deactivated: what a request ends with whose extension is deactivated here.
         started: something was left to the event loop, which is to have its turn soon. Who drives the core clears it.
     """
 
     blocking: bool
+    deactivated: type[NoHandlerError]
     started: bool
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Call this when other callbacks of the loop have had their turn."""
 
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running | None:
-        """Wait for what a callback returned; `settle(result, error)` then has its outcome."""
+        """Wait for what a callback returned; `settle(result, error)` then has its outcome, whatever it raises."""
 
     async def give_way(self) -> None:
         """Let the other callbacks of the loop have their turn."""
@@ -42,6 +47,24 @@ class Face(Protocol):
 
     def invocation(self, abandon: Abandon) -> Any:
         """A new future of a request; when its user cancels it, `abandon(future.correlation)` is called."""
+
+
+def is_awaitable(result: object) -> TypeGuard[Awaitable[Any]]:
+    """Whether what a callback has returned is to be awaited. Its class says so: an instance may have any attribute."""
+    return hasattr(type(result), "__await__")
+
+
+def call(face: Face, function: Callable[[], Any], settle: Settle) -> None:
+    """Call a part's method, and await what it returns: `settle(result, error)` has its outcome, whatever it raises."""
+    try:
+        result = function()
+    except BaseException as error:
+        conclude(error, partial(settle, None, error))
+        return
+    if is_awaitable(result):
+        face.finish(result, settle)
+    else:
+        settle(result, None)
 
 
 class NextStep:

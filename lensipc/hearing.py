@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import clone
-from .connection import finish_listener, log
+from .connection import finish_listener
 from .endpoint import RUN, Buffer, Record
-from .errors import DecodeError
-from .face import Face
+from .errors import DecodeError, printable
+from .face import Face, is_awaitable
+from .log import log, log_raised
 from .message import MAIN, MAX_REPORTS
+from .raised import ends_process, explained
 from .renderer_port import RendererChannel
 from .types import IpcRendererEvent
 
@@ -78,12 +80,12 @@ class Hearing:
             try:
                 # To call with a list of arguments takes 50 ns more.
                 result = callback(channel.event, args[0]) if len(args) == 1 else callback(channel.event, *args)
-                if result is not None and hasattr(result, "__await__"):
+                if result is not None and is_awaitable(result):
                     finish_listener(self._face, channel.port.table, channel.name, result)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # CancelledError too, which a plain function can raise
-                self._report(channel)
+            except BaseException as error:  # SystemExit and CancelledError, too
+                if ends_process(error):
+                    raise
+                self._report(channel, explained(error, callback, len(args)))
         self._begun.pop()
 
     def cut_short(self, record: Record) -> bool:
@@ -118,12 +120,12 @@ class Hearing:
                     self._drop(channel, event.frame_id, error)
                     return
                 result = listener.callback(event, *args)
-                if result is not None and hasattr(result, "__await__"):
+                if result is not None and is_awaitable(result):
                     finish_listener(self._face, channel.port.table, channel.name, result)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # as above
-                self._report(channel)
+            except BaseException as error:  # as above
+                if ends_process(error):
+                    raise
+                self._report(channel, explained(error, listener.callback, len(args or ())))
 
     def _drop(self, channel: RendererChannel, sender: int, error: DecodeError) -> None:
         """Say that an event cannot be decoded, and report its sender: each once in a second, and not many."""
@@ -135,15 +137,16 @@ class Hearing:
             return
         self._reported.add(sender)
         log.error(
-            "an event of %s/%s from %d is dropped in renderer %d: it cannot be decoded: %r",
+            "an event of %s/%s from %d is dropped in renderer %d: it cannot be decoded: %s",
             channel.port.extension,
             channel.name,
             sender,
             self._frame_id,
-            str(error)[:200],
+            printable(str(error)),
         )
         if sender not in (MAIN, self._frame_id):
             self._report_to_main(sender)
 
-    def _report(self, channel: RendererChannel) -> None:
-        log.exception("listener of %s/%s in renderer %d raised", channel.port.extension, channel.name, self._frame_id)
+    def _report(self, channel: RendererChannel, error: BaseException) -> None:
+        what = "listener of %s/%s in renderer %d raised"
+        log_raised(error, what, channel.port.extension, channel.name, self._frame_id)

@@ -7,7 +7,7 @@ dropped. Knows nothing of processes, bytes or event loops; time is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -48,6 +48,9 @@ class Invocations:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    def __iter__(self) -> Iterator[tuple[int, Pending]]:
+        return iter(list(self._pending.items()))
 
     def __contains__(self, correlation: int) -> bool:
         return correlation in self._pending

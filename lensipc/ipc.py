@@ -49,6 +49,17 @@ class _Ipc(ABC, Generic[Port]):
         self.extension = extension
         self._port: Port = extension._port
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            here, there = (Main, Renderer) if isinstance(self, Main) else (Renderer, Main)
+            if not name.startswith("_") and hasattr(there, name):
+                raise AttributeError(
+                    f"{type(self).__name__} has no {name!r}: only an Ipc.{there.__name__} has. "
+                    f"A renderer invokes, and main handles; this is an Ipc.{here.__name__}"
+                )
+            return object.__getattribute__(self, name)  # raises what it has raised
+
     @classmethod
     def create_instance(cls: type[Self], extension: Any, *args: Any, **kwargs: Any) -> Self:
         """Make the one instance of this class, for this extension; further arguments go to its constructor.
@@ -155,6 +166,8 @@ class Main(_Ipc[MainPort]):
     def handle(self, channel: str, handler: Callback) -> Disposer:
         """Answer the requests of the channel: what `handler(event, *args)` returns or raises is their outcome.
 
+        Whatever it raises, SystemExit too; only Ctrl-C, and what a signal's handler raises, ends this process.
+
         Returns:
             A disposer: calling it removes the handler.
 
@@ -215,8 +228,9 @@ class Renderer(_Ipc[RendererPort]):
             DataCloneError, NotActivatedError, OutboxFull, PeerGone: as `broadcast`.
 
         Raises, when awaited:
-            RemoteError: the handler raised; also an instance of the builtin exception that it raised.
-            NoHandlerError: main has no handler for it.
+            RemoteError: the handler raised; also an instance of the builtin exception that it raised, or of lensipc's.
+            NoHandlerError: main has no handler for it, or the extension was deactivated meanwhile. Where that happens
+                here, a task that does not catch it ends as if it had been cancelled.
             InvokeTimeout: there was no outcome in time.
             PeerGone: main died, or disconnected this process.
         """

@@ -25,18 +25,17 @@ from .endpoint import (
     Endpoint,
     create_segment,
 )
-from .errors import PeerGone
+from .errors import PeerGone, printable
 from .extension import ExtensionManifest
 from .lifecycle import Lifecycle, to_the_end
+from .log import log
 from .reception import MOST, MOST_SHARED, Reception, Visitor, check_reserve, hear_hello
 from .renderer_connection import RendererConnection
-from .router import Router
+from .router import REASON_MOST, Router
 
 if TYPE_CHECKING:
     import asyncio
     from pathlib import Path
-
-log = logging.getLogger("lensipc")
 
 # What may wait in the outboxes of one process that came by the path, or of another user, and of all that came there: so
 # many times `outbox_limit`.
@@ -112,7 +111,17 @@ class RendererHandle:
                 )
 
     async def close(self) -> None:
-        """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit."""
+        """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit.
+
+        Its parts have 10 s to deactivate, and its process 3 s to exit. It is closed to the end though who waits for
+        that is cancelled; a handler may close the renderer that has invoked it.
+        """
+        import asyncio
+
+        self._connection.spare(asyncio.current_task())
+        await self._main._lifecycle.shielded(self._close())
+
+    async def _close(self) -> None:
         import asyncio
 
         self._asked = True
@@ -318,7 +327,8 @@ class MainProcess:
         Raises:
             ValueError: an extension of that id is installed.
             ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised, or
-                ended its process; names it. Nothing is left of the extension.
+                ended its process; names it. Or it was disabled, or the host left, meanwhile. Nothing is left of the
+                extension.
         """
         await self._lifecycle.install(manifest)
 
@@ -329,7 +339,9 @@ class MainProcess:
     async def disable(self, id: str) -> None:
         """Deactivate an extension everywhere: `on_deactivate`, then its disposers. KeyError: it is not installed.
 
-        An activation that is under way is given up for it.
+        First in the renderers, which are disconnected if that takes more than 10 s. Then in main: handlers that still
+        run are cancelled and have 10 s to end, and then `on_deactivate` has 10 s before it is cancelled. An activation
+        that is under way is given up for it.
         """
         await self._lifecycle.disable(id)
 
@@ -352,14 +364,22 @@ class MainProcess:
 
         Raises:
             ActivationError: a part could not be loaded there, or raised, or ended the process; the renderer is ended.
-            PeerGone: the process ended before it was attached; says how.
+            PeerGone: the process ended before it was attached, and says how; or the host was left meanwhile.
             TimeoutError: the process said nothing in 60 s.
             OSError, MemoryError: no memory or no descriptor for its segment.
         """
+        import asyncio
+
         spawning = self._loop.create_task(self._spawn(_ids(extensions)))
         self._spawning.add(spawning)
         spawning.add_done_callback(self._spawning.discard)
-        return await spawning
+        try:
+            return await spawning
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise PeerGone("the host was left while the renderer was being started") from None
 
     async def _spawn(self, grants: frozenset[str] | None) -> RendererHandle:
         import asyncio
@@ -395,7 +415,7 @@ class MainProcess:
         try:
             handle = self._attach(visitor.sock, visitor.pid, wakeup, self._extensions, None, visitor)
         except Exception as error:
-            log.warning("a renderer (pid %d) did not attach: %r", visitor.pid, error)
+            log.warning("a renderer (pid %d) did not attach: %s", visitor.pid, printable(repr(error), REASON_MOST))
             visitor.leave()
             return
         try:

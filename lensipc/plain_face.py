@@ -7,6 +7,7 @@ import concurrent.futures
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from .errors import NoHandlerError
 from .face import Abandon, Settle
 
 
@@ -25,6 +26,7 @@ class PlainFace:
     """Callbacks run on the thread that calls dispatch(), and must not be coroutines: no loop would run them."""
 
     blocking = True
+    deactivated = NoHandlerError
     started = False
 
     def soon(self, callback: Callable[[], None]) -> None:

@@ -13,7 +13,6 @@ disconnected and coming again.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 from collections import Counter
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import attach
 from .errors import PeerGone, ProtocolError
+from .log import log
 from .poller import Poller
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .endpoint import Account
-
-log = logging.getLogger("lensipc")
 
 # How long the listening socket rests when this process has no descriptor left to accept with (seconds).
 ACCEPT_REST: Final = 0.1

@@ -33,8 +33,8 @@ from .message import (
     READY,
     REPORT,
     RESULT,
-    describe,
     rebuild,
+    summarize,
 )
 from .patience import LOOK, LOOKING, Patience
 from .poller import Poller
@@ -193,7 +193,11 @@ class RendererCore(Connection):
         pending = self.invocations.take(record[5])
         if pending is not None:
             self.face.started = True
-            pending.set_exception(rebuild(body_of(record)))
+            try:
+                error = rebuild(body_of(record))
+            except DecodeError as undecodable:
+                error = undecodable
+            pending.set_exception(error)
 
     def _on_activate(self, record: Record) -> None:
         number, correlation = record[3], record[5]
@@ -212,7 +216,7 @@ class RendererCore(Connection):
             if error is None:
                 self.send(RESULT, correlation=correlation, when_full=KEEP)
             else:
-                self.send(ERROR, correlation=correlation, body=describe(error), when_full=KEEP)
+                self.send(ERROR, correlation=correlation, body=summarize(error), when_full=KEEP)
 
     def _on_ready(self, _record: Record) -> None:
         self.attached = True

@@ -13,13 +13,14 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from . import clone
 from .channels import Running
 from .connection import Connection, body_of
 from .endpoint import DROP_NEWEST, Buffer, Endpoint, Record
-from .errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError
+from .errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError, printable
+from .face import is_awaitable
 from .invocations import Invocations
 from .message import (
     ACTIVATE,
@@ -39,11 +40,15 @@ from .message import (
     RESULT,
     UNLISTEN,
     describe,
-    rebuild,
+    read_summary,
 )
 from .poller import Deadline
+from .raised import conclude, explained
 from .router import MainChannel, MainPort, Router
 from .types import IpcMainInvokeEvent
+
+if TYPE_CHECKING:
+    import asyncio
 
 # How long an invoke waits for main to finish activating its extension (seconds).
 ACTIVATION_WAIT: Final = 5.0
@@ -89,6 +94,15 @@ class _Held:
                 self.connection.execute(self.channel, self.correlation, clone.decode_owned(self.body))
             except (ProtocolError, DecodeError) as error:
                 self.connection.router.disconnect(self.connection, str(error))
+
+
+def _stop(port: MainPort, running: Any) -> None:
+    """Cancel an invoke that waits or is awaited; its extension may have to wait until its handler has ended."""
+    if running is not None:
+        running.cancel()
+        if not isinstance(running, _Held):
+            port.stopping.add(running)
+            running.add_done_callback(port.stopping.discard)
 
 
 class RendererConnection(Connection):
@@ -192,15 +206,9 @@ class RendererConnection(Connection):
             pending.set_result(None)
 
     def _on_error(self, record: Record) -> None:
-        pending = self._asked(record)
-        if pending is None:
-            return
-        try:
-            error = rebuild(body_of(record))
-        except DecodeError as nonsense:
-            pending.set_exception(PeerGone(f"renderer {self.frame_id} answered nonsense: {nonsense}"))
-            raise
-        pending.set_exception(error)
+        error, pending = read_summary(body_of(record)), self._asked(record)
+        if pending is not None:
+            pending.set_exception(error)
 
     # ---- what the renderer asks for ----
 
@@ -230,7 +238,7 @@ class RendererConnection(Connection):
             raise ProtocolError(f"a channel name that is no UTF-8: {error}") from None
         channel = port.table[name]
         if channel in self.declared:
-            raise ProtocolError(f"declared channel {name!r} of extension {port.extension!r} twice")
+            raise ProtocolError(f"declared channel '{printable(name)}' of extension {port.extension!r} twice")
         self.endpoint.relay(number, channel.topic, self.frame_id, self.pid)
         self.declared.add(channel)
         self.channels.append(channel)
@@ -354,7 +362,7 @@ class RendererConnection(Connection):
             elif not port.table.open:
                 why = f"extension {port.extension!r} is not active in main"
             else:
-                why = f"extension {port.extension!r} has no handler in main for channel {channel.name!r}"
+                why = f"extension {port.extension!r} has no handler in main for channel '{printable(channel.name)}'"
             self._answer(correlation, None, NoHandlerError(why))
             return
         if type(args) is not tuple:
@@ -365,12 +373,10 @@ class RendererConnection(Connection):
             self.invoked[channel] = event
         try:
             result = handler.callback(event, *args)
-        except Exception as error:
-            self._answer(correlation, None, error)
+        except BaseException as error:  # SystemExit and CancelledError, too
+            error = explained(error, handler.callback, len(args))
+            conclude(error, partial(self._answer, correlation, None, error))
             return
-        except BaseException as error:  # Ctrl-C and the like: not ours to keep, but the invoke has an outcome
-            self._answer(correlation, None, error)
-            raise
         try:
             if not self.large and not self.closed and self.endpoint.send_value(RESULT, 0, correlation, result):
                 return
@@ -378,12 +384,12 @@ class RendererConnection(Connection):
             self._broken(error)
             return
         try:
-            if hasattr(result, "__await__"):
+            if is_awaitable(result):
                 task = self.router.face.finish(result, partial(self._settle, correlation))  # which settles it later
                 if not self.closed:
                     self.running[correlation] = (port, task)
                 elif task is not None:  # closed by what its own handler did
-                    task.cancel()
+                    _stop(port, task)
                 return
         except Exception as error:  # of the result's own code
             self._answer(correlation, None, error)
@@ -406,8 +412,8 @@ class RendererConnection(Connection):
             return
         try:
             body = clone.encode_parts(result, "result")
-        except Exception as unclonable:  # DataCloneError, or what the value's own code or its size brings about
-            self._tell(ERROR, 0, correlation, describe(unclonable))
+        except BaseException as unclonable:  # DataCloneError, or what the value's own code or its size brings about
+            conclude(unclonable, partial(self._tell, ERROR, 0, correlation, describe(unclonable)))
             return
         self._tell(RESULT, 0, correlation, body)
 
@@ -424,8 +430,8 @@ class RendererConnection(Connection):
     def _on_cancel(self, record: Record) -> None:
         running = self.running.pop(record[5], None)  # None: it had its outcome while the cancel was on its way
         self.large_bytes -= self.large.pop(record[5], 0)
-        if running is not None and running[1] is not None:
-            running[1].cancel()
+        if running is not None:
+            _stop(*running)
 
     def relieved(self) -> None:
         if self.lagging or self.hold is not None:
@@ -439,8 +445,13 @@ class RendererConnection(Connection):
             if owner is port:
                 why = f"extension {port.extension!r} was deactivated in main while its handler ran"
                 self._settle(correlation, None, NoHandlerError(why))
-                if task is not None:
-                    task.cancel()
+                _stop(port, task)
+
+    def spare(self, task: asyncio.Task[Any] | None) -> None:
+        """Let this handler go on when its connection is closed: it is what closes it."""
+        for correlation, (_, running) in list(self.running.items()):
+            if running is task:
+                del self.running[correlation]
 
     def close(self) -> None:
         """Undo everything that this renderer was part of. Idempotent."""
@@ -460,9 +471,8 @@ class RendererConnection(Connection):
         self.channels.clear()  # they are freed now, and not when the garbage collector comes to this object's cycles
         self.declared.clear()
         running, self.running = self.running, {}
-        for _, task in running.values():
-            if task is not None:
-                task.cancel()
+        for port, task in running.values():
+            _stop(port, task)
         self.requests.fail_all(lambda: PeerGone(f"renderer {self.frame_id} is gone: {self.reason}"))
         for closed in self.on_closed:
             closed()

@@ -45,8 +45,18 @@ class RendererPort:
         )
 
     def close(self) -> None:
-        """The part is over: undo what it has registered, and end what runs of it."""
+        """The part is over: undo what it has registered, and end what runs of it, and what it has asked for."""
         self.table.close()
+        pending: Any
+        for correlation, pending in self.core.invocations:
+            if getattr(pending, "abandon", None) == self.abandon:
+                self.abandon(correlation)
+                why = f"extension {self.extension!r} was deactivated here while main was asked"
+                pending.set_exception(self.core.face.deactivated(why))
+
+    def abandon(self, correlation: int) -> None:
+        """Nobody waits for this invoke any more."""
+        self.core.abandon(correlation)
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
@@ -63,6 +73,7 @@ class RendererPort:
         """Add a listener; the first of a channel says what main does when this process is too slow for it."""
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
+        self._check_active()
         if not self.table[channel].has_listeners:
             self.table[channel].when_full = WHEN_SLOW[when_slow]
         return self.table.listen(channel, listener)
@@ -70,7 +81,7 @@ class RendererPort:
     def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request; returns the future of its outcome."""
         core = self.core
-        invocation = core.face.invocation(core.abandon)
+        invocation = core.face.invocation(self.abandon)
         invocation.correlation = self._request(channel, args, timeout, invocation, transfer)
         return invocation
 
@@ -121,13 +132,19 @@ class RendererPort:
         """The number of a channel by which something can be sent now."""
         table, core = self.table, self.core
         if not table.open:
-            raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
+            self._check_active()
         channel = table.channels.get(name) or table[name]
         if channel.number < 0:
             core.declare(channel)
         if core.closed or core.ended:
             core.check_open()
         return channel.number
+
+    def _check_active(self) -> None:
+        """PeerGone: main is gone, and the part with it. NotActivatedError: the part is not active."""
+        if not self.table.open:
+            self.core.check_open()
+            raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
 
     def _listening(self, channel: RendererChannel, listening: bool) -> None:
         if not listening and (self.core.closed or self.core.ended):

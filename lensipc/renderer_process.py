@@ -4,29 +4,28 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from . import attach
 from .endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint
 from .errors import PeerGone
 from .extension import LensRendererExtension, load, undo
-from .face import Face, Settle
+from .face import Face, Settle, call
+from .log import log_raised
 from .poller import Poller
+from .raised import conclude
 from .renderer import TURN, RendererCore
 from .renderer_port import RendererPort
 
 if TYPE_CHECKING:
     import asyncio
     from pathlib import Path
-
-log = logging.getLogger("lensipc")
 
 # How long one rests that found too many others waiting for main to accept them (seconds).
 CONNECT_REST: Final = 0.01
@@ -374,9 +373,10 @@ class RendererProcess:
         """Load and activate an extension's part."""
         try:
             part = load(path, LensRendererExtension, port.extension, folders)(port.extension, version, port)
-        except Exception as error:
+        except BaseException as error:
             self._failure = error
-            settle(None, error)
+            self._log_raised("on_activate", port, error)
+            conclude(error, partial(settle, None, error))
             return
         active = self._parts[port] = _Part(part)
         port.table.open = True
@@ -385,13 +385,14 @@ class RendererProcess:
             active.activating = False
             if error is not None:
                 self._failure = error
+                self._log_raised("on_activate", port, error)
                 self._parts.pop(port, None)
                 undo(part)
             settle(None, error)
             for then in active.then:
                 then()
 
-        self._run(part.on_activate, activated)
+        call(self._entered.face, part.on_activate, activated)
 
     def deactivate(self, port: RendererPort, settle: Settle) -> None:
         """Deactivate an extension's part, when it has been activated."""
@@ -410,11 +411,17 @@ class RendererProcess:
         self._leaving[port] = [settle]
 
         def deactivated(_result: object, error: BaseException | None) -> None:
+            if error is not None:
+                self._log_raised("on_deactivate", port, error)
             undo(part)
             for each in self._leaving.pop(port):
                 each(None, error)
 
-        self._run(part.on_deactivate, deactivated)
+        call(self._entered.face, part.on_deactivate, deactivated)
+
+    def _log_raised(self, method: str, port: RendererPort, error: BaseException) -> None:
+        """Log it here, with its traceback: main is told its type and its text only."""
+        log_raised(error, "%s of extension %s in renderer %d raised", method, port.extension, self.frame_id)
 
     def gone(self) -> None:
         """Main is gone: end all parts."""
@@ -425,14 +432,3 @@ class RendererProcess:
         if self._path is not None and not self._entered.told_goodbye:
             with suppress(OSError):  # the folder cannot be written to
                 attach.remove_stale(self._path)  # main was killed: it could not
-
-    def _run(self, function: Callable[[], Any], settle: Settle) -> None:
-        try:
-            result = function()
-        except Exception as error:
-            settle(None, error)
-            return
-        if result is not None and hasattr(result, "__await__"):
-            self._entered.face.finish(result, settle)
-        else:
-            settle(result, None)

@@ -140,8 +140,11 @@ async def test_when_main_is_killed_pending_invokes_fail_and_nothing_is_left(tmp_
                     await invocation
             await renderer.wait_closed()
             for attempt in (lambda: ipc.broadcast("n"), lambda: ipc.invoke("echo"), lambda: ipc.listen("n", print)):
-                with pytest.raises(Exception, match=r"is gone|not active"):
-                    attempt()
+                for _ in range(2):
+                    with pytest.raises(PeerGone, match="main is gone"):
+                        attempt()
+            with pytest.raises(PeerGone, match="main is gone"):
+                await ipc.drain()
             assert not renderer.connected
         assert process.wait() == -signal.SIGKILL
         await until(lambda: not any(map(runs, pids)))  # the renderers it had started
@@ -279,3 +282,36 @@ async def test_a_renderer_that_will_not_exit_is_killed(monkeypatch: pytest.Monke
         running.cancel()
         await renderer.close()
         assert await renderer.wait() == -signal.SIGKILL
+
+
+async def test_a_script_meets_peer_gone_in_every_call_once_main_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "main.sock"
+    code = f"""
+import sys; sys.path[:] = {sys.path!r}
+import lab, os, signal
+from lensipc import PeerGone, RendererProcess
+with RendererProcess.connect({str(path)!r}) as renderer:
+    ipc = lab.IpcRenderer.get_instance()
+    os.kill(renderer.main_pid, signal.SIGKILL)
+    calls = {{
+        "wait": lambda: renderer.dispatch(60) or renderer.dispatch(60),
+        "invoke_sync": lambda: ipc.invoke_sync("echo", 1),
+        "invoke": lambda: ipc.invoke("echo", 1),
+        "broadcast": lambda: ipc.broadcast("n"),
+        "listen": lambda: ipc.listen("n", print),
+        "drain_sync": ipc.drain_sync,
+    }}
+    for name, call in calls.items():
+        try:
+            call()
+        except PeerGone:
+            print(name)
+"""
+    with start_main(path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout.split() == ["wait", "invoke_sync", "invoke", "broadcast", "listen", "drain_sync"]
+        process.wait()

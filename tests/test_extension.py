@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 from importlib import import_module, reload
@@ -208,7 +209,7 @@ def test_the_port_is_closed_even_if_ctrl_c_comes_in_a_disposer() -> None:
     part = LensMainExtension("ext", "1.0", port)  # type: ignore[arg-type]
 
     def interrupt() -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     part.disposers.callback(interrupt)
     with pytest.raises(KeyboardInterrupt):

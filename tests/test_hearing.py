@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable
 from operator import length_hint
 from typing import Any
@@ -115,14 +117,26 @@ def test_each_of_several_listeners_has_a_clone_of_its_own() -> None:
     assert len({id(value) for value in heard.said}) == 6
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def leave() -> None:
+    sys.exit("enough")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how", [leave, interrupt, ctrl_c])
 def test_a_listener_that_raises_loses_no_event_but_its_own(
-    error: type[BaseException], caplog: pytest.LogCaptureFixture
+    how: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(event: Any, number: int) -> None:
         heard.note(event, number)
         if number % 3 == 1:
-            raise error
+            how()
 
     heard = Heard(fail)
     raised = 0
@@ -139,8 +153,8 @@ def test_a_listener_that_raises_loses_no_event_but_its_own(
                 assert heard.hearing.left() == []  # each that was left is a run by itself
     heard.run(11)
     assert heard.said == [(number, 0) for number in (*range(10), 11)]
-    assert raised == (3 if error is KeyboardInterrupt else 0)
-    assert len(caplog.records) == (0 if error is KeyboardInterrupt else 3)
+    assert raised == (3 if how is ctrl_c else 0)
+    assert len(caplog.records) == (0 if how is ctrl_c else 3)
 
 
 def test_a_callback_that_takes_what_is_left_hears_it_in_order_and_once() -> None:
@@ -166,7 +180,7 @@ def test_a_run_that_a_callback_has_begun_and_not_ended_is_not_forgotten() -> Non
             with pytest.raises(KeyboardInterrupt):
                 heard.run(10, 11)
         elif number == 10:
-            raise KeyboardInterrupt
+            ctrl_c()
 
     heard = Heard(nested)
     heard.run(1)

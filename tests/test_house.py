@@ -27,7 +27,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     0: {"errors"},
     1: {"_core"},
-    2: {"endpoint", "poller", "attach", "patience"},
+    2: {"endpoint", "poller", "attach", "patience", "log", "raised"},
     3: {"clone", "message", "channels", "invocations"}
     | {"arrays", "library", "reducers", "transfer", "types", "values", "walk"},  # beside clone and message
     4: {"router", "renderer", "connection", "face"}

@@ -148,6 +148,14 @@ def test_when_the_peer_is_gone_each_has_an_error_of_its_own(invocations: Invocat
     assert len(invocations) == 0
 
 
+def test_those_that_wait_can_be_gone_through_while_each_is_given_its_outcome(invocations: Invocations) -> None:
+    pending = {invocations.open(each, "it", None, nobody): each for each in (Pending(), Pending(), Pending())}
+    for correlation, each in invocations:
+        assert pending[correlation] is each
+        invocations.forget(correlation)
+    assert len(invocations) == 0
+
+
 def test_what_is_opened_while_all_fail_is_not_lost(invocations: Invocations) -> None:
     opened: list[int] = []
 

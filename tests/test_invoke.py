@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import raising
 from hosting import hosting, until
 
-from lensipc import ExtensionManifest, HandlerExistsError
+from lensipc import (
+    DataCloneError,
+    ExtensionManifest,
+    HandlerExistsError,
+    InvokeTimeout,
+    NotActivatedError,
+    OutboxFull,
+    PeerGone,
+    RemoteError,
+    RendererProcess,
+)
 
 
 async def test_the_result_of_a_plain_and_of_an_async_handler_comes_back() -> None:
@@ -174,3 +190,170 @@ async def test_a_task_that_is_cancelled_before_its_first_step_cancels_its_invoke
     async with hosting(1) as host:
         assert await host.ipc.run(host.renderers[0], "lab:cancel_unstarted", "sleep", 60, "never awaited") == 0
         await until(lambda: host.ipc.running == 0)
+
+
+@pytest.mark.parametrize("way", ["plain", "awaited", "at_once"])
+async def test_whatever_a_handler_raises_its_caller_is_told_and_the_host_lives_on(way: str) -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        host.ipc.handle("raise", getattr(raising, way))
+        for how, (_, name) in raising.HOW.items():
+            error = await host.ipc.run(renderer, "invoke_error", "raise", (how,), 60)
+            assert error["remote_type"] == name
+            assert "RemoteError" in error["types"]
+            assert len(error["remote_message"]) < 70_000
+            assert len(error["remote_traceback"]) < 70_000
+            assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+
+
+async def test_argparse_in_a_handler_ends_nothing() -> None:
+    async with hosting(1) as host:
+        host.ipc.handle("parse", lambda _event, *words: argparse.ArgumentParser().parse_args(words))
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "parse", ("--no-such-option",))
+        assert (error["remote_type"], error["args"]) == ("SystemExit", (2,))
+
+
+@pytest.mark.parametrize("way", ["plain", "awaited", "at_once"])
+async def test_whatever_a_listener_raises_in_main_or_in_a_renderer_all_live_on(way: str) -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        host.ipc.listen("raise", getattr(raising, way))
+        host.ipc.note("raise")
+        await host.ipc.run(renderer, "lab:listen_to", "raise", f"raising:{way}")
+        await host.ipc.run(renderer, "note", "raise")
+        for how in raising.HOW:
+            host.ipc.broadcast("raise", how)
+        assert len(await host.ipc.run(renderer, "hear", "raise", len(raising.HOW))) == len(raising.HOW)
+        await until(lambda: len(host.ipc.heard["raise"]) == len(raising.HOW))
+        assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+
+
+class Unclonable:
+    """Its clone cannot be made, for code of its own leaves."""
+
+    def __reduce__(self) -> str:
+        raise SystemExit("in __reduce__")
+
+
+async def test_an_exit_in_the_code_of_a_result_is_its_outcome() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        host.ipc.handle("odd", lambda _event: Unclonable())
+        await host.ipc.run(renderer, "lab:outcome", "odd")
+        assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+
+
+@pytest.mark.parametrize("kind", [OutboxFull, DataCloneError, NotActivatedError, HandlerExistsError])
+async def test_an_error_of_lensipc_that_a_handler_meets_is_caught_by_its_type(kind: type[Exception]) -> None:
+    async with hosting(1) as host:
+
+        def fail(_event: object) -> None:
+            raise kind("in main")
+
+        host.ipc.handle("raise", fail)
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "raise", ())
+        assert {"RemoteError", kind.__name__} <= set(error["types"])
+        assert error["args"] == ("in main",)
+
+
+@pytest.mark.parametrize("kind", [PeerGone, InvokeTimeout])
+async def test_an_outcome_of_another_request_is_not_taken_for_this_ones(kind: type[Exception]) -> None:
+    async with hosting(1) as host:
+
+        def fail(_event: object) -> None:
+            raise kind("of another renderer")
+
+        host.ipc.handle("raise", fail)
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "raise", ())
+        assert "RemoteError" in error["types"]
+        assert kind.__name__ not in error["types"]
+        assert kind.__bases__[-1].__name__ in error["types"]
+
+
+async def test_more_invokes_than_may_be_in_flight_are_caught_as_outbox_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensipc.renderer_connection.MAX_INVOKES", 10)
+    async with hosting(1) as host:
+        assert await host.ipc.run(host.renderers[0], "lab:count_refused", "sleep", 0.2, 15) == 5
+
+
+@pytest.mark.parametrize("arguments", [(), (1, 2)])
+async def test_a_handler_that_does_not_take_the_event_is_told_so(arguments: tuple[int, ...]) -> None:
+    async with hosting(1) as host:
+        host.ipc.handle("add", lambda: 1)
+        host.ipc.handle("inner", lambda _event, *_args: (lambda: 1)(1))  # type: ignore[call-arg]
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "add", arguments)
+        assert "TypeError" in error["types"]
+        assert f"called with the event first and then {len(arguments)} arguments" in error["text"]
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "inner", arguments)
+        assert error["text"].endswith("takes 0 positional arguments but 1 was given")
+
+
+class Anything(dict):  # type: ignore[type-arg]
+    """Has every attribute, as the results of some libraries have."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+
+async def test_a_result_that_has_every_attribute_is_no_awaitable() -> None:
+    async with hosting(1) as host:
+        host.ipc.handle("anything", lambda _event: Anything(a=1))
+        assert await host.ipc.run(host.renderers[0], "invoke", "anything") == {"a": 1}
+
+
+INTERRUPTED = """
+    import asyncio, signal, sys
+    sys.path[:] = {path!r}
+    import lab
+    from lensipc import MainProcess
+
+    def plain(event):
+        signal.raise_signal(signal.SIGINT)
+
+    async def awaited(event):
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGINT)
+
+    def by_terminate(event):
+        signal.raise_signal(signal.SIGTERM)
+
+    async def host():
+        async with MainProcess({socket!r}) as main:
+            await main.install(lab.MANIFEST)
+            lab.IpcMain.get_instance().handle("interrupt", {handler})
+            print("ready", flush=True)
+            await asyncio.sleep(60)
+
+    def leave(*_):
+        raise SystemExit("terminated")
+
+    signal.signal(signal.SIGTERM, leave)
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(host())  # where no Runner takes the first Ctrl-C for a cancellation
+    except (KeyboardInterrupt, SystemExit) as error:
+        print(type(error).__name__, flush=True)
+        input()
+"""
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind"),
+    [("plain", "KeyboardInterrupt"), ("awaited", "KeyboardInterrupt"), ("by_terminate", "SystemExit")],
+)
+async def test_what_a_signal_raises_in_a_handler_ends_the_host_when_the_outcome_has_been_sent(
+    tmp_path: Path, handler: str, kind: str
+) -> None:
+    code = textwrap.dedent(INTERRUPTED).format(path=sys.path, socket=str(tmp_path / "s"), handler=handler)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        async with RendererProcess.connect(tmp_path / "s"):
+            import lab
+
+            with pytest.raises(RemoteError) as caught:
+                await lab.IpcRenderer.get_instance().invoke("interrupt", timeout=60)
+            assert caught.value.remote_type == kind
+            assert process.stdout.readline() == f"{kind}\n"
+            process.kill()  # it waits in input()

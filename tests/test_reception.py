@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import re
 import secrets
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -627,3 +629,23 @@ async def test_a_renderer_in_a_pid_namespace_of_its_own_is_served_and_can_be_kil
             assert renderer.pid > 0
             renderer.kill()
         assert (await inside).returncode != 0
+
+
+async def test_strangers_cannot_fill_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with hosting(path=tmp_path / "s", token="a token of sixteen characters"):
+        word = json.dumps({"lensipc": "forged\nline \x1b[2J" + "x" * 3000}).encode()
+        began, sent = time.monotonic(), 0
+        while time.monotonic() < began + 2.5:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as sock:
+                while sock.connect_ex(str(tmp_path / "s")):
+                    await asyncio.sleep(0)
+                sock.send(word)
+                sent += 1
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
+        seconds, lines = time.monotonic() - began, [record.getMessage() for record in caplog.records]
+    assert sent > 200
+    assert len(lines) <= 10 * (seconds + 1)
+    assert all(line.isprintable() and len(line) < 2000 for line in lines)
+    left_out = [re.search(r"\(and (\d+) more lines like this one, which were left out\)", line) for line in lines]
+    assert sum(int(found[1]) for found in left_out if found) > 50

@@ -289,7 +289,7 @@ async def test_events_of_several_channels_are_in_order_though_listeners_invoke_a
             def z(event, number):
                 note(event, number)
                 if number % 7 == 0:
-                    raise KeyboardInterrupt
+                    signal.raise_signal(signal.SIGINT)
             return {"x": x, "y": y, "z": z}
         """,
         59,
@@ -306,7 +306,7 @@ async def test_ctrl_c_in_a_listener_loses_no_event_but_its_own_and_keeps_none_wa
             def y(event, number):
                 said.append(number)
                 if number == 1:
-                    raise KeyboardInterrupt
+                    signal.raise_signal(signal.SIGINT)
             def z(event, number):
                 said.append(("z", number))
             return {"x": lambda event, number: ipc.invoke_sync("echo"), "y": y, "z": z}
@@ -331,7 +331,7 @@ async def test_ctrl_c_in_a_dispatch_within_a_listener_loses_no_event_either(plai
             def y(event, number):
                 said.append(number)
                 if number == 1:
-                    raise KeyboardInterrupt
+                    signal.raise_signal(signal.SIGINT)
             return {"x": x, "y": y}
         """,
         4,
@@ -503,7 +503,7 @@ async def test_a_signal_before_an_event_is_heard_loses_neither_it_nor_who_has_se
             real = getattr(hearing, {where!r}, iter)
             def strike(*args):  # stands for a signal that comes now
                 setattr(hearing, {where!r}, real)
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
             setattr(hearing, {where!r}, strike)
             interrupted = 0
             while len(heard) < 20:
@@ -534,7 +534,7 @@ async def test_a_signal_while_an_event_is_kept_for_dispatch_neither_loses_nor_do
             real = module.size_of
             def strike(*args):  # stands for a signal that comes now
                 module.size_of = real
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
             module.size_of = strike
             interrupted = 0
             for _ in range(2):
