@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .errors import ActivationError, InvokeTimeout, LensIpcError, PeerGone
+from .errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, PeerGone
 from .extension import ExtensionManifest, LensMainExtension, load, undo
 from .message import READY
 from .renderer_connection import RendererConnection
@@ -118,6 +118,11 @@ class Lifecycle:
             raise
 
     def _started(self, change: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        try:
+            self._router.poller.check_fork()
+        except ForkError:  # the loop is the parent's too
+            change.close()
+            raise
         task = self._loop.create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)

@@ -116,6 +116,9 @@ class Poller:
             raise
         return called
 
+    def check_fork(self) -> None:
+        """ForkError: this is a fork of the process that the poller belongs to."""
+
     def close(self) -> None:
         """Release the descriptors. Idempotent."""
         if not self.closed:

@@ -118,6 +118,7 @@ class Router:
         """The extension's port, made when it is first heard of; its number never means another extension."""
         port = self.ports.get(extension)
         if port is None:
+            self.poller.check_fork()
             port = self.ports[extension] = MainPort(self, extension, len(self.ports))
         return port
 
