@@ -182,7 +182,8 @@ class MainProcess:
             raise RuntimeError("a MainProcess is entered once")
         self._entered = True
         self._loop = asyncio.get_running_loop()
-        self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water)
+        face = AsyncioFace()
+        self._router = Router(face, os.getpid(), high_water=self._high_water)
         self._spawning: set[asyncio.Task[Any]] = set()
         self._lifecycle = Lifecycle(self._router, self._loop)
         if self.path is not None:
@@ -191,7 +192,7 @@ class MainProcess:
             except BaseException:
                 self._router.poller.close()
                 raise
-        self._loop.add_reader(self._router.poller.fileno(), self._router.dispatch)
+        face.watch(self._router.poller.fileno(), self._router.dispatch)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -31,7 +31,7 @@ FLOORS = {
     3: {"clone", "message", "channels", "invocations"}
     | {"arrays", "library", "reducers", "transfer", "types", "values", "walk"},  # beside clone and message
     4: {"router", "renderer", "connection", "face"}
-    | {"hearing", "renderer_connection", "renderer_port", "asyncio_face", "plain_face"},
+    | {"backlog", "hearing", "renderer_connection", "renderer_port", "asyncio_face", "plain_face"},
     5: {"extension", "ipc"},
     6: {"main_process", "lifecycle", "reception", "renderer_process"},
     7: {"cli", "demo", "bench"} | {"commands", "__main__"},

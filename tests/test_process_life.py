@@ -161,6 +161,7 @@ async def test_a_fork_of_a_renderer_loses_nothing_silently(tmp_path: Path) -> No
                         lambda: ipc.invoke("never used before"),
                         lambda: ipc.invoke_sync("never used before"),
                         lambda: events[0].reply("n"),
+                        lambda: asked.result(),
                         lambda: renderer.dispatch(),
                         lambda: renderer.run_forever(),
                     ):
@@ -174,7 +175,7 @@ async def test_a_fork_of_a_renderer_loses_nothing_silently(tmp_path: Path) -> No
                 assert ipc.invoke_sync("echo", 2) == (2,)
                 asked.cancel()
         """
-        assert await script(code, tmp_path / "s") == (0, "." * 9)
+        assert await script(code, tmp_path / "s") == (0, "." * 10)
 
 
 async def test_a_child_that_lives_on_keeps_no_connection_open(tmp_path: Path) -> None:

@@ -346,3 +346,13 @@ def descriptors_of_a_child(_ipc: IpcRenderer) -> list[str]:
     return subprocess.run(
         [sys.executable, "-c", code], close_fds=False, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.split("|")
+
+
+async def invoke_and_be_busy(ipc: IpcRenderer, channel: str, *args: Any) -> list[Any]:
+    """Several invokes, whose timeouts pass while this process is busy: what each comes to."""
+    ipc.listen("busy", lambda _event: None)
+    for _ in range(1000):
+        ipc.broadcast("busy")  # these come before the answers
+    asked = [ipc.invoke(channel, *args, timeout=0.1) for _ in range(20)]
+    time.sleep(0.4)
+    return await asyncio.gather(*asked, return_exceptions=True)
