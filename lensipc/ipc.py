@@ -216,16 +216,19 @@ class Renderer(_Ipc[RendererPort]):
 
         The request is on its way when this returns. What is returned is a future: await it, gather it, make a task
         of it. Cancelling it cancels the handler. (In a process without an event loop it is a
-        concurrent.futures.Future that `dispatch` resolves; `invoke_sync` is simpler there.)
+        concurrent.futures.Future that `dispatch` resolves, or its `result()`, which waits as `invoke_sync` does. Do not
+        hand it to `concurrent.futures.wait` on the thread that dispatches: that would wait for ever.)
 
         Args:
             channel: the channel's name.
             args: what the handler is called with, after the event object.
-            timeout: seconds to wait for the outcome; None: as long as main lives.
+            timeout: seconds to wait for the outcome; None or infinity: as long as main lives. Negative ones are over
+                at once. An outcome that has come in time is had in time, though this process was busy then.
             transfer: bytearrays and arrays among `args` that are emptied here once the request is sent.
 
         Raises, when called:
             DataCloneError, NotActivatedError, OutboxFull, PeerGone: as `broadcast`.
+            TypeError, ValueError: the timeout is no number; nothing was sent.
 
         Raises, when awaited:
             RemoteError: the handler raised; also an instance of the builtin exception that it raised, or of lensipc's.

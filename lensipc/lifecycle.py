@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .errors import ActivationError, InvokeTimeout, LensIpcError, PeerGone, RemoteError
+from .errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, PeerGone, RemoteError
 from .extension import ExtensionManifest, LensMainExtension, adopt, import_path, load, undo
 from .face import is_awaitable
 from .log import log, log_raised
@@ -122,6 +122,11 @@ class Lifecycle:
             raise
 
     def _started(self, change: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        try:
+            self._router.poller.check_fork()
+        except ForkError:  # the loop is the parent's too
+            change.close()
+            raise
         task = self._loop.create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)

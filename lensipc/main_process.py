@@ -276,7 +276,8 @@ class MainProcess:
         spawn.check_no_renderer()
         self._entered = True
         self._loop = asyncio.get_running_loop()
-        self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water)
+        face = AsyncioFace()
+        self._router = Router(face, os.getpid(), high_water=self._high_water)
         self._spawning: set[asyncio.Task[Any]] = set()
         self._lifecycle = Lifecycle(self._router, self._loop)
         if self.path is not None:
@@ -287,7 +288,7 @@ class MainProcess:
             except BaseException:
                 self._router.poller.close()
                 raise
-        self._loop.add_reader(self._router.poller.fileno(), self._router.dispatch)
+        face.watch(self._router.poller.fileno(), self._router.dispatch)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -50,6 +50,10 @@ from .types import IpcMainInvokeEvent
 if TYPE_CHECKING:
     import asyncio
 
+# So often a deadline of a renderer that has something to say is put off: for that many of its turns, and milliseconds.
+CATCH_UP: Final = 1000
+# So often that of an invoke which waits for activation: what main's own loop has to do in between may end that.
+GIVE_WAY: Final = 20
 # How long an invoke waits for main to finish activating its extension (seconds).
 ACTIVATION_WAIT: Final = 5.0
 # What a renderer may have at once: bounds on main's memory that no honest renderer meets.
@@ -76,7 +80,7 @@ class _Held:
         self.channel = channel
         self.correlation = correlation
         self.body = body
-        self.deadline = connection.poller.call_later(ACTIVATION_WAIT, self.execute)
+        self.deadline = connection.poller.call_later(ACTIVATION_WAIT, self.execute, lambda asked: asked >= GIVE_WAY)
         connection.held_bytes += len(body)
         channel.port.held[self] = None
 
@@ -91,7 +95,8 @@ class _Held:
         if self.connection.running.pop(self.correlation, None) is not None:
             self.cancel()
             try:
-                self.connection.execute(self.channel, self.correlation, clone.decode_owned(self.body))
+                args = clone.decode_owned(self.body)
+                self.connection._contexts.apart(self.connection.execute, self.channel, self.correlation, args)
             except (ProtocolError, DecodeError) as error:
                 self.connection.router.disconnect(self.connection, str(error))
 
@@ -132,6 +137,7 @@ class RendererConnection(Connection):
         on_message[REPORT] = self._on_report
         super().__init__(endpoint, sock, router.poller, router.low_water, on_message, 1 << INVOKE, SMALL)
         self.router = router
+        self._contexts = router.face.contexts
         self.wakeup_fd = wakeup_fd  # the eventfd that the renderer signals main by; ours to close
         self.frame_id = frame_id
         self.pid = pid
@@ -141,7 +147,7 @@ class RendererConnection(Connection):
         self.fate: Callable[[], Awaitable[str | None]] | None = None  # how that ended; None: as main wished
         self.brought_up = False  # what is enabled from now on is activated in it, too
         self.on_closed: list[Callable[[], None]] = []
-        self.requests = Invocations(router.poller.call_later)
+        self.requests = Invocations(router.poller.call_later, self._caught_up)
         self.given_up: set[int] = set()  # those of them that had no outcome in time
         self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
         self.channels: list[MainChannel] = []  # by the numbers it declared
@@ -191,6 +197,14 @@ class RendererConnection(Connection):
         what = f"renderer {self.frame_id}, extension {port.extension!r}"
         correlation = self.requests.open(pending, what, timeout, self.given_up.add)
         self._tell(kind, port.number, correlation, body)
+
+    def _caught_up(self, asked: int) -> bool:
+        """Whether this renderer has been heard, before it is judged by a deadline that main may have been busy past.
+
+        What waits in its ring has its turns first: so many, or who writes there without end would have no deadline. One
+        whose events keep main busy enough is not read on, and may be for ever.
+        """
+        return not self.ready or self.crowded or asked >= CATCH_UP
 
     def _asked(self, record: Record) -> Any:
         """What waits for this outcome; None: main has given it up."""
@@ -344,7 +358,16 @@ class RendererConnection(Connection):
         if channel.port.activating:
             self._hold(channel, correlation, clone.encode(args) if body is None else body)
         else:
-            self.execute(channel, correlation, args if body is None else clone.decode_owned(body))
+            args = args if body is None else clone.decode_owned(body)
+            contexts = self._contexts
+            try:
+                changed = contexts.context != contexts.base  # as contexts.changed(), which would take 40 ns more
+            except Exception:
+                changed = True
+            if changed:
+                contexts.apart(self.execute, channel, correlation, args)
+            else:
+                self.execute(channel, correlation, args)
             self.look_at_the_clock()
 
     def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:

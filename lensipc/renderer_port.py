@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import clone
 from .channels import Callback, Channel, ChannelTable, Disposer
 from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
 from .errors import NotActivatedError
+from .face import Settle
 from .message import EVENT, INVOKE, LISTEN, UNLISTEN
+from .poller import seconds_of
 from .types import IpcRendererEvent
 
 if TYPE_CHECKING:
@@ -108,6 +110,8 @@ class RendererPort:
         pending: Any,
         transfer: Sequence[Any],
     ) -> int:
+        if timeout is not None:
+            timeout = seconds_of(timeout)
         core, number = self.core, self._number(channel)
         invocations = core.invocations
         what = "" if timeout is None else f"invoke of {self.extension}/{channel}"
@@ -152,6 +156,20 @@ class RendererPort:
         if channel.number < 0:
             self.core.declare(channel)
         self.core.send(LISTEN if listening else UNLISTEN, channel.number, channel.when_full, when_full=KEEP)
+
+
+class Parts(Protocol):
+    """What brings an extension's part to life and ends it; settle(result, error) reports how that went."""
+
+    def activate(self, port: RendererPort, version: str, path: str, folders: list[str], settle: Settle) -> None: ...
+
+    def deactivate(self, port: RendererPort, settle: Settle) -> None: ...
+
+    def attached(self) -> None:
+        """All that main had installed when this renderer came is active."""
+
+    def gone(self) -> None:
+        """Main is gone: end all parts."""
 
 
 class Outcome:

@@ -18,9 +18,9 @@ from .errors import PeerGone
 from .extension import LensRendererExtension, load, undo
 from .face import Face, Settle, call
 from .log import log_raised
-from .poller import Poller
+from .poller import Poller, seconds_of
 from .raised import conclude
-from .renderer import TURN, RendererCore
+from .renderer import LONGEST, TURN, RendererCore
 from .renderer_port import RendererPort
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class RendererProcess:
         path: str | os.PathLike[str],
         *,
         wakeup: Literal["socket", "semaphore"] = "socket",
-        timeout: float = attach.HANDSHAKE_WAIT,
+        timeout: float | None = attach.HANDSHAKE_WAIT,
         token: str | None = None,
         user: int | None = None,
     ) -> RendererProcess:
@@ -92,7 +92,7 @@ class RendererProcess:
             path: MainProcess's `path`.
             wakeup: how this process is woken: by its socket, which any event loop can wait for, or by a semaphore
                 in the segment, for a plain script only.
-            timeout: seconds that main may take for that.
+            timeout: seconds that main may take for that; None: as many as it likes.
             token: MainProcess's `token`, if it has one. Not from the command line or the environment, which others
                 can read: from a file, or a pipe.
             user: the id of the user that main runs as; None: this process's own, or root.
@@ -104,6 +104,8 @@ class RendererProcess:
             ProtocolError: main is of another version.
             TimeoutError: main did not answer in time.
         """
+        limit = seconds_of(timeout)
+        timeout = LONGEST if limit is None else min(limit, LONGEST)
         kinds = {"socket": WAKEUP_SOCKET, "semaphore": WAKEUP_SEMAPHORE}
         if wakeup not in kinds:
             raise ValueError(f"wakeup is 'socket' or 'semaphore', not {wakeup!r}")
@@ -147,26 +149,28 @@ class RendererProcess:
             readable = loop.create_future()
             loop.add_reader(sock.fileno(), partial(set_once, readable))
             try:
-                await asyncio.wait_for(readable, deadline - time.monotonic())
+                await asyncio.wait([readable], timeout=deadline - time.monotonic())
             finally:
                 loop.remove_reader(sock.fileno())
-        except asyncio.TimeoutError:
-            sock.close()
-            raise self._too_late() from None
+            if not readable.done():
+                raise self._too_late()
         except BaseException:
             sock.close()
             raise
         self._changed = asyncio.Event()
-        core = self._begin(sock, AsyncioFace())
-        loop.add_reader(core.poller.fileno(), core.on_loop)
+        face = AsyncioFace()
+        core = self._begin(sock, face)
+        face.watch(core.poller.fileno(), core.on_nesting_loop if face.nests else core.on_loop)
         self._closing = partial(loop.remove_reader, core.poller.fileno())
         try:
             while not core.attached and not core.closed:
-                await asyncio.wait_for(self._change(), deadline - time.monotonic())
+                try:
+                    await asyncio.wait_for(self._change(), deadline - time.monotonic())
+                except asyncio.TimeoutError:
+                    core.dispatch()  # this process may have been busy: what has come is handled first
+                    if not core.attached and not core.closed:
+                        raise self._too_late() from None
             self._check_attached(core)
-        except asyncio.TimeoutError:
-            self.close()
-            raise self._too_late() from None
         except BaseException:
             self.close()
             raise
@@ -204,13 +208,13 @@ class RendererProcess:
         except BaseException:
             sock.close()
             raise
-        core = self._begin(sock, PlainFace())
+        face = PlainFace()
+        core = face.core = self._begin(sock, face)
         try:
             while not core.attached and not core.closed:
                 left = deadline - time.monotonic()
-                if left <= 0:
+                if not core.dispatch(max(left, 0.0)) and left <= 0:
                     raise self._too_late()
-                core.dispatch(left)
             self._check_attached(core)
         except BaseException:
             self.close()
@@ -224,7 +228,7 @@ class RendererProcess:
             self.deactivate(port, lambda _result, _error: None)
         deadline = time.monotonic() + self._timeout
         while self._sending and time.monotonic() < deadline:
-            self._entered.dispatch(deadline - time.monotonic())
+            self._entered.dispatch(max(0.0, deadline - time.monotonic()))
         self.close()
 
     @property
@@ -321,6 +325,8 @@ class RendererProcess:
     def fileno(self) -> int:
         """A descriptor that is readable exactly while `dispatch` has something to do.
 
+        So it is in a loop that a listener runs, too, and when main is gone: until `dispatch` has raised PeerGone, once.
+
         Not with `wakeup="semaphore"`: no descriptor tells of that.
         """
         return self._entered.poller.fileno()
@@ -329,7 +335,7 @@ class RendererProcess:
         """Handle what has come: call listeners, settle invokes, activate and deactivate parts.
 
         Args:
-            timeout: seconds to wait for something if there is nothing; None: for ever.
+            timeout: seconds to wait for something if there is nothing, none if negative; None or infinity: for ever.
             budget: how many messages to handle at most; more leave `fileno()` readable.
 
         Returns:
@@ -337,9 +343,13 @@ class RendererProcess:
 
         Raises:
             PeerGone: main is gone, and everything that it had sent has been handled.
+            TypeError, ValueError: the timeout is no number.
         """
         core = self._entered
+        if timeout is not None and timeout != 0.0:
+            timeout = seconds_of(timeout)
         if core.closed:
+            core.poller.hush()
             core.check_open()
         return core.dispatch(timeout, budget)
 

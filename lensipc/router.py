@@ -127,6 +127,7 @@ class Router:
         """The extension's port, made when it is first heard of; its number never means another extension."""
         port = self.ports.get(extension)
         if port is None:
+            self.poller.check_fork()
             port = self.ports[extension] = MainPort(self, extension, len(self.ports))
         return port
 
@@ -164,10 +165,14 @@ class Router:
         if self._delivering:
             return  # called from a listener: its own events come after it
         self._delivering = True
+        contexts = self.face.contexts
         try:
             for _ in range(min(len(self._local), TURN)):  # a listener may broadcast what it hears, for ever
                 channel, frame_id, pid, body = self._local.popleft()
-                self._call_listeners(channel, frame_id, pid, body)
+                if contexts.changed():
+                    contexts.apart(self._call_listeners, channel, frame_id, pid, body)
+                else:
+                    self._call_listeners(channel, frame_id, pid, body)
         finally:
             self._delivering = False
 

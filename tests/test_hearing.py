@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import signal
 import sys
 from collections.abc import Callable
@@ -29,7 +30,8 @@ class Heard:
         port = RendererPort(None, "x", 0)  # type: ignore[arg-type] - it sends nothing here
         self.channels = [RendererChannel(port, f"n{number}") for number in range(channels)]
         self.channel = self.channels[0]
-        self.hearing = Hearing(self.channels, PlainFace(), 1, lambda sender: self.reported.append(sender))
+        self.face = PlainFace()
+        self.hearing = Hearing(self.channels, self.face, 1, lambda sender: self.reported.append(sender))
         self.said: list[Any] = []
         self.reported: list[int] = []
         for number in range(channels):
@@ -186,6 +188,33 @@ def test_a_run_that_a_callback_has_begun_and_not_ended_is_not_forgotten() -> Non
     heard.run(1)
     assert heard.said == [1, 10]
     assert [record[1] for record in heard.rest()] == [[heard.channel, (11,)]]
+
+
+@pytest.mark.parametrize("listeners", [1, 2])
+def test_what_a_listener_sets_in_a_context_variable_no_later_event_of_its_run_sees(listeners: int) -> None:
+    user: contextvars.ContextVar[Any] = contextvars.ContextVar("user", default="nobody")
+
+    def note(_event: Any, number: int) -> None:
+        heard.said.append((number, user.get()))
+        if number == 2:
+            user.set("the listener's")
+
+    heard = Heard(*[note] * listeners)
+    contexts = heard.face.contexts
+    contexts.turn(heard.run, 1, 2, 3, 4)
+    contexts.turn(heard.run, 5, 2, 6)
+
+    def by_themselves() -> None:
+        for number in (2, 7):
+            heard.event(0, number)
+
+    contexts.turn(by_themselves)
+    once = [(number, "nobody") for number in (1, 2, 3, 4, 5, 2, 6, 2, 7)]
+    if listeners == 1:
+        assert heard.said == once
+    else:  # those of one event share its context
+        assert heard.said[::2] == once
+        assert [said for said in heard.said if said[1] != "nobody"] == [(2, "the listener's")] * 3
 
 
 def test_who_stops_listening_in_the_midst_of_a_run_hears_no_more_of_it() -> None:

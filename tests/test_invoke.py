@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextvars
+import decimal
+import fractions
+import math
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import lab
 import numpy as np
 import pytest
 import raising
@@ -357,3 +362,114 @@ async def test_what_a_signal_raises_in_a_handler_ends_the_host_when_the_outcome_
             assert caught.value.remote_type == kind
             assert process.stdout.readline() == f"{kind}\n"
             process.kill()  # it waits in input()
+
+
+async def test_an_invoke_that_waits_for_activation_is_answered_though_main_was_busy_past_its_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lensipc.renderer_connection.ACTIVATION_WAIT", 0.2)
+    manifest = ExtensionManifest("blocked", "1", main="starting:BlockedMain", renderer="starting:SlowRenderer")
+    async with hosting(1) as host:
+        import starting
+
+        starting.answered.clear()
+        await host.main.install(manifest)
+        assert starting.answered == ["answered", "async answered"]
+
+
+async def test_a_renderer_that_was_busy_past_its_timeout_has_the_answer_that_is_there() -> None:
+    async with hosting(1) as host:
+        assert await host.ipc.run(host.renderers[0], "lab:invoke_and_be_busy", "echo", 5) == [(5,)] * 20
+
+
+async def test_who_gives_up_on_a_task_that_others_wait_for_too_does_not_end_it_for_them() -> None:
+    async with hosting(2) as host:
+        shared = asyncio.ensure_future(asyncio.sleep(1, "shared"))
+
+        class Shared:
+            def __await__(self) -> Any:
+                return shared.__await__()
+
+        host.ipc.handle("shared", lambda _event: shared)
+        host.ipc.handle("in an object", lambda _event: Shared())
+        patient = [
+            asyncio.create_task(host.ipc.run(host.renderers[0], "invoke", name)) for name in ("shared", "in an object")
+        ]
+        for name in ("shared", "in an object"):
+            error = await host.ipc.run(host.renderers[1], "invoke_error", name, (), 0.05)
+            assert "InvokeTimeout" in error["types"]
+            assert await host.ipc.run(host.renderers[1], "lab:cancel_invoke", name)
+        assert await asyncio.gather(*patient) == ["shared"] * 2
+        assert await host.ipc.run(host.renderers[1], "invoke", "shared") == "shared"
+
+
+async def test_what_a_handler_sets_in_a_context_variable_no_other_message_sees() -> None:
+    async with hosting(2) as host:
+        user: contextvars.ContextVar[Any] = contextvars.ContextVar("user", default="nobody")
+
+        def log_in(_event: Any, name: Any) -> Any:
+            before = user.get()
+            user.set(np.array([name] * 3))  # what cannot be compared
+            return before
+
+        async def later(_event: Any) -> Any:
+            return user.get()
+
+        def then(_event: Any) -> Any:
+            user.set("the handler's")
+            return later(_event)
+
+        host.ipc.handle("log in", log_in)
+        host.ipc.handle("later", later)
+        host.ipc.handle("then", then)
+        host.ipc.listen("event", lambda _event, *_: seen.append(log_in(_event, "listener")))
+        host.ipc.listen("event", lambda _event, *_: seen.append(user.get()[0]))  # the same message
+        seen: list[Any] = []
+        for _ in range(2):
+            for renderer in host.renderers:
+                assert await host.ipc.run(renderer, "invoke", "log in", "one") == "nobody"
+                assert await host.ipc.run(renderer, "invoke", "later") == "nobody"
+                assert await host.ipc.run(renderer, "invoke", "then") == "the handler's"
+                await host.ipc.run(renderer, "broadcast", "event", 2)
+        host.ipc.broadcast("event")
+        await until(lambda: len(seen) == 18)
+        assert seen == ["nobody", "listener"] * 9
+
+
+async def test_a_handler_sees_what_was_set_before_main_was_entered() -> None:
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
+    user.set("the host's")
+    async with hosting(1) as host:
+
+        def log_in(_event: Any) -> str:
+            before = user.get()
+            user.set("another")
+            return before
+
+        host.ipc.handle("log in", log_in)
+        for _ in range(3):
+            assert await host.ipc.run(host.renderers[0], "invoke", "log in") == "the host's"
+
+
+TIMES = [-math.inf, -1e300, -1, -(10**400), 0, 1e-300, True, math.inf, 1e300, 10**400]
+
+
+async def test_whatever_timeout_is_asked_for_those_that_follow_come(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        ipc = lab.IpcRenderer.get_instance()
+        for timeout in [*TIMES, decimal.Decimal("0.01"), fractions.Fraction(1, 100), np.float32(0.01)]:
+            asking = ipc.invoke("sleep", 60, repr(timeout), timeout=timeout)
+            if timeout > 1e10:
+                await ipc.invoke("echo")
+                assert not asking.done()
+                asking.cancel()
+            else:
+                with pytest.raises(InvokeTimeout):
+                    await asking
+            with pytest.raises(InvokeTimeout):
+                await ipc.invoke("sleep", 60, "after", timeout=0.01)
+        for nonsense in (math.nan, "1", b"1", [], 1j, decimal.Decimal("nan"), object()):
+            with pytest.raises((TypeError, ValueError), match="timeout"):
+                ipc.invoke("sleep", 60, "nonsense", timeout=nonsense)  # type: ignore[arg-type]
+        await until(lambda: host.ipc.running == 0)
+        assert "nonsense" not in host.ipc.cancelled

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -526,3 +527,41 @@ async def test_leaving_the_host_with_invokes_on_their_way_says_nothing(
     gc.collect()
     assert errors == []
     assert "never retrieved" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["install", "disable"])
+async def test_a_renderer_that_has_answered_is_not_disconnected_because_main_was_busy(
+    monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    manifest = ExtensionManifest("busy", "1", main="starting:BusyMain", renderer="starting:BusyRenderer")
+    async with hosting(1) as host:
+        if change == "disable":
+            await host.main.install(manifest)
+        monkeypatch.setattr("lensipc.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
+        monkeypatch.setattr("lensipc.lifecycle.DEACTIVATION_WAIT", 0.2)
+        (renderer,) = host.main.renderers
+        changing = asyncio.create_task(
+            host.main.install(manifest) if change == "install" else host.main.disable("busy")
+        )
+        while not len(renderer._connection.requests):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(0.6)  # the answer lies in the ring, behind a thousand events
+        await changing
+        assert host.main.renderers == [renderer]
+        assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+
+
+async def test_a_renderer_that_never_answers_is_disconnected_though_it_never_stops_talking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lensipc.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
+    monkeypatch.setattr("lensipc.renderer_connection.CATCH_UP", 20)
+    manifest = ExtensionManifest("endless", "1", renderer="starting:EndlessRenderer")
+    async with hosting(1) as host:
+        host.ipc.note("n")
+        talking = asyncio.create_task(host.ipc.run(host.renderers[0], "broadcast", "n", 10**9))
+        await until(lambda: host.ipc.heard["n"])
+        await host.main.install(manifest)
+        assert host.main.renderers == []
+        talking.cancel()

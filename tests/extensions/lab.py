@@ -383,3 +383,13 @@ async def count_refused(ipc: IpcRenderer, channel: str, seconds: float, count: i
     """So many invokes at once: how many OutboxFull tells that they are too many."""
     outcomes = await asyncio.gather(*(ipc.invoke(channel, seconds) for _ in range(count)), return_exceptions=True)
     return sum(isinstance(outcome, OutboxFull) for outcome in outcomes)
+
+
+async def invoke_and_be_busy(ipc: IpcRenderer, channel: str, *args: Any) -> list[Any]:
+    """Several invokes, whose timeouts pass while this process is busy: what each comes to."""
+    ipc.listen("busy", lambda _event: None)
+    for _ in range(1000):
+        ipc.broadcast("busy")  # these come before the answers
+    asked = [ipc.invoke(channel, *args, timeout=0.1) for _ in range(20)]
+    time.sleep(0.4)
+    return await asyncio.gather(*asked, return_exceptions=True)
