@@ -72,7 +72,7 @@ class Deadline:
     def cancel(self) -> None:
         """Never call it."""
         if self.callback is not None:
-            self.callback = None
+            self.callback = self.caught_up = None  # it keeps nothing of whose timer it was until its time has come
             self._poller._forget_one()
 
 
