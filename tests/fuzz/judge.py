@@ -101,7 +101,7 @@ class Judge:
         self.page = mmap.mmap(descriptor, PAGE)
         self.at = memoryview(self.page)[:WHERE].cast("Q")
         self.exercise = Exercise(self.say, self.say_type)
-        zoneinfo.available_timezones()  # which imports a module the first time
+        clone.decode(clone.encode(zoneinfo.ZoneInfo("UTC")))  # which looks at all of them the first time
         self.listener = Listener()
         self.decoded = 0
         self.floor = self.rss() + (4 << 20)
@@ -166,7 +166,8 @@ class Judge:
             leaked = self.exercise.body
             if leaked:
                 for byte in (b"\x5a", b"\xcd", b"\xdd"):  # what fresh and freed memory is filled with
-                    if byte * 8 in leaked and byte * 2 not in body:
+                    # A fraction that is reduced may have any digits.
+                    if byte * 8 in leaked and byte * 2 not in body and b"as_fraction" not in body:
                         wrong.append("what is encoded again has memory that was never cleared")
                 self.exercise.body = b""
         if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10 > self.floor:
