@@ -17,7 +17,7 @@ static void attach(struct lipc_endpoint *endpoint, int side, int wakeup, int wak
     int peer = 1 - side;
     lipc_ring_init(&endpoint->out, &segment->rings[side], mapping->rings[side], mapping->capacity);
     lipc_ring_init(&endpoint->in, &segment->rings[peer], mapping->rings[peer], mapping->capacity);
-    lipc_outbox_init(&endpoint->outbox);
+    endpoint->outbox = (struct lipc_outbox){0};
     endpoint->wakeup = (struct lipc_wakeup){
         .own = &segment->sleepers[side], .peer = &segment->sleepers[peer], .kind = wakeup, .fd = wakeup_fd};
 }
@@ -49,10 +49,20 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint)
     if (!endpoint)
         return;
     lipc_outbox_clear(&endpoint->outbox);
+    lipc_account_free(endpoint->outbox.account);
     free(endpoint->routes.topics);
     free(endpoint->heard);
     lipc_segment_unmap(&endpoint->mapping);
     free(endpoint);
+}
+
+int lipc_charge(struct lipc_endpoint *endpoint, struct lipc_account *account)
+{
+    if (endpoint->outbox.account || endpoint->outbox.head)
+        return -EINVAL;
+    lipc_account_take(account);
+    endpoint->outbox.account = account;
+    return 0;
 }
 
 int lipc_failure(const struct lipc_endpoint *endpoint)
@@ -77,6 +87,11 @@ int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topi
     routes->peer = peer;
     routes->pid = pid;
     return 0;
+}
+
+void lipc_watch(struct lipc_endpoint *endpoint)
+{
+    endpoint->routes.watched = true;
 }
 
 int lipc_hear(struct lipc_endpoint *endpoint, uint32_t number)

@@ -25,6 +25,7 @@ struct lipc_routes {
     struct lipc_topic **topics; /* by the channel's number */
     uint32_t count, room;
     uint32_t peer, pid; /* whom they come from */
+    bool watched;       /* they are handed out, all of them */
     uint32_t relayed;   /* by the last lipc_recv */
     int told;
 };

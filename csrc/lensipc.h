@@ -8,6 +8,7 @@
  *   segment.c   shared memory made, sealed, mapped twice, checked         system calls
  *   block.c     memory for large bodies, used again                       system calls
  *   outbox.c    messages that wait until the ring has room                malloc
+ *   account.c   how much waits in several outboxes together               malloc
  *   endpoint.c  two rings, an outbox and a wakeup as one side of a pair
  *   send.c      messages into frames
  *   receive.c   frames into messages, and events to those who listen
@@ -51,6 +52,9 @@
 #define LIPC_DROP_NEWEST 2
 #define LIPC_KEEP 3 /* it waits all the same: for the few messages that must not be lost */
 
+/* Numbers of channels are below this where LIPC_DROP_OLDEST is asked for: each of those has a queue. */
+#define LIPC_CHANNELS 16384
+
 /* A body of this many bytes or more comes straight into memory that its receiver gives for it. */
 #define LIPC_INLINE 32768
 
@@ -74,6 +78,7 @@
 /* What lipc_poll says when others want the processor: it is better to sleep. */
 #define LIPC_CROWDED 2
 
+struct lipc_account;
 struct lipc_endpoint;
 struct lipc_topic;
 
@@ -122,18 +127,23 @@ int lipc_segment_create(int form, uint32_t capacity);
 struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeup_fd, uint64_t high_water,
                                          uint64_t limit, int *error);
 
+/* Either side, once, before it sends. What waits in this outbox counts in `account`, too. While that one, or a parent of
+ * it, is at its limit even without the first message here, which is on its way, this outbox is full. 0, -EINVAL: too
+ * late, or a second time. */
+int lipc_charge(struct lipc_endpoint *endpoint, struct lipc_account *account);
+
 /* Either side. Unmaps and frees; NULL is fine. */
 void lipc_endpoint_close(struct lipc_endpoint *endpoint);
 
 /* Producer. Takes a message whole or not at all: into the ring if it has room, else the rest of it is copied to the
  * outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE, LIPC_KEEP or LIPC_DROP_*;
- * LIPC_DROP_OLDEST gives up the oldest waiting events of the same channel, of which no byte has been written,
- * until this one fits (the outbox is below the mark, or no larger with it than before), and this one if it does not
- * even so.
+ * LIPC_DROP_OLDEST gives up the oldest waiting messages that were sent so on the same channel, of which no byte has been
+ * written, until this one fits (the outbox is below the mark, or no larger with it than before), and this one if it does
+ * not even so.
  * Returns the number of messages dropped: 0 as a rule.
  * A message larger than the ring streams: while the peer reads, this writes on, and waits up to 50 us for each room.
- * -ENOBUFS: the outbox is full. -ENOMEM. -EINVAL: a kind that is 0 or has more than 16 bits, or when_full. -EBADMSG:
- * the peer wrote nonsense to the ring's positions. */
+ * -ENOBUFS: the outbox is full. -ENOMEM. -EINVAL: a kind that is 0 or has more than 16 bits, when_full, or a channel that
+ * it cannot be for. -EBADMSG: the peer wrote nonsense to the ring's positions. */
 int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
               int when_full);
 
@@ -145,7 +155,7 @@ int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *he
  * Returns the bytes still waiting, -EBADMSG as above. */
 int64_t lipc_flush(struct lipc_endpoint *endpoint);
 
-/* Producer. Bytes waiting in the outbox (headers included). */
+/* Producer. Bytes that what waits in the outbox takes, less what of its first message is in the ring. */
 uint64_t lipc_outbox(const struct lipc_endpoint *endpoint);
 
 /* Producer. Free-running count of bytes the peer has taken from the ring, as last seen: tells whether it reads. */
@@ -155,7 +165,8 @@ uint64_t lipc_progress(struct lipc_endpoint *endpoint);
  * LIPC_INLINE), to `buffer`, each body at an 8-byte boundary, and describes each in `records`; wakes the peer if it
  * waits for room. Returns how many.
  * Events that lipc_relay has told the way of are sent on, and counted against `max`, too: see lipc_relayed. Only before
- * the first message of a call that is handed out: what is behind that one may depend on it.
+ * the first message of a call that is handed out: what is behind that one may depend on it. For 1 ms or so: what is left
+ * then is the next call's.
  * A message of LIPC_INLINE bytes or more, or of several frames, stands apart: it ends the batch before it, and when it
  * is first, 0 is returned with its size in *wanted; lipc_assemble then says where it goes, and it comes as a record of
  * its own with offset LIPC_ASSEMBLED when all of it is there, with at most a ring full of it copied by one call.
@@ -218,6 +229,21 @@ int lipc_failure(const struct lipc_endpoint *endpoint);
 /* Events for LIPC_ALL that come by `endpoint` on channel `number`, the next one that has no topic yet, go to `topic` from
  * now on, and say that they come from `peer` and `pid`. 0, -ENOMEM, -EINVAL: another number. */
 int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t peer, uint32_t pid);
+
+/* Consumer. From now on the events that come by `endpoint` are handed out, whatever lipc_relay has told. */
+void lipc_watch(struct lipc_endpoint *endpoint);
+
+/* ---- account.c ---- */
+
+/* An account of what waits in several outboxes, all of one thread: it is full from `limit` bytes on. What counts in it
+ * counts in `parent`, too, unless that is NULL. NULL: no memory. */
+struct lipc_account *lipc_account_create(uint64_t limit, struct lipc_account *parent);
+
+/* Anyone, in any thread. It stays while an endpoint or another account counts in it. NULL is fine. */
+void lipc_account_free(struct lipc_account *account);
+
+/* Bytes that wait. */
+uint64_t lipc_account_bytes(const struct lipc_account *account);
 
 /* ---- sleeping: wakeup.c ---- */
 

@@ -13,6 +13,12 @@
 /* Bodies in the caller's buffer begin where any scalar may. */
 #define BODY_ALIGN 8
 
+/* How long one call relays, about; and after how much work it looks at the clock, in bytes copied: to send a message to
+ * one listener is as much work as RELAY_EACH of them. A batch of small events to one or two is too little for a look. */
+#define RELAY_NS 1000000
+#define RELAY_EACH 2048
+#define RELAY_LOOK 262144
+
 /* Whether `frame` is the one that has to come next in a message whose first frame was `first` and of which `filled`
  * bytes have come. All frames but those of an empty message hold something, so each brings the end nearer. */
 static bool continues(const struct lipc_frame *first, uint64_t filled, const struct lipc_frame *frame)
@@ -90,11 +96,17 @@ static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
 static struct lipc_topic *way_of(const struct lipc_endpoint *endpoint, const struct lipc_frame *frame)
 {
     const struct lipc_routes *routes = &endpoint->routes;
-    if (frame->kind != LIPC_EVENT || frame->peer != LIPC_ALL || frame->channel >= routes->count ||
+    if (frame->kind != LIPC_EVENT || frame->peer != LIPC_ALL || frame->channel >= routes->count || routes->watched ||
         routes->topics[frame->channel]->heard)
         return NULL;
     return routes->topics[frame->channel];
 }
+
+/* How long a call has relayed. */
+struct lipc_relaying {
+    uint64_t work;  /* since the clock was looked at */
+    uint64_t until; /* 0: it has not been yet */
+};
 
 static int relay(const struct lipc_endpoint *endpoint, struct lipc_topic *topic, const char *body, uint32_t size)
 {
@@ -102,6 +114,19 @@ static int relay(const struct lipc_endpoint *endpoint, struct lipc_topic *topic,
     const struct lipc_header header = {
         .kind = LIPC_EVENT, .peer = endpoint->routes.peer, .pid = endpoint->routes.pid};
     return lipc_topic_send(topic, NULL, &header, &part, 1);
+}
+
+/* Counts what has just been relayed: whether that is enough for one call. */
+static bool is_enough(struct lipc_relaying *relaying, const struct lipc_topic *topic, uint32_t size)
+{
+    relaying->work += (topic->count + 1) * (RELAY_EACH + (uint64_t)size);
+    if (relaying->work < RELAY_LOOK)
+        return false;
+    relaying->work = 0;
+    uint64_t now = lipc_clock();
+    if (!relaying->until)
+        relaying->until = now + RELAY_NS;
+    return now >= relaying->until;
 }
 
 int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, char *buffer, size_t size,
@@ -121,6 +146,7 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
     size_t used = 0;
     size -= size % BODY_ALIGN; /* so that `used` never passes it */
     int got = 0;
+    struct lipc_relaying relaying = {0};
     while (count + routes->relayed < max) {
         struct lipc_frame frame;
         const char *body;
@@ -146,6 +172,8 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
         if (topic) {
             routes->told |= relay(endpoint, topic, buffer, frame.size);
             routes->relayed++;
+            if (is_enough(&relaying, topic, frame.size))
+                break;
             continue;
         }
         records[count] = to_record(&frame, (uint32_t)used);

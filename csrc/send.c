@@ -29,7 +29,7 @@ static struct lipc_frame common_frame(const struct lipc_header *header, uint64_t
 static bool is_valid(const struct lipc_header *header, int when_full)
 {
     return header->kind != 0 && header->kind <= UINT16_MAX && when_full >= LIPC_REFUSE &&
-           when_full <= LIPC_KEEP;
+           when_full <= LIPC_KEEP && (when_full != LIPC_DROP_OLDEST || header->channel < LIPC_CHANNELS);
 }
 
 /* Bytes of the body in the next frame of a message: all frames but the last are as large as one may be, so that what
@@ -129,13 +129,13 @@ static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
     return put;
 }
 
-/* Gives up the oldest waiting messages of the channel until a new one fits: until what waits is below
- * the high-water mark, or at least no larger with the new one than it was before. False when it does not fit even so;
- * *dropped counts those given up either way. */
+/* Gives up the oldest of the channel that may be dropped until a new one fits: until the outbox is below its high-water
+ * mark and the account below its limit, or what waits is at least no larger with the new one than it was before. False
+ * when it does not fit even so; *dropped counts those given up either way. */
 static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_frame *message, int *dropped)
 {
     uint64_t freed = 0;
-    while (lipc_outbox_behind(&endpoint->outbox) >= endpoint->high_water && freed < sizeof *message + message->total) {
+    while (freed < lipc_weight(message->total) && lipc_outbox_full(&endpoint->outbox, endpoint->high_water)) {
         uint64_t bytes = lipc_outbox_drop(&endpoint->outbox, message->channel);
         if (bytes == 0)
             return false;
@@ -151,21 +151,21 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
                          struct lipc_copies *copies)
 {
     struct lipc_outbox *outbox = &endpoint->outbox;
-    uint64_t behind = lipc_outbox_behind(outbox);
-    if (when_full == LIPC_DROP_NEWEST && behind >= endpoint->high_water)
+    bool may_be_dropped = when_full == LIPC_DROP_OLDEST;
+    if (when_full == LIPC_DROP_NEWEST && lipc_outbox_full(outbox, endpoint->high_water))
         return 1;
-    if (when_full == LIPC_REFUSE && behind >= endpoint->limit)
+    if (when_full == LIPC_REFUSE && lipc_outbox_full(outbox, endpoint->limit))
         return -ENOBUFS;
     struct lipc_waiting *node = malloc(sizeof *node);
     /* Memory for all of the body, though the ring may take much of it: pages that are never touched cost nothing. */
     if (!copies->body)
         copies->body = lipc_body_create(message->frame.total);
-    if (!node || !copies->body) {
+    if (!node || !copies->body || (may_be_dropped && lipc_outbox_make_queue(outbox, message->frame.channel) < 0)) {
         free(node);
         return -ENOMEM;
     }
     int dropped = 0;
-    if (when_full == LIPC_DROP_OLDEST && !drop_until_fits(endpoint, &message->frame, &dropped)) {
+    if (may_be_dropped && !drop_until_fits(endpoint, &message->frame, &dropped)) {
         free(node);
         return dropped + 1;
     }
@@ -175,7 +175,7 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
         free(node);
         return written < 0 ? written : dropped;
     }
-    lipc_outbox_append(outbox, node, message, copies->body);
+    lipc_outbox_append(outbox, node, message, copies->body, may_be_dropped);
     /* An event loop sends after it has parked, too: its next wake has to come for room as well. */
     if (lipc_wakeup_parked(&endpoint->wakeup)) {
         lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);

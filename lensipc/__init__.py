@@ -6,11 +6,13 @@ The floors, each importing only from its own and those below:
     7  cli, demo                    the command line and the example extension
     6  main_process, lifecycle      the host
        renderer_process             a renderer
+       spawn                        how the one starts the other
     5  extension, ipc               what an extension's author subclasses
     4  router, renderer             the two cores: main's sequencer, and a renderer's end of its line
        connection, face             the line between them; what drives them
     3  clone, message, channels, invocations    values, messages, tables: no I/O, no threads, no clock
     2  endpoint, poller, attach     bytes in, bytes out; waiting; the handshake
+       log, raised                  what is logged; what user code raises
     1  _core                        the C core, compiled from csrc/
 """
 
@@ -39,6 +41,7 @@ from .errors import (
 from .extension import ExtensionManifest, LensMainExtension, LensRendererExtension
 from .main_process import MainProcess, RendererHandle
 from .renderer_process import RendererProcess
+from .spawn import freeze_support
 
 __all__ = [
     "ActivationError",
@@ -65,6 +68,7 @@ __all__ = [
     "Types",
     "UnknownValueError",
     "clone",
+    "freeze_support",
 ]
 
 __version__ = "0.1.0"

@@ -6,10 +6,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from .channels import Running
-from .face import Abandon, Settle
+from .errors import NoHandlerError
+from .face import Abandon, Contexts, Settle
+from .raised import conclude, ends_process
 
 _set_result = asyncio.Future.set_result  # to find it by super() takes 50 ns
 
@@ -17,6 +20,13 @@ _set_result = asyncio.Future.set_result  # to find it by super() takes 50 ns
 def _wakes_task(fn: Callable[..., object]) -> bool:
     """Whether that is what a task waits with: its method, or what stands for that before Python 3.12."""
     return isinstance(getattr(fn, "__self__", None), asyncio.Task) or type(fn).__name__ == "TaskWakeupMethWrapper"
+
+
+class Deactivated(NoHandlerError, asyncio.CancelledError):  # noqa: N818
+    """A NoHandlerError that ends a task as a cancellation does.
+
+    A part's own tasks await what it has asked for when it is deactivated: without a word, unless they catch this.
+    """
 
 
 class Invocation(asyncio.Future[Any]):
@@ -75,6 +85,8 @@ class Invocation(asyncio.Future[Any]):
         """Give it an error for an outcome."""
         self._leave_to_loop()
         super().set_exception(exception)
+        if isinstance(exception, Deactivated):
+            self.exception()  # nobody is to be told that nobody has asked for it
 
     def _leave_to_loop(self) -> None:
         waiter, self._waiter = self._waiter, ()
@@ -125,34 +137,114 @@ class Pending(asyncio.Future[Any]):
             super().set_exception(exception)
 
 
+class _Kept(Exception):  # noqa: N818
+    """Stands for its cause, for which asyncio would end the loop."""
+
+
+async def _kept(awaitable: Awaitable[Any], settle: Settle) -> Any:
+    try:
+        return await awaitable
+    except (KeyboardInterrupt, SystemExit) as error:
+        if ends_process(error):
+            conclude(error, partial(settle, None, error))  # now: the loop may not go on
+        raise _Kept from error
+
+
+class _Waiting:
+    """Waits for what is not lensipc's own, a task that others wait for too: cancelling this is to wait no longer."""
+
+    __slots__ = ("_future", "_settle")
+
+    def __init__(self, future: asyncio.Future[Any], settle: Settle) -> None:
+        self._future = future
+        self._settle = settle
+        future.add_done_callback(self._done)
+
+    def _done(self, future: asyncio.Future[Any]) -> None:
+        _settle_with(future, self._settle)
+
+    def cancel(self) -> None:
+        if self._future.remove_done_callback(self._done):
+            self._settle(None, asyncio.CancelledError())
+
+
+def _settle_with(future: asyncio.Future[Any], settle: Settle) -> None:
+    if future.cancelled():
+        settle(None, asyncio.CancelledError())
+        return
+    error = future.exception()
+    if isinstance(error, _Kept):
+        error = error.__cause__
+    settle(None if error is not None else future.result(), error)
+
+
 class AsyncioFace:
-    """Callbacks run on the loop; what they return is awaited in a task of its own."""
+    """Callbacks run on the loop; what they return is awaited in a task of its own.
+
+    Attributes:
+        nests: the loop may be run from within a callback, as one that stands on Qt's is by a modal dialog, say. It then
+            calls all others, but what tells of a descriptor not again before that has returned.
+    """
 
     blocking = False
+    deactivated: type[NoHandlerError] = Deactivated
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        own = type(self.loop).__module__.split(".")[0] in ("asyncio", "uvloop")
+        self.nests = not own or hasattr(self.loop, "_nest_patched")  # the latter: nest_asyncio was here
+        self._told = False
         self.started = False
+        self.contexts = Contexts(of_script=False)
         self._tasks: set[asyncio.Future[Any]] = set()  # the loop itself holds tasks only weakly
 
     def soon(self, callback: Callable[[], None]) -> None:
-        self.loop.call_soon(callback)
+        if self.nests:
+            self.loop.call_soon(self.contexts.turn, callback)  # a context cannot be entered twice
+        else:
+            self.loop.call_soon(callback, context=self.contexts.context)
 
     def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running:
-        task = asyncio.ensure_future(awaitable, loop=self.loop)
-        self._tasks.add(task)
         self.started = True
+        if asyncio.isfuture(awaitable):
+            return _Waiting(awaitable, settle)
+        task = asyncio.ensure_future(_kept(awaitable, settle), loop=self.loop)
+        self._tasks.add(task)
+        if not asyncio.iscoroutine(awaitable):  # what cancels the task would cancel what that waits for
+            task.add_done_callback(self._tasks.discard)
+            return _Waiting(task, settle)
 
         def done(task: asyncio.Future[Any]) -> None:
             self._tasks.discard(task)
             if task.cancelled():
-                settle(None, asyncio.CancelledError())
-            else:
-                error = task.exception()
-                settle(None if error else task.result(), error)
+                awaitable.close()  # or Python warns of one that was cancelled before its first step
+            elif isinstance(task.exception(), (KeyboardInterrupt, SystemExit)):
+                return
+            _settle_with(task, settle)
 
         task.add_done_callback(done)
         return task
+
+    def watch(self, fd: int, callback: Callable[[], object]) -> None:
+        """Have the loop call this while the descriptor is readable.
+
+        Where loops nest, that is a step of its own: the descriptor is watched on while it is taken.
+        """
+        if self.nests:
+            self.loop.add_reader(fd, self._tell, callback)
+            return
+        context = self.contexts.context
+        assert context is not None
+        self.loop.add_reader(fd, context.run, callback)
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        if not self._told:
+            self._told = True
+            self.loop.call_soon(self._tell_now, callback)
+
+    def _tell_now(self, callback: Callable[[], object]) -> None:
+        self._told = False
+        self.contexts.turn(callback)
 
     async def give_way(self) -> None:
         await asyncio.sleep(0)

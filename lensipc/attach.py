@@ -15,19 +15,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
 import struct
 import weakref
 from array import array
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from .endpoint import VERSION
-from .errors import PeerGone, ProtocolError
+from .errors import QUOTE_MOST, PeerGone, ProtocolError, printable
+from .raised import repr_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+log = logging.getLogger("lensipc")
 
 HELLO_MAX: Final = 4096
 WELCOME_MAX: Final = 65536
@@ -40,6 +45,12 @@ HANDSHAKE_WAIT: Final = 10.0
 SPAWN_WAIT: Final = 60.0
 # A token of fewer characters could be guessed.
 TOKEN_MIN: Final = 16
+# The option of a connected Unix socket that gives a pidfd of its peer: Linux 6.5. Python has no name for it.
+SO_PEERPIDFD: Final = 77
+# The owner that a file has here if its real one has no id in this user namespace.
+OVERFLOW_ID: Final = 65534
+# So many links in one path are a circle: the kernel's own number.
+MOST_LINKS: Final = 40
 
 
 def _datagram(words: dict[str, Any]) -> bytes:
@@ -68,9 +79,9 @@ def check_hello(data: bytes, token: str | None = None) -> int:
         if not isinstance(said, str) or not compare_digest(_secret(said), _secret(token)):
             raise ProtocolError("the renderer does not know main's token")
     wakeup = words.get("wakeup")
-    if wakeup not in (1, 2):
-        raise ProtocolError(f"the renderer asked for wakeup {wakeup!r}")
-    return int(wakeup)
+    if type(wakeup) is not int or wakeup not in (1, 2):
+        raise ProtocolError(f"the renderer asked for wakeup {_shown(wakeup)}")
+    return wakeup
 
 
 def _secret(token: str) -> bytes:
@@ -148,19 +159,61 @@ def _words(data: bytes) -> dict[str, Any]:
     return words
 
 
+def _shown(word: object) -> str:
+    """A word of the peer's, for an error."""
+    return printable(repr_of(word), 2 * QUOTE_MOST)
+
+
 def _check_version(words: dict[str, Any]) -> None:
     theirs = words.get("lensipc")
     if theirs != VERSION:
         raise ProtocolError(
-            f"the peer speaks version {theirs!r} of the lensipc protocol and this process version {VERSION}: "
+            f"the peer speaks version {_shown(theirs)} of the lensipc protocol and this process version {VERSION}: "
             "install the same lensipc on both sides"
         )
 
 
 def peer(sock: socket.socket) -> tuple[int, int]:
-    """Pid and uid of the process at the other end of a connected socket (not of a socketpair)."""
-    pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    """Pid and uid of the process at the other end of a connected socket (not of a socketpair).
+
+    The pid is 0 if that process is in a PID namespace that this one cannot see into.
+    """
+    pid, uid, _gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return pid, uid
+
+
+def watch(sock: socket.socket, pid: int) -> tuple[int, bool]:
+    """A pidfd of the process that `peer` has named, and whether it is certainly that process's.
+
+    It is readable once the process has ended; -1: there is none. Where the kernel does not give the peer's own, it is
+    that of whoever has the pid now: good enough to watch, for a peer whose pid is another's has ended itself.
+
+    Raises:
+        OSError: this process has no descriptor left.
+    """
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD), True
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+    return open_pidfd(pid), False
+
+
+def open_pidfd(pid: int) -> int:
+    """A pidfd, -1 if the system gives none. OSError: this process has no descriptor left."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        if error.errno not in (errno.ESRCH, errno.EINVAL):  # it has ended; it is in another PID namespace
+            _say_once(f"pidfd_open: {error.strerror}")
+        return -1
+
+
+@cache
+def _say_once(why: str) -> None:
+    log.warning("%s: main learns of a renderer's death by the end of its connection alone", why)
 
 
 def listen(path: Path, *, for_all: bool = False) -> socket.socket:
@@ -190,21 +243,63 @@ def listen(path: Path, *, for_all: bool = False) -> socket.socket:
 
 
 def check_folder(folder: Path) -> None:
-    """Whether only this user and root can rename or remove what this user has in there: PermissionError if not."""
-    found = folder.stat()
-    if found.st_uid not in (os.geteuid(), 0):
+    """Whether this user and root alone can say what is in `folder`, and where it is: PermissionError if not.
+
+    Who can write to any folder on the way there could rename the next one and put another in its place.
+    """
+    folder = folder.absolute()
+    here = root = type(folder)(folder.root)
+    ahead, links = list(reversed(folder.parts[1:])), 0
+    _check_one(here)
+    while ahead:
+        name = ahead.pop()
+        if name == "..":
+            here = here.parent
+            continue
+        below = here / name
+        _check_one(below)
+        if not below.is_symlink():
+            here = below
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+        target = below.readlink()
+        if target.is_absolute():
+            here = root
+        ahead += reversed(target.parts[target.is_absolute() :])
+
+
+def _check_one(found: Path) -> None:
+    """Check a folder, or a link to one: what it leads to comes next."""
+    status = found.lstat()
+    owner, mode = status.st_uid, status.st_mode
+    if owner not in (os.geteuid(), 0) and not _is_of_outside(owner):
         raise PermissionError(
             errno.EPERM,
-            f"the folder belongs to user {found.st_uid}, who could put another socket in this one's place: "
-            "use one of your own",
-            str(folder),
+            f"the folder belongs to user {owner}, who could put another socket in main's place: use one of your own",
+            str(found),
         )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+    if stat.S_ISDIR(mode) and mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
         raise PermissionError(
             errno.EPERM,
-            "other users can write to the folder and could put another socket in this one's place: chmod go-w",
-            str(folder),
+            "other users can write to the folder and could put another socket in main's place: chmod go-w",
+            str(found),
         )
+
+
+def _is_of_outside(owner: int) -> bool:
+    """Whether an owner is nobody of this user namespace: in a sandbox, root outside has no id of its own."""
+    from pathlib import Path
+
+    if owner != OVERFLOW_ID:
+        return False
+    try:
+        lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return False
+    spans = [[int(number) for number in line.split()] for line in lines]  # first here, first outside, how many
+    return not any(first <= owner < first + count for first, _, count in spans)
 
 
 def naming(path: str | os.PathLike[str], error: OSError) -> OSError:

@@ -7,12 +7,14 @@ by which it could reach another extension. Knows nothing of processes, bytes or 
 
 from __future__ import annotations
 
+import os
 import sys
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-from .errors import HandlerExistsError, NotActivatedError
+from .errors import ForkError, HandlerExistsError, NotActivatedError
 
 Disposer = Callable[[], None]
 Callback = Callable[..., object]
@@ -109,6 +111,7 @@ class ChannelTable(Generic[AnyChannel]):
         self._on_listening = on_listening or (lambda _channel, _listening: None)
         self.channels: dict[str, AnyChannel] = {}  # those that have been asked for
         self._registrations: dict[Registration, None] = {}  # in the order they came
+        _tables.add(self)
 
     def __getitem__(self, name: str) -> AnyChannel:
         """The channel of that name, made if it is new. TypeError: the name is no text."""
@@ -165,6 +168,12 @@ class ChannelTable(Generic[AnyChannel]):
         if not channel.has_listeners and channel.handler is None:
             self.channels.pop(channel.name, None)
 
+    def stop_handling(self) -> None:
+        """Dispose of all handlers."""
+        for channel in self.channels.values():
+            if channel.handler is not None:
+                channel.handler()
+
     def close(self) -> None:
         """Dispose of all listeners and handlers, the last first, and cancel what of them still runs.
 
@@ -183,6 +192,40 @@ class ChannelTable(Generic[AnyChannel]):
         if not callable(callback):
             raise TypeError(f"a {what} is a function, not {type(callback).__name__}")
         return self[name]
+
+
+class _ForkedTable(ChannelTable[Any]):
+    """What an inherited table turns into: whatever is sent, listened to or handled by it would reach nobody."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return object.__getattribute__(self, name)
+        if name in ("close", "forget"):  # there is nothing to undo here
+            return lambda *_: None
+        return self._refuse()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._refuse()
+
+    def __getitem__(self, name: str) -> Any:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        extension = self.__dict__["extension"]
+        raise ForkError(f"extension {extension!r} is active in the parent process, and this is a fork of it")
+
+
+_tables: weakref.WeakSet[ChannelTable[Any]] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    """In a forked child: the channels are the parent's."""
+    for table in list(_tables):
+        table.__class__ = _ForkedTable
+    _tables.clear()
+
+
+os.register_at_fork(after_in_child=_disown)
 
 
 def _caller() -> str:

@@ -8,7 +8,6 @@ kinds and bytes; what they mean is its subclasses' business.
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from operator import length_hint
@@ -19,9 +18,8 @@ from .channels import ChannelTable, Running
 from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record, Whole
 from .errors import ProtocolError
 from .face import Face
+from .log import log_raised
 from .poller import Poller
-
-log = logging.getLogger("lensipc")
 
 # Messages taken from a ring by one call into C: enough to make the call's cost vanish.
 BATCH = 64
@@ -61,6 +59,7 @@ class Connection:
         self.decoded = decoded
         self._most = most
         attach.keep_from_forks(sock)
+        self.hang_up: Callable[[], None] = sock.close  # called in the end, in place of closing the socket
         self.closed = False
         self.ended = False  # the peer will send no more
         self.ready = True  # not parked: there may be work
@@ -121,10 +120,11 @@ class Connection:
                 handled += relayed
                 most -= relayed
                 self.told |= told
+                self.look_at_the_clock()
             if received:
                 if type(received[0][1]) in Whole:
                     most = 0  # a large one comes alone, whatever is behind it
-            elif handled >= budget or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
+            elif handled >= budget or self.paused or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
                 break
             # else the peer writes the rest of a large message while this side reads it
         if self.awaited:
@@ -135,6 +135,9 @@ class Connection:
         """Tell them, however the turn has ended, if little waits to be sent."""
         if not self.closed:
             self.flush()
+
+    def look_at_the_clock(self) -> None:
+        """Messages have been sent on, which may have taken long: become `paused` if the turn is over."""
 
     def interrupted(self, record: Record) -> None:
         """A signal's handler has raised while this message was handled, or before that began."""
@@ -199,8 +202,8 @@ class Connection:
             self.closed = True
             self.ready = False
             self.poller.unregister(self.sock.fileno())
-            self.sock.close()
             self.endpoint.close()
+            self.hang_up()
 
 
 def body_of(record: Record) -> Buffer:
@@ -234,8 +237,8 @@ def finish_listener(
             table.running.discard(task)
         if count is not None:
             count(-1)
-        if isinstance(error, Exception):
-            log.error("listener of %s/%s raised", table.extension, channel, exc_info=error)
+        if error is not None and type(error).__name__ != "CancelledError":  # whose module costs what it takes to import
+            log_raised(error, "listener of %s/%s raised", table.extension, channel)
 
     task = face.finish(awaitable, settle)
     if count is not None:

@@ -89,12 +89,29 @@ def _free(form: int, code: int) -> str:
     return ""
 
 
+class Account:
+    """What waits in several outboxes: all of them are full from `limit` bytes on. It counts in `parent`, too."""
+
+    __slots__ = ("__weakref__", "_handle")
+
+    def __init__(self, limit: int, parent: Account | None = None) -> None:
+        handle = lib.lipc_account_create(limit, ffi.NULL if parent is None else parent._handle)
+        if handle == ffi.NULL:
+            _fail(-errno.ENOMEM)
+        self._handle: CData = ffi.gc(handle, lib.lipc_account_free)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that wait."""
+        return lib.lipc_account_bytes(self._handle)
+
+
 class Endpoint:
     """One side of a segment. It belongs to one thread at a time.
 
     `wakeup` and `wakeup_fd` say how the peer is woken. Messages that the ring has no room for wait in the
     outbox: one that finds `limit` bytes there is refused, and those that may be dropped are from `high_water`
-    bytes on. A peer's message of more than `quota` bytes is an error of the protocol.
+    bytes on, or where `account` is full. A peer's message of more than `quota` bytes is an error of the protocol.
 
     Attributes:
         heard: what stands for each channel that events come on, by its number.
@@ -105,19 +122,19 @@ class Endpoint:
         ProtocolError: `fd` is no segment of this version.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_address",
-        "_given",
-        "_handle",
-        "_memory",
-        "_quota",
-        "heard",
-        "relayed",
-    )
+    __slots__ = ("__weakref__", "_address", "_given", "_handle", "_memory", "_quota", "heard", "relayed")
 
     def __init__(
-        self, fd: int, side: int, wakeup: int, wakeup_fd: int, *, high_water: int, limit: int, quota: int
+        self,
+        fd: int,
+        side: int,
+        wakeup: int,
+        wakeup_fd: int,
+        *,
+        high_water: int,
+        limit: int,
+        quota: int,
+        account: Account | None = None,
     ) -> None:
         error = ffi.new("int *")
         handle = lib.lipc_endpoint_open(fd, side, wakeup, wakeup_fd, high_water, limit, error)
@@ -126,6 +143,8 @@ class Endpoint:
                 raise ProtocolError(f"descriptor {fd} is no lensipc segment of version {VERSION}")
             _fail(error[0])
         self._handle = ffi.gc(handle, lib.lipc_endpoint_close)
+        if account is not None:
+            lib.lipc_charge(handle, account._handle)
         self._quota = quota
         self._given = min(quota, lib.LIPC_BLOCK - 1)  # bytes of messages whose memory C makes
         self._memory: list[Any] = [None]  # what a large message is being assembled in
@@ -223,6 +242,10 @@ class Endpoint:
         if code < 0:
             _fail(code)
 
+    def watch(self) -> None:
+        """Hand out the peer's events from now on, whatever `relay` has said."""
+        lib.lipc_watch(self._handle)
+
     def check(self) -> None:
         """Raise what sending an event of a topic has met with, OutboxFull or ProtocolError; nothing as a rule."""
         code = lib.lipc_failure(self._handle)
@@ -256,7 +279,7 @@ class Endpoint:
 
     @property
     def outbox(self) -> int:
-        """Bytes that wait to be sent."""
+        """Bytes that what waits to be sent takes here."""
         return lib.lipc_outbox(self._handle)
 
     @property
@@ -423,7 +446,7 @@ def _fail(code: int) -> NoReturn:
     raise OSError(-code, os.strerror(-code))
 
 
-class _DeadEndpoint(Endpoint):
+class _ClosedEndpoint(Endpoint):
     """What a closed or inherited endpoint turns into, so that a live one need not ask on every call."""
 
     __slots__ = ()
@@ -433,21 +456,13 @@ class _DeadEndpoint(Endpoint):
             return lambda: None
         if name.startswith("__"):
             return object.__getattribute__(self, name)
-        return _refuse(type(self), name)
+        if type(self) is _ForkedEndpoint:
+            raise ForkError(f"Endpoint.{name}: the endpoint belongs to the parent process, this is a fork of it")
+        raise LensIpcError(f"Endpoint.{name}: the endpoint is closed")
 
 
-class _ClosedEndpoint(_DeadEndpoint):
+class _ForkedEndpoint(_ClosedEndpoint):
     __slots__ = ()
-
-
-class _ForkedEndpoint(_DeadEndpoint):
-    __slots__ = ()
-
-
-def _refuse(kind: type[_DeadEndpoint], name: str) -> NoReturn:
-    if kind is _ForkedEndpoint:
-        raise ForkError(f"Endpoint.{name}: the endpoint belongs to the parent process, this is a fork of it")
-    raise LensIpcError(f"Endpoint.{name}: the endpoint is closed")
 
 
 class _ForkedTopic(Topic):

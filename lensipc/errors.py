@@ -12,13 +12,31 @@ LensIpcError
 ├── ProtocolError                    the peer broke the protocol, or speaks another version of it
 ├── ForkError (RuntimeError)         an object of the parent's, used after a fork
 └── an invoke's outcomes:
-    ├── RemoteError                  the handler raised; also an instance of the builtin type it raised
+    ├── RemoteError                  the handler raised; also an instance of that type, if it is builtin or ours
     ├── NoHandlerError (LookupError) nothing handles that channel
     ├── InvokeTimeout (TimeoutError) no outcome in time
     └── PeerGone (ConnectionError)   the other process is gone, or was disconnected
 """
 
 from __future__ import annotations
+
+import builtins
+import functools
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from typing import Any
+
+# Characters of a peer's words that our own texts quote.
+QUOTE_MOST: Final = 200
+
+
+def printable(text: str, most: int = QUOTE_MOST) -> str:
+    """A peer's words as they may stand in our errors and in our log: short, one line, no control characters."""
+    shown = text[:most]
+    if not shown.isprintable():  # lone surrogates and what turns the direction of writing are not, either
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return shown if len(text) <= most else f"{shown}... ({len(text)} characters)"
 
 
 class LensIpcError(Exception):
@@ -67,8 +85,9 @@ class ForkError(LensIpcError, RuntimeError):
 class RemoteError(LensIpcError):
     """The handler raised.
 
-    Where it raised a builtin exception, this is an instance of that type too, so `except ValueError` works; `args`
-    are the original's. `__cause__` holds the original's cause, rebuilt the same way.
+    Where it raised a builtin exception, or one of lensipc's, this is an instance of that type too, so `except
+    ValueError` and `except OutboxFull` work; `args` are the original's as far as they are plain values. `__cause__`
+    holds the original's cause, rebuilt the same way.
 
     Attributes:
         remote_type: the name of the type that was raised, with its module if that is not `builtins`.
@@ -79,6 +98,16 @@ class RemoteError(LensIpcError):
     remote_type: str = ""
     remote_message: str = ""
     remote_traceback: str = ""
+    _base: str = ""  # the name of the other type that this is an instance of
+
+    def __repr__(self) -> str:
+        kind = f"[{self.remote_type}]" if self.remote_type else ""
+        return f"RemoteError{kind}({', '.join(map(repr, self.args))})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its class is made when it is needed, so it has no name by which pickle would find it.
+        parts: Any = super().__reduce__()
+        return (remote_error, (self._base, parts[1], self.remote_message), *parts[2:])
 
 
 class NoHandlerError(LensIpcError, LookupError):
@@ -91,3 +120,45 @@ class InvokeTimeout(LensIpcError, TimeoutError):  # noqa: N818 - the design's wo
 
 class PeerGone(LensIpcError, ConnectionError):  # noqa: N818 - the design's word
     """The other process has died, has closed the connection, or has disconnected us; says why where it is known."""
+
+
+def base_of(kind: type[BaseException]) -> type[BaseException]:
+    """The nearest builtin exception, or one of lensipc's, that `kind` is or is a subclass of."""
+    return next(base for base in kind.__mro__ if base in _known())
+
+
+def remote_error(base: str, args: tuple[Any, ...], text: str) -> RemoteError:
+    """A RemoteError that is the exception of that name too, of `args`; of `text` if its constructor wants others."""
+    kind = _remote_type(base)
+    for make, arguments in ((kind, args), (kind, (text,)), (functools.partial(kind.__new__, kind), (text,))):
+        try:
+            return make(*arguments)
+        except Exception:  # the args of an instance can be changed to what its constructor does not take
+            continue
+    return RemoteError(text)
+
+
+@functools.cache
+def _known() -> frozenset[type[BaseException]]:
+    kinds = [*vars(builtins).values(), *globals().values()]
+    return frozenset(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseException))
+
+
+# Python acts on the first two when they leave a coroutine. The others are outcomes of a request: of that on its way
+# here, not of one that its handler may have made.
+_NEVER: Final = (StopIteration, StopAsyncIteration, NoHandlerError, InvokeTimeout, PeerGone)
+
+
+def _remote_type(base: str) -> type[RemoteError]:
+    found: Any = globals().get(base, vars(builtins).get(base))
+    if found not in _known() or not issubclass(found, Exception):
+        return RemoteError  # also for SystemExit and the like, which must not end the receiver
+    while issubclass(found, _NEVER):
+        found = found.__bases__[-1]
+    return RemoteError if issubclass(RemoteError, found) else _and_remote(found)
+
+
+@functools.cache  # of no more than there are builtins, and errors of ours
+def _and_remote(kind: type[Exception]) -> type[RemoteError]:
+    names = {"__module__": RemoteError.__module__, "__qualname__": f"RemoteError[{kind.__name__}]"}
+    return type("RemoteError", (RemoteError, kind), names | {"_base": kind.__name__})

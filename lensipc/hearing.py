@@ -7,14 +7,18 @@ same for all of them is done once. That takes a renderer half the time that each
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import clone
-from .connection import finish_listener, log
+from .connection import finish_listener
 from .endpoint import RUN, Buffer, Record
-from .errors import DecodeError
-from .face import Face
+from .errors import DecodeError, UnknownValueError, printable
+from .face import Face, is_awaitable
+from .log import log, log_raised
+from .message import MAIN, MAX_REPORTS
+from .raised import ends_process, explained
 from .renderer_port import RendererChannel
 from .types import IpcRendererEvent
 
@@ -32,17 +36,28 @@ class Hearing:
         face: how what listeners return is awaited.
         frame_id: this renderer's number.
         limits: what reading an event may cost.
+        report: tells main of the frame id of one who has sent what cannot be decoded.
 
     Attributes:
         run: what comes next of the run that is heard. There is something, and nobody who hears it, where a callback has
             cut that short.
     """
 
-    def __init__(self, channels: list[RendererChannel], face: Face, frame_id: int, limits: clone.Limits) -> None:
+    def __init__(
+        self,
+        channels: list[RendererChannel],
+        face: Face,
+        frame_id: int,
+        limits: clone.Limits,
+        report: Callable[[int], None],
+    ) -> None:
         self._channels = channels
         self._face = face
         self._frame_id = frame_id
         self._limits = limits
+        self._report_to_main = report
+        self._reported: set[int] = set()  # within a second from then on
+        self._reported_since = 0.0
         self.run: Iterator[Any] = iter(())
         self._begun: list[Record] = []  # records that are heard now: one within another where a listener dispatches
 
@@ -57,14 +72,28 @@ class Hearing:
         if missed:
             event = IpcRendererEvent(frame_id, pid, port.extension, channel.name, missed, port.send)
         self._begun.append(record)
-        self._call(channel, event, body, args)
+        contexts = self._face.contexts
+        if contexts.changed():
+            contexts.apart(self._call, channel, event, body, args)
+        else:
+            self._call(channel, event, body, args)
         self._begun.pop()
 
     def on_run(self, record: Record) -> None:
         """Events of which each comes from whom its channel's last one came from."""
         run = self.run = iter(record[1])
         self._begun.append(record)
+        contexts = self._face.contexts
+        context, base = contexts.context, contexts.base
         for channel, args in zip(run, run, strict=False):
+            try:
+                changed = context != base  # as Contexts.changed, which would take 40 ns more
+            except Exception:
+                changed = True
+            if changed:
+                context = contexts.context = None
+                contexts.apart(self._call, channel, channel.event, None, args)
+                continue
             callback = channel.only
             if callback is None:
                 self._call(channel, channel.event, None, args)
@@ -72,12 +101,12 @@ class Hearing:
             try:
                 # To call with a list of arguments takes 50 ns more.
                 result = callback(channel.event, args[0]) if len(args) == 1 else callback(channel.event, *args)
-                if result is not None and hasattr(result, "__await__"):
+                if result is not None and is_awaitable(result):
                     finish_listener(self._face, channel.port.table, channel.name, result)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # CancelledError too, which a plain function can raise
-                self._report(channel)
+            except BaseException as error:  # SystemExit and CancelledError, too
+                if ends_process(error):
+                    raise
+                self._report(channel, explained(error, callback, len(args)))
         self._begun.pop()
 
     def cut_short(self, record: Record) -> bool:
@@ -103,18 +132,43 @@ class Hearing:
             if not listener.active:
                 continue
             try:
-                if body is not None:
-                    decode = clone.decode_owned if len(listeners) == 1 else clone.decode
-                    args = decode(body, self._limits)
-                if type(args) is not tuple:
-                    raise DecodeError("arguments that are no tuple")
+                try:
+                    if body is not None:
+                        decode = clone.decode_owned if len(listeners) == 1 else clone.decode
+                        args = decode(body, self._limits)
+                    if type(args) is not tuple:
+                        raise DecodeError("arguments that are no tuple")
+                except DecodeError as error:
+                    self._drop(channel, event.frame_id, error)
+                    return
                 result = listener.callback(event, *args)
-                if result is not None and hasattr(result, "__await__"):
+                if result is not None and is_awaitable(result):
                     finish_listener(self._face, channel.port.table, channel.name, result)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # as above
-                self._report(channel)
+            except BaseException as error:  # as above
+                if ends_process(error):
+                    raise
+                self._report(channel, explained(error, listener.callback, len(args or ())))
 
-    def _report(self, channel: RendererChannel) -> None:
-        log.exception("listener of %s/%s in renderer %d raised", channel.port.extension, channel.name, self._frame_id)
+    def _drop(self, channel: RendererChannel, sender: int, error: DecodeError) -> None:
+        """Say that an event cannot be decoded, and report its sender: each once in a second, and not many."""
+        now = time.monotonic()
+        if now - self._reported_since >= 1.0:
+            self._reported.clear()
+            self._reported_since = now
+        if sender in self._reported or len(self._reported) == MAX_REPORTS:
+            return
+        self._reported.add(sender)
+        log.error(
+            "an event of %s/%s from %d is dropped in renderer %d: it cannot be decoded: %s",
+            channel.port.extension,
+            channel.name,
+            sender,
+            self._frame_id,
+            printable(str(error)),
+        )
+        if sender not in (MAIN, self._frame_id) and not isinstance(error, UnknownValueError):
+            self._report_to_main(sender)
+
+    def _report(self, channel: RendererChannel, error: BaseException) -> None:
+        what = "listener of %s/%s in renderer %d raised"
+        log_raised(error, what, channel.port.extension, channel.name, self._frame_id)

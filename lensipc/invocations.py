@@ -7,7 +7,7 @@ dropped. Knows nothing of processes, bytes or event loops; time is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -33,14 +33,20 @@ class Invocations:
     """The pending requests of one connection.
 
     Args:
-        call_later: starts a timer: `call_later(seconds, function)`.
+        call_later: starts a timer: `call_later(seconds, function, caught_up)`.
+        caught_up: sees to it that an outcome which has come is taken before its deadline is judged.
 
     Attributes:
         late: how many outcomes came for which nobody waited any more.
     """
 
-    def __init__(self, call_later: Callable[[float, Callable[[], None]], Deadline]) -> None:
+    def __init__(
+        self,
+        call_later: Callable[[float, Callable[[], None], Callable[[int], bool]], Deadline],
+        caught_up: Callable[[int], bool],
+    ) -> None:
         self._call_later = call_later
+        self._caught_up = caught_up
         self.last = 0
         self.late = 0
         self._pending: dict[int, Pending] = {}
@@ -48,6 +54,9 @@ class Invocations:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    def __iter__(self) -> Iterator[tuple[int, Pending]]:
+        return iter(list(self._pending.items()))
 
     def __contains__(self, correlation: int) -> bool:
         return correlation in self._pending
@@ -58,7 +67,7 @@ class Invocations:
         self.last = correlation = self.last + 1
         if timeout is not None:
             expire = partial(self._expire, correlation, timeout, what, give_up)
-            self._deadlines[correlation] = self._call_later(timeout, expire)
+            self._deadlines[correlation] = self._call_later(timeout, expire, self._caught_up)
         self._pending[correlation] = pending
         return correlation
 
@@ -75,15 +84,16 @@ class Invocations:
         if pending is None:
             self.late += 1
         elif self._deadlines:
-            self._call_off(correlation)
+            self.call_off(correlation)
         return pending
 
     def forget(self, correlation: int) -> None:
         """Nobody waits for this outcome any more."""
         self._pending.pop(correlation, None)
-        self._call_off(correlation)
+        self.call_off(correlation)
 
-    def _call_off(self, correlation: int) -> None:
+    def call_off(self, correlation: int) -> None:
+        """It has no deadline any more: its outcome has come, though it may be taken later."""
         deadline = self._deadlines.pop(correlation, None)
         if deadline is not None:
             deadline.cancel()

@@ -49,6 +49,17 @@ class _Ipc(ABC, Generic[Port]):
         self.extension = extension
         self._port: Port = extension._port
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            here, there = (Main, Renderer) if isinstance(self, Main) else (Renderer, Main)
+            if not name.startswith("_") and hasattr(there, name):
+                raise AttributeError(
+                    f"{type(self).__name__} has no {name!r}: only an Ipc.{there.__name__} has. "
+                    f"A renderer invokes, and main handles; this is an Ipc.{here.__name__}"
+                )
+            return object.__getattribute__(self, name)  # raises what it has raised
+
     @classmethod
     def create_instance(cls: type[Self], extension: Any, *args: Any, **kwargs: Any) -> Self:
         """Make the one instance of this class, for this extension; further arguments go to its constructor.
@@ -155,6 +166,8 @@ class Main(_Ipc[MainPort]):
     def handle(self, channel: str, handler: Callback) -> Disposer:
         """Answer the requests of the channel: what `handler(event, *args)` returns or raises is their outcome.
 
+        Whatever it raises, SystemExit too; only Ctrl-C, and what a signal's handler raises, ends this process.
+
         Returns:
             A disposer: calling it removes the handler.
 
@@ -203,20 +216,24 @@ class Renderer(_Ipc[RendererPort]):
 
         The request is on its way when this returns. What is returned is a future: await it, gather it, make a task
         of it. Cancelling it cancels the handler. (In a process without an event loop it is a
-        concurrent.futures.Future that `dispatch` resolves; `invoke_sync` is simpler there.)
+        concurrent.futures.Future that `dispatch` resolves, or its `result()`, which waits as `invoke_sync` does. Do not
+        hand it to `concurrent.futures.wait` on the thread that dispatches: that would wait for ever.)
 
         Args:
             channel: the channel's name.
             args: what the handler is called with, after the event object.
-            timeout: seconds to wait for the outcome; None: as long as main lives.
+            timeout: seconds to wait for the outcome; None or infinity: as long as main lives. Negative ones are over
+                at once. An outcome that has come in time is had in time, though this process was busy then.
             transfer: bytearrays and arrays among `args` that are emptied here once the request is sent.
 
         Raises, when called:
             DataCloneError, NotActivatedError, OutboxFull, PeerGone: as `broadcast`.
+            TypeError, ValueError: the timeout is no number; nothing was sent.
 
         Raises, when awaited:
-            RemoteError: the handler raised; also an instance of the builtin exception that it raised.
-            NoHandlerError: main has no handler for it.
+            RemoteError: the handler raised; also an instance of the builtin exception that it raised, or of lensipc's.
+            NoHandlerError: main has no handler for it, or the extension was deactivated meanwhile. Where that happens
+                here, a task that does not catch it ends as if it had been cancelled.
             InvokeTimeout: there was no outcome in time.
             PeerGone: main died, or disconnected this process.
         """

@@ -7,21 +7,20 @@ changes come one after another, and none stops half-way because whoever waits fo
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .errors import ActivationError, InvokeTimeout, LensIpcError, PeerGone
-from .extension import ExtensionManifest, LensMainExtension, load, undo
+from .errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, PeerGone, RemoteError
+from .extension import ExtensionManifest, LensMainExtension, adopt, import_path, load, undo
+from .face import is_awaitable
+from .log import log, log_raised
 from .message import READY
+from .raised import ends_process, text_of, type_name
 from .renderer_connection import RendererConnection
 from .router import MainPort, Router
 
 if TYPE_CHECKING:
     import asyncio
-
-log = logging.getLogger("lensipc")
 
 # How long a part may take to deactivate before it is left, or its renderer disconnected (seconds).
 DEACTIVATION_WAIT: Final = 10.0
@@ -38,7 +37,9 @@ class Installed:
         self.manifest = manifest
         self.port = port
         self.enabled = False
+        self.folders: list[str] = []  # where main could import it from when it was enabled
         self.activating: asyncio.Task[Any] | None = None
+        self.given_up = False  # the activation, because it is to be disabled
         self.part: LensMainExtension | None = None
 
 
@@ -67,11 +68,11 @@ class Lifecycle:
 
     async def disable(self, id: str) -> None:
         """Deactivate all its parts."""
-        await self._shielded(self._disable(self._find(id)))
+        await self.shielded(self._disable(self._find(id)))
 
     async def uninstall(self, id: str) -> None:
         """Deactivate all its parts and forget it."""
-        await self._shielded(self._uninstall(self._find(id)))
+        await self.shielded(self._uninstall(self._find(id)))
 
     async def end(self) -> None:
         """Deactivate everything."""
@@ -85,7 +86,9 @@ class Lifecycle:
         enabled = [installed for installed in self._installed.values() if installed.enabled]
         await _all(*(self._activate_in(connection, installed) for installed in enabled))
         if connection.closed:
-            raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) is gone: {connection.reason}")
+            how = connection.fate and await connection.fate()
+            how = how or f"is gone: {connection.reason}"
+            raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) {how}")
         connection.send(READY)
 
     async def take_down(self, connection: RendererConnection) -> None:
@@ -100,13 +103,14 @@ class Lifecycle:
             raise KeyError(f"extension {id!r} is not installed")
         return self._installed[id]
 
-    async def _shielded(self, change: Coroutine[Any, Any, None]) -> None:
+    async def shielded(self, change: Coroutine[Any, Any, None]) -> None:
+        """Wait for a change that goes on to its end, though who waits for it is cancelled."""
         import asyncio
 
         await asyncio.shield(self._started(change))
 
     async def _stoppable(self, change: Coroutine[Any, Any, Result]) -> Result:
-        """The same, but cancelling whoever waits for it makes it undo what it has done."""
+        """Wait for a change. Cancelling whoever waits for it makes it undo what it has done."""
         import asyncio
 
         task = self._started(change)
@@ -118,6 +122,11 @@ class Lifecycle:
             raise
 
     def _started(self, change: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        try:
+            self._router.poller.check_fork()
+        except ForkError:  # the loop is the parent's too
+            change.close()
+            raise
         task = self._loop.create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
@@ -150,6 +159,7 @@ class Lifecycle:
 
     async def _disable(self, installed: Installed) -> None:
         if installed.activating is not None:
+            installed.given_up = True
             installed.activating.cancel()
         async with self._lock(installed.manifest.id):
             if installed.enabled:
@@ -167,7 +177,9 @@ class Lifecycle:
         import asyncio
 
         port = installed.port
+        adopt(installed.folders, import_path())
         installed.activating = asyncio.current_task()
+        installed.given_up = False
         installed.enabled = port.activating = True
         renderers = [each for each in self._router.connections.values() if each.brought_up]
         try:
@@ -175,8 +187,12 @@ class Lifecycle:
                 self._activate_in_main(installed),
                 *(self._activate_in(each, installed, veto=each.started_here) for each in renderers),
             )
-        except BaseException:
+        except BaseException as error:
+            installed.activating = None  # what is undone is not given up
             await to_the_end(self._deactivate(installed))
+            if isinstance(error, asyncio.CancelledError) and installed.given_up:  # and nobody who waits was cancelled
+                why = f"extension {installed.manifest.id!r} was disabled while it was being activated"
+                raise ActivationError(why) from None
             raise
         finally:
             installed.activating = None
@@ -191,12 +207,15 @@ class Lifecycle:
             installed.part = part
             port.table.open = True
             result = part.on_activate()
-            if isinstance(result, Awaitable):
+            if is_awaitable(result):
                 await result
         except ActivationError:
             raise
-        except Exception as error:
-            raise ActivationError(f"extension {manifest.id!r} ({manifest.main}) in main raised {error!r}") from error
+        except BaseException as error:
+            if _ends_us(error):
+                raise
+            why = f"extension {manifest.id!r} ({manifest.main}) in main raised {_said(error)}"
+            raise ActivationError(why) from error
         finally:
             port.end_activation()
 
@@ -205,36 +224,34 @@ class Lifecycle:
         manifest = installed.manifest
         if manifest.renderer is None or not connection.may_speak_for(manifest.id):
             return
+        if connection.closed:
+            return
         pending = self._router.face.pending()
-        with suppress(PeerGone):  # a renderer that dies meanwhile needs no part
-            if connection.closed:
-                return
-            connection.activate(installed.port, manifest.version, manifest.renderer, pending, RENDERER_ACTIVATION_WAIT)
-            try:
-                await pending
-            except PeerGone:
-                raise
-            except InvokeTimeout:  # or a renderer that says nothing would keep the whole host from going on
-                why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
-                self._router.disconnect(connection, why)
-            except Exception as error:
-                if not veto:
-                    why = f"extension {manifest.id!r} ({manifest.renderer}) raised there: {error!r}"
-                    self._router.disconnect(connection, why)
-                    return
-                raise ActivationError(
-                    f"extension {manifest.id!r} ({manifest.renderer}) in renderer {connection.frame_id} "
-                    f"(pid {connection.pid}) raised {error!r}"
-                ) from error
+        where = f"extension {manifest.id!r} ({manifest.renderer}) in {_place(connection)}"
+        wait = RENDERER_ACTIVATION_WAIT
+        try:
+            connection.activate(installed.port, manifest.version, manifest.renderer, installed.folders, pending, wait)
+            await pending
+        except PeerGone as gone:  # it has no part, and one that came by itself needs none
+            how = connection.fate and await connection.fate()
+            if how:
+                raise ActivationError(f"{where} was being activated when the process {how}") from gone
+        except InvokeTimeout:  # or a renderer that says nothing would keep the whole host from going on
+            why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
+            self._router.disconnect(connection, why)
+        except RemoteError as error:
+            why = f"{where} raised {_said(error)}"
+            if veto:
+                raise ActivationError(why) from error
+            self._router.disconnect(connection, why)
 
     async def _deactivate(self, installed: Installed) -> None:
         import asyncio
 
         installed.enabled = False
-        await asyncio.gather(
-            self._deactivate_in_main(installed),
-            *(self._deactivate_in(each, installed) for each in list(self._router.connections.values())),
-        )
+        connections = list(self._router.connections.values())
+        await asyncio.gather(*(self._deactivate_in(each, installed) for each in connections))
+        await self._deactivate_in_main(installed)  # last: what a part in a renderer still asks for is answered
 
     async def _deactivate_in_main(self, installed: Installed) -> None:
         import asyncio
@@ -242,12 +259,23 @@ class Lifecycle:
         part, installed.part = installed.part, None
         if part is None:
             return
+        port = installed.port
+        port.end_handlers()
+        if port.stopping:  # what they use is still there
+            _, running = await asyncio.wait(port.stopping, timeout=DEACTIVATION_WAIT)
+            if running:
+                why = "%d handlers of extension %s still run, %g s after they were cancelled"
+                log.warning(why, len(running), part.id, DEACTIVATION_WAIT)
         try:
-            result = part.on_deactivate()
-            if isinstance(result, Awaitable):
-                await asyncio.wait_for(result, DEACTIVATION_WAIT)
-        except Exception:
-            log.exception("on_deactivate of extension %s in main raised", part.id)
+            async with asyncio.timeout(DEACTIVATION_WAIT) as limit:
+                result = part.on_deactivate()
+                if is_awaitable(result):
+                    await result
+        except BaseException as error:
+            if _ends_us(error):
+                raise
+            what = f"took more than {DEACTIVATION_WAIT:g} s" if limit.expired() else "raised"
+            log_raised(error, f"on_deactivate of extension %s in main {what}", part.id)
         finally:
             undo(part)
 
@@ -266,12 +294,29 @@ class Lifecycle:
                 f"extension {installed.manifest.id!r} did not deactivate in {DEACTIVATION_WAIT:g} s",
             )
         except LensIpcError as error:
-            log.error(
-                "on_deactivate of extension %s in renderer %d: %s",
-                installed.manifest.id,
-                connection.frame_id,
-                error,
-            )
+            what = "on_deactivate of extension %s in %s raised %s"
+            log.error(what, installed.manifest.id, _place(connection), _said(error))
+
+
+def _ends_us(error: BaseException) -> bool:
+    """Whether it is not the part that has raised it: the change is cancelled, or a signal ends this process."""
+    import asyncio
+
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return ends_process(error)
+
+
+def _place(connection: RendererConnection) -> str:
+    return f"renderer {connection.frame_id} (pid {connection.pid})"
+
+
+def _said(error: BaseException) -> str:
+    """What was raised: its type and its text."""
+    kind = error.remote_type if isinstance(error, RemoteError) else type_name(error)
+    text = text_of(error)
+    return f"{kind}: {text}" if text else kind
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:

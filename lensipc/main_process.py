@@ -3,57 +3,68 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
-from . import attach, clone
+from . import attach, clone, spawn
 from .endpoint import (
     FORM_MEMFD,
     FORM_SHM,
     SIDE_MAIN,
     WAKEUP_SEMAPHORE,
+    Account,
     Endpoint,
     create_segment,
 )
+from .errors import PeerGone, printable
 from .extension import ExtensionManifest
 from .lifecycle import Lifecycle, to_the_end
-from .reception import Reception, hear_hello
+from .log import log
+from .reception import MOST, MOST_SHARED, Reception, Visitor, check_reserve, hear_hello
 from .renderer_connection import RendererConnection
-from .router import Router
+from .router import REASON_MOST, Router
 
 if TYPE_CHECKING:
     import asyncio
-    import subprocess
     from pathlib import Path
-
-log = logging.getLogger("lensipc")
 
 # The largest message of a renderer that main has started, and of one that connected by itself, in bytes.
 SPAWNED_LIMIT: Final = 512 * 1024 * 1024
 CONNECTED_LIMIT: Final = 64 * 1024 * 1024
+# What may wait in the outboxes of one process that came by the path, or of another user, and of all that came there: so
+# many times `outbox_limit`.
+OUTBOXES_OF_ONE: Final = 2
+OUTBOXES_BY_PATH: Final = 16
 # How long a renderer may take to exit before it is killed (seconds).
 EXIT_WAIT: Final = 3.0
+# How often main looks whether it has, where the system gives no pidfd (seconds).
+EXIT_LOOK: Final = 0.02
 
 
 class RendererHandle:
     """A renderer, as main sees it.
 
     Attributes:
-        pid: its process id.
+        pid: its process id; 0: it is in another PID namespace, and has none here.
         frame_id: its number; never used again.
         extensions: the ids of the extensions it may speak for; None: all.
     """
 
     def __init__(
-        self, main: MainProcess, connection: RendererConnection, process: subprocess.Popen[bytes] | None
+        self,
+        main: MainProcess,
+        connection: RendererConnection,
+        process: spawn.Child | None,
+        visitor: Visitor | None,
     ) -> None:
         self.pid = connection.pid
         self.frame_id = connection.frame_id
@@ -61,10 +72,18 @@ class RendererHandle:
         self._main = main
         self._connection = connection
         self._process = process
-        # A pid may be another process's by the time it is used; this descriptor never is.
-        self._pidfd = os.pidfd_open(self.pid)
+        self._asked = False  # to end, by this program
         self._exited: asyncio.Future[None] = main._loop.create_future()
-        main._loop.add_reader(self._pidfd, self._on_exit)
+        # A pid may be another process's by the time it is used; this descriptor never is.
+        if process is not None:
+            self._pidfd = process.pidfd  # which it closes
+        else:
+            assert visitor is not None
+            self._pidfd, self._certain = visitor.pidfd, visitor.certain
+        if self._pidfd >= 0:
+            main._loop.add_reader(self._pidfd, self._on_exit)
+        if visitor is not None:
+            visitor.pidfd = -1
 
     @property
     def alive(self) -> bool:
@@ -72,15 +91,43 @@ class RendererHandle:
         return not self._exited.done()
 
     def kill(self) -> None:
-        """Kill the process, with SIGKILL; `wait` tells when it is gone."""
-        if self.alive:
-            with suppress(ProcessLookupError):
+        """Kill the process, with SIGKILL; `wait` tells when it is gone.
+
+        Raises:
+            PermissionError: main has not started it, and cannot be certain which process it is, or may not signal it.
+        """
+        self._asked = True
+        if not self.alive:
+            return
+        if self._process is not None:
+            self._process.kill()
+            return
+        with suppress(ProcessLookupError):
+            if self._certain and self.pid:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            else:
+                why = "this kernel does not tell who that was" if self.pid else "it is in another PID namespace"
+                raise PermissionError(
+                    errno.EPERM,
+                    f"renderer {self.frame_id} (pid {self.pid}) is not main's to kill: it came by the path, and {why}; "
+                    "close() disconnects it, and one that spawn_renderer() starts can be killed",
+                )
 
     async def close(self) -> None:
-        """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit."""
+        """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit.
+
+        Its parts have 10 s to deactivate, and its process 3 s to exit. It is closed to the end though who waits for
+        that is cancelled; a handler may close the renderer that has invoked it.
+        """
         import asyncio
 
+        self._connection.spare(asyncio.current_task())
+        await self._main._lifecycle.shielded(self._close())
+
+    async def _close(self) -> None:
+        import asyncio
+
+        self._asked = True
         if not self._connection.closed:
             await self._main._lifecycle.take_down(self._connection)
             attach.say_goodbye(self._connection.sock, "main closed this renderer")
@@ -92,25 +139,54 @@ class RendererHandle:
             await self._exited
 
     async def wait(self) -> int | None:
-        """Wait until the process has ended; its exit status (-9 after SIGKILL), None if main did not start it."""
+        """Wait until the process has ended; its exit status, -9 after SIGKILL.
+
+        None: main did not start it; or nobody can know, because something else in this program waits for all its
+        children (`os.waitpid(-1, ...)`) or has SIGCHLD ignored.
+        """
         import asyncio
 
         await asyncio.shield(self._exited)
-        return None if self._process is None else self._process.returncode
+        return None if self._process is None else self._process.status
+
+    async def _fate(self) -> str | None:
+        """How a process that main started has ended, in words that follow its name; None: as this program wished."""
+        import asyncio
+
+        assert self._process is not None
+        if not self._connection.ended:  # main has closed the connection
+            return None if self._asked else f"was disconnected: {self._connection.reason}"
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.wait(), spawn.END_WAIT)
+            return self._process.fate
+        return "closed its connection"
 
     def _on_exit(self) -> None:
         self._release()
-        if self._process is not None:
-            self._process.wait()  # it has exited: this does not block
         # Its socket's end of file tells the same, unless it has left its descriptors to a child.
         self._connection.end()
         self._main._router.poller.wake()
+        if self._process is not None and self._connection.ended and not self._asked:
+            level = logging.WARNING if self._process.status else logging.INFO
+            log.log(level, "renderer %d (pid %d) %s", self.frame_id, self.pid, self._process.fate)
+
+    def _look_for_exit(self) -> None:
+        """Where there is no pidfd: whether a process that main started has ended, now that its connection has."""
+        assert self._process is not None
+        if not self._process.has_ended():
+            self._main._loop.call_later(EXIT_LOOK, self._look_for_exit)
+        else:
+            self._on_exit()
 
     def _release(self) -> None:
         """Stop watching the process."""
         if not self._exited.done():
-            self._main._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
+            if self._pidfd >= 0:
+                self._main._loop.remove_reader(self._pidfd)
+            if self._process is not None:
+                self._process.reap()  # it has exited: this does not block
+            elif self._pidfd >= 0:
+                os.close(self._pidfd)
             self._exited.set_result(None)
         if self._connection.closed:
             self._main._handles.pop(self.frame_id, None)
@@ -134,6 +210,9 @@ class MainProcess:
             a core's L2 cache.
         form: what a segment is: "memfd" (sealed; the default) or "shm" (POSIX shm_open, which a hostile renderer
             could truncate).
+        executable: what renderers are started with: a Python interpreter of this one's version, or a program that
+            calls `lensipc.freeze_support()`; None: what this process runs in, `sys.executable`. A frozen program is
+            started as itself, and calls `freeze_support` first in its main module.
         high_water: bytes waiting for a renderer from which `drain` waits for it.
         outbox_limit: bytes waiting for a renderer, behind the message that is on its way to it, from which it is
             disconnected, having been too slow.
@@ -144,6 +223,9 @@ class MainProcess:
             refused: at its sender, with a DataCloneError. The default is 50 ms.
         values: "all" that docs/clone.md lists, or "plain": builtins and arrays of simple dtypes only, both ways. For
             renderers that run code of strangers.
+        connection_limit: how many renderers may be connected by the path at once, those that are disconnected and have
+            not hung up included; None: 1,024, or as many as have 1 GiB of rings. One process has at most 16 of them,
+            another user 64.
     """
 
     def __init__(
@@ -154,11 +236,13 @@ class MainProcess:
         token: str | None = None,
         capacity: int = 256 * 1024,
         form: str = "memfd",
+        executable: str | os.PathLike[str] | None = None,
         high_water: int = 1024 * 1024,
         outbox_limit: int = 64 * 1024 * 1024,
         message_limit: int | None = None,
         decode_budget: int = clone.STANDARD.budget,
         values: str = "all",
+        connection_limit: int | None = None,
     ) -> None:
         forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
         if form not in forms:
@@ -176,12 +260,21 @@ class MainProcess:
         self._extensions = _ids(extensions)
         self._capacity = capacity
         self._form = forms[form]
+        if executable is not None and os.sep in (executable := os.fspath(executable)):  # else it is on PATH
+            executable = os.path.abspath(executable)  # noqa: PTH100
+        self._executable = executable
         self._high_water = high_water
         self._outbox_limit = outbox_limit
         self._message_limit = message_limit
         self._limits = clone.Limits(decode_budget, plain=values == "plain")
+        if connection_limit is None:
+            connection_limit = min(MOST, max(1, MOST_SHARED // max(1, 2 * capacity)))
+        self._connection_limit = connection_limit
         self._frame_ids = count(1)
         self._handles: dict[int, RendererHandle] = {}
+        # What waits for those that came by the path: for all of them, and for each who pays for some.
+        self._account = Account(OUTBOXES_BY_PATH * self._outbox_limit)
+        self._accounts: WeakValueDictionary[tuple[str, int], Account] = WeakValueDictionary()
         self._reception: Reception | None = None
         self._entered = False
 
@@ -194,18 +287,22 @@ class MainProcess:
 
         if self._entered:
             raise RuntimeError("a MainProcess is entered once")
+        spawn.check_no_renderer()
         self._entered = True
         self._loop = asyncio.get_running_loop()
-        self._router = Router(AsyncioFace(), os.getpid(), high_water=self._high_water, limits=self._limits)
+        face = AsyncioFace()
+        self._router = Router(face, os.getpid(), high_water=self._high_water, limits=self._limits)
         self._spawning: set[asyncio.Task[Any]] = set()
         self._lifecycle = Lifecycle(self._router, self._loop)
         if self.path is not None:
             try:
-                self._reception = Reception(self.path, self._token, self._router.poller, self._loop, self._take_in)
+                self._reception = Reception(
+                    self.path, self._token, self._connection_limit, self._router.poller, self._loop, self._take_in
+                )
             except BaseException:
                 self._router.poller.close()
                 raise
-        self._loop.add_reader(self._router.poller.fileno(), self._router.dispatch)
+        face.watch(self._router.poller.fileno(), self._router.dispatch)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -238,10 +335,15 @@ class MainProcess:
         Returns when all its parts are active and main knows what they listen to. A renderer that does not answer
         within 30 s is disconnected, and so is one that connected by itself and whose part cannot be activated.
 
+        A process keeps the code that it has imported. Where the files of an extension, or their place, have changed
+        since it was activated there (it was disabled, updated, and enabled again), it is not activated: else main, old
+        renderers and new ones would run different versions of it. The error says which process to start again.
+
         Raises:
             ValueError: an extension of that id is installed.
-            ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised;
-                names it. Nothing is left of the extension.
+            ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised, or
+                ended its process; names it. Or it was disabled, or the host left, meanwhile. Nothing is left of the
+                extension.
         """
         await self._lifecycle.install(manifest)
 
@@ -252,7 +354,9 @@ class MainProcess:
     async def disable(self, id: str) -> None:
         """Deactivate an extension everywhere: `on_deactivate`, then its disposers. KeyError: it is not installed.
 
-        An activation that is under way is given up for it.
+        First in the renderers, which are disconnected if that takes more than 10 s. Then in main: handlers that still
+        run are cancelled and have 10 s to end, and then `on_deactivate` has 10 s before it is cancelled. An activation
+        that is under way is given up for it.
         """
         await self._lifecycle.disable(id)
 
@@ -265,54 +369,50 @@ class MainProcess:
     async def spawn_renderer(self, extensions: Iterable[str] | None = None) -> RendererHandle:
         """Start a renderer process: a fresh interpreter, never a fork, that inherits a socket and nothing else.
 
-        Returns when the parts of all installed extensions it may speak for are active there.
+        Returns when the parts of all installed extensions it may speak for are active there. Its interpreter has
+        the flags of this one (-O, -X, -W and the like), and imports from where this process does: absolute, and with
+        each extension from where main could import it when that was enabled. On SIGTERM or SIGHUP it deactivates its
+        parts and exits with status 0, unless main was started with that signal ignored; Ctrl-C it leaves to main.
 
         Args:
             extensions: the ids of the extensions it may speak for, installed or not; None: all.
 
         Raises:
-            ActivationError: a part could not be loaded there, or raised; the renderer is ended.
-            PeerGone: the process ended before it was attached.
+            ActivationError: a part could not be loaded there, or raised, or ended the process; the renderer is ended.
+            PeerGone: the process ended before it was attached, and says how; or the host was left meanwhile.
             TimeoutError: the process said nothing in 60 s.
             OSError, MemoryError: no memory or no descriptor for its segment.
         """
+        import asyncio
+
         spawning = self._loop.create_task(self._spawn(_ids(extensions)))
         self._spawning.add(spawning)
         spawning.add_done_callback(self._spawning.discard)
-        return await spawning
+        try:
+            return await spawning
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise PeerGone("the host was left while the renderer was being started") from None
 
     async def _spawn(self, grants: frozenset[str] | None) -> RendererHandle:
         import asyncio
-        import subprocess
 
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        with theirs:
-            # It imports extensions from where this process would.
-            code = (
-                f"import sys; sys.path[:] = {sys.path!r}; "
-                f"from lensipc.renderer_process import main; main({theirs.fileno()}, {os.getpid()})"
-            )
-            # Ctrl-C in a terminal reaches all its processes. Blocked here, it is blocked there until it is ignored.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                process = subprocess.Popen(
-                    [sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-                )
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        process, ours = spawn.start(self._executable)
+        wait = attach.SPAWN_WAIT
         try:
             try:
-                wakeup = await hear_hello(ours, self._router.poller, self._loop, None, attach.SPAWN_WAIT)
-            except BaseException:
+                wakeup = await hear_hello(ours, self._router.poller, self._loop, None, wait)
+            except BaseException as error:
                 ours.close()
+                if isinstance(error, (PeerGone, TimeoutError)):
+                    silence = "closed its socket" if isinstance(error, PeerGone) else f"said nothing in {wait:g} s"
+                    raise type(error)(await spawn.before_attached(process, silence)) from None
                 raise
             handle = self._attach(ours, process.pid, wakeup, grants, process)
         except BaseException:
-            process.kill()
-            process.wait()  # a moment: it has been killed
+            process.end()
             raise
         try:
             await self._lifecycle.bring_up(handle._connection)
@@ -325,12 +425,13 @@ class MainProcess:
             raise
         return handle
 
-    async def _take_in(self, sock: socket.socket, pid: int, wakeup: int) -> None:
+    async def _take_in(self, visitor: Visitor, wakeup: int) -> None:
         """Serve a renderer that came by the path."""
         try:
-            handle = self._attach(sock, pid, wakeup, self._extensions, None)
+            handle = self._attach(visitor.sock, visitor.pid, wakeup, self._extensions, None, visitor)
         except Exception as error:
-            log.warning("a renderer (pid %d) did not attach: %r", pid, error)
+            log.warning("a renderer (pid %d) did not attach: %s", visitor.pid, printable(repr(error), REASON_MOST))
+            visitor.leave()
             return
         try:
             await self._lifecycle.bring_up(handle._connection)
@@ -343,7 +444,8 @@ class MainProcess:
         pid: int,
         wakeup: int,
         grants: frozenset[str] | None,
-        process: subprocess.Popen[bytes] | None,
+        process: spawn.Child | None,
+        visitor: Visitor | None = None,
     ) -> RendererHandle:
         """Share a segment with one that has said hello. Takes the socket over: it is closed if this fails."""
         message_limit = self._message_limit or (SPAWNED_LIMIT if process is not None else CONNECTED_LIMIT)
@@ -352,6 +454,10 @@ class MainProcess:
         try:
             descriptors.append(create_segment(self._form, self._capacity))
             descriptors.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+            account = None
+            if visitor is not None:
+                check_reserve(*descriptors)
+                account = self._account_of(visitor)
             try:
                 endpoint = Endpoint(
                     descriptors[0],
@@ -361,6 +467,7 @@ class MainProcess:
                     high_water=self._high_water,
                     limit=self._outbox_limit,
                     quota=message_limit,
+                    account=account,
                 )
             except MemoryError:
                 raise MemoryError(
@@ -376,7 +483,6 @@ class MainProcess:
                 "budget": limits.budget,
                 "plain": limits.plain,
                 "count_all": limits.count_all,
-                "path": None if self.path is None else str(self.path),
             }
             try:
                 attach.welcome(sock, descriptors, words)
@@ -390,26 +496,42 @@ class MainProcess:
                 os.close(fd)
             raise
         segment, wakeup_fd = descriptors
-        os.close(segment)
         connection = RendererConnection(
             self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity, message_limit, limits
         )
+        if visitor is None:
+            os.close(segment)
+        else:
+            visitor.segment = segment
+            visitor.account = account
+            connection.hang_up = visitor.linger
         try:
-            handle = self._handles[frame_id] = RendererHandle(self, connection, process)
-        except BaseException as error:  # it has died since it said hello, or there is no descriptor to watch it with
+            handle = self._handles[frame_id] = RendererHandle(self, connection, process, visitor)
+        except BaseException as error:  # there is no descriptor to watch it with
             attach.say_goodbye(sock, f"main cannot take it in: {error}")
             connection.close()
             raise
         connection.started_here = process is not None
+        connection.fate = handle._fate if process is not None else None
         connection.on_closed.append(partial(self._on_closed, handle))
         self._router.attach(connection)
         return handle
+
+    def _account_of(self, visitor: Visitor) -> Account:
+        """What waits for all renderers of this process, or of this other user, counts in one account."""
+        account = self._accounts.get(visitor.payer)
+        if account is None:
+            account = Account(OUTBOXES_OF_ONE * self._outbox_limit, parent=self._account)
+            self._accounts[visitor.payer] = account
+        return account
 
     def _on_closed(self, handle: RendererHandle) -> None:
         if handle._process is None or not handle.alive:
             handle._release()  # its process has ended, or goes on and is not ours
         else:
             self._router.poller.call_later(EXIT_WAIT, handle.kill)  # if it does not see that its time has come
+            if handle._pidfd < 0:
+                handle._look_for_exit()
 
 
 def _ids(extensions: Iterable[str] | None) -> frozenset[str] | None:

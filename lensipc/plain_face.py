@@ -4,15 +4,55 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from .face import Abandon, Settle
+from .errors import NoHandlerError
+from .face import Abandon, Contexts, Settle
+from .poller import seconds_of
+from .renderer_port import Outcome
+
+if TYPE_CHECKING:
+    from .renderer import RendererCore
 
 
 class _Invocation(concurrent.futures.Future[Any]):
+    """A future that brings its outcome about when it is asked for that: nothing else here would.
+
+    Another thread waits for this one to do so.
+    """
+
     abandon: Abandon
     correlation: int
+
+    def __init__(self, face: PlainFace) -> None:
+        super().__init__()
+        self._face = face
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Its result, once that is there; meanwhile events are kept for `dispatch`. TimeoutError: it is not in time."""
+        return super().result(self._waited(timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What it failed with, None if it has a result, once it has either; as `result`."""
+        return super().exception(self._waited(timeout))
+
+    def _waited(self, timeout: float | None) -> float | None:
+        if self.done() or threading.get_ident() != self._face.thread:
+            return timeout
+        left = seconds_of(timeout)
+        core, outcome = self._face.core, Outcome()
+        self.add_done_callback(outcome.set_result)
+        give_up = partial(outcome.set_result, None)
+        deadline = None if left is None else core.poller.call_later(left, give_up, core.caught_up)
+        try:
+            core.wait(outcome)
+        finally:
+            if deadline is not None:
+                deadline.cancel()
+        return 0.0
 
     def cancel(self) -> bool:
         if not super().cancel():
@@ -25,7 +65,13 @@ class PlainFace:
     """Callbacks run on the thread that calls dispatch(), and must not be coroutines: no loop would run them."""
 
     blocking = True
+    deactivated = NoHandlerError
     started = False
+    core: RendererCore  # which brings outcomes about, once it is there
+
+    def __init__(self) -> None:
+        self.contexts = Contexts(of_script=True)
+        self.thread = threading.get_ident()
 
     def soon(self, callback: Callable[[], None]) -> None:
         callback()
@@ -49,6 +95,6 @@ class PlainFace:
         return concurrent.futures.Future()
 
     def invocation(self, abandon: Abandon) -> concurrent.futures.Future[Any]:
-        invocation = _Invocation()
+        invocation = _Invocation(self)
         invocation.abandon = abandon
         return invocation

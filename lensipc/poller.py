@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from itertools import count
 from operator import length_hint
+from typing import Any, Final
 
 from .endpoint import Timer
 from .errors import ForkError
@@ -23,23 +24,55 @@ READ = select.EPOLLIN | select.EPOLLRDHUP
 # Edge-triggered: told once a signal, and the descriptor itself is never read. A peer that shares it can therefore
 # not make us block on it, whatever flags it sets there.
 EDGE = select.EPOLLIN | select.EPOLLET
+# gevent takes epoll out of `select`, because waiting for it keeps all greenlets waiting. So it does here: a program of
+# theirs waits for `fileno()` and then dispatches. A fresh instance of the module has it.
+_select = select
+if not hasattr(select, "epoll"):
+    from importlib.util import find_spec, module_from_spec
+
+    _spec = find_spec("select")
+    assert _spec is not None
+    assert _spec.loader is not None
+    _spec.loader.exec_module(_select := module_from_spec(_spec))
 # Seconds that no machine runs for: a timer at or beyond it, `math.inf` too, is set to it.
 FOREVER = 2.0**33
+# What may be waiting for a deadline has come, but is not handled yet: how long until that is asked again (seconds).
+AGAIN: Final = 0.001
+
+
+def seconds_of(value: Any) -> float | None:
+    """How long somebody wants to wait: at least 0.0, for what is negative is over already; None: for ever.
+
+    TypeError, ValueError: that is no number of seconds.
+    """
+    if value is None or (type(value) is float and 0.0 <= value < FOREVER):
+        return value
+    if isinstance(value, (str, bytes)) or not (hasattr(value, "__float__") or hasattr(value, "__index__")):
+        raise TypeError(f"a timeout is a number of seconds or None, not {type(value).__name__}")
+    try:
+        number = float(value)
+    except OverflowError:  # an int of hundreds of digits
+        number = FOREVER if value > 0 else 0.0
+    if number != number:
+        raise ValueError("a timeout that is no number: nan")
+    return None if number >= FOREVER else max(number, 0.0)
 
 
 class Deadline:
     """A timer of a Poller."""
 
-    __slots__ = ("_poller", "callback")
+    __slots__ = ("_poller", "asked", "callback", "caught_up")
 
-    def __init__(self, poller: Poller, callback: Callable[[], None]) -> None:
+    def __init__(self, poller: Poller, callback: Callable[[], None], caught_up: Callable[[int], bool] | None) -> None:
         self._poller = poller
         self.callback: Callable[[], None] | None = callback
+        self.caught_up = caught_up
+        self.asked = 0
 
     def cancel(self) -> None:
         """Never call it."""
         if self.callback is not None:
-            self.callback = None
+            self.callback = self.caught_up = None  # it keeps nothing of whose timer it was until its time has come
             self._poller._forget_one()
 
 
@@ -47,7 +80,7 @@ class Poller:
     """Waits for descriptors, timers and its own wake, all behind one descriptor."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        self._epoll = _select.epoll()
         self._timer = Timer()
         try:
             self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -56,7 +89,7 @@ class Poller:
             raise
         self._callbacks: dict[int, Callable[[], None]] = {
             self._wake_fd: self._awake,
-            self._timer.fileno(): self._expire,
+            self._timer.fileno(): self._note_due,
         }
         for fd in self._callbacks:
             self._epoll.register(fd, select.EPOLLIN)
@@ -66,6 +99,7 @@ class Poller:
         self._deadlines: list[tuple[float, int, Deadline]] = []
         self._cancelled = 0
         self._armed = 0.0
+        self._due = False
         self._order = count()
         self.closed = False
         _pollers.add(self)
@@ -85,17 +119,29 @@ class Poller:
             self._epoll.unregister(fd)
 
     def wake(self) -> None:
-        """Make `fileno()` readable until the next `poll`."""
+        """Make `fileno()` readable until the next `poll`, or until `hush`."""
         if not self._waking and not self.closed:
             self._waking = True
             os.eventfd_write(self._wake_fd, 1)
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Deadline:
-        """Call `callback` from the first `poll` after `seconds` of the monotonic clock."""
+    def hush(self) -> None:
+        """Take a wake back, unless there is a rest of the last `poll` that it is for."""
+        if not length_hint(self._events):
+            self._awake()
+
+    def call_later(
+        self, seconds: float, callback: Callable[[], None], caught_up: Callable[[int], bool] | None = None
+    ) -> Deadline:
+        """Call `callback` from the first `poll` after `seconds` of the monotonic clock.
+
+        With `caught_up` it is a deadline for something, which may be there already when its time has come: this process
+        was busy, and has not looked. What has come is handled before a deadline is judged: `caught_up(n)` sees to that,
+        or says False, and is asked again in a moment, for the n-th time. It may cancel the timer.
+        """
         when = time.monotonic() + seconds
         if when != when:
             raise ValueError("a time that is no number")
-        deadline = Deadline(self, callback)
+        deadline = Deadline(self, callback, caught_up)
         heapq.heappush(self._deadlines, (when, next(self._order), deadline))
         if not self._armed or when < self._armed:
             self._arm(when)
@@ -111,15 +157,22 @@ class Poller:
                 callback = self._callbacks.get(fd)  # an earlier callback may have unregistered it
                 if callback is not None:
                     callback()
+            if self._due:  # after the descriptors: what they tell of has come before the time had
+                self._due = False
+                self._expire()
         except BaseException:
             self.wake()  # for the rest of them
             raise
         return called
 
+    def check_fork(self) -> None:
+        """ForkError: this is a fork of the process that the poller belongs to."""
+
     def close(self) -> None:
         """Release the descriptors. Idempotent."""
         if not self.closed:
             self.closed = True
+            self._waking = self._due = False
             self._callbacks.clear()
             self._deadlines.clear()
             self._epoll.close()
@@ -127,29 +180,42 @@ class Poller:
             os.close(self._wake_fd)
 
     def _awake(self) -> None:
-        self._waking = False
-        os.eventfd_read(self._wake_fd)
+        if self._waking:
+            self._waking = False
+            os.eventfd_read(self._wake_fd)
+
+    def _note_due(self) -> None:
+        self._due = True
 
     def _arm(self, when: float) -> None:
+        self._timer.set(int(min(max(when, 0.0), FOREVER) * 1e9) + 1)
         self._armed = when
-        self._timer.set(int(min(when, FOREVER) * 1e9) + 1)
 
     def _expire(self) -> None:
         now = time.monotonic()
-        while self._deadlines and self._deadlines[0][0] <= now:
-            deadline = heapq.heappop(self._deadlines)[2]
-            callback, deadline.callback = deadline.callback, None
-            if callback is None:
-                self._cancelled -= 1
-            else:
-                callback()
-                if self.closed:
-                    return
-        if self._deadlines:
-            self._arm(self._deadlines[0][0])
-        else:
-            self._armed = 0.0
-            self._timer.set(0)
+        try:
+            while not self.closed and self._deadlines and self._deadlines[0][0] <= now:
+                _, order, deadline = heapq.heappop(self._deadlines)
+                judged, caught_up = False, deadline.caught_up
+                try:
+                    judged = caught_up is None or deadline.callback is None or caught_up(deadline.asked)
+                finally:
+                    if not judged:
+                        deadline.asked += 1
+                        heapq.heappush(self._deadlines, (now + AGAIN, order, deadline))
+                if judged:
+                    callback, deadline.callback = deadline.callback, None
+                    if callback is None:
+                        self._cancelled -= 1
+                    else:
+                        callback()
+        finally:
+            if not self.closed:
+                if self._deadlines:
+                    self._arm(self._deadlines[0][0])
+                else:
+                    self._armed = 0.0
+                    self._timer.set(0)
 
     def _forget_one(self) -> None:
         # Timers that were called off leave the heap when their time comes, or when they are most of it.

@@ -6,18 +6,18 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import length_hint
-from typing import Final, Protocol
+from typing import Final
 
 from . import attach, clone
+from .backlog import OUTCOMES, Backlog, parts_of
 from .connection import Connection, body_of, size_of
 from .endpoint import INLINE, KEEP, REFUSE, RUN, Buffer, Endpoint, Record
 from .errors import DecodeError, PeerGone, ProtocolError
-from .face import Face, NextStep, Settle
-from .hearing import Hearing, unfolded
+from .face import Face, NextStep
+from .hearing import Hearing
 from .invocations import Invocations
 from .message import (
     ACTIVATE,
@@ -31,35 +31,28 @@ from .message import (
     MAX_NAME,
     MAX_NAMES,
     READY,
+    REPORT,
     RESULT,
-    describe,
     rebuild,
+    summarize,
 )
 from .patience import LOOK, LOOKING, Patience
 from .poller import Poller
-from .renderer_port import Outcome, RendererChannel, RendererPort
+from .renderer_port import Outcome, Parts, RendererChannel, RendererPort
 
 # Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
 TURN: Final = 256
 # How long a renderer that sleeps on a semaphore does so before it looks for main's death (seconds).
 NAP: Final = 0.05
+# As long as the kernel takes for a wait at once, at least (seconds): who means to wait for longer looks in between.
+LONGEST: Final = 2.0**20
+# So many turns' messages are taken from the ring before a deadline is judged: more than one of the usual size holds.
+CATCH_UP: Final = 64
+# So many rounds a blocking invoke goes through before it looks for what else is due, where each finds something.
+ROUNDS: Final = 64
 
 # What comes decoded.
 DECODED: Final = 1 << EVENT | 1 << RESULT
-
-
-class Parts(Protocol):
-    """What brings an extension's part to life and ends it; settle(result, error) reports how that went."""
-
-    def activate(self, port: RendererPort, version: str, path: str, settle: Settle) -> None: ...
-
-    def deactivate(self, port: RendererPort, settle: Settle) -> None: ...
-
-    def attached(self) -> None:
-        """All that main had installed when this renderer came is active."""
-
-    def gone(self) -> None:
-        """Main is gone: end all parts."""
 
 
 class RendererCore(Connection):
@@ -93,7 +86,8 @@ class RendererCore(Connection):
     ) -> None:
         handlers: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
         self._channels: list[RendererChannel] = endpoint.heard
-        self._hearing = Hearing(self._channels, face, frame_id, limits._replace(count_all=False))
+        reads = limits._replace(count_all=False)  # who sends has been held to more
+        self._hearing = Hearing(self._channels, face, frame_id, reads, self._report_sender)
         handlers[EVENT] = self._hearing.on_event
         handlers[RUN] = self._hearing.on_run
         handlers[RESULT] = self._on_result
@@ -106,23 +100,24 @@ class RendererCore(Connection):
         self.limits = limits
         self.parts = parts
         self.frame_id = frame_id
-        self.invocations = Invocations(poller.call_later)
+        self.invocations = Invocations(poller.call_later, self.caught_up)
         self.attached = False  # main has activated here all that it had installed
         self.reason = "it closed the connection, or died"
         self.told_goodbye = False
         self._drained: list[Callable[[], None]] = []
+        self._leaves_signals = False  # what comes by the socket is read when this turn is over
+        self._signalled = False  # something has come there, and is not read yet
         self._wakeup_fd = wakeup_fd
         self._semaphore = semaphore
         self._high_water = high_water
         self._ports: dict[int, RendererPort] = {}
         self._name_bytes = 0  # of all its channels' names
         self._handlers = handlers
-        self._only_outcomes = [handlers[kind] if kind in (RESULT, ERROR) else self._keep for kind in range(KINDS)]
+        self._only_outcomes = [handlers[kind] if kind in OUTCOMES else self._keep for kind in range(KINDS)]
+        self._nothing = [self._keep_outcome if kind in OUTCOMES else self._keep for kind in range(KINDS)]
         self._patience = Patience()
         self._next = NextStep(face, lambda: self.closed)
-        self._backlog: deque[Record] = deque()
-        self._backlog_bytes = 0
-        self._keeping: tuple[Record | None, list[Record]] = (None, [])  # what is being put there, and as what
+        self._backlog = Backlog()
         self._backlog_limit = backlog_limit
         poller.register(sock.fileno(), self._on_socket)
         poller.wake()
@@ -169,6 +164,10 @@ class RendererCore(Connection):
         self.invocations.forget(correlation)
         self.cancel(correlation)
 
+    def _report_sender(self, frame_id: int) -> None:
+        if not self.closed and not self.ended:
+            self.send(REPORT, peer=frame_id, when_full=KEEP)
+
     # ---- from main ----
 
     def _on_nonsense(self, record: Record) -> None:
@@ -191,15 +190,19 @@ class RendererCore(Connection):
         pending = self.invocations.take(record[5])
         if pending is not None:
             self.face.started = True
-            pending.set_exception(rebuild(body_of(record)))
+            try:
+                error = rebuild(body_of(record))
+            except DecodeError as undecodable:
+                error = undecodable
+            pending.set_exception(error)
 
     def _on_activate(self, record: Record) -> None:
         number, correlation = record[3], record[5]
-        extension, version, path = clone.decode(body_of(record))
+        extension, version, path, folders = clone.decode(body_of(record))
         port = self._ports.get(number)
         if port is None:
             port = self._ports[number] = RendererPort(self, extension, number)
-        self.parts.activate(port, version, path, partial(self._report, correlation))
+        self.parts.activate(port, version, path, folders, partial(self._report, correlation))
 
     def _on_deactivate(self, record: Record) -> None:
         number, correlation = record[3], record[5]
@@ -210,7 +213,7 @@ class RendererCore(Connection):
             if error is None:
                 self.send(RESULT, correlation=correlation, when_full=KEEP)
             else:
-                self.send(ERROR, correlation=correlation, body=describe(error), when_full=KEEP)
+                self.send(ERROR, correlation=correlation, body=summarize(error), when_full=KEEP)
 
     def _on_ready(self, _record: Record) -> None:
         self.attached = True
@@ -220,11 +223,26 @@ class RendererCore(Connection):
 
     def dispatch(self, timeout: float | None = 0.0, budget: int = TURN) -> int:
         """Wait at most `timeout` seconds for something to do, and handle at most `budget` messages of it."""
-        self._sleep(0.0 if self.ready or self._backlog else timeout)
+        # A callback may run a loop of its own, which waits for the descriptor: so that stays readable until this is
+        # over, by the signal that has made it so where there is one.
+        self._leaves_signals = True
         try:
-            return self._handle(budget)
+            self._sleep(0.0 if self.ready or self._backlog else timeout)
+            self._leaves_signals = False
+            if not (self.ready or self._backlog):
+                return 0
+            if not self._signalled:
+                self.poller.wake()
+            handled: int = self.face.contexts.turn(self._handle, budget)
+            return handled
         finally:
+            self._leaves_signals = False
             self._settle()
+
+    def on_nesting_loop(self) -> None:
+        """The same, a step of a loop that may be run from within a callback."""
+        if not self.poller.closed:
+            self.dispatch()
 
     def on_loop(self) -> None:
         """The same, called by an event loop when the poller's descriptor is readable."""
@@ -269,14 +287,8 @@ class RendererCore(Connection):
             if length_hint(self._hearing.run):
                 self._take_up()
             if self._backlog:
-                record = self._backlog.popleft()
-                self._backlog_bytes -= size_of(record)
                 handled += 1
-                try:
-                    self._handlers[record[0]](record)
-                except (KeyboardInterrupt, SystemExit):
-                    self.interrupted(record)
-                    raise
+                self._handle_kept()
                 continue
             if self.ready:
                 self.paused = False
@@ -285,50 +297,71 @@ class RendererCore(Connection):
                 break
         return handled
 
+    def _handle_kept(self) -> None:
+        record = self._backlog.take()
+        try:
+            self._handlers[record[0]](record)
+        except (KeyboardInterrupt, SystemExit):
+            self.interrupted(record)
+            raise
+
     def interrupted(self, record: Record) -> None:
         # What has not begun is done later, in its place: what the core counts an event after is then heard before it.
         kind = record[0]
-        if kind in (RESULT, ERROR):
+        if self.on_message is self._nothing:
+            begun = self._backlog.has_kept(record)
+        elif kind in OUTCOMES:
             begun = record[5] not in self.invocations
         else:
-            begun = kind not in (EVENT, RUN) or self._hearing.cut_short(record) or self._has_kept(record)
+            begun = kind not in (EVENT, RUN) or self._hearing.cut_short(record) or self._backlog.has_kept(record)
         if not begun:
-            left = unfolded(record[1]) if kind == RUN else [record]
-            if self.on_message is self._only_outcomes:
-                self._backlog.extend(left)
+            if kind in OUTCOMES:
+                self.invocations.call_off(record[5])
+            if self.on_message is not self._handlers:
+                self._backlog.keep(record)
             else:
-                self._backlog.extendleft(reversed(left))
-            self._backlog_bytes += size_of(record)
-
-    def _has_kept(self, record: Record) -> bool:
-        kept, parts = self._keeping
-        return kept is record and bool(self._backlog) and self._backlog[-1] is parts[-1]
+                self._backlog.put_first(parts_of(record))
+                self._backlog.size += size_of(record)
+                self._backlog.has_outcomes |= kind in OUTCOMES
 
     def _take_up(self) -> None:
         """What is left of a run that a callback has cut short comes before all that is kept."""
-        self._backlog.extendleft(reversed(self._hearing.left()))
+        self._backlog.put_first(self._hearing.left())
 
     def _settle(self) -> None:
         """Before there is nothing to run here: see to it that what is left, and what comes, makes itself known."""
+        if self._signalled:
+            self._signalled = False
+            self._on_socket()
         if not self.closed:
             if length_hint(self._hearing.run):
                 self._take_up()
+            if not self._backlog:
+                self.paused = False
             if self._backlog or (self.ready and not self.rest()):
                 self.poller.wake()
             elif self.ended:
                 self.gone()
+            else:
+                self.poller.hush()
 
     def wait(self, outcome: Outcome) -> None:
         """Block until there is an outcome. All other messages are kept for `dispatch`, in their order."""
         before, self.on_message = self.on_message, self._only_outcomes
         self.decoded = 1 << RESULT  # events are kept as they are
-        self.paused = False
+        self.paused = self._leaves_signals = False
+        rounds = 0
         try:
             self._wake_up()
             if length_hint(self._hearing.run):
                 self._take_up()
+            if self._backlog.has_outcomes:
+                self._handle_kept_outcomes()
             patience = self._patience
             while not outcome.done and not self.closed:
+                rounds += 1
+                if rounds % ROUNDS == 0:
+                    self.poller.poll()
                 # Poll first: straight after a request nothing can have come, and a look at the ring would only keep
                 # a peer on the same core waiting.
                 if not length_hint(self._batch):
@@ -344,9 +377,36 @@ class RendererCore(Connection):
                 self.pump(TURN)
         finally:
             self.on_message = before
-            self.decoded = DECODED
-            self.paused = bool(self._backlog)  # a dispatch further up the stack is not to overtake the backlog
+            if before is not self._only_outcomes:  # else another wait further up the stack goes on
+                self.decoded = DECODED
+                self.paused = bool(self._backlog)  # a dispatch further up the stack is not to overtake the backlog
             self._settle()
+
+    def _handle_kept_outcomes(self) -> None:
+        """Handle the outcomes among what is kept before all that is kept with them."""
+        self._backlog.put_outcomes_first()
+        while self._backlog and self._backlog[0][0] in OUTCOMES:
+            self._handle_kept()
+        self._backlog.has_outcomes = False
+
+    def caught_up(self, _asked: int) -> bool:
+        """Look at what has come, before a deadline is judged that this process may have been busy past.
+
+        All of it is kept, and handled in its order in the next turn; an outcome calls its deadline off. In the midst of
+        a wait, outcomes are handled at once.
+        """
+        before = self.on_message
+        if before is self._handlers:
+            self.on_message = self._nothing
+        self.paused = False
+        try:
+            for _ in range(CATCH_UP):
+                if self.closed or self._backlog.size > self._backlog_limit // 2 or not self.pump(TURN):
+                    break
+        finally:
+            self.on_message = before
+            self.paused = before is not self._only_outcomes and bool(self._backlog)
+        return True
 
     def _wake_up(self) -> None:
         """What comes is looked for from now on: main need not signal it."""
@@ -354,31 +414,35 @@ class RendererCore(Connection):
             self.endpoint.unpark()
             self.ready = True
 
+    def _keep_outcome(self, record: Record) -> None:
+        self.invocations.call_off(record[5])
+        self._keep(record)
+
     def _keep(self, record: Record) -> None:
-        self._keeping = record, unfolded(record[1]) if record[0] == RUN else [record]
-        self._backlog.extend(self._keeping[1])
-        self._backlog_bytes += size_of(record)
-        self._keeping = None, []
-        if self._backlog_bytes > self._backlog_limit:
+        self._backlog.keep(record)
+        if self._backlog.size > self._backlog_limit:
             self.reason = (
-                f"{self._backlog_bytes} bytes of events waited here for dispatch(), where {self._backlog_limit} may"
+                f"{self._backlog.size} bytes of events waited here for dispatch(), where {self._backlog_limit} may"
             )
             self.ended = True
             self.gone()
 
     def _sleep(self, timeout: float | None) -> None:
         if not self._semaphore:
-            self.poller.poll(timeout)
+            self.poller.poll(None if timeout is None else min(timeout, LONGEST))
             return
         # No descriptor tells of a semaphore, and no semaphore of main's death or of a timer: look after those
         # between naps.
         until = None if timeout is None else time.monotonic() + timeout
         while True:
+            called = self.poller.poll()
             left = NAP if until is None else min(NAP, until - time.monotonic())
-            if self.poller.poll(0.0) or left <= 0:
+            if self.closed:
                 return
-            if self.endpoint.wait(left):
+            if self.endpoint.wait(0.0 if called else left):
                 self.woken()
+                return
+            if called or left <= 0:
                 return
 
     def relieved(self) -> None:
@@ -416,6 +480,12 @@ class RendererCore(Connection):
             raise PeerGone(f"main is gone: {self.reason}")
 
     def _on_socket(self) -> None:
+        if self.closed:
+            return
+        if self._leaves_signals:
+            self._signalled = True
+            self.woken()
+            return
         data = self.read_socket()
         if data is None:
             return
@@ -434,3 +504,4 @@ class RendererCore(Connection):
             self.invocations.fail_all(lambda: PeerGone(f"main is gone: {self.reason}"))
             self._resume()
             self.parts.gone()
+            self.poller.wake()  # until `dispatch` has said so

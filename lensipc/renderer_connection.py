@@ -11,15 +11,16 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from . import clone
 from .channels import Running
 from .connection import Connection, body_of
 from .endpoint import DROP_NEWEST, Buffer, Endpoint, Record
-from .errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError
+from .errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError, UnknownValueError, printable
+from .face import is_awaitable
 from .invocations import Invocations
 from .message import (
     ACTIVATE,
@@ -34,15 +35,25 @@ from .message import (
     MAX_CHANNELS,
     MAX_NAME,
     MAX_NAMES,
+    MAX_REPORTS,
+    REPORT,
     RESULT,
     UNLISTEN,
     describe,
-    rebuild,
+    read_summary,
 )
 from .poller import Deadline
+from .raised import conclude, explained
 from .router import MainChannel, MainPort, Router
 from .types import IpcMainInvokeEvent
 
+if TYPE_CHECKING:
+    import asyncio
+
+# So often a deadline of a renderer that has something to say is put off: for that many of its turns, and milliseconds.
+CATCH_UP: Final = 1000
+# So often that of an invoke which waits for activation: what main's own loop has to do in between may end that.
+GIVE_WAY: Final = 20
 # How long an invoke waits for main to finish activating its extension (seconds).
 ACTIVATION_WAIT: Final = 5.0
 # What a renderer may have at once: bounds on main's memory that no honest renderer meets.
@@ -69,7 +80,7 @@ class _Held:
         self.channel = channel
         self.correlation = correlation
         self.body = body
-        self.deadline = connection.poller.call_later(ACTIVATION_WAIT, self.execute)
+        self.deadline = connection.poller.call_later(ACTIVATION_WAIT, self.execute, lambda asked: asked >= GIVE_WAY)
         connection.held_bytes += len(body)
         channel.port.held[self] = None
 
@@ -84,11 +95,20 @@ class _Held:
         if self.connection.running.pop(self.correlation, None) is not None:
             self.cancel()
             try:
-                args, weight = clone.weigh(self.body, self.connection.limits)
-                if self.connection.is_room_for(self.correlation, weight):
-                    self.connection.execute(self.channel, self.correlation, args)
+                args = self.connection.read_arguments(self.correlation, self.body)
+                if args is not None:
+                    self.connection._contexts.apart(self.connection.execute, self.channel, self.correlation, args)
             except (ProtocolError, DecodeError) as error:
                 self.connection.router.disconnect(self.connection, str(error))
+
+
+def _stop(port: MainPort, running: Any) -> None:
+    """Cancel an invoke that waits or is awaited; its extension may have to wait until its handler has ended."""
+    if running is not None:
+        running.cancel()
+        if not isinstance(running, _Held):
+            port.stopping.add(running)
+            running.add_done_callback(port.stopping.discard)
 
 
 class RendererConnection(Connection):
@@ -116,17 +136,20 @@ class RendererConnection(Connection):
         on_message[DECLARE] = self._on_declare
         on_message[LISTEN] = self._on_listen
         on_message[UNLISTEN] = self._on_unlisten
+        on_message[REPORT] = self._on_report
         super().__init__(endpoint, sock, router.poller, router.low_water, on_message, 1 << INVOKE, SMALL)
         self.router = router
+        self._contexts = router.face.contexts
         self.wakeup_fd = wakeup_fd  # the eventfd that the renderer signals main by; ours to close
         self.frame_id = frame_id
         self.pid = pid
         self.grants = grants
         self.reason = ""  # why it was closed
         self.started_here = False  # by main: what it fails to activate is not installed at all
+        self.fate: Callable[[], Awaitable[str | None]] | None = None  # how that ended; None: as main wished
         self.brought_up = False  # what is enabled from now on is activated in it, too
         self.on_closed: list[Callable[[], None]] = []
-        self.requests = Invocations(router.poller.call_later)
+        self.requests = Invocations(router.poller.call_later, self._caught_up)
         self.given_up: set[int] = set()  # those of them that had no outcome in time
         self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
         self.channels: list[MainChannel] = []  # by the numbers it declared
@@ -145,6 +168,9 @@ class RendererConnection(Connection):
         self.listeners = 0  # in main, async ones that its events have started and that have not finished
         self.listeners_bytes = 0  # of those events
         self.crowded = False  # there are too many of them
+        self.watched = False  # another could not decode what it has sent: main looks first
+        self.reports = 0  # of others, within a second from then on
+        self.reports_since = 0.0
         self.until = 0.0  # when its turn ends
         self.overdue = False  # its last turn was cut short then
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
@@ -157,10 +183,14 @@ class RendererConnection(Connection):
 
     # ---- requests of main's own ----
 
-    def activate(self, port: MainPort, version: str, path: str, pending: Any, timeout: float) -> None:
+    def activate(
+        self, port: MainPort, version: str, path: str, folders: list[str], pending: Any, timeout: float
+    ) -> None:
         """Tell the renderer to activate its part; `pending` has the outcome."""
         self.ports[port.number] = port
-        self._request(ACTIVATE, port, clone.encode((port.extension, version, path)), pending, timeout)
+        # One that connected by itself imports from where it will: its Python may be another.
+        body = clone.encode((port.extension, version, path, folders if self.started_here else []))
+        self._request(ACTIVATE, port, body, pending, timeout)
 
     def deactivate(self, port: MainPort, pending: Any, timeout: float) -> None:
         """Tell the renderer to deactivate its part; `pending` has the outcome."""
@@ -170,6 +200,14 @@ class RendererConnection(Connection):
         what = f"renderer {self.frame_id}, extension {port.extension!r}"
         correlation = self.requests.open(pending, what, timeout, self.given_up.add)
         self._tell(kind, port.number, correlation, body)
+
+    def _caught_up(self, asked: int) -> bool:
+        """Whether this renderer has been heard, before it is judged by a deadline that main may have been busy past.
+
+        What waits in its ring has its turns first: so many, or who writes there without end would have no deadline. One
+        whose events keep main busy enough is not read on, and may be for ever.
+        """
+        return not self.ready or self.crowded or asked >= CATCH_UP
 
     def _asked(self, record: Record) -> Any:
         """What waits for this outcome; None: main has given it up."""
@@ -185,15 +223,9 @@ class RendererConnection(Connection):
             pending.set_result(None)
 
     def _on_error(self, record: Record) -> None:
-        pending = self._asked(record)
-        if pending is None:
-            return
-        try:
-            error = rebuild(body_of(record))
-        except DecodeError as nonsense:
-            pending.set_exception(PeerGone(f"renderer {self.frame_id} answered nonsense: {nonsense}"))
-            raise
-        pending.set_exception(error)
+        error, pending = read_summary(body_of(record)), self._asked(record)
+        if pending is not None:
+            pending.set_exception(error)
 
     # ---- what the renderer asks for ----
 
@@ -223,7 +255,7 @@ class RendererConnection(Connection):
             raise ProtocolError(f"a channel name that is no UTF-8: {error}") from None
         channel = port.table[name]
         if channel in self.declared:
-            raise ProtocolError(f"declared channel {name!r} of extension {port.extension!r} twice")
+            raise ProtocolError(f"declared channel '{printable(name)}' of extension {port.extension!r} twice")
         self.endpoint.relay(number, channel.topic, self.frame_id, self.pid)
         self.declared.add(channel)
         self.channels.append(channel)
@@ -246,11 +278,37 @@ class RendererConnection(Connection):
         self.places[number] = channel.topic.remove(self.endpoint)
 
     def _on_event(self, record: Record) -> None:
-        """An event that main listens to, or for one process, or too large to be relayed by itself."""
-        channel = self._channel(record[2])
-        self.told |= self.router.route(channel, self.frame_id, self.pid, body_of(record), record[3])
+        """An event that main listens to, or for one process, too large to be relayed in C, or to be looked at."""
+        channel, body = self._channel(record[2]), body_of(record)
+        if self.watched:
+            self._check(body)
+        self.told |= self.router.route(channel, self.frame_id, self.pid, body, record[3])
         self.router.deliver()
-        self._look_at_the_clock()
+        self.look_at_the_clock()
+
+    def _check(self, body: Buffer) -> None:
+        try:
+            if type(clone.decode_owned(body, self.limits)) is not tuple:
+                raise DecodeError("arguments that are no tuple")
+        except UnknownValueError:  # others may know it
+            return
+        except DecodeError as error:
+            raise DecodeError(f"it sent an event that cannot be decoded: {error}") from None
+
+    def _on_report(self, record: Record) -> None:
+        """It says that it could not decode an event of another renderer's, which may be true or not."""
+        now = time.monotonic()
+        if now - self.reports_since >= 1.0:
+            self.reports, self.reports_since = 0, now
+        self.reports += 1
+        reported = self.router.connections.get(record[3])
+        if reported is not None and reported is not self and self.reports <= MAX_REPORTS:
+            reported.watch()
+
+    def watch(self) -> None:
+        """Decode each of its events before it is relayed: the first that cannot be decoded is the end of it."""
+        self.watched = True
+        self.endpoint.watch()
 
     def take_turn(self, budget: int) -> int:
         """Handle what has come, for a while: how many messages."""
@@ -262,7 +320,8 @@ class RendererConnection(Connection):
             if self.overdue:
                 self.resume()  # in its next turn
 
-    def _look_at_the_clock(self) -> None:
+    def look_at_the_clock(self) -> None:
+        """Let the rest wait for the next turn, if this one is over."""
         if time.monotonic() >= self.until:
             self.paused = self.overdue = True
 
@@ -298,22 +357,44 @@ class RendererConnection(Connection):
             self._hold(channel, correlation, clone.encode(args) if body is None else body)
             return
         if body is not None:
-            args, weight = clone.weigh(body, self.limits)
-            if not self.is_room_for(correlation, weight):
+            args = self.read_arguments(correlation, body)
+            if args is None:
                 return
-        self.execute(channel, correlation, args)
-        self._look_at_the_clock()
+        contexts = self._contexts
+        try:
+            changed = contexts.context != contexts.base  # as contexts.changed(), which would take 40 ns more
+        except Exception:
+            changed = True
+        if changed:
+            contexts.apart(self.execute, channel, correlation, args)
+        else:
+            self.execute(channel, correlation, args)
+        self.look_at_the_clock()
 
-    def is_room_for(self, correlation: int, weight: int) -> bool:
-        """Whether there is room for an invoke of that weight; if not, it has its outcome."""
-        if weight > SMALL:
-            if self.large_bytes and self.large_bytes + weight > self.message_limit:
-                why = f"invokes of this renderer that weigh {self.large_bytes} bytes are in flight"
-                self._answer(correlation, None, OutboxFull(why))
-                return False
-            self.large[correlation] = weight
-            self.large_bytes += weight
-        return True
+    def read_arguments(self, correlation: int, body: Buffer) -> tuple[Any, ...] | None:
+        """The arguments of an invoke; None: it has had its outcome, because they are too many or not known here."""
+        weight = len(body)
+        if self._is_room_for(weight):
+            args: tuple[Any, ...]
+            try:
+                args, weight = clone.weigh(body, self.limits)
+            except UnknownValueError as error:  # honest, and nothing for this process
+                self._answer(correlation, None, error)
+                return None
+            if type(args) is not tuple:
+                raise ProtocolError("arguments that are no tuple")
+            if weight <= SMALL:
+                return args
+        if not self._is_room_for(weight):
+            why = f"invokes of this renderer that weigh {self.large_bytes} bytes are in flight"
+            self._answer(correlation, None, OutboxFull(why))
+            return None
+        self.large[correlation] = weight
+        self.large_bytes += weight
+        return args
+
+    def _is_room_for(self, weight: int) -> bool:
+        return not self.large_bytes or self.large_bytes + weight <= self.message_limit
 
     def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
         if self.held_bytes > MAX_HELD:
@@ -330,7 +411,7 @@ class RendererConnection(Connection):
             elif not port.table.open:
                 why = f"extension {port.extension!r} is not active in main"
             else:
-                why = f"extension {port.extension!r} has no handler in main for channel {channel.name!r}"
+                why = f"extension {port.extension!r} has no handler in main for channel '{printable(channel.name)}'"
             self._answer(correlation, None, NoHandlerError(why))
             return
         if type(args) is not tuple:
@@ -341,12 +422,10 @@ class RendererConnection(Connection):
             self.invoked[channel] = event
         try:
             result = handler.callback(event, *args)
-        except Exception as error:
-            self._answer(correlation, None, error)
+        except BaseException as error:  # SystemExit and CancelledError, too
+            error = explained(error, handler.callback, len(args))
+            conclude(error, partial(self._answer, correlation, None, error))
             return
-        except BaseException as error:  # Ctrl-C and the like: not ours to keep, but the invoke has an outcome
-            self._answer(correlation, None, error)
-            raise
         try:
             if not self.large and not self.closed and self.endpoint.send_value(RESULT, 0, correlation, result):
                 return
@@ -354,12 +433,12 @@ class RendererConnection(Connection):
             self._broken(error)
             return
         try:
-            if hasattr(result, "__await__"):
+            if is_awaitable(result):
                 task = self.router.face.finish(result, partial(self._settle, correlation))  # which settles it later
                 if not self.closed:
                     self.running[correlation] = (port, task)
                 elif task is not None:  # closed by what its own handler did
-                    task.cancel()
+                    _stop(port, task)
                 return
         except Exception as error:  # of the result's own code
             self._answer(correlation, None, error)
@@ -382,8 +461,8 @@ class RendererConnection(Connection):
             return
         try:
             body = clone.encode_parts(result, "result", self.router.limits)
-        except Exception as unclonable:  # DataCloneError, or what the value's own code or its size brings about
-            self._tell(ERROR, 0, correlation, describe(unclonable))
+        except BaseException as unclonable:  # DataCloneError, or what the value's own code or its size brings about
+            conclude(unclonable, partial(self._tell, ERROR, 0, correlation, describe(unclonable)))
             return
         self._tell(RESULT, 0, correlation, body)
 
@@ -400,8 +479,8 @@ class RendererConnection(Connection):
     def _on_cancel(self, record: Record) -> None:
         running = self.running.pop(record[5], None)  # None: it had its outcome while the cancel was on its way
         self.large_bytes -= self.large.pop(record[5], 0)
-        if running is not None and running[1] is not None:
-            running[1].cancel()
+        if running is not None:
+            _stop(*running)
 
     def relieved(self) -> None:
         if self.lagging or self.hold is not None:
@@ -415,8 +494,13 @@ class RendererConnection(Connection):
             if owner is port:
                 why = f"extension {port.extension!r} was deactivated in main while its handler ran"
                 self._settle(correlation, None, NoHandlerError(why))
-                if task is not None:
-                    task.cancel()
+                _stop(port, task)
+
+    def spare(self, task: asyncio.Task[Any] | None) -> None:
+        """Let this handler go on when its connection is closed: it is what closes it."""
+        for correlation, (_, running) in list(self.running.items()):
+            if running is task:
+                del self.running[correlation]
 
     def close(self) -> None:
         """Undo everything that this renderer was part of. Idempotent."""
@@ -436,9 +520,8 @@ class RendererConnection(Connection):
         self.channels.clear()  # they are freed now, and not when the garbage collector comes to this object's cycles
         self.declared.clear()
         running, self.running = self.running, {}
-        for _, task in running.values():
-            if task is not None:
-                task.cancel()
+        for port, task in running.values():
+            _stop(port, task)
         self.requests.fail_all(lambda: PeerGone(f"renderer {self.frame_id} is gone: {self.reason}"))
         for closed in self.on_closed:
             closed()

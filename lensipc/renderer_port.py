@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import clone
 from .channels import Callback, Channel, ChannelTable, Disposer
 from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
 from .errors import NotActivatedError
+from .face import Settle
 from .message import EVENT, INVOKE, LISTEN, UNLISTEN
+from .poller import seconds_of
 from .types import IpcRendererEvent
 
 if TYPE_CHECKING:
@@ -45,8 +47,18 @@ class RendererPort:
         )
 
     def close(self) -> None:
-        """The part is over: undo what it has registered, and end what runs of it."""
+        """The part is over: undo what it has registered, and end what runs of it, and what it has asked for."""
         self.table.close()
+        pending: Any
+        for correlation, pending in self.core.invocations:
+            if getattr(pending, "abandon", None) == self.abandon:
+                self.abandon(correlation)
+                why = f"extension {self.extension!r} was deactivated here while main was asked"
+                pending.set_exception(self.core.face.deactivated(why))
+
+    def abandon(self, correlation: int) -> None:
+        """Nobody waits for this invoke any more."""
+        self.core.abandon(correlation)
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
@@ -63,6 +75,7 @@ class RendererPort:
         """Add a listener; the first of a channel says what main does when this process is too slow for it."""
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
+        self._check_active()
         if not self.table[channel].has_listeners:
             self.table[channel].when_full = WHEN_SLOW[when_slow]
         return self.table.listen(channel, listener)
@@ -70,7 +83,7 @@ class RendererPort:
     def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request; returns the future of its outcome."""
         core = self.core
-        invocation = core.face.invocation(core.abandon)
+        invocation = core.face.invocation(self.abandon)
         invocation.correlation = self._request(channel, args, timeout, invocation, transfer)
         return invocation
 
@@ -97,6 +110,8 @@ class RendererPort:
         pending: Any,
         transfer: Sequence[Any],
     ) -> int:
+        if timeout is not None:
+            timeout = seconds_of(timeout)
         core, number = self.core, self._number(channel)
         invocations = core.invocations
         what = "" if timeout is None else f"invoke of {self.extension}/{channel}"
@@ -121,7 +136,7 @@ class RendererPort:
         """The number of a channel by which something can be sent now."""
         table, core = self.table, self.core
         if not table.open:
-            raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
+            self._check_active()
         channel = table.channels.get(name) or table[name]
         if channel.number < 0:
             core.declare(channel)
@@ -129,12 +144,32 @@ class RendererPort:
             core.check_open()
         return channel.number
 
+    def _check_active(self) -> None:
+        """PeerGone: main is gone, and the part with it. NotActivatedError: the part is not active."""
+        if not self.table.open:
+            self.core.check_open()
+            raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
+
     def _listening(self, channel: RendererChannel, listening: bool) -> None:
         if not listening and (self.core.closed or self.core.ended):
             return  # main is gone: nothing more will come
         if channel.number < 0:
             self.core.declare(channel)
         self.core.send(LISTEN if listening else UNLISTEN, channel.number, channel.when_full, when_full=KEEP)
+
+
+class Parts(Protocol):
+    """What brings an extension's part to life and ends it; settle(result, error) reports how that went."""
+
+    def activate(self, port: RendererPort, version: str, path: str, folders: list[str], settle: Settle) -> None: ...
+
+    def deactivate(self, port: RendererPort, settle: Settle) -> None: ...
+
+    def attached(self) -> None:
+        """All that main had installed when this renderer came is active."""
+
+    def gone(self) -> None:
+        """Main is gone: end all parts."""
 
 
 class Outcome:

@@ -1,35 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""A renderer process: connected by its own wish, or started by main (`main`, at the end)."""
+"""A renderer process: connected by its own wish, or started by main (spawn.py)."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from . import attach, clone
-from .endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint, end_with_parent
+from .endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint
 from .errors import PeerGone
 from .extension import LensRendererExtension, load, undo
-from .face import Face, Settle
-from .poller import Poller
-from .renderer import TURN, RendererCore
+from .face import Face, Settle, call
+from .log import log_raised
+from .poller import Poller, seconds_of
+from .raised import conclude
+from .renderer import LONGEST, TURN, RendererCore
 from .renderer_port import RendererPort
 
 if TYPE_CHECKING:
     import asyncio
+    from pathlib import Path
 
-log = logging.getLogger("lensipc")
-
-# How long a renderer that main started may take to exit once main is gone (seconds).
-EXIT_WAIT: Final = 2
 # How long one rests that found too many others waiting for main to accept them (seconds).
 CONNECT_REST: Final = 0.01
 
@@ -58,14 +55,20 @@ class RendererProcess:
     main_pid: int
 
     def __init__(
-        self, connect: Callable[[], socket.socket], wakeup: int, timeout: float, token: str | None = None
+        self,
+        connect: Callable[[], socket.socket],
+        wakeup: int,
+        timeout: float,
+        token: str | None = None,
+        path: Path | None = None,
     ) -> None:
         self._connect = connect
         self._wakeup = wakeup
         self._token = token
         self._timeout = timeout
         self._parts: dict[RendererPort, _Part] = {}
-        self._path: str | None = None
+        self._leaving: dict[RendererPort, list[Settle]] = {}  # parts whose on_deactivate runs, and who waits for that
+        self._path = path
         self._core: RendererCore | None = None
         self._closing: Callable[[], object] = lambda: None
         self._failure: BaseException | None = None
@@ -77,7 +80,7 @@ class RendererProcess:
         path: str | os.PathLike[str],
         *,
         wakeup: Literal["socket", "semaphore"] = "socket",
-        timeout: float = attach.HANDSHAKE_WAIT,
+        timeout: float | None = attach.HANDSHAKE_WAIT,
         token: str | None = None,
         user: int | None = None,
     ) -> RendererProcess:
@@ -89,7 +92,7 @@ class RendererProcess:
             path: MainProcess's `path`.
             wakeup: how this process is woken: by its socket, which any event loop can wait for, or by a semaphore
                 in the segment, for a plain script only.
-            timeout: seconds that main may take for that.
+            timeout: seconds that main may take for that; None: as many as it likes.
             token: MainProcess's `token`, if it has one. Not from the command line or the environment, which others
                 can read: from a file, or a pipe.
             user: the id of the user that main runs as; None: this process's own, or root.
@@ -101,9 +104,15 @@ class RendererProcess:
             ProtocolError: main is of another version.
             TimeoutError: main did not answer in time.
         """
+        limit = seconds_of(timeout)
+        timeout = LONGEST if limit is None else min(limit, LONGEST)
         kinds = {"socket": WAKEUP_SOCKET, "semaphore": WAKEUP_SEMAPHORE}
         if wakeup not in kinds:
             raise ValueError(f"wakeup is 'socket' or 'semaphore', not {wakeup!r}")
+
+        from pathlib import Path
+
+        absolute = Path(path).absolute()
 
         def connected() -> socket.socket:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -121,7 +130,7 @@ class RendererProcess:
                 raise attach.naming(path, error) from None
             return sock
 
-        return cls(connected, kinds[wakeup], timeout, token)
+        return cls(connected, kinds[wakeup], timeout, token, absolute)
 
     # ---- life ----
 
@@ -140,26 +149,28 @@ class RendererProcess:
             readable = loop.create_future()
             loop.add_reader(sock.fileno(), partial(set_once, readable))
             try:
-                await asyncio.wait_for(readable, deadline - time.monotonic())
+                await asyncio.wait([readable], timeout=deadline - time.monotonic())
             finally:
                 loop.remove_reader(sock.fileno())
-        except TimeoutError:
-            sock.close()
-            raise self._too_late() from None
+            if not readable.done():
+                raise self._too_late()
         except BaseException:
             sock.close()
             raise
         self._changed = asyncio.Event()
-        core = self._begin(sock, AsyncioFace())
-        loop.add_reader(core.poller.fileno(), core.on_loop)
+        face = AsyncioFace()
+        core = self._begin(sock, face)
+        face.watch(core.poller.fileno(), core.on_nesting_loop if face.nests else core.on_loop)
         self._closing = partial(loop.remove_reader, core.poller.fileno())
         try:
             while not core.attached and not core.closed:
-                await asyncio.wait_for(self._change(), deadline - time.monotonic())
+                try:
+                    await asyncio.wait_for(self._change(), deadline - time.monotonic())
+                except TimeoutError:
+                    core.dispatch()  # this process may have been busy: what has come is handled first
+                    if not core.attached and not core.closed:
+                        raise self._too_late() from None
             self._check_attached(core)
-        except TimeoutError:
-            self.close()
-            raise self._too_late() from None
         except BaseException:
             self.close()
             raise
@@ -168,19 +179,14 @@ class RendererProcess:
     async def __aexit__(self, *_: object) -> None:
         import asyncio
 
-        from .asyncio_face import set_once
-
         if self._entered.poller.closed:
             return  # closed already, or left by a fork of the process that entered it
 
-        def deactivated(port: RendererPort) -> asyncio.Future[None]:
-            done = asyncio.get_running_loop().create_future()
-            self.deactivate(port, lambda _result, _error: set_once(done))
-            return done
-
-        pending = [deactivated(port) for port in list(self._parts)]
-        if pending:
-            await asyncio.wait(pending, timeout=self._timeout)
+        for port in list(self._parts):
+            self.deactivate(port, lambda _result, _error: None)
+        deadline = time.monotonic() + self._timeout
+        while (self._parts or self._leaving) and time.monotonic() < deadline:  # also those that main's death has ended
+            await asyncio.sleep(0.001)
         deadline = time.monotonic() + self._timeout
         while self._sending and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
@@ -202,13 +208,13 @@ class RendererProcess:
         except BaseException:
             sock.close()
             raise
-        core = self._begin(sock, PlainFace())
+        face = PlainFace()
+        core = face.core = self._begin(sock, face)
         try:
             while not core.attached and not core.closed:
                 left = deadline - time.monotonic()
-                if left <= 0:
+                if not core.dispatch(max(left, 0.0)) and left <= 0:
                     raise self._too_late()
-                core.dispatch(left)
             self._check_attached(core)
         except BaseException:
             self.close()
@@ -222,7 +228,7 @@ class RendererProcess:
             self.deactivate(port, lambda _result, _error: None)
         deadline = time.monotonic() + self._timeout
         while self._sending and time.monotonic() < deadline:
-            self._entered.dispatch(deadline - time.monotonic())
+            self._entered.dispatch(max(0.0, deadline - time.monotonic()))
         self.close()
 
     @property
@@ -279,7 +285,8 @@ class RendererProcess:
             undo_all.callback(poller.close)
             self.frame_id = words["frame_id"]
             self.main_pid = words["pid"]
-            self._path = words["path"]
+            if attach.peer(sock)[1] != os.geteuid():
+                self._path = None  # not ours to remove: that user could lead us from there to another file
             self._core = RendererCore(
                 endpoint,
                 sock,
@@ -319,6 +326,8 @@ class RendererProcess:
     def fileno(self) -> int:
         """A descriptor that is readable exactly while `dispatch` has something to do.
 
+        So it is in a loop that a listener runs, too, and when main is gone: until `dispatch` has raised PeerGone, once.
+
         Not with `wakeup="semaphore"`: no descriptor tells of that.
         """
         return self._entered.poller.fileno()
@@ -327,7 +336,7 @@ class RendererProcess:
         """Handle what has come: call listeners, settle invokes, activate and deactivate parts.
 
         Args:
-            timeout: seconds to wait for something if there is nothing; None: for ever.
+            timeout: seconds to wait for something if there is nothing, none if negative; None or infinity: for ever.
             budget: how many messages to handle at most; more leave `fileno()` readable.
 
         Returns:
@@ -335,9 +344,13 @@ class RendererProcess:
 
         Raises:
             PeerGone: main is gone, and everything that it had sent has been handled.
+            TypeError, ValueError: the timeout is no number.
         """
         core = self._entered
+        if timeout is not None and timeout != 0.0:
+            timeout = seconds_of(timeout)
         if core.closed:
+            core.poller.hush()
             core.check_open()
         return core.dispatch(timeout, budget)
 
@@ -367,13 +380,14 @@ class RendererProcess:
         if self._changed is not None:
             self._changed.set()
 
-    def activate(self, port: RendererPort, version: str, path: str, settle: Settle) -> None:
+    def activate(self, port: RendererPort, version: str, path: str, folders: list[str], settle: Settle) -> None:
         """Load and activate an extension's part."""
         try:
-            part = load(path, LensRendererExtension, port.extension)(port.extension, version, port)
-        except Exception as error:
+            part = load(path, LensRendererExtension, port.extension, folders)(port.extension, version, port)
+        except BaseException as error:
             self._failure = error
-            settle(None, error)
+            self._log_raised("on_activate", port, error)
+            conclude(error, partial(settle, None, error))
             return
         active = self._parts[port] = _Part(part)
         port.table.open = True
@@ -382,17 +396,21 @@ class RendererProcess:
             active.activating = False
             if error is not None:
                 self._failure = error
+                self._log_raised("on_activate", port, error)
                 self._parts.pop(port, None)
                 undo(part)
             settle(None, error)
             for then in active.then:
                 then()
 
-        self._run(part.on_activate, activated)
+        call(self._entered.face, part.on_activate, activated)
 
     def deactivate(self, port: RendererPort, settle: Settle) -> None:
         """Deactivate an extension's part, when it has been activated."""
         active = self._parts.get(port)
+        if port in self._leaving:
+            self._leaving[port].append(settle)
+            return
         if active is None:
             settle(None, None)
             return
@@ -401,12 +419,20 @@ class RendererProcess:
             return
         del self._parts[port]
         part = active.part
+        self._leaving[port] = [settle]
 
         def deactivated(_result: object, error: BaseException | None) -> None:
+            if error is not None:
+                self._log_raised("on_deactivate", port, error)
             undo(part)
-            settle(None, error)
+            for each in self._leaving.pop(port):
+                each(None, error)
 
-        self._run(part.on_deactivate, deactivated)
+        call(self._entered.face, part.on_deactivate, deactivated)
+
+    def _log_raised(self, method: str, port: RendererPort, error: BaseException) -> None:
+        """Log it here, with its traceback: main is told its type and its text only."""
+        log_raised(error, "%s of extension %s in renderer %d raised", method, port.extension, self.frame_id)
 
     def gone(self) -> None:
         """Main is gone: end all parts."""
@@ -415,37 +441,5 @@ class RendererProcess:
         for port in list(self._parts):
             self.deactivate(port, lambda _result, _error: None)
         if self._path is not None and not self._entered.told_goodbye:
-            from pathlib import Path
-
-            attach.remove_stale(Path(self._path))  # main was killed: it could not
-
-    def _run(self, function: Callable[[], Any], settle: Settle) -> None:
-        try:
-            result = function()
-        except Exception as error:
-            settle(None, error)
-            return
-        if result is not None and hasattr(result, "__await__"):
-            self._entered.face.finish(result, settle)
-        else:
-            settle(result, None)
-
-
-def main(fd: int, parent: int) -> None:
-    """What a renderer that main started runs; `fd` is its socket, `parent` main's process id."""
-    import asyncio
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is main's affair
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    end_with_parent(parent, EXIT_WAIT)
-    sock = socket.socket(fileno=fd)
-    os.set_inheritable(fd, False)
-
-    async def serve() -> None:
-        async with RendererProcess(lambda: sock, WAKEUP_SOCKET, attach.SPAWN_WAIT) as renderer:
-            await renderer.wait_closed()
-
-    try:
-        asyncio.run(serve())
-    except PeerGone as error:
-        raise SystemExit(str(error)) from None
+            with suppress(OSError):  # the folder cannot be written to
+                attach.remove_stale(self._path)  # main was killed: it could not

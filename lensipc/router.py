@@ -7,7 +7,6 @@ So all processes hear an extension's broadcasts in one order; main's own listene
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,23 +17,27 @@ from . import attach, clone
 from .channels import Channel, ChannelTable
 from .connection import finish_listener
 from .endpoint import CONGESTED, FAILED, Buffer, Topic, poll
-from .errors import DecodeError, NotActivatedError, OutboxFull, ProtocolError
-from .face import Face, NextStep
+from .errors import DecodeError, NotActivatedError, OutboxFull, ProtocolError, UnknownValueError, printable
+from .face import Face, NextStep, is_awaitable
+from .log import log, log_raised
 from .message import ALL, MAIN
 from .patience import LOOK, LOOKING, Patience
 from .poller import EDGE, Poller
+from .raised import ends_process, explained
 from .types import IpcMainEvent
 
 if TYPE_CHECKING:
-    from .renderer_connection import RendererConnection
+    import asyncio
 
-log = logging.getLogger("lensipc")
+    from .renderer_connection import RendererConnection
 
 # Messages that one renderer may have handled before the next one has its turn, unless they take too long.
 TURN: Final = 64
 # How long a receiver above its high-water mark may hold its senders back, or take as much as that mark, before it is
 # left to its outbox (seconds).
 HOLD: Final = 0.1
+# Characters of the reason why a renderer is disconnected.
+REASON_MOST: Final = 1000
 
 
 class MainChannel(Channel):
@@ -63,6 +66,7 @@ class MainPort:
         self.table: ChannelTable[MainChannel] = ChannelTable(extension, partial(MainChannel, self), _listening)
         self.activating = False
         self.held: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
+        self.stopping: set[asyncio.Task[Any]] = set()  # handlers that were cancelled, and have not ended
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
@@ -83,11 +87,16 @@ class MainPort:
         if transfer:
             clone.detach(transfer)
 
+    def end_handlers(self) -> None:
+        """Answer no more requests, and cancel the handlers that run."""
+        self.table.stop_handling()
+        for connection in list(self.router.connections.values()):
+            connection.forget(self)
+
     def close(self) -> None:
         """The part is over: undo what it has registered, and end what runs of it."""
         self.table.close()
-        for connection in list(self.router.connections.values()):
-            connection.forget(self)
+        self.end_handlers()
 
     def end_activation(self) -> None:
         """The part is active, or will not be: the invokes that waited for that go on."""
@@ -119,6 +128,7 @@ class Router:
         """The extension's port, made when it is first heard of; its number never means another extension."""
         port = self.ports.get(extension)
         if port is None:
+            self.poller.check_fork()
             port = self.ports[extension] = MainPort(self, extension, len(self.ports))
         return port
 
@@ -156,10 +166,14 @@ class Router:
         if self._delivering:
             return  # called from a listener: its own events come after it
         self._delivering = True
+        contexts = self.face.contexts
         try:
             for _ in range(min(len(self._local), TURN)):  # a listener may broadcast what it hears, for ever
                 channel, frame_id, pid, body = self._local.popleft()
-                self._call_listeners(channel, frame_id, pid, body)
+                if contexts.changed():
+                    contexts.apart(self._call_listeners, channel, frame_id, pid, body)
+                else:
+                    self._call_listeners(channel, frame_id, pid, body)
         finally:
             self._delivering = False
 
@@ -174,6 +188,11 @@ class Router:
                 args = clone.decode(body, limits)  # each listener has a clone of its own
                 if type(args) is not tuple:
                     raise DecodeError("arguments that are no tuple")
+            except UnknownValueError as error:  # honest, and nothing for this process
+                log.warning(
+                    "an event of %s/%s is not heard in main: %s", port.extension, channel.name, printable(str(error))
+                )
+                return
             except DecodeError as error:
                 if frame_id in self.connections:
                     self.disconnect(self.connections[frame_id], f"it sent an event that cannot be decoded: {error}")
@@ -181,13 +200,14 @@ class Router:
             event = IpcMainEvent(frame_id, pid, port.extension, channel.name, 0, port.send)
             try:
                 result = listener.callback(event, *args)
-                if result is not None and hasattr(result, "__await__"):
+                if result is not None and is_awaitable(result):
                     count = None if sender is None else partial(sender.count_listener, len(body))
                     finish_listener(self.face, port.table, channel.name, result, count)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # CancelledError too, which a plain function can raise
-                log.exception("listener of %s/%s in main raised", port.extension, channel.name)
+            except BaseException as error:  # SystemExit and CancelledError, too
+                if ends_process(error):
+                    raise
+                error = explained(error, listener.callback, len(args))
+                log_raised(error, "listener of %s/%s in main raised", port.extension, channel.name)
 
     # ---- back-pressure ----
     #
@@ -269,6 +289,7 @@ class Router:
     def disconnect(self, connection: RendererConnection, reason: str) -> None:
         """Close a connection for cause: say so in the log and to the renderer."""
         if not connection.closed:
+            reason = printable(reason, REASON_MOST)  # it may quote what the renderer has sent
             log.warning("renderer %d (pid %d) is disconnected: %s", connection.frame_id, connection.pid, reason)
             attach.say_goodbye(connection.sock, reason)
             self.detach(connection, reason)

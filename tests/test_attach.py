@@ -7,6 +7,9 @@ import errno
 import json
 import os
 import socket
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -259,6 +262,82 @@ def test_a_path_in_no_folder_or_too_long_is_an_error_that_names_it(tmp_path: Pat
     with pytest.raises(OSError, match=r"too long.*xxxx") as caught:
         attach.listen(tmp_path / ("x" * 200))
     assert caught.value.errno == errno.ENAMETOOLONG
+
+
+# ---- the folders on the way ----
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o722, 0o720])
+@pytest.mark.parametrize("depth", [0, 1, 4])
+def test_a_folder_on_the_way_that_others_can_write_to_is_refused_by_name(tmp_path: Path, mode: int, depth: int) -> None:
+    outer = tmp_path / "outer"
+    inner = outer.joinpath(*"abcd"[:depth])
+    inner.mkdir(parents=True)
+    outer.chmod(mode)
+    with pytest.raises(PermissionError, match="chmod go-w") as caught:
+        attach.check_folder(inner)
+    assert caught.value.filename == str(outer)
+    outer.chmod(mode | 0o1000)  # none but its owner can rename what is in there now
+    attach.check_folder(inner)
+
+
+@pytest.mark.parametrize("target", ["{0}/safe/inner", "safe/inner", "../{1}/safe/./inner", "safe/inner/../inner"])
+def test_a_link_on_the_way_is_followed_and_its_own_folder_counts(tmp_path: Path, target: str) -> None:
+    (tmp_path / "safe" / "inner").mkdir(parents=True)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "link").symlink_to(target.format(tmp_path, tmp_path.name))
+    (tmp_path / "open" / "link").symlink_to("../link")
+    attach.check_folder(tmp_path / "link")
+    attach.check_folder(tmp_path / "open" / "link")
+    (tmp_path / "open").chmod(0o777)  # the link can be replaced, wherever it leads
+    with pytest.raises(PermissionError) as caught:
+        attach.check_folder(tmp_path / "open" / "link")
+    assert caught.value.filename == str(tmp_path / "open")
+    (tmp_path / "safe").chmod(0o777)  # what it leads to can
+    with pytest.raises(PermissionError) as caught:
+        attach.check_folder(tmp_path / "link")
+    assert caught.value.filename == str(tmp_path / "safe")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_link_of_another_users_in_a_sticky_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "link").symlink_to(tmp_path / "mine")
+    attach.check_folder(shared / "link")
+    os.chown(shared / "link", 65534, 65534, follow_symlinks=False)
+    with pytest.raises(PermissionError, match="belongs to user 65534") as caught:
+        attach.check_folder(shared / "link")
+    assert caught.value.filename == str(shared / "link")
+
+
+def test_links_that_go_round_in_a_circle_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links") as caught:
+        attach.check_folder(tmp_path / "a" / "c")
+    assert caught.value.errno == errno.ELOOP
+
+
+IN_A_SANDBOX = """
+    import ctypes, os, pathlib
+    from lensipc import attach
+    if os.geteuid() == 0:
+        os.setgroups([]); os.setgid(1234); os.setuid(1234)
+    if ctypes.CDLL(None).unshare(0x10000000) or os.stat("/").st_uid != 65534:  # CLONE_NEWUSER
+        sys.exit(77)
+    attach.check_folder(pathlib.Path("/tmp"))
+"""
+
+
+def test_where_root_has_no_id_in_this_user_namespace_its_folders_will_do() -> None:
+    code = f"import sys; sys.path[:] = {sys.path!r}\n" + textwrap.dedent(IN_A_SANDBOX)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode == 77:
+        pytest.skip("no user namespace may be made here")
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_peer_of_a_connection_is_known(tmp_path: Path) -> None:

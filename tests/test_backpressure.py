@@ -18,7 +18,7 @@ import pytest
 from hosting import Host, hosting, until
 
 from lensipc import InvokeTimeout, OutboxFull, PeerGone, RendererProcess
-from lensipc.message import LISTEN
+from lensipc.message import ALL, EVENT, LISTEN
 
 SMALL = {"high_water": 64 * 1024, "outbox_limit": 1024 * 1024}  # bytes
 
@@ -191,6 +191,20 @@ async def test_a_renderers_turn_in_main_ends_soon_whatever_its_messages_take(tmp
             turns.append(len(called))
         await asyncio.gather(*asked)
         assert max(after - before for before, after in itertools.pairwise(turns)) <= 8
+
+
+async def test_what_main_relays_unread_counts_in_its_senders_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensipc.renderer_connection.TURN_TIME", 0.0)
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        channel = renderer.declare("news")
+        await renderer.parked()
+        for _ in range(200):
+            renderer.send(EVENT, channel, ALL, body=b"")
+        assert renderer.main_end.take_turn(1000) == 64  # one call of the core
+        assert renderer.main_end.overdue
+        renderer.close()
+        await renderer.over()
 
 
 async def test_what_must_not_be_lost_is_sent_over_a_full_outbox(tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ from lensipc.endpoint import (
     WAKEUP_EVENTFD,
     Endpoint,
     Record,
+    Topic,
     create_segment,
 )
-from lensipc.message import EVENT, KINDS
+from lensipc.message import ALL, EVENT, KINDS
 from lensipc.poller import Poller
 
 LIMIT = 1 << 22
@@ -67,6 +68,26 @@ def line() -> Iterator[Line]:
     poller.close()
     for fd in fds:
         os.close(fd)
+
+
+def test_a_turn_that_only_relays_ends_by_the_clock_too(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection, topic = line.connection, Topic()
+    connection.endpoint.relay(0, topic, 1, 1)
+    looked: list[bool] = []
+
+    def look() -> None:
+        looked.append(True)
+        connection.paused = len(looked) == 2
+
+    monkeypatch.setattr(connection, "look_at_the_clock", look)
+    for _ in range(5 * BATCH):
+        line.peer.send(EVENT, 0, ALL, 0, 0, b"")
+    line.send(7)
+    assert connection.pump(1000) == 2 * BATCH
+    assert connection.paused
+    connection.paused = False
+    assert connection.pump(1000) == 3 * BATCH + 1
+    assert line.heard == [7]
 
 
 def test_messages_are_handled_once_and_in_their_order(line: Line) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import weakref
 from pathlib import Path
@@ -138,12 +140,65 @@ async def test_when_main_is_killed_pending_invokes_fail_and_nothing_is_left(tmp_
                     await invocation
             await renderer.wait_closed()
             for attempt in (lambda: ipc.broadcast("n"), lambda: ipc.invoke("echo"), lambda: ipc.listen("n", print)):
-                with pytest.raises(Exception, match=r"is gone|not active"):
-                    attempt()
+                for _ in range(2):
+                    with pytest.raises(PeerGone, match="main is gone"):
+                        attempt()
+            with pytest.raises(PeerGone, match="main is gone"):
+                await ipc.drain()
             assert not renderer.connected
         assert process.wait() == -signal.SIGKILL
         await until(lambda: not any(map(runs, pids)))  # the renderers it had started
-        await until(lambda: not path.exists())  # and its socket, which only they could remove
+        await until(lambda: not path.exists())  # and its socket, which only this renderer could remove
+
+
+async def test_a_renderer_removes_the_path_that_it_took_and_none_that_main_could_name(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+        dead.bind(str(tmp_path / "dead"))
+    with start_main(tmp_path / "main.sock", renderers=1) as process:
+        assert process.stdout is not None
+        spawned = int(process.stdout.readline().split()[1])
+        (tmp_path / "main.sock").rename(tmp_path / "taken")
+        (tmp_path / "dead").rename(tmp_path / "main.sock")  # where main's own word would lead
+        async with RendererProcess.connect(tmp_path / "taken") as renderer:
+            process.kill()
+            await renderer.wait_closed()
+        assert not (tmp_path / "taken").exists()
+    await until(lambda: not runs(spawned))
+    assert (tmp_path / "main.sock").exists()
+
+
+# Everything that is needed is imported while it may still be read.
+OF_ANOTHER_USER = """
+    import sys; sys.path[:] = {path!r}
+    import asyncio, hmac, json, os, pathlib, signal
+    from lensipc import MainProcess, asyncio_face, attach
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+
+    async def host():
+        async with MainProcess({socket!r}, token="0123456789abcdef") as main:
+            print("ready", flush=True)
+            while not main.renderers:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.run(asyncio.wait_for(host(), 30))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+async def test_a_renderer_removes_no_socket_of_another_users_main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, 65534, 65534)
+        path = Path(folder) / "s"
+        code = textwrap.dedent(OF_ANOTHER_USER).format(path=sys.path, socket=str(path))
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            async with RendererProcess.connect(path, token="0123456789abcdef", user=65534) as renderer:
+                await renderer.wait_closed()
+        assert process.returncode == -signal.SIGKILL
+        assert path.exists()
 
 
 async def test_when_main_is_killed_even_a_renderer_whose_code_never_returns_ends(tmp_path: Path) -> None:
@@ -227,3 +282,36 @@ async def test_a_renderer_that_will_not_exit_is_killed(monkeypatch: pytest.Monke
         running.cancel()
         await renderer.close()
         assert await renderer.wait() == -signal.SIGKILL
+
+
+async def test_a_script_meets_peer_gone_in_every_call_once_main_was_killed(tmp_path: Path) -> None:
+    path = tmp_path / "main.sock"
+    code = f"""
+import sys; sys.path[:] = {sys.path!r}
+import lab, os, signal
+from lensipc import PeerGone, RendererProcess
+with RendererProcess.connect({str(path)!r}) as renderer:
+    ipc = lab.IpcRenderer.get_instance()
+    os.kill(renderer.main_pid, signal.SIGKILL)
+    calls = {{
+        "wait": lambda: renderer.dispatch(60) or renderer.dispatch(60),
+        "invoke_sync": lambda: ipc.invoke_sync("echo", 1),
+        "invoke": lambda: ipc.invoke("echo", 1),
+        "broadcast": lambda: ipc.broadcast("n"),
+        "listen": lambda: ipc.listen("n", print),
+        "drain_sync": ipc.drain_sync,
+    }}
+    for name, call in calls.items():
+        try:
+            call()
+        except PeerGone:
+            print(name)
+"""
+    with start_main(path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        done = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert done.stdout.split() == ["wait", "invoke_sync", "invoke", "broadcast", "listen", "drain_sync"]
+        process.wait()

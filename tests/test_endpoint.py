@@ -16,12 +16,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lensipc import _core, clone, endpoint
 from lensipc.endpoint import RUN, Endpoint, Record, Timer, Topic, create_segment
 from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
+from lensipc.message import MAX_CHANNELS
 
 CAPACITY = 1 << 16
 Pair = tuple[Endpoint, Endpoint]
@@ -39,8 +41,8 @@ def nothing_is_left() -> Iterator[None]:
     assert resources() == before
 
 
-def open_endpoint(fd: int, side: int, **sizes: int) -> Endpoint:
-    options = {"high_water": 1 << 20, "limit": 1 << 22, "quota": 1 << 26} | sizes
+def open_endpoint(fd: int, side: int, **sizes: Any) -> Endpoint:
+    options: dict[str, Any] = {"high_water": 1 << 20, "limit": 1 << 22, "quota": 1 << 26} | sizes
     return Endpoint(fd, side, endpoint.WAKEUP_SEMAPHORE, -1, **options)
 
 
@@ -309,6 +311,60 @@ def test_a_full_outbox_refuses_and_takes_again_when_the_peer_has_read(segment: i
     assert main.send(1, 0, 0, 0, sent, b"") == 0
     main.close()
     renderer.close()
+
+
+def test_what_waits_takes_no_more_memory_than_the_limit_says(segment: int) -> None:
+    limit = 32 << 20
+    main = open_endpoint(segment, endpoint.SIDE_MAIN, high_water=limit, limit=limit)
+    before = resident()
+    sent = fill(main, b"x")
+    assert resident() - before < limit + (4 << 20)
+    assert sent > limit // 250  # small ones are not weighed as far more than they are
+    main.close()
+
+
+def fill(main: Endpoint, body: bytes) -> int:
+    """Send until that is refused; how many were sent."""
+    for number in range(1_000_000):
+        try:
+            main.send(1, 0, 0, 0, 0, body)
+        except OutboxFull:
+            return number
+    raise AssertionError("the outbox has no limit")
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def test_several_that_share_an_account_are_refused_together() -> None:
+    all_of_them, limit = endpoint.Account(1 << 30), 100_000
+    account = endpoint.Account(limit, all_of_them)
+    fds = [create_segment(endpoint.FORM_MEMFD, CAPACITY) for _ in range(21)]
+    mains = [open_endpoint(fd, endpoint.SIDE_MAIN, limit=1 << 26, account=account) for fd in fds[1:]]
+    stranger = open_endpoint(fds[0], endpoint.SIDE_MAIN, limit=1 << 26, account=all_of_them)
+    for main in mains:
+        fill(main, bytes(1000))
+        assert main.send(1, 0, 0, 0, 0, bytes(1000), endpoint.DROP_OLDEST) == 1
+        assert main.send(1, 0, 0, 0, 0, bytes(1000), endpoint.DROP_NEWEST) == 1
+    assert limit <= account.bytes < limit + 3000  # the first of a full outbox, and the one that met the limit
+    assert account.bytes == all_of_them.bytes == sum(main.outbox for main in mains)
+    for _ in range(1000):
+        stranger.send(1, 0, 0, 0, 0, bytes(1000))
+    assert account.bytes + stranger.outbox == all_of_them.bytes
+    del account  # it is needed, and stays
+    for main in mains:
+        main.close()
+    assert all_of_them.bytes == stranger.outbox
+    stranger.close()
+    assert all_of_them.bytes == 0
+    for fd in fds:
+        os.close(fd)
+
+
+def test_each_channel_that_main_gives_a_renderer_may_have_a_queue() -> None:
+    assert MAX_CHANNELS <= _core.lib.LIPC_CHANNELS
 
 
 def test_drop_oldest_keeps_the_latest(segment: int) -> None:

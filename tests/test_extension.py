@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Iterator
+from importlib import import_module, reload
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -206,9 +209,81 @@ def test_the_port_is_closed_even_if_ctrl_c_comes_in_a_disposer() -> None:
     part = LensMainExtension("ext", "1.0", port)  # type: ignore[arg-type]
 
     def interrupt() -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     part.disposers.callback(interrupt)
     with pytest.raises(KeyboardInterrupt):
         undo(part)
     assert port.closed == 1
+
+
+# ---- code that has changed ----
+
+CHANGES = """
+from lensipc import LensMainExtension
+from . import helper
+
+class Main(LensMainExtension):
+    version = {version}
+"""
+
+
+@pytest.fixture
+def package(site: Path) -> Iterator[Path]:
+    """An installed package whose extension has code of its own beside its part."""
+    (site / "changing").mkdir()
+    (site / "changing" / "__init__.py").touch()
+    (site / "changing" / "helper.py").write_text("what = 1\n")
+    (site / "changing" / "part.py").write_text(CHANGES.format(version=1))
+    yield site / "changing"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "changing"]:
+        del sys.modules[name]
+
+
+def test_a_part_is_loaded_again_as_long_as_its_code_is_the_same(package: Path) -> None:
+    found = load("changing.part:Main", LensMainExtension, "ext")
+    (package / "unrelated.py").touch()
+    assert load("changing.part:Main", LensMainExtension, "ext") is found
+
+
+@pytest.mark.parametrize("name", ["part", "helper"])
+@pytest.mark.parametrize("change", ["edited", "removed"])
+def test_a_part_whose_code_has_changed_is_refused_with_the_file_and_the_way_out(
+    package: Path, name: str, change: str
+) -> None:
+    load("changing.part:Main", LensMainExtension, "ext")
+    path = package / f"{name}.py"
+    if change == "edited":
+        path.write_text(path.read_text() + "\n# changed\n")
+    else:
+        path.unlink()
+    with pytest.raises(ActivationError, match=rf"'ext': {path} has changed since .* changing\.{name}.*start this"):
+        load("changing.part:Main", LensMainExtension, "ext")
+
+
+def test_what_a_part_has_imported_after_it_was_loaded_counts_too(package: Path) -> None:
+    (package / "later.py").write_text("what = 1\n")
+    part = load("changing.part:Main", LensMainExtension, "ext")("ext", "1", Port())
+    import_module("changing.later")
+    undo(part)
+    (package / "later.py").write_text("what = 22\n")
+    with pytest.raises(ActivationError, match="later"):
+        load("changing.part:Main", LensMainExtension, "ext")
+
+
+def test_a_part_whose_package_is_elsewhere_by_now_is_refused(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load("changing.part:Main", LensMainExtension, "ext")
+    copytree(package, package.parent / "newer" / "changing")
+    monkeypatch.syspath_prepend(str(package.parent / "newer"))
+    with pytest.raises(ActivationError, match=rf"changing is {package.parent}/newer/.* by now, not {package}/"):
+        load("changing.part:Main", LensMainExtension, "ext")
+
+
+def test_code_that_was_imported_anew_is_loaded(package: Path) -> None:
+    load("changing.part:Main", LensMainExtension, "ext")
+    (package / "part.py").write_text(CHANGES.format(version=22))
+    reload(sys.modules["changing.part"])
+    assert load("changing.part:Main", LensMainExtension, "ext").version == 22
+    (package / "part.py").write_text(CHANGES.format(version=333))
+    del sys.modules["changing.part"]
+    assert load("changing.part:Main", LensMainExtension, "ext").version == 333

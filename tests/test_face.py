@@ -12,9 +12,11 @@ import sys
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lensipc.asyncio_face import AsyncioFace, Invocation, set_once
+from lensipc.face import Contexts
 from lensipc.plain_face import PlainFace
 
 
@@ -319,6 +321,95 @@ async def test_any_awaitable_will_do() -> None:
     while len(settled) < 2:
         await asyncio.sleep(0)
     assert sorted(settled) == [5, 6]
+
+
+async def test_who_stops_waiting_for_what_is_not_its_own_leaves_it_running() -> None:
+    face, settled = AsyncioFace(), []
+    shared = asyncio.ensure_future(asyncio.sleep(0.01, 5))
+
+    class Shared:
+        def __await__(self) -> Any:
+            return shared.__await__()
+
+    for awaitable in (shared, Shared()):
+        hasty = face.finish(awaitable, lambda *outcome: settled.append(outcome))
+        face.finish(awaitable, lambda *outcome: settled.append(outcome))
+        await asyncio.sleep(0)
+        hasty.cancel()
+        hasty.cancel()
+    assert [type(error) for _, error in settled] == [asyncio.CancelledError] * 2
+    while len(settled) < 4:
+        await asyncio.sleep(0.001)
+    assert settled[2:] == [(5, None)] * 2
+    await asyncio.sleep(0)
+    assert len(face._tasks) == 0
+
+
+async def test_a_shared_task_that_others_cancel_or_that_fails_is_settled_so() -> None:
+    face, settled = AsyncioFace(), []
+
+    async def fail() -> None:
+        raise ValueError("no")
+
+    cancelled = asyncio.ensure_future(asyncio.sleep(60))
+    for shared in (cancelled, asyncio.ensure_future(fail())):
+        face.finish(shared, lambda *outcome: settled.append(outcome))
+    cancelled.cancel()
+    while len(settled) < 2:
+        await asyncio.sleep(0)
+    assert {type(error) for _, error in settled} == {ValueError, asyncio.CancelledError}
+
+
+# ---- contexts ----
+
+variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
+
+
+def test_what_a_message_sets_is_noticed_and_the_next_has_a_context_of_its_own() -> None:
+    variable.set("before")
+    contexts = Contexts(of_script=False)
+
+    def turn() -> None:
+        assert not contexts.changed()
+        variable.reset(variable.set("for a while"))
+        assert not contexts.changed()
+        variable.set("changed")
+        assert contexts.changed()
+        assert contexts.changed()
+        assert contexts.apart(variable.get) == "before"
+        contexts.apart(variable.set, "in its own")
+        assert contexts.apart(variable.get) == "before"
+
+    contexts.turn(turn)
+    assert variable.get() == "before"
+    contexts.turn(lambda: contexts.changed() or variable.get())
+
+
+def test_a_value_that_cannot_be_compared_counts_as_changed() -> None:
+    variable.set(np.zeros(3))
+    contexts = Contexts(of_script=False)
+
+    def turn() -> bool:
+        variable.set(np.ones(3))
+        return contexts.changed()
+
+    assert contexts.turn(turn) is True
+
+
+def test_the_turns_of_a_script_begin_with_what_it_has_set_and_those_within_them_as_they_did() -> None:
+    contexts = Contexts(of_script=True)
+    seen = []
+
+    def turn() -> None:
+        seen.append(variable.get())
+        variable.set("the callback's")
+        contexts.turn(lambda: seen.append((variable.get(), contexts.changed())))
+        assert contexts.changed()
+
+    for value in ("first", "second"):
+        variable.set(value)
+        contexts.turn(turn)
+    assert seen == ["first", ("first", False), "second", ("second", False)]
 
 
 async def test_soon_is_after_the_callbacks_that_are_due() -> None:

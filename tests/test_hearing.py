@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-import logging
+import contextvars
+import signal
+import sys
 from collections.abc import Callable
 from operator import length_hint
 from typing import Any
@@ -14,7 +16,7 @@ from lensipc import clone
 from lensipc.channels import Registration
 from lensipc.endpoint import RUN, Record
 from lensipc.hearing import Hearing
-from lensipc.message import EVENT
+from lensipc.message import EVENT, MAX_REPORTS
 from lensipc.plain_face import PlainFace
 from lensipc.renderer_port import RendererChannel, RendererPort
 
@@ -28,8 +30,10 @@ class Heard:
         port = RendererPort(None, "x", 0)  # type: ignore[arg-type] - it sends nothing here
         self.channels = [RendererChannel(port, f"n{number}") for number in range(channels)]
         self.channel = self.channels[0]
-        self.hearing = Hearing(self.channels, PlainFace(), 1, clone.STANDARD)
+        self.face = PlainFace()
+        self.hearing = Hearing(self.channels, self.face, 1, clone.STANDARD, lambda sender: self.reported.append(sender))
         self.said: list[Any] = []
+        self.reported: list[int] = []
         for number in range(channels):
             self.event(number, None)
         for listener in listeners or (self.note,):
@@ -115,14 +119,26 @@ def test_each_of_several_listeners_has_a_clone_of_its_own() -> None:
     assert len({id(value) for value in heard.said}) == 6
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def leave() -> None:
+    sys.exit("enough")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how", [leave, interrupt, ctrl_c])
 def test_a_listener_that_raises_loses_no_event_but_its_own(
-    error: type[BaseException], caplog: pytest.LogCaptureFixture
+    how: Callable[[], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(event: Any, number: int) -> None:
         heard.note(event, number)
         if number % 3 == 1:
-            raise error
+            how()
 
     heard = Heard(fail)
     raised = 0
@@ -139,8 +155,8 @@ def test_a_listener_that_raises_loses_no_event_but_its_own(
                 assert heard.hearing.left() == []  # each that was left is a run by itself
     heard.run(11)
     assert heard.said == [(number, 0) for number in (*range(10), 11)]
-    assert raised == (3 if error is KeyboardInterrupt else 0)
-    assert len(caplog.records) == (0 if error is KeyboardInterrupt else 3)
+    assert raised == (3 if how is ctrl_c else 0)
+    assert len(caplog.records) == (0 if how is ctrl_c else 3)
 
 
 def test_a_callback_that_takes_what_is_left_hears_it_in_order_and_once() -> None:
@@ -166,12 +182,39 @@ def test_a_run_that_a_callback_has_begun_and_not_ended_is_not_forgotten() -> Non
             with pytest.raises(KeyboardInterrupt):
                 heard.run(10, 11)
         elif number == 10:
-            raise KeyboardInterrupt
+            ctrl_c()
 
     heard = Heard(nested)
     heard.run(1)
     assert heard.said == [1, 10]
     assert [record[1] for record in heard.rest()] == [[heard.channel, (11,)]]
+
+
+@pytest.mark.parametrize("listeners", [1, 2])
+def test_what_a_listener_sets_in_a_context_variable_no_later_event_of_its_run_sees(listeners: int) -> None:
+    user: contextvars.ContextVar[Any] = contextvars.ContextVar("user", default="nobody")
+
+    def note(_event: Any, number: int) -> None:
+        heard.said.append((number, user.get()))
+        if number == 2:
+            user.set("the listener's")
+
+    heard = Heard(*[note] * listeners)
+    contexts = heard.face.contexts
+    contexts.turn(heard.run, 1, 2, 3, 4)
+    contexts.turn(heard.run, 5, 2, 6)
+
+    def by_themselves() -> None:
+        for number in (2, 7):
+            heard.event(0, number)
+
+    contexts.turn(by_themselves)
+    once = [(number, "nobody") for number in (1, 2, 3, 4, 5, 2, 6, 2, 7)]
+    if listeners == 1:
+        assert heard.said == once
+    else:  # those of one event share its context
+        assert heard.said[::2] == once
+        assert [said for said in heard.said if said[1] != "nobody"] == [(2, "the listener's")] * 3
 
 
 def test_who_stops_listening_in_the_midst_of_a_run_hears_no_more_of_it() -> None:
@@ -220,11 +263,56 @@ def test_what_is_left_of_a_run_and_dropped_calls_no_listener_any_more() -> None:
     assert heard.said == [(1, 0)]
 
 
-def test_what_is_no_tuple_of_arguments_is_logged_and_calls_nobody(caplog: pytest.LogCaptureFixture) -> None:
+UNDECODABLE = [(clone.encode("text"), None), (b"no message", None), (None, "text")]
+
+
+@pytest.mark.parametrize(("body", "value"), UNDECODABLE)
+@pytest.mark.parametrize("listeners", [1, 2])
+def test_an_event_that_cannot_be_decoded_calls_nobody_and_its_sender_is_reported(
+    body: bytes | None, value: object, listeners: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard = Heard(*[lambda _event, *args: heard.said.append(args)] * listeners)
+    heard.hearing.on_event((EVENT, body, 0, 7, 70, 0, value))
+    heard.hearing.on_event((EVENT, None, 0, 7, 70, 0, ("good",)))
+    assert heard.said == [("good",)] * listeners
+    assert heard.reported == [7]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("an event of x/n0 from 7 is dropped in renderer 1: it cannot be decoded: ")
+
+
+def test_who_sends_without_end_what_cannot_be_decoded_is_reported_once_in_a_second(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("lensipc.hearing.time.monotonic", lambda: now)
     heard = Heard()
-    with caplog.at_level(logging.ERROR):
-        for body in (clone.encode("text"), b"no message"):
-            heard.hearing.on_event((EVENT, body, 0, 0, 1, 0, None))
-        heard.hearing.on_event((EVENT, None, 0, 0, 1, 0, "text"))
-    assert heard.said == []
-    assert [record.getMessage() for record in caplog.records] == ["listener of x/n0 in renderer 1 raised"] * 3
+    for second in range(3):
+        now = 100.0 + second
+        for number in range(1000):
+            heard.hearing.on_event((EVENT, b"no message" * 100, 0, 7 + number % 2, 70, 0, None))
+    assert heard.reported == [7, 8] * 3
+    assert len(caplog.records) == 6
+    assert max(len(record.getMessage()) for record in caplog.records) < 400
+
+
+def test_many_who_send_what_cannot_be_decoded_are_reported_a_few_in_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard()
+    for sender in range(2, 100):
+        heard.hearing.on_event((EVENT, b"no message", 0, sender, 70, 0, None))
+    assert len(heard.reported) in (MAX_REPORTS, 2 * MAX_REPORTS)  # a second may have begun meanwhile
+    assert len(caplog.records) == len(heard.reported)
+
+
+def test_main_and_this_renderer_itself_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard()
+    for sender in (0, 1):
+        heard.hearing.on_event((EVENT, b"no message", 0, sender, 70, 0, None))
+    assert heard.reported == []
+    assert len(caplog.records) == 2
+
+
+def test_a_listener_that_decodes_what_it_should_not_reports_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    heard = Heard(lambda _event, value: clone.decode(value))
+    heard.event(0, b"no message", sender=7)
+    assert heard.reported == []
+    assert [record.getMessage() for record in caplog.records] == ["listener of x/n0 in renderer 1 raised"]

@@ -27,7 +27,8 @@ class Clock:
     def __init__(self) -> None:
         self.timers: list[tuple[float, Timer]] = []
 
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+    def call_later(self, seconds: float, callback: Callable[[], None], caught_up: Callable[[int], bool]) -> Timer:
+        assert caught_up(0)
         timer = Timer(callback)
         self.timers.append((seconds, timer))
         return timer
@@ -57,7 +58,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def invocations(clock: Clock) -> Invocations:
-    return Invocations(clock.call_later)
+    return Invocations(clock.call_later, lambda _asked: True)
 
 
 def nobody(_correlation: int) -> None:
@@ -117,6 +118,16 @@ def test_who_gives_up_calls_the_timer_off_and_an_outcome_that_comes_then_is_late
     assert invocations.late == 1
 
 
+def test_what_has_come_and_is_taken_later_has_no_timeout_any_more(invocations: Invocations, clock: Clock) -> None:
+    pending = Pending()
+    correlation = invocations.open(pending, "it", 1.0, nobody)
+    invocations.call_off(correlation)
+    invocations.call_off(correlation)
+    clock.expire()
+    assert pending.outcomes == []
+    assert invocations.take(correlation) is pending
+
+
 def test_without_a_timeout_there_is_no_timer(invocations: Invocations, clock: Clock) -> None:
     invocations.open(Pending(), "it", None, nobody)
     assert clock.timers == []
@@ -145,6 +156,14 @@ def test_when_the_peer_is_gone_each_has_an_error_of_its_own(invocations: Invocat
     errors = [each.outcomes for each in pending]
     assert all(len(outcomes) == 1 and isinstance(outcomes[0], PeerGone) for outcomes in errors)
     assert len({id(outcomes[0]) for outcomes in errors}) == 5
+    assert len(invocations) == 0
+
+
+def test_those_that_wait_can_be_gone_through_while_each_is_given_its_outcome(invocations: Invocations) -> None:
+    pending = {invocations.open(each, "it", None, nobody): each for each in (Pending(), Pending(), Pending())}
+    for correlation, each in invocations:
+        assert pending[correlation] is each
+        invocations.forget(correlation)
     assert len(invocations) == 0
 
 

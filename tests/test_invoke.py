@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextvars
+import decimal
+import fractions
+import math
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 from typing import Any
 
+import lab
 import numpy as np
 import pytest
+import raising
 from hosting import hosting, until
 
-from lensipc import ExtensionManifest, HandlerExistsError
+from lensipc import (
+    DataCloneError,
+    ExtensionManifest,
+    HandlerExistsError,
+    InvokeTimeout,
+    NotActivatedError,
+    OutboxFull,
+    PeerGone,
+    RemoteError,
+    RendererProcess,
+)
 
 
 async def test_the_result_of_a_plain_and_of_an_async_handler_comes_back() -> None:
@@ -174,3 +195,281 @@ async def test_a_task_that_is_cancelled_before_its_first_step_cancels_its_invoke
     async with hosting(1) as host:
         assert await host.ipc.run(host.renderers[0], "lab:cancel_unstarted", "sleep", 60, "never awaited") == 0
         await until(lambda: host.ipc.running == 0)
+
+
+@pytest.mark.parametrize("way", ["plain", "awaited", "at_once"])
+async def test_whatever_a_handler_raises_its_caller_is_told_and_the_host_lives_on(way: str) -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        host.ipc.handle("raise", getattr(raising, way))
+        for how, (_, name) in raising.HOW.items():
+            error = await host.ipc.run(renderer, "invoke_error", "raise", (how,), 60)
+            assert error["remote_type"] == name
+            assert "RemoteError" in error["types"]
+            assert len(error["remote_message"]) < 70_000
+            assert len(error["remote_traceback"]) < 70_000
+            assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+
+
+async def test_argparse_in_a_handler_ends_nothing() -> None:
+    async with hosting(1) as host:
+        host.ipc.handle("parse", lambda _event, *words: argparse.ArgumentParser().parse_args(words))
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "parse", ("--no-such-option",))
+        assert (error["remote_type"], error["args"]) == ("SystemExit", (2,))
+
+
+@pytest.mark.parametrize("way", ["plain", "awaited", "at_once"])
+async def test_whatever_a_listener_raises_in_main_or_in_a_renderer_all_live_on(way: str) -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        host.ipc.listen("raise", getattr(raising, way))
+        host.ipc.note("raise")
+        await host.ipc.run(renderer, "lab:listen_to", "raise", f"raising:{way}")
+        await host.ipc.run(renderer, "note", "raise")
+        for how in raising.HOW:
+            host.ipc.broadcast("raise", how)
+        assert len(await host.ipc.run(renderer, "hear", "raise", len(raising.HOW))) == len(raising.HOW)
+        await until(lambda: len(host.ipc.heard["raise"]) == len(raising.HOW))
+        assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+
+
+class Unclonable:
+    """Its clone cannot be made, for code of its own leaves."""
+
+    def __reduce__(self) -> str:
+        raise SystemExit("in __reduce__")
+
+
+async def test_an_exit_in_the_code_of_a_result_is_its_outcome() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        host.ipc.handle("odd", lambda _event: Unclonable())
+        await host.ipc.run(renderer, "lab:outcome", "odd")
+        assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+
+
+@pytest.mark.parametrize("kind", [OutboxFull, DataCloneError, NotActivatedError, HandlerExistsError])
+async def test_an_error_of_lensipc_that_a_handler_meets_is_caught_by_its_type(kind: type[Exception]) -> None:
+    async with hosting(1) as host:
+
+        def fail(_event: object) -> None:
+            raise kind("in main")
+
+        host.ipc.handle("raise", fail)
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "raise", ())
+        assert {"RemoteError", kind.__name__} <= set(error["types"])
+        assert error["args"] == ("in main",)
+
+
+@pytest.mark.parametrize("kind", [PeerGone, InvokeTimeout])
+async def test_an_outcome_of_another_request_is_not_taken_for_this_ones(kind: type[Exception]) -> None:
+    async with hosting(1) as host:
+
+        def fail(_event: object) -> None:
+            raise kind("of another renderer")
+
+        host.ipc.handle("raise", fail)
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "raise", ())
+        assert "RemoteError" in error["types"]
+        assert kind.__name__ not in error["types"]
+        assert kind.__bases__[-1].__name__ in error["types"]
+
+
+async def test_more_invokes_than_may_be_in_flight_are_caught_as_outbox_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensipc.renderer_connection.MAX_INVOKES", 10)
+    async with hosting(1) as host:
+        assert await host.ipc.run(host.renderers[0], "lab:count_refused", "sleep", 0.2, 15) == 5
+
+
+@pytest.mark.parametrize("arguments", [(), (1, 2)])
+async def test_a_handler_that_does_not_take_the_event_is_told_so(arguments: tuple[int, ...]) -> None:
+    async with hosting(1) as host:
+        host.ipc.handle("add", lambda: 1)
+        host.ipc.handle("inner", lambda _event, *_args: (lambda: 1)(1))  # type: ignore[call-arg]
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "add", arguments)
+        assert "TypeError" in error["types"]
+        assert f"called with the event first and then {len(arguments)} arguments" in error["text"]
+        error = await host.ipc.run(host.renderers[0], "invoke_error", "inner", arguments)
+        assert error["text"].endswith("takes 0 positional arguments but 1 was given")
+
+
+class Anything(dict):  # type: ignore[type-arg]
+    """Has every attribute, as the results of some libraries have."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+
+async def test_a_result_that_has_every_attribute_is_no_awaitable() -> None:
+    async with hosting(1) as host:
+        host.ipc.handle("anything", lambda _event: Anything(a=1))
+        assert await host.ipc.run(host.renderers[0], "invoke", "anything") == {"a": 1}
+
+
+INTERRUPTED = """
+    import asyncio, signal, sys
+    sys.path[:] = {path!r}
+    import lab
+    from lensipc import MainProcess
+
+    def plain(event):
+        signal.raise_signal(signal.SIGINT)
+
+    async def awaited(event):
+        await asyncio.sleep(0)
+        signal.raise_signal(signal.SIGINT)
+
+    def by_terminate(event):
+        signal.raise_signal(signal.SIGTERM)
+
+    async def host():
+        async with MainProcess({socket!r}) as main:
+            await main.install(lab.MANIFEST)
+            lab.IpcMain.get_instance().handle("interrupt", {handler})
+            print("ready", flush=True)
+            await asyncio.sleep(60)
+
+    def leave(*_):
+        raise SystemExit("terminated")
+
+    signal.signal(signal.SIGTERM, leave)
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(host())  # where no Runner takes the first Ctrl-C for a cancellation
+    except (KeyboardInterrupt, SystemExit) as error:
+        print(type(error).__name__, flush=True)
+        input()
+"""
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind"),
+    [("plain", "KeyboardInterrupt"), ("awaited", "KeyboardInterrupt"), ("by_terminate", "SystemExit")],
+)
+async def test_what_a_signal_raises_in_a_handler_ends_the_host_when_the_outcome_has_been_sent(
+    tmp_path: Path, handler: str, kind: str
+) -> None:
+    code = textwrap.dedent(INTERRUPTED).format(path=sys.path, socket=str(tmp_path / "s"), handler=handler)
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        async with RendererProcess.connect(tmp_path / "s"):
+            import lab
+
+            with pytest.raises(RemoteError) as caught:
+                await lab.IpcRenderer.get_instance().invoke("interrupt", timeout=60)
+            assert caught.value.remote_type == kind
+            assert process.stdout.readline() == f"{kind}\n"
+            process.kill()  # it waits in input()
+
+
+async def test_an_invoke_that_waits_for_activation_is_answered_though_main_was_busy_past_its_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lensipc.renderer_connection.ACTIVATION_WAIT", 0.2)
+    manifest = ExtensionManifest("blocked", "1", main="starting:BlockedMain", renderer="starting:SlowRenderer")
+    async with hosting(1) as host:
+        import starting
+
+        starting.answered.clear()
+        await host.main.install(manifest)
+        assert starting.answered == ["answered", "async answered"]
+
+
+async def test_a_renderer_that_was_busy_past_its_timeout_has_the_answer_that_is_there() -> None:
+    async with hosting(1) as host:
+        assert await host.ipc.run(host.renderers[0], "lab:invoke_and_be_busy", "echo", 5) == [(5,)] * 20
+
+
+async def test_who_gives_up_on_a_task_that_others_wait_for_too_does_not_end_it_for_them() -> None:
+    async with hosting(2) as host:
+        shared = asyncio.ensure_future(asyncio.sleep(1, "shared"))
+
+        class Shared:
+            def __await__(self) -> Any:
+                return shared.__await__()
+
+        host.ipc.handle("shared", lambda _event: shared)
+        host.ipc.handle("in an object", lambda _event: Shared())
+        patient = [
+            asyncio.create_task(host.ipc.run(host.renderers[0], "invoke", name)) for name in ("shared", "in an object")
+        ]
+        for name in ("shared", "in an object"):
+            error = await host.ipc.run(host.renderers[1], "invoke_error", name, (), 0.05)
+            assert "InvokeTimeout" in error["types"]
+            assert await host.ipc.run(host.renderers[1], "lab:cancel_invoke", name)
+        assert await asyncio.gather(*patient) == ["shared"] * 2
+        assert await host.ipc.run(host.renderers[1], "invoke", "shared") == "shared"
+
+
+async def test_what_a_handler_sets_in_a_context_variable_no_other_message_sees() -> None:
+    async with hosting(2) as host:
+        user: contextvars.ContextVar[Any] = contextvars.ContextVar("user", default="nobody")
+
+        def log_in(_event: Any, name: Any) -> Any:
+            before = user.get()
+            user.set(np.array([name] * 3))  # what cannot be compared
+            return before
+
+        async def later(_event: Any) -> Any:
+            return user.get()
+
+        def then(_event: Any) -> Any:
+            user.set("the handler's")
+            return later(_event)
+
+        host.ipc.handle("log in", log_in)
+        host.ipc.handle("later", later)
+        host.ipc.handle("then", then)
+        host.ipc.listen("event", lambda _event, *_: seen.append(log_in(_event, "listener")))
+        host.ipc.listen("event", lambda _event, *_: seen.append(user.get()[0]))  # the same message
+        seen: list[Any] = []
+        for _ in range(2):
+            for renderer in host.renderers:
+                assert await host.ipc.run(renderer, "invoke", "log in", "one") == "nobody"
+                assert await host.ipc.run(renderer, "invoke", "later") == "nobody"
+                assert await host.ipc.run(renderer, "invoke", "then") == "the handler's"
+                await host.ipc.run(renderer, "broadcast", "event", 2)
+        host.ipc.broadcast("event")
+        await until(lambda: len(seen) == 18)
+        assert seen == ["nobody", "listener"] * 9
+
+
+async def test_a_handler_sees_what_was_set_before_main_was_entered() -> None:
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
+    user.set("the host's")
+    async with hosting(1) as host:
+
+        def log_in(_event: Any) -> str:
+            before = user.get()
+            user.set("another")
+            return before
+
+        host.ipc.handle("log in", log_in)
+        for _ in range(3):
+            assert await host.ipc.run(host.renderers[0], "invoke", "log in") == "the host's"
+
+
+TIMES = [-math.inf, -1e300, -1, -(10**400), 0, 1e-300, True, math.inf, 1e300, 10**400]
+
+
+async def test_whatever_timeout_is_asked_for_those_that_follow_come(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        ipc = lab.IpcRenderer.get_instance()
+        for timeout in [*TIMES, decimal.Decimal("0.01"), fractions.Fraction(1, 100), np.float32(0.01)]:
+            asking = ipc.invoke("sleep", 60, repr(timeout), timeout=timeout)
+            if timeout > 1e10:
+                await ipc.invoke("echo")
+                assert not asking.done()
+                asking.cancel()
+            else:
+                with pytest.raises(InvokeTimeout):
+                    await asking
+            with pytest.raises(InvokeTimeout):
+                await ipc.invoke("sleep", 60, "after", timeout=0.01)
+        for nonsense in (math.nan, "1", b"1", [], 1j, decimal.Decimal("nan"), object()):
+            with pytest.raises((TypeError, ValueError), match="timeout"):
+                ipc.invoke("sleep", 60, "nonsense", timeout=nonsense)  # type: ignore[arg-type]
+        await until(lambda: host.ipc.running == 0)
+        assert "nonsense" not in host.ipc.cancelled

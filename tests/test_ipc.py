@@ -194,3 +194,22 @@ def test_a_renderer_listens_with_a_policy_and_does_not_handle() -> None:
     assert port.sent == ["disconnect", "drop_oldest"]
     assert not hasattr(instance, "handle")
     assert not hasattr(IpcMain, "invoke")
+
+
+def test_who_asks_for_what_the_other_side_has_is_told_which_side_that_is() -> None:
+    main = IpcMain.create_instance(LensMainExtension("ext", "1", Port()))  # type: ignore[arg-type]
+    renderer = IpcRenderer.create_instance(LensRendererExtension("ext", "1", Port()))  # type: ignore[arg-type]
+    for name in ("invoke", "invoke_sync", "drain_sync"):
+        with pytest.raises(
+            AttributeError, match=rf"IpcMain has no '{name}': only an Ipc\.Renderer has\. A renderer inv"
+        ):
+            getattr(main, name)
+    with pytest.raises(
+        AttributeError, match=r"IpcRenderer has no 'handle': only an Ipc\.Main has\. .* an Ipc\.Renderer"
+    ):
+        renderer.handle("n", print)  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="object has no attribute 'nothing'"):
+        main.nothing  # type: ignore[attr-defined]  # noqa: B018
+    assert not hasattr(main, "invoke")
+    undo(main.extension)
+    undo(renderer.extension)

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import re
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import lab
 import living
 import pytest
+import raising
 from hosting import hosting, until
 
-from lensipc import ActivationError, ExtensionManifest, MainProcess, NotActivatedError, PeerGone
+from lensipc import (
+    ActivationError,
+    ExtensionManifest,
+    MainProcess,
+    NoHandlerError,
+    NotActivatedError,
+    PeerGone,
+    RendererProcess,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -264,9 +278,10 @@ async def test_leaving_the_host_gives_up_an_activation_that_never_ends() -> None
         )
         spawning = asyncio.create_task(main.spawn_renderer())
         await asyncio.sleep(0.1)
-    for task in (installing, spawning):
-        with pytest.raises((asyncio.CancelledError, PeerGone)):
-            await task
+    with pytest.raises(ActivationError, match="'never' was disabled while it was being activated"):
+        await installing
+    with pytest.raises(PeerGone):
+        await spawning
 
 
 async def test_disabling_gives_up_an_activation_that_never_ends() -> None:
@@ -275,7 +290,7 @@ async def test_disabling_gives_up_an_activation_that_never_ends() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         await main.uninstall("never")
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(ActivationError, match="'never' was disabled while it was being activated"):
             await installing
         with pytest.raises(KeyError):
             await main.enable("never")
@@ -299,3 +314,254 @@ async def test_ids_are_given_as_a_list() -> None:
     async with MainProcess() as main:
         with pytest.raises(TypeError, match=r"\['lab'\]"):
             await main.spawn_renderer("lab")
+
+
+UPDATED = """
+from lensipc import LensRendererExtension
+
+class Renderer(LensRendererExtension):
+    def on_activate(self):
+        print("code", {version}, flush=True)
+"""
+
+
+async def test_after_an_update_a_renderer_has_the_new_code_or_the_error_says_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "updated.py").write_text(UPDATED.format(version=1))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    manifest = ExtensionManifest("updated", "1", renderer="updated:Renderer")
+    async with MainProcess() as main:
+        old = await main.spawn_renderer()
+        await main.install(manifest)
+        await main.disable("updated")
+        await main.enable("updated")  # nothing has changed
+        await main.disable("updated")
+        (tmp_path / "updated.py").write_text(UPDATED.format(version=22))
+        why = rf"renderer {old.frame_id} .* {tmp_path}/updated\.py has changed since this process \(pid {old.pid}\)"
+        with pytest.raises(ActivationError, match=why):
+            await main.enable("updated")
+        await old.close()
+        await main.enable("updated")
+        await main.spawn_renderer()
+    assert capfd.readouterr().out == "code 1\ncode 1\ncode 22\n"
+
+
+@pytest.mark.parametrize("way", ["plain", "awaited", "at_once"])
+@pytest.mark.parametrize("where", ["main", "renderer"])
+async def test_whatever_on_activate_raises_install_says_so_and_all_live_on(where: str, way: str) -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        place = "main" if where == "main" else rf"renderer {renderer.frame_id} \(pid {renderer.pid}\)"
+        for how, (_, name) in raising.HOW.items():
+            what = rf"extension 'raising' \(raising:\w+\) in {place} raised {re.escape(name)}"
+            with pytest.raises(ActivationError, match=what) as caught:
+                await host.main.install(raising.manifest(f"{where}.on_activate", way, how))
+            assert str(caught.value).isprintable()
+            assert len(str(caught.value)) < 70_000
+            assert host.main.renderers == [renderer]
+            assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+        await host.main.install(raising.manifest("nowhere", way, "exit"))
+
+
+@pytest.mark.parametrize("way", ["plain", "awaited", "at_once"])
+async def test_whatever_on_deactivate_raises_is_logged_and_all_live_on(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        for how, (_, name) in raising.HOW.items():
+            caplog.clear()
+            for where in ("main", "renderer"):
+                await host.main.install(raising.manifest(f"{where}.on_deactivate", way, how))
+                await host.main.uninstall("raising")
+            here, there = (record.getMessage() for record in caplog.records)
+            assert here == "on_deactivate of extension raising in main raised"
+            start = f"on_deactivate of extension raising in renderer {renderer.frame_id} (pid {renderer.pid}) raised "
+            assert there.startswith(start + name)
+            assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+
+
+async def test_a_renderer_is_not_spawned_whose_part_leaves_and_the_error_says_how() -> None:
+    async with hosting() as host:
+        await host.main.install(raising.manifest("renderer.on_activate", "plain", "exit"))
+        with pytest.raises(ActivationError, match=r"in renderer 1 \(pid \d+\) raised SystemExit: enough"):
+            await host.main.spawn_renderer()
+        assert host.main.renderers == []
+
+
+async def test_a_module_that_leaves_when_it_is_imported_is_named(tmp_path: Path) -> None:
+    (tmp_path / "leaving.py").write_text("import sys; sys.exit('not on this machine')")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        async with hosting(1) as host:
+            for part in ({"main": "leaving:Part"}, {"renderer": "leaving:Part"}):
+                with pytest.raises(ActivationError, match="'leaving:Part' cannot be loaded: SystemExit"):
+                    await host.main.install(ExtensionManifest("leaving", "1", **part))
+            assert await host.ipc.run(host.renderers[0], "invoke", "echo", 1) == (1,)
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+async def test_who_cancels_an_install_gets_the_cancellation_though_it_is_disabled_too() -> None:
+    async with MainProcess() as main:
+        installing = asyncio.create_task(main.install(ExtensionManifest("never", "1", main="starting:NeverMain")))
+        await asyncio.sleep(0.01)
+        disabling = asyncio.create_task(main.disable("never"))
+        await asyncio.sleep(0)
+        installing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await installing
+        await disabling
+
+
+async def test_handlers_have_cleaned_up_before_on_deactivate_and_renderers_come_before_main() -> None:
+    async with MainProcess() as main:
+        await main.install(living.MANIFEST)
+        await main.spawn_renderer()
+        life, ipc = living.life, living.IpcMain.get_instance()
+        started = asyncio.Event()
+
+        async def slow(_event: object) -> None:
+            started.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.05)
+                life.append("handler has cleaned up")
+
+        ipc.handle("slow", slow)
+        ipc.broadcast("invoke", "slow")
+        await started.wait()
+        life.clear()
+        await main.disable("living")
+        said = [entry[1] if isinstance(entry, tuple) else entry for entry in life]
+        assert said == ["deactivate", "handler has cleaned up", "deactivate", "disposed last", "disposed first"]
+
+
+async def test_a_handler_that_does_not_end_holds_its_extension_up_only_so_long(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lensipc.lifecycle.DEACTIVATION_WAIT", 0.2)
+    async with hosting(1) as host:
+        over = asyncio.Event()
+
+        async def stubborn(_event: object) -> None:
+            while not over.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await over.wait()
+
+        host.ipc.handle("stubborn", stubborn)
+        asking = asyncio.create_task(host.ipc.run(host.renderers[0], "invoke_error", "stubborn", ()))
+        await until(lambda: host.renderers[0]._connection.running)
+        port = host.ipc._port
+        await host.main.disable("lab")
+        assert "1 handlers of extension lab still run, 0.2 s after they were cancelled" in caplog.text
+        over.set()
+        await until(lambda: not port.stopping)
+        asking.cancel()
+
+
+async def test_on_deactivate_in_main_is_cancelled_after_its_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lensipc.lifecycle.DEACTIVATION_WAIT", 0.2)
+    async with hosting() as host:
+        part = host.main._lifecycle._installed["lab"].part
+        monkeypatch.setattr(part, "on_deactivate", asyncio.Event().wait)
+        await host.main.disable("lab")
+        assert "on_deactivate of extension lab in main took more than 0.2 s" in caplog.text
+
+
+async def test_a_handler_may_close_the_renderer_that_has_invoked_it() -> None:
+    async with hosting(1) as host:
+        (renderer,), closed = host.renderers, []
+
+        async def close(_event: object) -> None:
+            await renderer.close()
+            closed.append(renderer.alive)
+
+        host.ipc.handle("close", close)
+        asking = asyncio.create_task(host.ipc.run(renderer, "invoke_error", "close", ()))
+        await until(lambda: closed)
+        assert closed == [False]
+        assert host.main.renderers == []
+        asking.cancel()
+
+
+async def test_a_renderer_is_closed_to_the_end_though_who_closes_it_is_cancelled() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        closing = asyncio.create_task(renderer.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await renderer.wait()
+        assert host.main.renderers == []
+
+
+async def test_leaving_the_host_with_invokes_on_their_way_says_nothing(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+    async with hosting(1, path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        ipc = lab.IpcRenderer.get_instance()
+        host.ipc.broadcast("run", host.renderers[0].pid, 0, "invoke_and_forget", ("sleep", 60))
+        forgotten = ipc.invoke("sleep", 60)
+
+        async def wait() -> None:
+            await ipc.invoke("sleep", 60)
+
+        task = asyncio.create_task(wait())
+        await until(lambda: host.ipc.running == 4)
+        await host.main.disable("lab")
+        with pytest.raises(NoHandlerError, match="extension 'lab' was deactivated here"):
+            await forgotten
+        with pytest.raises(NoHandlerError):
+            await task
+        assert task.cancelled()
+        assert host.ipc.running == 0
+    del forgotten, task
+    gc.collect()
+    assert errors == []
+    assert "never retrieved" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["install", "disable"])
+async def test_a_renderer_that_has_answered_is_not_disconnected_because_main_was_busy(
+    monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    manifest = ExtensionManifest("busy", "1", main="starting:BusyMain", renderer="starting:BusyRenderer")
+    async with hosting(1) as host:
+        if change == "disable":
+            await host.main.install(manifest)
+        monkeypatch.setattr("lensipc.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
+        monkeypatch.setattr("lensipc.lifecycle.DEACTIVATION_WAIT", 0.2)
+        (renderer,) = host.main.renderers
+        changing = asyncio.create_task(
+            host.main.install(manifest) if change == "install" else host.main.disable("busy")
+        )
+        while not len(renderer._connection.requests):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(0.6)  # the answer lies in the ring, behind a thousand events
+        await changing
+        assert host.main.renderers == [renderer]
+        assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+
+
+async def test_a_renderer_that_never_answers_is_disconnected_though_it_never_stops_talking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lensipc.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
+    monkeypatch.setattr("lensipc.renderer_connection.CATCH_UP", 20)
+    manifest = ExtensionManifest("endless", "1", renderer="starting:EndlessRenderer")
+    async with hosting(1) as host:
+        host.ipc.note("n")
+        talking = asyncio.create_task(host.ipc.run(host.renderers[0], "broadcast", "n", 10**9))
+        await until(lambda: host.ipc.heard["n"])
+        await host.main.install(manifest)
+        assert host.main.renderers == []
+        talking.cancel()

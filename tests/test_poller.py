@@ -9,12 +9,15 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from lensipc.poller import EDGE, Poller
+from lensipc.poller import EDGE, Poller, seconds_of
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -277,3 +280,120 @@ def test_a_callback_may_close_the_poller() -> None:
     assert poller.closed
     for fd in fds:
         os.close(fd)
+
+
+# ---- deadlines ----
+
+
+def test_a_deadline_is_judged_after_what_its_descriptors_tell_of(poller: Poller, pair: Pair) -> None:
+    ours, theirs = pair
+    called: list[str] = []
+    poller.call_later(0.0, lambda: called.append("timer"))
+    poller.register(ours.fileno(), lambda: called.append(ours.recv(1).decode()))
+    theirs.send(b"x")
+    time.sleep(0.001)
+    poller.poll(0)
+    assert called == ["x", "timer"]
+
+
+def test_a_deadline_is_put_off_until_what_has_come_is_handled_and_others_are_not(poller: Poller) -> None:
+    asked: list[int] = []
+    called: list[str] = []
+
+    def caught_up(times: int) -> bool:
+        asked.append(times)
+        return times == 3
+
+    poller.call_later(0.0, lambda: called.append("put off"), caught_up)
+    poller.call_later(0.0, lambda: called.append("due"))
+    while len(called) < 2:
+        poller.poll(None)
+    assert called == ["due", "put off"]
+    assert asked == [0, 1, 2, 3]
+    assert not readable(poller)
+
+
+def test_what_has_come_may_call_its_deadline_off(poller: Poller) -> None:
+    called: list[str] = []
+
+    def caught_up(_times: int) -> bool:
+        deadline.cancel()
+        return True
+
+    deadline = poller.call_later(0.0, lambda: called.append("too late"), caught_up)
+    poller.call_later(0.0, lambda: called.append("next"))
+    poll_until(poller, called)
+    poller.poll(0)
+    assert called == ["next"]
+    assert poller._cancelled == 0
+
+
+def test_a_signal_while_what_has_come_is_handled_loses_no_deadline(poller: Poller) -> None:
+    called: list[str] = []
+
+    def caught_up(times: int) -> bool:
+        if times == 0:
+            raise KeyboardInterrupt
+        return True
+
+    poller.call_later(0.0, lambda: called.append("it"), caught_up)
+    poller.call_later(0.0, lambda: called.append("another"))
+    time.sleep(0.001)
+    with pytest.raises(KeyboardInterrupt):
+        poller.poll(None)
+    while len(called) < 2:
+        poller.poll(None)
+    assert sorted(called) == ["another", "it"]
+
+
+@pytest.mark.parametrize("when", [-math.inf, -1e300, -1.0, 1e300, math.inf])
+def test_after_a_timer_at_any_time_others_come(poller: Poller, when: float) -> None:
+    called: list[str] = []
+    poller.call_later(when, lambda: called.append("it"))
+    poller.call_later(0.0, lambda: called.append("after"))
+    while "after" not in called:
+        poller.poll(None)
+    assert ("it" in called) == (when < 0)
+    poller.call_later(0.001, lambda: called.append("later"))
+    while "later" not in called:
+        poller.poll(None)
+
+
+def test_a_wake_can_be_taken_back_and_made_again(poller: Poller) -> None:
+    for _ in range(2):
+        poller.hush()
+        poller.wake()
+        assert readable(poller)
+        poller.hush()
+        poller.hush()
+        assert not readable(poller)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (1, 1.0),
+        (0.25, 0.25),
+        (True, 1.0),
+        (np.float32(0.5), 0.5),
+        (Decimal("0.5"), 0.5),
+        (Fraction(1, 2), 0.5),
+        (0, 0.0),
+        (-0.001, 0.0),
+        (-math.inf, 0.0),
+        (-(10**400), 0.0),
+        (math.inf, None),
+        (1e300, None),
+        (2**63, None),
+        (10**400, None),
+    ],
+)
+def test_what_is_past_is_over_and_what_no_machine_runs_for_is_for_ever(value: object, expected: float | None) -> None:
+    assert seconds_of(value) == expected
+
+
+@pytest.mark.parametrize("value", [math.nan, Decimal("nan"), "1", b"1", 1j, [], object(), np.str_("1")])
+def test_a_time_that_is_no_number_is_refused(value: object) -> None:
+    with pytest.raises((TypeError, ValueError), match="timeout"):
+        seconds_of(value)

@@ -17,7 +17,7 @@ import lab
 import pytest
 from hosting import Host, hosting, until
 
-from lensipc import ForkError, MainProcess, PeerGone, ProtocolError, RendererProcess, attach
+from lensipc import ExtensionManifest, ForkError, MainProcess, PeerGone, ProtocolError, RendererProcess, attach
 from lensipc.endpoint import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +107,75 @@ async def test_in_a_fork_of_a_renderer_every_object_is_refused_and_the_parent_is
         ipc.broadcast("n", "from the parent")
         await until(lambda: host.ipc.heard["n"])
         assert host.ipc.heard["n"][0][1] == "from the parent"
+
+
+async def test_a_fork_of_main_loses_nothing_silently() -> None:
+    async with hosting() as host:
+        events: list[Any] = []
+        host.ipc.listen("n", events.append)
+        host.ipc.broadcast("n")
+        await until(lambda: events)
+        manifest = ExtensionManifest("another", "1")
+
+        def run(change: Any) -> None:
+            try:
+                change.send(None)
+            finally:
+                change.close()
+
+        said = in_a_fork(
+            lambda: host.ipc.broadcast("never used before"),
+            lambda: host.ipc.broadcast("n", print),
+            lambda: host.ipc.listen("never used before", print),
+            lambda: host.ipc.listen("n", print),
+            lambda: host.ipc.handle("never used before", print),
+            lambda: events[0].reply("n"),
+            lambda: run(host.main.install(manifest)),
+            lambda: run(host.main.disable("lab")),
+            lambda: run(host.main.uninstall("lab")),
+        )
+        assert said == ["ForkError"] * 9
+        assert host.ipc.handle("never used before", print) is not None
+
+
+async def test_a_fork_of_a_renderer_loses_nothing_silently(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s"):
+        code = """
+            import os, plain, lab
+            from lensipc import ForkError, RendererProcess
+            with RendererProcess.connect(sys.argv[1]) as renderer:
+                ipc = lab.IpcRenderer.get_instance()
+                events = []
+                dispose = ipc.listen("n", events.append)
+                ipc.broadcast("n")
+                while not events:
+                    renderer.dispatch(10)
+                asked = ipc.invoke("sleep", 60)
+                child = os.fork()
+                if not child:
+                    for attempt in (
+                        lambda: ipc.broadcast("n"),
+                        lambda: ipc.broadcast("never used before"),
+                        lambda: ipc.listen("n", print),
+                        lambda: ipc.listen("never used before", print),
+                        lambda: ipc.invoke("never used before"),
+                        lambda: ipc.invoke_sync("never used before"),
+                        lambda: events[0].reply("n"),
+                        lambda: asked.result(),
+                        lambda: renderer.dispatch(),
+                        lambda: renderer.run_forever(),
+                    ):
+                        try:
+                            attempt()
+                            print("it worked", flush=True)
+                        except ForkError:
+                            print(end=".", flush=True)
+                    os._exit(0)
+                os.waitpid(child, 0)
+                assert ipc.invoke_sync("echo", 2) == (2,)
+                asked.cancel()
+        """
+        assert await script(code, tmp_path / "s") == (0, "." * 10)
 
 
 async def test_a_child_that_lives_on_keeps_no_connection_open(tmp_path: Path) -> None:
@@ -252,6 +321,34 @@ def test_nothing_asks_for_the_wall_clock() -> None:
         if path.name == "wakeup.c":  # where the C library is too old to measure a semaphore's timeout otherwise
             text = re.sub(r"^#else$.*?^#endif$", "", text, flags=re.MULTILINE | re.DOTALL)
         assert asks.search(text) is None, path
+
+
+# ---- gevent ----
+
+
+async def test_a_program_that_gevent_has_patched_is_a_renderer_and_waits_for_its_descriptor(tmp_path: Path) -> None:
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(ExtensionManifest("lab", "1", main="lab:LabMain", renderer="plain:PlainRenderer"))
+        lab.IpcMain.get_instance().handle("send", lambda _event: lab.IpcMain.get_instance().broadcast("n", 1))
+        code = """
+            from gevent import monkey, socket, spawn
+            monkey.patch_all()
+            import select
+            assert not hasattr(select, "epoll")
+            import plain
+            from lensipc import RendererProcess
+            with RendererProcess.connect(sys.argv[1]) as renderer:
+                ipc = plain.Ipc.get_instance()
+                assert ipc.invoke_sync("async echo", 1) == (1,)
+                heard = []
+                ipc.listen("n", lambda event, n: heard.append(n))
+                other = spawn(lambda: ipc.invoke_sync("send"))  # another greenlet runs while this one waits
+                while not heard:
+                    socket.wait_read(renderer.fileno())
+                    renderer.dispatch()
+                print(heard, other.dead)
+        """
+        assert await script(code, tmp_path / "s") == (0, "[1] True\n")
 
 
 # ---- versions ----

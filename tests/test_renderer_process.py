@@ -289,7 +289,7 @@ async def test_events_of_several_channels_are_in_order_though_listeners_invoke_a
             def z(event, number):
                 note(event, number)
                 if number % 7 == 0:
-                    raise KeyboardInterrupt
+                    signal.raise_signal(signal.SIGINT)
             return {"x": x, "y": y, "z": z}
         """,
         59,
@@ -306,7 +306,7 @@ async def test_ctrl_c_in_a_listener_loses_no_event_but_its_own_and_keeps_none_wa
             def y(event, number):
                 said.append(number)
                 if number == 1:
-                    raise KeyboardInterrupt
+                    signal.raise_signal(signal.SIGINT)
             def z(event, number):
                 said.append(("z", number))
             return {"x": lambda event, number: ipc.invoke_sync("echo"), "y": y, "z": z}
@@ -331,7 +331,7 @@ async def test_ctrl_c_in_a_dispatch_within_a_listener_loses_no_event_either(plai
             def y(event, number):
                 said.append(number)
                 if number == 1:
-                    raise KeyboardInterrupt
+                    signal.raise_signal(signal.SIGINT)
             return {"x": x, "y": y}
         """,
         4,
@@ -503,7 +503,7 @@ async def test_a_signal_before_an_event_is_heard_loses_neither_it_nor_who_has_se
             real = getattr(hearing, {where!r}, iter)
             def strike(*args):  # stands for a signal that comes now
                 setattr(hearing, {where!r}, real)
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
             setattr(hearing, {where!r}, strike)
             interrupted = 0
             while len(heard) < 20:
@@ -525,7 +525,7 @@ async def test_a_signal_while_an_event_is_kept_for_dispatch_neither_loses_nor_do
         plain_host,
         f"""
         import plain
-        from lensipc import renderer as module
+        from lensipc import backlog as module
         with RendererProcess.connect(path) as renderer:
             ipc = plain.Ipc.get_instance()
             heard = []
@@ -534,7 +534,7 @@ async def test_a_signal_while_an_event_is_kept_for_dispatch_neither_loses_nor_do
             real = module.size_of
             def strike(*args):  # stands for a signal that comes now
                 module.size_of = real
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
             module.size_of = strike
             interrupted = 0
             for _ in range(2):
@@ -631,3 +631,409 @@ def test_what_is_entered_is_entered_once() -> None:
     asyncio.run(enter())
     with pytest.raises(RuntimeError, match="not been entered"):
         RendererProcess.connect("/nowhere").fileno()
+
+
+# ---- deadlines: what has come is handled first ----
+
+
+@pytest.mark.parametrize("wakeup", ["socket", "semaphore"])
+async def test_a_script_that_was_busy_past_a_timeout_has_the_answer_that_is_there(
+    plain_host: Host, wakeup: str
+) -> None:
+    plain_host.ipc.handle("send many", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(1000)])
+    out = await script(
+        plain_host,
+        f"""
+        import plain
+        with RendererProcess.connect(path, wakeup={wakeup!r}) as renderer:
+            ipc = plain.Ipc.get_instance()
+            said = []
+            ipc.listen("n", lambda event, n: said.append(n))
+            for budget in (1, 256):
+                said.clear()
+                ipc.invoke("send many")
+                future = ipc.invoke("echo", "in time", timeout=0.1)
+                future.add_done_callback(lambda done: said.append(done.result()))
+                never = ipc.invoke("sleep", 60, timeout=0.1)
+                time.sleep(0.3)
+                while not (future.done() and never.done()):
+                    assert renderer.dispatch(10, budget=budget) <= budget
+                assert said == [*range(1000), ("in time",)], said[-3:]  # in their order
+                assert isinstance(never.exception(), InvokeTimeout)
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
+async def test_an_outcome_that_is_kept_for_its_turn_is_there_for_who_asks_for_it_before(plain_host: Host) -> None:
+    plain_host.ipc.handle("send", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(3)])
+    out = await script(
+        plain_host,
+        """
+        import plain
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            said = []
+            def listener(event, n):
+                said.append((n, future.result(10) if n == 0 else future.done()))
+            ipc.listen("n", listener)
+            first = ipc.invoke("send", timeout=0.1)
+            first.add_done_callback(lambda done: future.result(10))
+            future = ipc.invoke("echo", "in time", timeout=0.1)
+            time.sleep(0.3)
+            while len(said) < 3:
+                renderer.dispatch(10)
+            assert said == [(0, ("in time",)), (1, True), (2, True)], said
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
+async def test_a_timeout_comes_though_a_blocking_invoke_always_finds_something_in_its_ring(plain_host: Host) -> None:
+    out = await script(
+        plain_host,
+        """
+        import plain
+        with RendererProcess.connect(path) as renderer:
+            renderer._core.rest = lambda: False  # stands for events that come as fast as they are taken
+            try:
+                plain.Ipc.get_instance().invoke_sync("sleep", 60, timeout=0.2)
+            except InvokeTimeout:
+                print("in time")
+            del renderer._core.rest
+        """,
+    )
+    assert out == "in time\n"
+
+
+async def test_whatever_a_script_is_told_to_wait_it_waits_no_longer_and_its_timeouts_go_on_to_come(
+    plain_host: Host,
+) -> None:
+    out = await script(
+        plain_host,
+        """
+        import math, plain
+        for wakeup in ("socket", "semaphore"):
+            with RendererProcess.connect(path, wakeup=wakeup, timeout=math.inf) as renderer:
+                ipc = plain.Ipc.get_instance()
+                while renderer.dispatch():
+                    pass
+                for over in (-0.001, -math.inf, -10**400, 0, False):
+                    renderer.dispatch(over)
+                for nonsense in (math.nan, "1", 1j):
+                    for wait in (
+                        renderer.dispatch,
+                        lambda nonsense: ipc.invoke_sync("echo", timeout=nonsense),
+                        lambda nonsense: ipc.invoke("sleep", 60).result(nonsense),
+                        lambda nonsense: RendererProcess.connect(path, timeout=nonsense),
+                    ):
+                        try:
+                            wait(nonsense)
+                        except (TypeError, ValueError):
+                            pass
+                        else:
+                            print("taken", nonsense)
+                for long in (math.inf, 1e9, 10**400, None):
+                    future = ipc.invoke("sleep", 0.05)
+                    while not future.done():
+                        renderer.dispatch(long)
+                for over in (-math.inf, -1, 0, 0.01):
+                    try:
+                        ipc.invoke_sync("sleep", 60, timeout=over)
+                    except InvokeTimeout:
+                        print("in time")
+        """,
+    )
+    assert out == "in time\n" * 8
+
+
+async def test_a_script_on_a_semaphore_hears_by_dispatches_that_do_not_wait(plain_host: Host) -> None:
+    out = await script(
+        plain_host,
+        """
+        import plain
+        with RendererProcess.connect(path, wakeup="semaphore") as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+            ipc.listen("n", lambda event, n: heard.append(n))
+            for n in range(3):
+                ipc.broadcast("n", n)
+                while len(heard) <= n:
+                    renderer.dispatch(0)
+                    time.sleep(0.001)
+            print(heard)
+        """,
+    )
+    assert out == "[0, 1, 2]\n"
+
+
+# ---- what is waited for in the midst of something ----
+
+
+@pytest.mark.parametrize("how", ["invoke_sync", "result"])
+async def test_a_callback_of_an_outcome_may_wait_for_another_within_a_wait(plain_host: Host, how: str) -> None:
+    plain_host.ipc.handle("send one", lambda _event: plain_host.ipc.broadcast("n", 1))
+    out = await script(
+        plain_host,
+        f"""
+        import plain
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            def ask(*args):
+                return ipc.invoke_sync(*args) if {how!r} == "invoke_sync" else ipc.invoke(*args).result()
+            said = []
+            ipc.listen("n", lambda event, n: said.append(n))
+            future = ipc.invoke("echo", 1)
+            future.add_done_callback(lambda done: said.append((ask("send one"), ask("echo", 2))))
+            assert ask("sleep", 0.2, "slept") == "slept"
+            assert said == [(None, (2,))], said
+            while len(said) < 2:
+                renderer.dispatch(10)
+            assert ask("echo", 3) == (3,)
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
+@pytest.mark.parametrize("wakeup", ["socket", "semaphore"])
+async def test_who_asks_a_future_for_its_result_brings_it_about(plain_host: Host, wakeup: str) -> None:
+    out = await script(
+        plain_host,
+        f"""
+        import plain
+        with RendererProcess.connect(path, wakeup={wakeup!r}) as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+            ipc.listen("n", lambda event, n: heard.append(n))
+            ipc.broadcast("n", 1)
+            assert ipc.invoke("echo", 1).result() == (1,)
+            several = [ipc.invoke("echo", n) for n in range(10)]
+            assert [each.result(10) for each in reversed(several)] == [(n,) for n in reversed(range(10))]
+            assert isinstance(ipc.invoke("fail", "ValueError", "no").exception(), ValueError)
+            assert ipc.invoke("echo").exception(10) is None
+            slow = ipc.invoke("sleep", 60, "slow", timeout=0.3)
+            try:
+                slow.result(0.05)
+            except TimeoutError as error:
+                assert not isinstance(error, InvokeTimeout)
+            assert isinstance(slow.exception(), InvokeTimeout)  # its own timeout comes as well
+            assert heard == []  # events are kept
+            while not heard:
+                renderer.dispatch(10)
+            asked = ipc.invoke("echo", 2)
+            other = threading.Thread(target=lambda: heard.append(asked.result(10)))
+            other.start()  # it waits for this thread to bring it about
+            while len(heard) < 2:
+                renderer.dispatch(0.01)
+            other.join()
+            print(heard)
+        """,
+    )
+    assert out == "[1, (2,)]\n"
+
+
+@pytest.mark.parametrize("budget", [1, 256])
+async def test_the_descriptor_tells_a_loop_within_a_listener_of_what_comes(plain_host: Host, budget: int) -> None:
+    """A modal dialog, say: a loop that goes on until it is told to end, which waits for the descriptor."""
+
+    async def tell(_event: object, channel: str, count: int) -> None:
+        for number in range(count):
+            plain_host.ipc.broadcast(channel, number)
+        await asyncio.sleep(0.1)
+        plain_host.ipc.broadcast("close")
+
+    plain_host.ipc.handle("tell", tell)
+    out = await script(
+        plain_host,
+        f"""
+        import plain
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            said, idle = [], []
+            def loop(until):
+                while not until():
+                    assert select.select([renderer], [], [], 10)[0], "nothing came"
+                    if not renderer.dispatch(budget={budget}):
+                        idle.append(1)
+            def dialog(event, number):
+                said.append(number)
+                if number in (1, 2):
+                    answer = ipc.invoke("echo", number)
+                    ends = number == 1
+                    loop(lambda: answer.done() and (closed or not ends))
+                    said.append(answer.result(0))
+            closed = []
+            ipc.listen("n", dialog)
+            ipc.listen("close", lambda event: closed.append(1))
+            ipc.invoke_sync("echo")
+            told = ipc.invoke("tell", "n", 5)
+            loop(lambda: closed and len(said) == 7 and told.done())
+            while select.select([renderer], [], [], 0)[0]:
+                idle.append(renderer.dispatch())
+            assert len(idle) < 20, idle  # it waits, and does not spin
+            print(said)
+        """,
+    )
+    assert out == "[0, 1, 2, 3, 4, (2,), (1,)]\n"
+
+
+async def test_a_kept_event_leaves_the_descriptor_readable_for_what_comes_after_it(plain_host: Host) -> None:
+    plain_host.ipc.handle("send one", lambda _event: plain_host.ipc.broadcast("n", 1))
+    broadcast_soon(plain_host, "send soon", [("n", 2)])
+    out = await script(
+        plain_host,
+        """
+        import plain
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+            def listener(event, n):
+                heard.append(n)
+                if len(heard) == 1:
+                    ipc.invoke_sync("send one")
+                    ipc.invoke_sync("send soon")
+            ipc.listen("n", listener)
+            ipc.invoke_sync("send one")
+            while len(heard) < 3:
+                assert select.select([renderer], [], [], 10)[0], heard
+                renderer.dispatch(budget=1)
+            print(heard)
+        """,
+    )
+    assert out == "[1, 1, 2]\n"
+
+
+@pytest.mark.parametrize("budget", [1, 256])
+async def test_the_descriptor_stays_readable_until_a_dispatch_has_said_that_main_is_gone(
+    plain_host: Host, budget: int
+) -> None:
+    running = asyncio.create_task(
+        script(
+            plain_host,
+            f"""
+            import plain
+            with RendererProcess.connect(path) as renderer:
+                ipc = plain.Ipc.get_instance()
+                heard = []
+                ipc.listen("n", lambda event, n: heard.append(n))
+                ipc.broadcast("running")
+                try:
+                    while True:
+                        assert select.select([renderer], [], [], 60)[0]
+                        renderer.dispatch(budget={budget})
+                except PeerGone:
+                    print(heard)
+                print(select.select([renderer], [], [], 0)[0])
+                try:
+                    renderer.dispatch()
+                except PeerGone:
+                    print("gone")
+            """,
+        )
+    )
+    plain_host.ipc.note("running")
+    await until(lambda: plain_host.ipc.heard["running"])
+    for number in range(5):
+        plain_host.ipc.broadcast("n", number)
+    await plain_host.main.renderers[0].close()
+    assert await running == "[0, 1, 2, 3, 4]\n[]\ngone\n"
+
+
+async def test_what_a_script_and_its_listeners_set_in_context_variables_stays_where_it_is(plain_host: Host) -> None:
+    plain_host.ipc.handle("send", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(5)])
+    out = await script(
+        plain_host,
+        """
+        import contextvars, plain
+        user = contextvars.ContextVar("user", default="nobody")
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            seen = []
+            def listener(event, n):
+                seen.append(user.get())
+                if n == 1:
+                    user.set("the listener's")
+                    renderer.dispatch()
+                    seen.append(user.get())
+            ipc.listen("n", listener)
+            user.set("the script's")
+            ipc.invoke_sync("send")
+            while len(seen) < 6:
+                renderer.dispatch(10)
+            print({*seen}, seen.count("the listener's"), user.get())
+        """,
+    )
+    assert "the listener's" in out
+    assert "nobody" not in out
+    assert out.endswith(" 1 the script's\n")
+
+
+async def test_a_renderer_on_asyncio_that_was_busy_while_main_took_it_in_is_in(tmp_path: Path) -> None:
+    async with MainProcess(tmp_path / "s") as main:
+        out = await script(
+            Host(main, None, []),  # type: ignore[arg-type] - without the lab
+            """
+            import asyncio
+            async def connect():
+                async with RendererProcess.connect(path, timeout=0.2) as renderer:
+                    print(renderer.connected)
+            async def go():
+                connecting = asyncio.create_task(connect())
+                await asyncio.sleep(0)  # it has said hello
+                time.sleep(0.5)
+                await connecting
+            asyncio.run(go())
+            """,
+        )
+    assert out == "True\n"
+
+
+async def test_a_loop_that_is_run_within_a_listener_on_asyncio_hears_what_comes(tmp_path: Path) -> None:
+    """As one on Qt's loop is by a modal dialog."""
+    async with hosting(path=tmp_path / "s") as host:
+
+        async def tell(_event: object) -> None:
+            for number in range(5):
+                host.ipc.broadcast("n", number)
+            await asyncio.sleep(0.1)
+            host.ipc.broadcast("close")
+
+        host.ipc.handle("tell", tell)
+        out = await script(
+            host,
+            """
+            import asyncio
+            class NestingLoop(asyncio.SelectorEventLoop):
+                def nest(self, until):
+                    while not until():
+                        self._run_once()
+                    for _ in range(1000):  # it has taken those that the loop around it has counted
+                        self.call_soon(int)
+            said, closed = [], []
+            def dialog(event, number):
+                said.append(number)
+                if number in (0, 1, 3):
+                    answer = ipc.invoke("echo", number)
+                    loop.nest(lambda: answer.done() and (closed or number != 1))
+                    said.append(answer.result())
+            async def main():
+                global ipc, loop
+                loop = asyncio.get_running_loop()
+                loop.call_later(30, os._exit, 1)
+                async with RendererProcess.connect(path) as renderer:
+                    ipc = lab.IpcRenderer.get_instance()
+                    ipc.listen("n", dialog)
+                    ipc.listen("close", lambda event: closed.append(1))
+                    await ipc.invoke("tell")
+                    while len(said) < 8:
+                        await asyncio.sleep(0.01)
+                    assert await ipc.invoke("echo", 1) == (1,)
+                print(said)
+            with asyncio.Runner(loop_factory=NestingLoop) as runner:
+                runner.run(main())
+            """,
+        )
+    assert out == "[0, 1, 2, 3, 4, (3,), (1,), (0,)]\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import subprocess
 import sys
 import textwrap
@@ -37,6 +36,9 @@ MAIN = """
             for _ in range(free):
                 os.close(taken.pop())
 
+    def limit(_event, descriptors):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
     def feed(_event):
         while taken:
             os.close(taken.pop())
@@ -59,7 +61,7 @@ MAIN = """
         async with MainProcess({socket!r}, **{options!r}) as main:
             await main.install(lab.MANIFEST)
             ipc = lab.IpcMain.get_instance()
-            for function in (starve, feed, shrink, spawn):
+            for function in (starve, limit, feed, shrink, spawn):
                 ipc.handle(function.__name__, function)
             ipc.handle("processor time", lambda _event: time.process_time())
             ipc.handle("take", lambda _event, array: len(array))
@@ -79,6 +81,12 @@ COME = """
     except Exception as error:
         print(f"{type(error).__name__}: {error}")
 """
+
+
+DECLINED = (
+    "main declined: main cannot take it in: [Errno 24] main may have {} descriptors open, and keeps the last {} for "
+    "the renderers that it starts: its process needs a higher limit (ulimit -n)"
+)
 
 
 @asynccontextmanager
@@ -115,7 +123,8 @@ async def test_without_descriptors_who_comes_is_told_and_who_is_there_goes_on(tm
     async with a_main(path, log) as ipc:
         assert await come(path) == "in"
         before = await ipc.invoke("feed")
-        for free in range(9):
+        reserve = (before + 99) // 4
+        for free in (0, 1, 4, *range(reserve - 1, reserve + 7)):
             await ipc.invoke("starve", free)
             outcomes.append(await come(path, 1.0 if free == 0 else 60))
             assert await ipc.invoke("echo", free) == (free,)  # the session that lives goes on
@@ -124,11 +133,66 @@ async def test_without_descriptors_who_comes_is_told_and_who_is_there_goes_on(tm
     assert outcomes[0] == "TimeoutError: main did not take this renderer in within 1 s"  # main could not even accept
     assert outcomes[-1] == "in"
     told = [outcome for outcome in outcomes[1:] if outcome != "in"]
-    assert len(told) >= 2
+    assert len(told) >= 4
     for outcome in told:
-        assert outcome.startswith(("PeerGone: main declined: main cannot", "PeerGone: main did not take"))
-        assert os.strerror(errno.EMFILE) in outcome
+        assert outcome == f"PeerGone: {DECLINED.format(before + 99, reserve)}"
     assert sum("cannot accept" in line for line in log) == 1  # it does not fill the log while it waits
+
+
+# Six processes that each attach, read nothing and never leave, as long as main takes them in.
+ATTACHES = """
+    import asyncio, os, pathlib
+    from hostile.renderer import connect
+    from lensipc import PeerGone
+
+    async def attach():
+        kept = []
+        try:
+            while True:
+                kept.append(await connect(pathlib.Path(sys.argv[1]), None))
+        except PeerGone as error:
+            os.write(1, f"{len(kept)} {error}\\n".encode())  # whole
+        sys.stdin.read()
+
+    for _ in range(5):
+        if not os.fork():
+            break
+    asyncio.run(attach())
+"""
+
+
+@pytest.mark.parametrize("limit", [256, 1024])
+async def test_however_many_attach_without_end_others_are_served_and_renderers_are_spawned(
+    tmp_path: Path, limit: int
+) -> None:
+    path, log = tmp_path / "s", []  # type: ignore[var-annotated]
+    program = f"import sys; sys.path[:] = {sys.path!r}\n" + textwrap.dedent(ATTACHES)
+    async with a_main(path, log) as ipc:
+        before = await ipc.invoke("feed")
+        await ipc.invoke("limit", limit)
+        pipe = subprocess.PIPE
+        hostile = await asyncio.create_subprocess_exec(sys.executable, "-c", program, path, stdin=pipe, stdout=pipe)
+        try:
+            assert hostile.stdout is not None
+            said = [(await hostile.stdout.readline()).decode() for _ in range(6)]
+            taken = [int(line.split()[0]) for line in said]
+            if limit == 1024:
+                assert taken == [16] * 6
+                assert all("16 renderers may be connected by its path of process" in line for line in said)
+            else:
+                assert 20 < sum(taken) < 48
+                assert {line.split(" ", 1)[1].strip() for line in said} == {DECLINED.format(limit, 64)}
+            held = await ipc.invoke("feed")
+            assert held <= before + 4 * sum(taken)  # a socket, a segment, an eventfd and a pidfd for each
+            assert held <= limit - 64
+            for number in range(3):
+                assert await ipc.invoke("echo", number) == (number,)  # the session that lives goes on
+                assert await ipc.invoke("spawn") == "in"
+            assert await come(path) == ("in" if limit == 1024 else f"PeerGone: {DECLINED.format(limit, 64)}")
+        finally:
+            await hostile.communicate(b"")
+        assert await come(path) == "in"
+        assert await ipc.invoke("feed") == before
 
 
 async def test_main_does_not_spin_while_it_cannot_accept_and_accepts_by_itself_when_it_can(tmp_path: Path) -> None:

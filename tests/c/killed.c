@@ -145,7 +145,7 @@ static struct lipc_endpoint *get_ready(const struct death *death)
         me->out.read_pos = me->out.write_pos - CAPACITY;
         atomic_store(&me->out.shared->read_pos, me->out.read_pos);
         send_numbered(me, OLD, death->size);
-        CHECK(lipc_outbox(me) == sizeof(struct lipc_frame) + death->size);
+        CHECK(lipc_outbox(me) == lipc_weight(death->size));
         atomic_store(&me->out.shared->read_pos, read);
     }
     return me;

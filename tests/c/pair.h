@@ -56,6 +56,7 @@ static inline void test_free(void *memory)
 #define calloc test_calloc
 #define realloc test_realloc
 #define free test_free
+#include "../../csrc/account.c"
 #include "../../csrc/outbox.c"
 #include "../../csrc/endpoint.c"
 #include "../../csrc/send.c"

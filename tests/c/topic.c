@@ -5,6 +5,18 @@
 
 #include "pair.h"
 
+/* The clock that relaying looks at: it goes on at each look. */
+static uint64_t looks, each_look;
+
+static uint64_t test_clock(void)
+{
+    return ++looks * each_look;
+}
+
+#define lipc_clock test_clock
+#include "../../csrc/receive.c"
+#undef lipc_clock
+
 #define CAPACITY LIPC_CAPACITY_MIN
 #define ALL UINT32_C(0xffffffff)
 
@@ -133,7 +145,7 @@ static void an_event_that_waits_for_many_waits_once(void)
     memset(body, 0, SIZE); /* the sender may do what it likes with it now */
     for (uint32_t i = 0; i < LISTENERS; i++) {
         const struct lipc_outgoing *waiting = &pairs[i].main->outbox.head->message;
-        CHECK(lipc_outbox(pairs[i].main) == sizeof(struct lipc_frame) + SIZE - waiting->sent);
+        CHECK(lipc_outbox(pairs[i].main) == lipc_weight(SIZE) - waiting->sent);
         CHECK(i == 0 || waiting->sent != pairs[i - 1].main->outbox.head->message.sent);
     }
     for (uint32_t i = 0; i < LISTENERS; i++) {
@@ -235,6 +247,64 @@ static void events_are_relayed_where_main_does_not_listen(void)
     close_pair(to);
 }
 
+static void relaying_ends_with_its_time_and_the_rest_is_the_next_calls(void)
+{
+    enum { LISTENERS = 4, EVENTS = 10, SIZE = 20000 };
+    struct pair from = open_pair(4 * CAPACITY), pairs[LISTENERS];
+    struct lipc_topic *topic = lipc_topic_create();
+    struct lipc_record records[64];
+    uint32_t relayed;
+    for (uint32_t i = 0; i < LISTENERS; i++) {
+        pairs[i] = open_pair(CAPACITY);
+        CHECK(lipc_topic_add(topic, pairs[i].main, 4, LIPC_REFUSE, 0) == 0);
+    }
+    CHECK(lipc_relay(from.main, 0, topic, 9, 90) == 0);
+    for (uint64_t i = 0; i < EVENTS; i++)
+        raise_event(from.renderer, 0, ALL, i, SIZE);
+    raise_event(from.renderer, 0, 9, 7, 0); /* handed out, behind all of them */
+    looks = 0;
+    each_look = RELAY_NS; /* so the first look is the start, and the second is the end */
+    CHECK(take(from.main, records, 64, &relayed) == 0 && relayed == 6 && looks == 2);
+    CHECK(take(from.main, records, 64, &relayed) == 1 && relayed == 4 && looks == 3);
+    for (uint32_t i = 0; i < LISTENERS; i++)
+        for (uint64_t place = 1; place <= EVENTS; place++) {
+            struct received received;
+            while (receive(pairs[i].renderer, &received) == 0)
+                CHECK(lipc_flush(pairs[i].main) >= 0);
+            CHECK(received.record.correlation == place && is_body(place - 1, received.body, SIZE));
+            free(received.body);
+        }
+    looks = 0;
+    CHECK(lipc_topic_remove(topic, pairs[0].main) && lipc_topic_remove(topic, pairs[1].main) &&
+          lipc_topic_remove(topic, pairs[2].main));
+    for (uint64_t i = 0; i < EVENTS; i++)
+        raise_event(from.renderer, 0, ALL, i, 64);
+    CHECK(take(from.main, records, 64, &relayed) == 0 && relayed == EVENTS && looks == 0);
+    lipc_topic_free(topic);
+    close_pair(from);
+    for (int i = 0; i < LISTENERS; i++)
+        close_pair(pairs[i]);
+}
+
+static void nothing_of_one_that_is_watched_is_relayed(void)
+{
+    struct pair from = open_pair(CAPACITY);
+    struct lipc_topic *topic = lipc_topic_create();
+    struct lipc_record records[8];
+    uint32_t relayed;
+    CHECK(lipc_relay(from.main, 0, topic, 9, 90) == 0);
+    raise_event(from.renderer, 0, ALL, 1, 100);
+    CHECK(take(from.main, records, 8, &relayed) == 0 && relayed == 1);
+    lipc_watch(from.main);
+    CHECK(lipc_relay(from.main, 1, topic, 9, 90) == 0);
+    raise_event(from.renderer, 0, ALL, 2, 100);
+    raise_event(from.renderer, 1, ALL, 3, 100);
+    CHECK(take(from.main, records, 8, &relayed) == 2 && relayed == 0);
+    CHECK(records[0].channel == 0 && records[1].channel == 1);
+    lipc_topic_free(topic);
+    close_pair(from);
+}
+
 static void other_kinds_and_large_events_are_handed_out(void)
 {
     struct pair pair = open_pair(CAPACITY);
@@ -316,6 +386,8 @@ int main(void)
     RUN(an_event_that_waits_for_many_waits_once);
     RUN(a_failed_allocation_costs_the_one_it_was_for);
     RUN(events_are_relayed_where_main_does_not_listen);
+    RUN(relaying_ends_with_its_time_and_the_rest_is_the_next_calls);
+    RUN(nothing_of_one_that_is_watched_is_relayed);
     RUN(other_kinds_and_large_events_are_handed_out);
     RUN(what_is_missing_before_an_event_that_is_heard_is_counted);
     RUN(without_memory_nothing_is_added);

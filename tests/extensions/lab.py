@@ -12,7 +12,15 @@ import time
 from collections import defaultdict
 from typing import Any
 
-from lensipc import ExtensionManifest, Ipc, LensMainExtension, LensRendererExtension, RendererHandle, Types
+from lensipc import (
+    ExtensionManifest,
+    Ipc,
+    LensMainExtension,
+    LensRendererExtension,
+    OutboxFull,
+    RendererHandle,
+    Types,
+)
 
 MANIFEST = ExtensionManifest("lab", "1.0", main="lab:LabMain", renderer="lab:LabRenderer")
 
@@ -346,3 +354,42 @@ def descriptors_of_a_child(_ipc: IpcRenderer) -> list[str]:
     return subprocess.run(
         [sys.executable, "-c", code], close_fds=False, stdout=subprocess.PIPE, text=True, check=True
     ).stdout.split("|")
+
+
+def listen_to(ipc: IpcRenderer, channel: str, function: str) -> None:
+    """Listen with "module:function"."""
+    module, _, name = function.partition(":")
+    ipc.listen(channel, getattr(importlib.import_module(module), name))
+
+
+async def invoke_and_forget(ipc: IpcRenderer, channel: str, *args: Any) -> None:
+    """Invoke twice, once in a task, and wait for neither."""
+
+    async def wait() -> None:
+        await ipc.invoke(channel, *args)
+
+    ipc.disposers[channel] = ipc.invoke(channel, *args), asyncio.create_task(wait())
+
+
+async def outcome(ipc: IpcRenderer, channel: str) -> str:
+    """Invoke, and return what that came to in words."""
+    try:
+        return repr(await ipc.invoke(channel, timeout=60))
+    except Exception as error:
+        return repr(error)
+
+
+async def count_refused(ipc: IpcRenderer, channel: str, seconds: float, count: int) -> int:
+    """So many invokes at once: how many OutboxFull tells that they are too many."""
+    outcomes = await asyncio.gather(*(ipc.invoke(channel, seconds) for _ in range(count)), return_exceptions=True)
+    return sum(isinstance(outcome, OutboxFull) for outcome in outcomes)
+
+
+async def invoke_and_be_busy(ipc: IpcRenderer, channel: str, *args: Any) -> list[Any]:
+    """Several invokes, whose timeouts pass while this process is busy: what each comes to."""
+    ipc.listen("busy", lambda _event: None)
+    for _ in range(1000):
+        ipc.broadcast("busy")  # these come before the answers
+    asked = [ipc.invoke(channel, *args, timeout=0.1) for _ in range(20)]
+    time.sleep(0.4)
+    return await asyncio.gather(*asked, return_exceptions=True)

@@ -41,6 +41,7 @@ class Main(LensMainExtension):
 class IpcRenderer(Ipc.Renderer):
     def __init__(self, extension: LensRendererExtension) -> None:
         super().__init__(extension)
+        self.listen("invoke", lambda _event, channel: self.invoke(channel))
         self.listen("ping", lambda _event, number: self.broadcast("life", f"pong {number}"))
 
 

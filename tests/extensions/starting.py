@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import time
 from typing import Any
 
 from lensipc import Ipc, LensMainExtension, LensRendererExtension
@@ -61,3 +64,57 @@ class NeverRenderer(LensRendererExtension):
 class EndlessRenderer(LensRendererExtension):
     async def on_activate(self) -> None:
         await asyncio.Event().wait()
+
+
+def surroundings(_lab: Ipc.Renderer) -> tuple[list[str], list[str]]:
+    """This process's arguments, and what lensipc has in its environment."""
+    return sys.argv, [name for name in os.environ if "LENSIPC" in name]
+
+
+class BusyIpcMain(Ipc.Main):
+    """Counts what it hears."""
+
+    def __init__(self, extension: LensMainExtension) -> None:
+        super().__init__(extension)
+        self.heard = 0
+        self.listen("n", self._on_n)
+
+    def _on_n(self, _event: Any) -> None:
+        self.heard += 1
+
+
+class BusyMain(LensMainExtension):
+    def on_activate(self) -> None:
+        BusyIpcMain.create_instance(self)
+
+
+class BusyIpcRenderer(Ipc.Renderer):
+    pass
+
+
+class BusyRenderer(LensRendererExtension):
+    """Answers in a moment, after many events."""
+
+    def on_activate(self) -> None:
+        self._ipc = BusyIpcRenderer.create_instance(self)
+        self._answer()
+
+    def on_deactivate(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        time.sleep(0.05)
+        for _ in range(1000):
+            self._ipc.broadcast("n")
+
+
+class BlockedMain(LensMainExtension):
+    """Keeps main busy while an invoke waits for it, and has something to wait for then."""
+
+    async def on_activate(self) -> None:
+        ipc = SlowIpcMain.create_instance(self)
+        ipc.handle("answered", lambda _event, text: answered.append(text))
+        await asyncio.sleep(0.1)  # the renderer has asked by now
+        time.sleep(0.5)
+        await asyncio.create_task(asyncio.sleep(0))
+        ipc.handle("late", lambda _event: "answered")

@@ -35,11 +35,11 @@ RENDERERS = {
         ipc.broadcast("n", bytes(100_000))
         over()
     """,
-    "a script with a semaphore exits in a listener": """
+    "a signal ends a script with a semaphore in a listener": """
         renderer = RendererProcess.connect(path, wakeup="semaphore")
         renderer.__enter__()
         ipc = lab.IpcRenderer.get_instance()
-        ipc.listen("n", lambda *_: (over(), sys.exit(0)))
+        ipc.listen("n", lambda *_: (over(), signal.raise_signal(signal.SIGTERM)))
         ipc.broadcast("n")
         renderer.run_forever()
     """,
@@ -87,12 +87,12 @@ MAINS = {
             over()
         asyncio.run(main())
     """,
-    "a main exits in a handler": """
+    "a signal ends a main in a handler": """
         async def main():
             async with MainProcess(path) as host:
                 await host.install(lab.MANIFEST)
                 ipc = lab.IpcMain.get_instance()
-                ipc.handle("exit", lambda event: (over(), sys.exit(0)))
+                ipc.handle("exit", lambda event: (over(), signal.raise_signal(signal.SIGTERM)))
                 renderer = await host.spawn_renderer()
                 print(renderer.pid, flush=True)
                 ipc.broadcast("run", renderer.pid, 0, "invoke", ("exit",))
@@ -101,8 +101,9 @@ MAINS = {
     """,
 }
 HEADER = """
-import asyncio, faulthandler, sys, time
+import asyncio, faulthandler, signal, sys, time
 sys.path[:] = {path!r}
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 import lab, threading
 from lensipc import MainProcess, RendererProcess
 path = {socket!r}

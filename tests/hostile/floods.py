@@ -9,9 +9,10 @@ import random
 from hosting import until
 
 from hostile.catalogue import INVALID, VALID, attack, attacks
-from hostile.renderer import MAX_INVOKES, MESSAGE_LIMIT, Renderer
-from lensipc import clone
+from hostile.renderer import MAX_INVOKES, MESSAGE_LIMIT, Renderer, connect
+from lensipc import PeerGone, clone
 from lensipc.message import ALL, CANCEL, ERROR, EVENT, INVOKE, LISTEN, RESULT
+from lensipc.reception import MOST_OF_PROCESS
 
 # ---- floods ----
 
@@ -101,3 +102,37 @@ async def large_invokes_wait_in_slow_handlers(renderer: Renderer, _rng: random.R
     again = renderer.next_id()
     renderer.send(INVOKE, channel, correlation=again, body=clone.encode((0.0, "x" * (MESSAGE_LIMIT // 4))))
     assert (await renderer.outcome(again))[0] == RESULT
+
+
+@attack(VALID)
+async def attaches_without_end(renderer: Renderer, _rng: random.Random) -> None:
+    main, more, reason = renderer.host.main, [], ""
+    assert main.path is not None
+    while not reason:
+        try:
+            more.append(await connect(main.path, renderer.host))
+        except PeerGone as error:
+            reason = str(error)
+    assert "renderers may be connected by its path of process" in reason
+    assert len(more) == MOST_OF_PROCESS - 1
+    await (await main.spawn_renderer()).close()
+    for each in more:
+        each.close()
+        await each.over()
+
+
+@attack(VALID)
+async def is_disconnected_and_comes_again_without_end(renderer: Renderer, _rng: random.Random) -> None:
+    main, more, reason = renderer.host.main, [], ""
+    assert main.path is not None
+    while not reason:
+        try:
+            more.append(await connect(main.path, renderer.host))
+            more[-1].sock.send(b"what disconnects it")  # and all that main has given it, it keeps
+            await until(lambda: more[-1].gone)
+        except PeerGone as error:
+            reason = str(error)
+    assert len(more) == MOST_OF_PROCESS - 1
+    await (await main.spawn_renderer()).close()
+    for each in more:
+        each.close()

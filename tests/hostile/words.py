@@ -27,6 +27,7 @@ from lensipc.message import (
     MAX_NAME,
     MAX_NAMES,
     READY,
+    REPORT,
     RESULT,
     UNLISTEN,
     describe,
@@ -35,7 +36,7 @@ from lensipc.message import (
 # ---- kinds ----
 
 
-@attacks(INVALID, "kind", ACTIVATE, DEACTIVATE, READY, 12, 13, 255, 256, 65535)
+@attacks(INVALID, "kind", ACTIVATE, DEACTIVATE, READY, 13, 14, 255, 256, 65535)
 def _kind(renderer: Renderer, _rng: random.Random, kind: int) -> None:
     renderer.send(kind, 0, renderer.extension, 0, 1, clone.encode((LAB, "1.0", "os:system")))
 
@@ -239,6 +240,12 @@ async def the_neighbour_hears_arguments_that_are_no_tuple(renderer: Renderer, _r
         heard = await host.ipc.run(host.renderers[0], "heard", "news")
         heard = [entry[1:-1] for entry in heard if entry[0] == renderer.frame_id]
     assert heard == [("a tuple",)]
+
+
+@attacks(VALID, "reports", 0, 1, 2, 77, 2**32 - 1)
+def _reports(renderer: Renderer, _rng: random.Random, sender: int) -> None:
+    for number in range(100):
+        renderer.send(REPORT, number, sender, correlation=number, body=b"it was that one")
 
 
 @attacks(INVALID, "nested_too_deep", 1_001, 2_000, 100_000)

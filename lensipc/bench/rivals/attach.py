@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from lensipc import MainProcess, RendererProcess
+from lensipc import MainProcess, RendererProcess, reception
 
 from ..contest import Contest
 from ..loops import run
@@ -42,6 +42,7 @@ class Attach(Contest):
         run(self._host(side), self.task.loop)
 
     async def _host(self, side: Side) -> None:
+        reception.MOST_OF_PROCESS = self.task.total  # type: ignore[misc]  # all of them come from one process
         async with MainProcess(self.task.path) as host:
             await host.install(manifest())
             await side.ready_async()

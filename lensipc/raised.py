@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""What user code has raised: whether it ends this process, and how it is put into words.
+
+A handler, a listener or a part's method may raise anything: SystemExit, as argparse does, a CancelledError that leaked,
+an exception whose own `__str__` raises. None of that ends the process that called it: whoever calls user code catches
+BaseException, gives the call its outcome, and raises it again only if it `ends_process`. Nothing here raises but that.
+"""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, ModuleType, WrapperDescriptorType
+from typing import Final
+
+# Characters of an error's text, and of its traceback, that are used.
+TEXT_MOST: Final = 64 * 1024
+# Characters of a type's name that are used.
+NAME_MOST: Final = 200
+# Objects, and times so many characters, that a value may have to be printed.
+SMALL: Final = 20_000
+LINE: Final = 100
+# Of these a repr() says the name.
+NAMED: Final = (type, ModuleType, FunctionType)
+
+
+def ends_process(error: BaseException) -> bool:
+    """Whether a signal has raised it, Ctrl-C say, and not the code that it interrupted.
+
+    No exception says so itself. One of a handler that was set in Python has that handler's frame in its traceback. The
+    KeyboardInterrupt of Python's own handler comes between two instructions, or out of a call that waits: not of a
+    `raise`.
+    """
+    if isinstance(error, Exception):
+        return False
+    handlers, innermost = _handlers(), error.__traceback__
+    for frame, _ in traceback.walk_tb(innermost):
+        if frame.f_code in handlers:
+            return True
+    if innermost is None or type(error) is not KeyboardInterrupt:
+        return False
+    from opcode import opname
+
+    while innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    code, at = innermost.tb_frame.f_code.co_code, innermost.tb_lasti
+    return not 0 <= at < len(code) or opname[code[at]] != "RAISE_VARARGS"  # compiled code has no instructions
+
+
+def conclude(error: BaseException, settle: Callable[[], object]) -> None:
+    """Give a call that has raised its outcome; then raise again what ends the process, whatever becomes of that."""
+    try:
+        settle()
+    finally:
+        if ends_process(error):
+            raise error
+
+
+def _handlers() -> set[CodeType]:
+    """The code of all signal handlers that were set in Python."""
+    import signal
+    from functools import partial
+
+    found = set()
+    for number in signal.valid_signals():
+        handler = signal.getsignal(number)
+        while isinstance(handler, partial):  # asyncio's own
+            handler = handler.func
+        if callable(handler):
+            function = getattr(handler, "__func__", handler)
+            code = getattr(function, "__code__", None) or getattr(type(handler).__call__, "__code__", None)
+            if code is not None:
+                found.add(code)
+    return found
+
+
+def type_name(error: BaseException) -> str:
+    """The name of its type, with its module if that is not `builtins`."""
+    kind = type(error)
+    try:
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        return str.__str__(name)[:NAME_MOST]
+    except BaseException:  # a metaclass can make anything of these
+        return "exception"
+
+
+def text_of(error: BaseException, most: int = TEXT_MOST) -> str:
+    """Its str(), as far as it is used."""
+    try:
+        if not _is_quick(error):
+            return f"<the arguments of this {type_name(error)} are too large to print>"
+        return cut(str.__str__(str(error)), most)  # a plain one, whatever its class made of it
+    except BaseException:
+        return f"<str() of this {type_name(error)} raised>"
+
+
+def repr_of(value: object, most: int = TEXT_MOST) -> str:
+    """A value's repr(), as far as it is used."""
+    name = type.__dict__["__name__"].__get__(type(value))
+    try:
+        return cut(str.__str__(repr(value)), most) if is_small(value) else f"<this {name} is too large to print>"
+    except BaseException:
+        return f"<repr() of a {name} raised>"
+
+
+def trace(error: BaseException) -> str:
+    """Its traceback as Python prints it, with its causes, as far as it is used."""
+    try:
+        if all(map(_is_quick, _chain(error))):
+            return cut("".join(traceback.format_exception(error)), TEXT_MOST)
+    except BaseException:  # a SyntaxError whose text is bytes, groups within groups without end
+        pass
+    try:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+    except BaseException:
+        frames = ""
+    return cut(f"Traceback (most recent call last):\n{frames}{type_name(error)}: {text_of(error)}\n", TEXT_MOST)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """All that a traceback shows: it, its causes, and what is in groups."""
+    todo, seen = [error], set()
+    while todo:
+        each = todo.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            todo += [other for other in (each.__cause__, each.__context__) if other is not None]
+            if isinstance(each, BaseExceptionGroup):
+                todo += each.exceptions
+
+
+def _is_quick(error: BaseException) -> bool:
+    """Whether its str() is: a handler may raise ValueError(argument), and of a peer's argument that can take for ever.
+
+    What has a `__str__` written in Python takes what that takes.
+    """
+    if not isinstance(type(error).__str__, WrapperDescriptorType):
+        return True
+    args = error.args
+    return (len(args) == 1 and isinstance(args[0], str)) or is_small(args)
+
+
+def is_small(value: object) -> bool:
+    """Whether to print a value takes little: what is shared in it is printed each time."""
+    todo, left = [value], SMALL
+    while todo:
+        each = todo.pop()
+        left -= 1 + (len(each) // LINE if isinstance(each, (str, bytes, bytearray)) else 0)
+        if left < 0:
+            return False
+        if isinstance(each, BaseException):
+            todo += each.args
+        elif type(each).__repr__ is not object.__repr__:
+            todo += [other for other in gc.get_referents(each) if not isinstance(other, NAMED)]
+    return True
+
+
+def cut(text: str, most: int) -> str:
+    """A text without its middle, if it is too long: what comes last in a traceback is what was raised."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} ... {len(text) - 2 * half} characters are left out ... {text[-half:]}"
+
+
+def explained(error: BaseException, callback: object, count: int) -> BaseException:
+    """A TypeError because `callback` does not take an event and `count` arguments, saying so; others as they are."""
+    if type(error) is not TypeError or error.__traceback__ is None or error.__traceback__.tb_next is not None:
+        return error  # it comes from within
+    import inspect
+
+    try:
+        inspect.signature(callback).bind(*(None for _ in range(count + 1)))  # type: ignore[arg-type]
+    except ValueError:  # it has no signature
+        return error
+    except TypeError:
+        arguments = "1 argument" if count == 1 else f"{count} arguments"
+        return TypeError(
+            f"{error}: it is called with the event first and then {arguments} of the message"
+        ).with_traceback(error.__traceback__)
+    except Exception:
+        return error
+    return error

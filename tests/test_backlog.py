@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""What is kept for its turn: in its order, whatever is put before it, and counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from lensipc import backlog as module
+from lensipc.backlog import Backlog
+from lensipc.endpoint import RUN, Record
+from lensipc.message import ERROR, EVENT, RESULT
+
+
+def event(body: bytes) -> Record:
+    return (EVENT, body, 0, 0, 0, 0, None)
+
+
+def outcome(kind: int, correlation: int) -> Record:
+    return (kind, b"xx", 0, 0, 0, correlation, None)
+
+
+def test_what_is_kept_comes_in_its_order_and_is_counted_until_it_is_taken() -> None:
+    backlog = Backlog()
+    records = [event(b"a"), outcome(RESULT, 1), event(b"bcd")]
+    for record in records:
+        backlog.keep(record)
+    assert backlog.size == 6
+    assert [backlog.take() for _ in records] == records
+    assert (len(backlog), backlog.size) == (0, 0)
+
+
+def test_a_run_comes_apart_into_its_events() -> None:
+    backlog = Backlog()
+    backlog.keep((RUN, ["x", (1,), "y", (2,)], 0, 0, 0, 0, None))
+    assert [record[1] for record in backlog] == [["x", (1,)], ["y", (2,)]]
+
+
+def test_what_is_put_first_comes_first_in_its_own_order() -> None:
+    backlog = Backlog()
+    backlog.keep(event(b"c"))
+    backlog.put_first([event(b"a"), event(b"b")])
+    assert [record[1] for record in backlog] == [b"a", b"b", b"c"]
+
+
+def test_outcomes_can_be_put_before_all_else_and_nothing_else_changes_its_place() -> None:
+    backlog = Backlog()
+    for record in (event(b"a"), outcome(RESULT, 1), event(b"b"), outcome(ERROR, 2), event(b"c")):
+        backlog.keep(record)
+    size = backlog.size
+    backlog.put_outcomes_first()
+    assert [record[5] or record[1] for record in backlog] == [1, 2, b"a", b"b", b"c"]
+    assert backlog.size == size
+    assert backlog.has_outcomes
+
+
+@pytest.mark.parametrize(("where", "kept"), [("parts_of", False), ("size_of", True)])
+def test_a_signal_while_one_is_kept_leaves_it_known_whether_it_is(
+    monkeypatch: pytest.MonkeyPatch, where: str, kept: bool
+) -> None:
+    def strike(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    backlog, record = Backlog(), event(b"a")
+    backlog.keep(event(b"a"))
+    monkeypatch.setattr(module, where, strike)
+    with pytest.raises(KeyboardInterrupt):
+        backlog.keep(record)
+    assert backlog.has_kept(record) == kept
+    assert len(backlog) == 1 + kept
