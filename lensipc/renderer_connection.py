@@ -106,7 +106,7 @@ def _stop(port: MainPort, running: Any) -> None:
     """Cancel an invoke that waits or is awaited; its extension may have to wait until its handler has ended."""
     if running is not None:
         running.cancel()
-        if not isinstance(running, _Held):
+        if hasattr(running, "add_done_callback"):  # a handler's own task: it has to end
             port.stopping.add(running)
             running.add_done_callback(port.stopping.discard)
 

@@ -14,6 +14,7 @@ them as this module's name and theirs. Nothing is imported here before a message
 from __future__ import annotations
 
 import builtins
+import codecs
 import struct
 import sys
 from collections.abc import Callable
@@ -281,7 +282,10 @@ def _packed(typecode: str, data: bytes) -> Any:
 
 def _check_characters(data: bytes, size: int) -> None:
     """Raise unless these are code points: array.array believes them."""
-    data.decode(f"utf-{8 * size}-{sys.byteorder[0]}e", "surrogatepass")
+    decode = getattr(
+        codecs, f"utf_{8 * size}_{sys.byteorder[0]}e_decode"
+    )  # which imports nothing, as bytes.decode does
+    decode(data, "surrogatepass", True)
 
 
 # ---- exceptions ----

@@ -72,18 +72,17 @@ def _wrong(argument: Any) -> Iterator[bytes]:
         if kind not in kinds:
             yield from fragments
     for name, fragments in MADE.items():
-        if not ((name == "as_array" and "array" in kinds) or (name == "as_error" and "error" in kinds)):
+        is_error = name in ("as_error", "as_group")
+        if not ((name == "as_array" and "array" in kinds) or (is_error and "error" in kinds)):
             yield from fragments
     if "int" in kinds:
         size = argument.size
         low = argument.low if argument.low is not None or size is None else -(1 << size)
         high = argument.high if argument.high is not None or size is None else 1 << size
         for bound, beyond in ((low, -1), (high, 1)):
-            if bound is not None:
-                yield from map(
-                    asm.number,
-                    (bound + beyond, bound + beyond * (1 << 31), beyond << 63, beyond << 64, beyond << 70_000),
-                )
+            for number in (bound + beyond, bound + beyond * (1 << 31), beyond << 63, beyond << 64, beyond << 70_000):
+                if not low <= number <= high:
+                    yield asm.number(number)
     if argument.size is not None and argument.size < LONGEST:
         longer = argument.size + 1
         if "str" in kinds:
