@@ -11,7 +11,6 @@ import fractions
 import ipaddress
 import pathlib
 import re
-import runpy
 import sys
 import time
 import uuid
@@ -22,7 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from lensipc import clone
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from messages import HONEST  # noqa: E402 - the path comes first
+
+from lensipc import clone  # noqa: E402
 
 
 class Own:
@@ -89,9 +92,7 @@ def _noted() -> Exception:
 
 _zone = dt.timezone(dt.timedelta(hours=1))
 _fields = [("a", "<u8"), ("b", "?"), ("c", [("d", "?", (2,))])]
-_honest = runpy.run_path(str(Path(__file__).resolve().parents[1] / "messages.py"))["HONEST"]
-
-VALUES: list[Any] = [each for value in _honest.values() for each in (value if type(value) is list else [value])]
+VALUES: list[Any] = [each for value in HONEST.values() for each in (value if type(value) is list else [value])]
 VALUES += [
     dt.datetime(2020, 1, 2, 3, 4, 5, 6, _zone, fold=1),
     dt.datetime(2020, 1, 2, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
