@@ -297,7 +297,13 @@ def _try(pickle: bytes, obj: object, name: str, limits: Limits) -> None:
         refusal = str(error)
     else:
         return
-    found = walk.unhashable(obj) or walk.colliding(obj, _arrive) or walk.too_deep(obj)
+    # Where it is takes a walk through all of it, which is made only where it can tell.
+    if "not hashable" in refusal:
+        found = walk.unhashable(obj)
+    elif "there already" in refusal:
+        found = walk.colliding(obj, _arrive)
+    else:
+        found = walk.too_deep(obj) if "levels" in refusal else None
     if found is not None:
         culprit, what = found
         raise DataCloneError(f"{walk.path_to(obj, culprit, name) or name} is {what}")

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 # The largest message of a renderer that main has started, and of one that connected by itself, in bytes.
 SPAWNED_LIMIT: Final = 512 * 1024 * 1024
 CONNECTED_LIMIT: Final = 64 * 1024 * 1024
+# What small messages cost to read, which are sent untried, in units of 10 ns.
+LEAST_BUDGET: Final = 100_000
 # What may wait in the outboxes of one process that came by the path, or of another user, and of all that came there: so
 # many times `outbox_limit`.
 OUTBOXES_OF_ONE: Final = 2
@@ -220,7 +222,7 @@ class MainProcess:
             together. None: 512 MiB for renderers that main has started, 64 MiB for those that connected by themselves.
         decode_budget: what the keys and the values other than plain data in one message may take main to read, in
             units of 10 ns; for renderers that connected by themselves, plain data too. A message that takes more is
-            refused: at its sender, with a DataCloneError. The default is 50 ms.
+            refused: at its sender, with a DataCloneError. The default is 50 ms, and 1 ms the least.
         values: "all" that docs/clone.md lists, or "plain": builtins and arrays of simple dtypes only, both ways. For
             renderers that run code of strangers.
         connection_limit: how many renderers may be connected by the path at once, those that are disconnected and have
@@ -247,6 +249,8 @@ class MainProcess:
         forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
         if form not in forms:
             raise ValueError(f"form is 'memfd' or 'shm', not {form!r}")
+        if decode_budget < LEAST_BUDGET:
+            raise ValueError(f"decode_budget is {LEAST_BUDGET} at least, in units of 10 ns, and not {decode_budget}")
         if values not in ("all", "plain"):
             raise ValueError(f"values is 'all' or 'plain', not {values!r}")
         if path is not None:
