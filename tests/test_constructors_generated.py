@@ -33,6 +33,8 @@ def _calls() -> dict[str, list[Call]]:
             for name, callee, arguments in asm.calls_of(body):
                 found.setdefault(name, []).append((callee, arguments))
     undo()
+    # Only a pickler that cannot go as deep as a value is leaves anything to this one: that of Python 3.11.
+    found.setdefault("as_last", [(asm.callee("lensipc.values", "as_last"), [asm.number(1), asm.number(2)])])
     return found
 
 
