@@ -204,7 +204,7 @@ def test_neither_keeps_a_value_alive() -> None:
     gc.collect()
     after = sys.getrefcount(value[0]), sys.getrefcount(None)
     assert after[0] == before[0]
-    # From Python 3.12 on None is immortal, and what was compiled for 3.11's stable ABI counts its references all the same.
+    # From Python 3.12 on None is immortal; what was compiled for 3.11's stable ABI counts its references all the same.
     assert sys.version_info >= (3, 12) or abs(after[1] - before[1]) < 100
 
 
