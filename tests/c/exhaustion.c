@@ -252,37 +252,6 @@ static void each_allocation_of_a_send_fails_in_turn_and_takes_that_message_only(
     close_pair(&pair);
 }
 
-static void each_allocation_of_a_scan_fails_in_turn(void)
-{
-    /* A list of 300 tuples in tuples, and a dict of 300 ints, all memoized: each of the scan's tables grows. */
-    char pickle[8000] = "\x80\x05]\x94(", *at = pickle + 5;
-    for (int i = 0; i < 300; i++)
-        at = (char *)memcpy(at, "K\1\x85\x94\x85\x94", 6) + 6;
-    at = (char *)memcpy(at, "e}\x94(", 4) + 4;
-    for (int i = 0; i < 300; i++) {
-        const char item[] = {'M', (char)i, (char)(i >> 8), 'N'};
-        at = (char *)memcpy(at, item, sizeof item) + sizeof item;
-    }
-    at = (char *)memcpy(at, "u\x86", 2) + 2;
-    const size_t frozen = 100; /* a tuple of marks in marks */
-    for (size_t i = 0; i < frozen; i++)
-        *at++ = '(';
-    for (size_t i = 0; i < frozen; i++)
-        *at++ = 't';
-    at = (char *)memcpy(at, "\x86.", 2) + 2;
-    int alive = allocations_alive, which = 0;
-    for (bool failed = true; failed; which++) {
-        struct lipc_scan_report report = {0};
-        let_fail(which);
-        int found = lipc_scan(pickle, (size_t)(at - pickle), &report);
-        failed = has_failed();
-        CHECK(failed ? found == -EBADMSG && report.reason : found == 0);
-        CHECK(allocations_alive == alive);
-    }
-    (void)printf("  %d calls failed\n", which - 1);
-    CHECK(which > 5);
-}
-
 static void a_timer_needs_a_descriptor(void)
 {
     let_fail(0);
@@ -359,7 +328,6 @@ int main(void)
     CHECK(open_pair(&neighbour, LIPC_FORM_MEMFD) == 0);
     RUN(each_call_that_opens_a_pair_fails_in_turn);
     RUN(each_allocation_of_a_send_fails_in_turn_and_takes_that_message_only);
-    RUN(each_allocation_of_a_scan_fails_in_turn);
     RUN(a_timer_needs_a_descriptor);
     RUN(at_the_limit_of_descriptors_it_says_so_and_leaves_none);
     RUN(on_a_full_tmpfs_it_says_so_and_nobody_dies_by_sigbus);
