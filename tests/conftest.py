@@ -1,8 +1,9 @@
-"""What every test has: the test extensions and the harness on sys.path, and a check that nothing is left behind."""
+"""What every test has: the harness on sys.path, signals as a terminal has them, and a check that nothing is left."""
 
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +14,12 @@ import psutil
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parent / "extensions"), str(Path(__file__).parent)]  # the second: hostile/
+
+# What a shell leaves ignored for `make test &`, or nohup, is not ignored here, nor in what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_number, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _shm() -> set[Path]:

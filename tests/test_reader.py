@@ -840,3 +840,31 @@ def test_what_an_audit_found_is_refused_soon_and_takes_little_memory(what: str, 
         """,
         memory=32 << 20,
     )
+
+
+WITHOUT_MEMORY = """
+    import _testcapi, messages
+    from lensipc import clone
+    from lensipc.errors import DecodeError
+
+    # numpy itself does not survive it.
+    for name in {names!r}:
+        body = clone.encode(messages.HONEST[name])
+        clone.decode(body)
+        for which in range(150):
+            _testcapi.set_nomemory(which, which + 1)
+            try:
+                clone.decode(body)
+            except (MemoryError, DecodeError):
+                pass
+            finally:
+                _testcapi.remove_mem_hooks()
+        clone.decode(body)
+"""
+
+
+def test_each_allocation_that_fails_while_a_message_is_read_is_an_error() -> None:
+    names = ["small", "args", "ints", "keys", "sets", "tuples", "circle", "records", "own", "times", "texts", "errors"]
+    script = f"import sys\nsys.path[:] = {sys.path!r}\n" + textwrap.dedent(WITHOUT_MEMORY.format(names=names))
+    done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
