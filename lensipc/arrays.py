@@ -166,15 +166,27 @@ def _build_dtype(text: Any, depth: int) -> tuple[Any, int]:
     return dtype, size
 
 
+def _looked_at(text: Any, depth: int = 0) -> int:
+    """How many bools and characters an item has to look at, each as often as fields show it."""
+    if type(text) is str:
+        return 1 if text == "|b1" else int(text[2:]) if text[1:2] == "U" else 0
+    if depth > _DTYPE_DEPTH:
+        raise ValueError("a dtype nested too deep")
+    if text[0] == "array":
+        if not all(_is_int(length, 1, MAX_ITEM) for length in text[2:]):
+            raise ValueError("no length")
+        return int(math.prod(text[2:])) * _looked_at(text[1], depth + 1)
+    return sum(_looked_at(told, depth + 1) for _, _, told in text[3:])
+
+
 def dtype_price(text: Any, items: int) -> int:
     """What a dtype takes to build, and its bools in so many items to look at, in units of 10 ns."""
     if type(text) is str:
-        looked_at = items * int(text[2:]) if text[1:2] == "U" else items if text == "|b1" else 0
-        return 200 + looked_at // 16
+        return 200 + items * _looked_at(text) // 16
     parts = _parts(text)
     if parts > MAX_PARTS:
         raise ValueError("a dtype of too many fields")
-    return 150 * parts + parts * items // 8
+    return 150 * parts + parts * items // 8 + items * _looked_at(text) // 16
 
 
 def array_price(text: Any, _order: str, _memory: Any, *shape: int) -> int:
@@ -246,8 +258,13 @@ def _copy_fields(target: Any, source: Any) -> None:
 
 
 def _place(array: Any) -> tuple[Any, ...]:
-    """What two arrays have in common that show the same memory, all of it and nothing else."""
-    place = (array.__array_interface__["data"][0], array.nbytes)
+    """What two arrays have in common that show the same memory, all of it and nothing else.
+
+    Where that has bools or texts, both have to know of it.
+    """
+    place: tuple[Any, ...] = (array.__array_interface__["data"][0], array.nbytes)
+    if _is_checked(array.dtype):
+        place = (*place, array.dtype)
     return place if array.flags.forc else (*place, array.itemsize, array.shape, array.strides)
 
 
@@ -314,6 +331,8 @@ def build_array(text: Any, order: Any, memory: Any, *shape: int) -> Any:
     if type(memory) is np.ndarray:
         if not memory.flags.forc:
             raise ValueError("the memory of an array that is not contiguous")
+        if memory.dtype != dtype and (_is_checked(memory.dtype) or _is_checked(dtype)):
+            raise ValueError("bools or texts that are something else in another array")
         memory = memory.reshape(-1, order="A").view(np.uint8).data
     size = len(memory)
     if math.prod(shape) * dtype.itemsize != size:
@@ -331,6 +350,15 @@ def build_array(text: Any, order: Any, memory: Any, *shape: int) -> Any:
     if dtype.kind in "bUV":
         _check_items(array)
     return array
+
+
+def _is_checked(dtype: Any) -> bool:
+    """Whether there are values that its items must not have: what writes to their memory has to know of that."""
+    if dtype.subdtype is not None:
+        return _is_checked(dtype.subdtype[0])
+    if dtype.names is not None:
+        return any(_is_checked(field) for field, *_ in dtype.fields.values())
+    return dtype.kind in "bU"
 
 
 def _check_items(array: Any) -> None:

@@ -58,6 +58,7 @@ REFUSED: list[tuple[str, tuple[Any, ...]]] = [
     ("as_pattern", ("a" * 8193, 0)), ("as_pattern", ("(" * 2000 + ")" * 2000, 0)),
     ("as_pattern", ("[a-\uffff]" * 100, 0)), ("as_pattern", ("a", 1)),
     ("as_pattern", ("[a-\uffff]" * 50, 2)), ("as_pattern", ("(?i)" + "[a-\uffff]" * 50, 0)),
+    ("as_pattern", ("[\u0100\u0102\u0104]" * 1000, 0)), ("as_pattern", ("(?:\u0100|\u0102|\u0104)" * 800, 0)),
     ("as_pattern", (1, 0)), ("as_pattern", ("[a-\\uffff]" * 50, 2)), ("as_pattern", ("a", 1 << 70)),
     ("as_pattern", (bytearray(b"a"), 0)), ("as_path", ("Path", "/a")), ("as_path", ("os", "/a")),
     ("as_path", ("PosixPath", b"/a")), ("as_path", ("PosixPath", ["a"])),
@@ -551,6 +552,41 @@ def test_an_array_cannot_stand_for_the_memory_of_a_larger_one() -> None:
             clone.decode(b"\x80\x05" + array(b"\x8c\x03<f8\x8c\x01C", inner, shape) + b".")
     arrived = clone.decode(b"\x80\x05" + array(b"\x8c\x03<i4\x8c\x01C", inner, b"K\x02") + b".")
     assert arrived.tolist() == [0, 0]
+
+
+def test_bools_and_texts_share_their_memory_with_none_but_their_like() -> None:
+    """Else who writes to the other array makes what numpy believes to be 0 or 1, or a character, something else."""
+
+    def array(*args: bytes) -> bytes:
+        return b"\x8c\x0elensipc.values\x8c\x08as_array\x93(" + b"".join(args) + b"tR"
+
+    def named(text: str) -> bytes:
+        return b"\x8c" + bytes([len(text)]) + text.encode() + b"\x8c\x01C"
+
+    for one, other in (("|u1", "|b1"), ("|b1", "|u1"), ("|b1", "|i1")):
+        inner = array(named(one), b"C\x04\1\0\1\0", b"K\x04")
+        with pytest.raises(DecodeError, match="something else in another array"):
+            clone.decode(b"\x80\x05" + array(named(other), inner, b"K\x04") + b".")
+    numbers, flags = np.zeros(4, np.uint8), np.zeros(4, np.bool_)
+    fields = np.zeros(4, [("a", "?"), ("b", "u1")])
+    for first, second, shared in (
+        (numbers, numbers.view("?"), False), (numbers.view("?"), numbers, False), (flags, flags.reshape(2, 2), True),
+        (numbers, numbers.view("i4"), True), (fields, fields.view("V2"), False), (fields, fields[:], True),
+    ):  # fmt: skip
+        arrived = clone.decode(clone.encode((first, second)))
+        assert np.shares_memory(*arrived) is shared
+        assert [each.dtype for each in arrived] == [first.dtype, second.dtype]
+
+
+@pytest.mark.parametrize("told", ["<U1000", ("array", "|b1", 4000)])
+def test_bools_and_texts_that_many_fields_show_are_counted_for_each(told: Any) -> None:
+    def shown(times: int) -> bytes:
+        dtype = ("fields", 4000, False, *((f"f{i}", 0, told) for i in range(times)))
+        return message("as_array", dtype, "C", bytes(4000 * 500), 500)
+
+    clone.decode(shown(2))
+    with pytest.raises(DecodeError, match="decode_budget allows"):
+        clone.decode(shown(1500))
 
 
 def test_buffers_beside_the_pickle_are_checked_one_by_one() -> None:

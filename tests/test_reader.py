@@ -715,6 +715,10 @@ COSTLY: dict[str, Callable[[int], bytes]] = {
     "a large tuple, hashed again and again": lambda n: (
         b"(" + b"K\x07" * 10_000 + b"t\x940](" + b"}h\x00Ns" * n + b"e"
     ),
+    "what is hashed where strings that calls gave named its constructor": lambda n: (
+        call("as_is", text("lensipc.values")) + b"\x940" + call("as_is", text("as_is")) + b"\x940"
+        + b"(" + b"K\x07" * 10_000 + b"t\x85\x940](" + b"}h\x00h\x01\x93h\x02RNs" * n + b"e"
+    ),
     "a time in a zone": lambda n: (
         name("as_timezone") + b"\x94" + text("UTC") + b"\x94\x85R0](" + b"h\x00h\x01\x85R" * 2 * n + b"e"
     ),
@@ -729,6 +733,19 @@ def test_keys_and_constructors_cost_no_more_than_the_budget(what: str) -> None:
         with pytest.raises(DecodeError, match="decode_budget allows"):
             clone.decode(body, limits)
     clone.decode(few, Limits(budget=1 << 40, count_all=True))
+
+
+def test_a_few_keys_that_take_long_to_compare_are_counted() -> None:
+    def keys(memo: int, first: int, last: int, size: int) -> bytes:
+        """Tuples of one hash, which differ in their last item."""
+        each = [long(5 + k * (2**61 - 1)) for k in range(first, last)]
+        return b"".join(b"(" + (b"h" + bytes([memo])) * size + one + b"tN" for one in each)
+
+    start = P + b"(" + call("as_fraction", number(7), number(1)) + b"\x94G" + struct.pack(">d", 7.0) + b"\x94"
+    few = b"}(" + keys(0, 0, 2, 3) + keys(1, 2, 8, 3) + b"u"
+    assert len(clone.decode(start + few + b"t.")[2]) == 8
+    with pytest.raises(DecodeError, match="decode_budget allows"):
+        clone.decode(start + (b"}(" + keys(0, 0, 4, 1000) + keys(1, 4, 16, 1000) + b"u") * 3 + b"t.")
 
 
 # ---- limits that main sets
@@ -759,6 +776,12 @@ def test_plain_data_counts_where_all_is_counted() -> None:
             clone.decode(P + body + b".", tight)
         assert clone.decode(P + body + b".", Limits(budget=5000, count_all=True)) == clone.decode(P + body + b".")
     assert clone.decode(P + b"](" + b"N" * 300 + b"e.", tight) == [None] * 300
+
+
+@pytest.mark.parametrize("opcode", [b"\x94", b"N", b"("], ids=["memos", "values", "marks"])
+def test_what_goes_into_nothing_counts_where_all_is_counted(opcode: bytes) -> None:
+    with pytest.raises(DecodeError, match="more values and memos than decode_budget allows"):
+        clone.decode(P + b"N" + opcode * (1 << 25) + b".", Limits(count_all=True))
 
 
 def test_what_a_value_weighs_grows_with_its_containers() -> None:

@@ -53,7 +53,7 @@ static int grow(struct lipc_hashes *hashes, int is_set, uint64_t *budget)
     size_t larger = SMALLEST;
     while (larger < wanted)
         larger *= 2;
-    struct lipc_hashes grown = {malloc(larger * sizeof(int64_t)), larger - 1, hashes->used};
+    struct lipc_hashes grown = {malloc(larger * sizeof(int64_t)), larger - 1, hashes->used, hashes->comparing};
     if (grown.slots == NULL)
         return -ENOMEM;
     memset(grown.slots, 0xff, larger * sizeof(int64_t));
@@ -75,7 +75,9 @@ int lipc_hashes_add(struct lipc_hashes *hashes, int64_t hash, uint32_t comparing
     int error = grow(hashes, is_set, budget);
     if (error)
         return error;
-    int64_t slot = find(hashes, hash, comparing, is_set, budget);
+    if (comparing > hashes->comparing)
+        hashes->comparing = comparing;
+    int64_t slot = find(hashes, hash, hashes->comparing, is_set, budget);
     if (slot < 0)
         return (int)slot;
     hashes->slots[slot] = hash;

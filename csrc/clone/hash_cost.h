@@ -17,6 +17,7 @@ struct lipc_hashes {
     int64_t *slots; /* mask + 1 of them; -1, which is no hash in CPython, where there is none */
     size_t mask;
     size_t used;
+    uint32_t comparing; /* what comparing one of them costs at most */
 };
 
 /* Enters a hash as CPython enters it in a dict, or in a set if `is_set`, and takes what that costs from *budget, in units of

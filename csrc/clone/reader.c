@@ -58,6 +58,9 @@
 #define VALUE_COST 3
 #define BYTES_A_UNIT 8
 
+/* What the stack, the notes and the memo may have for a unit: one more memo. */
+#define ROOM_A_UNIT 32
+
 /* Bytes of a call's arguments that hash() of its result gets through in 10 ns at least, where it looks at them. */
 #define HASHED_BYTES_A_UNIT 4
 
@@ -157,9 +160,14 @@ static uint64_t little_endian(const unsigned char *bytes, int size)
     return value;
 }
 
-/* Doubles an array that began inline. 0 with MemoryError set. */
-static int enlarge(void **array, size_t *room, size_t item, const void *inline_array)
+/* Doubles an array that began inline: 0 with a reason, or MemoryError set. What that takes counts as plain data does, since a
+ * value need not go into anything. */
+static int enlarge(struct reader *r, void **array, size_t *room, size_t item, const void *inline_array)
 {
+    uint64_t cost = *room * item / ROOM_A_UNIT;
+    if (r->plain_left < cost)
+        return refuse(r, "more values and memos than decode_budget allows");
+    r->plain_left -= cost;
     void *larger = PyMem_Malloc(2 * *room * item);
     if (larger == NULL)
         return no_memory();
@@ -209,7 +217,7 @@ static uint32_t sum(uint32_t one, uint32_t other)
 static inline int push(struct reader *r, PyObject *value)
 {
     r->stack[r->top++] = value;
-    return r->top < r->room || enlarge((void **)&r->stack, &r->room, sizeof *r->stack, r->inline_stack);
+    return r->top < r->room || enlarge(r, (void **)&r->stack, &r->room, sizeof *r->stack, r->inline_stack);
 }
 
 /* Notes more of the value on top. */
@@ -219,7 +227,7 @@ static inline int add_note(struct reader *r, struct note note)
         return refuse(r, "more values than there may be");
     note.position = (uint32_t)r->top - 1;
     r->notes[r->noted++] = note;
-    return r->noted < r->note_room || enlarge((void **)&r->notes, &r->note_room, sizeof *r->notes, r->inline_notes);
+    return r->noted < r->note_room || enlarge(r, (void **)&r->notes, &r->note_room, sizeof *r->notes, r->inline_notes);
 }
 
 /* A value of which there is more to know. */
@@ -345,8 +353,9 @@ static inline int is_free_key(PyObject *key)
 static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t size, int is_set, uint32_t *hashes)
 {
     size_t note = notes_from(r, first);
-    int many = (size_t)size + (r->top - first) / step > LIPC_FEW_KEYS;
-    if (many && *hashes == 0) {
+    /* To compare what has a note may take long, however few there are. */
+    int counted = (size_t)size + (r->top - first) / step > LIPC_FEW_KEYS || note < r->noted || *hashes;
+    if (counted && *hashes == 0) {
         if (r->hashes_count == r->hashes_room) {
             size_t room = r->hashes_room ? 2 * r->hashes_room : 8;
             struct lipc_hashes *larger = PyMem_Realloc(r->hashes, room * sizeof *larger);
@@ -355,7 +364,7 @@ static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t siz
             r->hashes = larger;
             r->hashes_room = room;
         }
-        r->hashes[r->hashes_count] = (struct lipc_hashes){NULL, 0, 0};
+        r->hashes[r->hashes_count] = (struct lipc_hashes){.slots = NULL};
         *hashes = (uint32_t)++r->hashes_count;
     }
     for (size_t i = first; i < r->top; i += step) {
@@ -373,8 +382,9 @@ static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t siz
         Py_hash_t hash = PyObject_Hash(key);
         if (hash == -1)
             return refused_by_python(r, "a key or element that is not hashable");
-        uint32_t comparing = sum(LIPC_COMPARISON, PyLong_CheckExact(key) ? hashing : hashing * LIPC_COMPARISON_PER_VALUE);
-        int error = many ? lipc_hashes_add(&r->hashes[*hashes - 1], hash, comparing, is_set, &r->budget) : 0;
+        uint32_t each = PyLong_CheckExact(key) ? 1 : LIPC_COMPARISON_PER_VALUE;
+        uint32_t comparing = hashing < HEAVY / each ? LIPC_COMPARISON + each * hashing : HEAVY;
+        int error = counted ? lipc_hashes_add(&r->hashes[*hashes - 1], hash, comparing, is_set, &r->budget) : 0;
         if (error == -ENOMEM)
             return no_memory();
         if (error)
@@ -602,7 +612,7 @@ static int memoize(struct reader *r)
         memo->note.fresh = 0;
     }
     Py_INCREF(memo->value);
-    return r->memoized < r->memo_room || enlarge((void **)&r->memo, &r->memo_room, sizeof *r->memo, r->inline_memo);
+    return r->memoized < r->memo_room || enlarge(r, (void **)&r->memo, &r->memo_room, sizeof *r->memo, r->inline_memo);
 }
 
 static int recall(struct reader *r, uint64_t index)
@@ -634,6 +644,7 @@ static int name_constructor(struct reader *r)
         row = lipc_row_of(name);
     if (row == NULL)
         return PyErr_Occurred() ? 0 : refuse(r, "a name that is none of lensipc's constructors");
+    r->noted = notes_from(r, r->top - 2); /* of strings that a call gave */
     drop(r, r->top - 2);
     struct note note = {.kind = CALLABLE, .extra = lipc_row_number(row)};
     Py_INCREF(Py_None);
@@ -824,7 +835,7 @@ static int set_mark(struct reader *r)
 {
     r->marks[r->marked++] = r->floor = r->top;
     return r->marked < r->mark_room ||
-           enlarge((void **)&r->marks, &r->mark_room, sizeof *r->marks, r->inline_marks);
+           enlarge(r, (void **)&r->marks, &r->mark_room, sizeof *r->marks, r->inline_marks);
 }
 
 static int pop(struct reader *r, size_t first)

@@ -200,7 +200,7 @@ static int write_dict(struct writer *w, PyObject *obj, int depth)
 {
     PyObject *key, *value;
     Py_ssize_t position = 0, count = PyDict_Size(obj);
-    struct lipc_hashes hashes = {NULL, 0, 0};
+    struct lipc_hashes hashes = {.slots = NULL};
     w->memory += LIPC_DICT_BYTES + (count ? LIPC_FIRST_ITEM_BYTES : 0);
     if (!is_new(w, obj) || !write_opcode(w, EMPTY_DICT))
         return 0;
