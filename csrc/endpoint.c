@@ -18,6 +18,7 @@ static void attach(struct lipc_endpoint *endpoint, int side, int wakeup, int wak
     lipc_ring_init(&endpoint->out, &segment->rings[side], mapping->rings[side], mapping->capacity);
     lipc_ring_init(&endpoint->in, &segment->rings[peer], mapping->rings[peer], mapping->capacity);
     endpoint->outbox = (struct lipc_outbox){0};
+    endpoint->most = LIPC_TOTAL_MAX;
     endpoint->wakeup = (struct lipc_wakeup){
         .own = &segment->sleepers[side], .peer = &segment->sleepers[peer], .kind = wakeup, .fd = wakeup_fd};
 }
@@ -63,6 +64,11 @@ int lipc_charge(struct lipc_endpoint *endpoint, struct lipc_account *account)
     lipc_account_take(account);
     endpoint->outbox.account = account;
     return 0;
+}
+
+void lipc_confine(struct lipc_endpoint *endpoint, uint64_t most)
+{
+    endpoint->most = most < LIPC_TOTAL_MAX ? most : LIPC_TOTAL_MAX;
 }
 
 int lipc_failure(const struct lipc_endpoint *endpoint)

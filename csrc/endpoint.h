@@ -48,6 +48,7 @@ struct lipc_endpoint {
     int failure;         /* of a topic's event, 0 or -errno */
     uint64_t high_water; /* at most `limit` */
     uint64_t limit;
+    uint64_t most; /* that a message's body may have */
     struct lipc_mapping mapping;
 };
 

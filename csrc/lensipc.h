@@ -132,6 +132,10 @@ struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeu
  * late, or a second time. */
 int lipc_charge(struct lipc_endpoint *endpoint, struct lipc_account *account);
 
+/* Either side, before it sends. A message of more than `most` bytes, which the peer would not take, is refused: all but
+ * what is sent with LIPC_KEEP. Without this call none is too large. */
+void lipc_confine(struct lipc_endpoint *endpoint, uint64_t most);
+
 /* Either side. Unmaps and frees; NULL is fine. */
 void lipc_endpoint_close(struct lipc_endpoint *endpoint);
 
@@ -142,12 +146,12 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint);
  * not even so.
  * Returns the number of messages dropped: 0 as a rule.
  * A message larger than the ring streams: while the peer reads, this writes on, and waits up to 50 us for each room.
- * -ENOBUFS: the outbox is full. -ENOMEM. -EINVAL: a kind that is 0 or has more than 16 bits, when_full, or a channel that
- * it cannot be for. -EBADMSG: the peer wrote nonsense to the ring's positions. */
+ * -EMSGSIZE: it is larger than lipc_confine allows. -ENOBUFS: the outbox is full. -ENOMEM. -EINVAL: a kind that is 0 or
+ * has more than 16 bits, when_full, or a channel that it cannot be for. -EBADMSG: the peer wrote nonsense to the ring's positions. */
 int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
               int when_full);
 
-/* Producer. The same for a body in pieces. -EMSGSIZE: their sizes do not add up to a size. */
+/* Producer. The same for a body in pieces. -EMSGSIZE: also where their sizes do not add up to a size. */
 int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                     size_t count, int when_full);
 

@@ -210,9 +210,9 @@ int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *heade
 {
     if (!is_valid(header, when_full))
         return -EINVAL;
-    uint64_t total = 0;
+    uint64_t total = 0, most = when_full == LIPC_KEEP ? LIPC_TOTAL_MAX : endpoint->most;
     for (size_t i = 0; i < count; i++) {
-        if (parts[i].size > LIPC_TOTAL_MAX - total)
+        if (parts[i].size > most - total)
             return -EMSGSIZE;
         total += parts[i].size;
     }

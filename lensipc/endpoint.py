@@ -18,7 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from lensipc._core import ffi, lib
-from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
+from lensipc.errors import DataCloneError, ForkError, LensIpcError, OutboxFull, ProtocolError
 
 if TYPE_CHECKING:
     from lensipc._core import CData
@@ -111,7 +111,8 @@ class Endpoint:
 
     `wakeup` and `wakeup_fd` say how the peer is woken. Messages that the ring has no room for wait in the
     outbox: one that finds `limit` bytes there is refused, and those that may be dropped are from `high_water`
-    bytes on, or where `account` is full. A peer's message of more than `quota` bytes is an error of the protocol.
+    bytes on, or where `account` is full. A peer's message of more than `quota` bytes is an error of the protocol;
+    `most` is the peer's quota, for what is sent here.
 
     Attributes:
         heard: what stands for each channel that events come on, by its number.
@@ -122,7 +123,7 @@ class Endpoint:
         ProtocolError: `fd` is no segment of this version.
     """
 
-    __slots__ = ("__weakref__", "_address", "_given", "_handle", "_memory", "_quota", "heard", "relayed")
+    __slots__ = ("__weakref__", "_address", "_given", "_handle", "_memory", "_most", "_quota", "heard", "relayed")
 
     def __init__(
         self,
@@ -134,6 +135,7 @@ class Endpoint:
         high_water: int,
         limit: int,
         quota: int,
+        most: int | None = None,
         account: Account | None = None,
     ) -> None:
         error = ffi.new("int *")
@@ -145,6 +147,9 @@ class Endpoint:
         self._handle = ffi.gc(handle, lib.lipc_endpoint_close)
         if account is not None:
             lib.lipc_charge(handle, account._handle)
+        if most is not None:
+            lib.lipc_confine(handle, most)
+        self._most = most
         self._quota = quota
         self._given = min(quota, lib.LIPC_BLOCK - 1)  # bytes of messages whose memory C makes
         self._memory: list[Any] = [None]  # what a large message is being assembled in
@@ -167,32 +172,42 @@ class Endpoint:
 
         Raises:
             OutboxFull: the outbox holds its limit already, and `when_full` is REFUSE.
+            DataCloneError: the peer takes no message of that size, and `when_full` is not KEEP.
             ProtocolError: the peer broke the ring.
             MemoryError: there is none for what the ring has no room for.
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
         if not isinstance(body, bytes):
             pieces = (body,) if isinstance(body, Whole) else body
-            if sum(memoryview(piece).nbytes for piece in pieces) > _JOIN_BYTES:
+            size = sum(memoryview(piece).nbytes for piece in pieces)
+            if size > _JOIN_BYTES:
                 header = _header(kind, channel, peer, pid, correlation)
                 with _Parts(pieces) as (parts, count):
                     dropped = lib.lipc_send_parts(self._handle, header, parts, count, when_full)
-                return dropped if dropped >= 0 else _fail(dropped)
+                return dropped if dropped >= 0 else self._refuse(dropped, size)
             body = b"".join(pieces)
         dropped = _send(self._address, kind, channel, peer, pid, correlation, body, when_full)
-        return dropped if dropped >= 0 else _fail(dropped)
+        return dropped if dropped >= 0 else self._refuse(dropped, len(body))
+
+    def _refuse(self, code: int, size: int) -> NoReturn:
+        if code == -errno.EMSGSIZE:
+            raise DataCloneError(
+                f"args are {size} bytes as a message, and main takes {self._most} of a renderer: "
+                "MainProcess(message_limit=...)"
+            )
+        _fail(code)
 
     def send_value(self, kind: int, channel: int, correlation: int, value: object, peer: int = 0) -> bool:
         """Send small plain data, and large arrays in it, as `send` does, encoded on its way into the ring.
 
         Returns:
-            Whether the value is that; if not, nothing was sent.
+            Whether the value is that, and no larger than the peer takes; if not, nothing was sent.
 
         Raises:
             OutboxFull, ProtocolError, MemoryError: as `send`.
         """
         dropped = _send_value(self._address, kind, channel, peer, 0, correlation, value, REFUSE)
-        if dropped is None:
+        if dropped is None or dropped == -errno.EMSGSIZE:
             return False
         return dropped >= 0 or _fail(dropped)
 

@@ -277,6 +277,7 @@ class RendererProcess:
                     high_water=words["high_water"],
                     limit=words["limit"],
                     quota=2**62,  # main is trusted
+                    most=words["quota"],
                 )
             finally:
                 os.close(segment)

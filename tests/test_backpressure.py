@@ -9,6 +9,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hostile
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from hosting import Host, hosting, until
 
-from lensipc import InvokeTimeout, OutboxFull, PeerGone, RendererProcess
+from lensipc import DataCloneError, InvokeTimeout, OutboxFull, PeerGone, RendererProcess, clone
 from lensipc.message import ALL, EVENT, LISTEN
 
 SMALL = {"high_water": 64 * 1024, "outbox_limit": 1024 * 1024}  # bytes
@@ -153,13 +154,66 @@ async def test_one_that_reads_at_a_pace_holds_its_senders_back_while_a_large_mes
         await renderer.over()
 
 
-async def test_a_message_larger_than_main_allows_disconnects_its_sender(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", ["array", "texts", "objects"])
+async def test_a_message_larger_than_main_allows_is_refused_at_its_sender_and_the_channel_stays_usable(
+    tmp_path: Path, kind: str
+) -> None:
+    """An array goes to C as it is, texts are written there, and objects by the pickler."""
+    made: dict[str, Any] = {
+        "array": lambda n: np.zeros(n, np.uint8),
+        "texts": lambda n: ["x" * 100] * (n // 100),
+        "objects": lambda n: [SimpleNamespace(text=b"x" * n)],
+    }
+    async with (
+        hosting(path=tmp_path / "s", message_limit=100_000) as host,
+        RendererProcess.connect(tmp_path / "s") as process,
+    ):
+        ipc = lab.IpcRenderer.get_instance()
+        host.ipc.note("n")
+        events: list[Any] = []
+        ipc.listen("asked", lambda event, *_: events.append(event))
+        await ipc.invoke("echo")  # so main knows that it listens
+        host.ipc.broadcast("asked")
+        await until(lambda: events)
+        large, small = made[kind](200_000), made[kind](60_000)
+        memory = np.zeros(200_000, np.uint8)
+        refused = r"args are 2\d{5} bytes as a message, and main takes 100000 of a renderer: MainProcess\(message_l"
+        for send in (
+            lambda: ipc.broadcast("n", large),
+            lambda: events[0].reply("n", large),
+            lambda: ipc.invoke("echo", large),
+            lambda: ipc.broadcast("n", memory, transfer=[memory]),
+            lambda: ipc.invoke("echo", memory, transfer=[memory]),
+        ):
+            with pytest.raises(DataCloneError, match=refused):
+                send()
+        assert memory.flags.writeable  # nothing was sent, so it is its owner's still
+        assert not list(process._core.invocations)  # type: ignore[union-attr]
+        ipc.broadcast("n", small)
+        await ipc.invoke("echo", small)
+        assert len(host.ipc.heard["n"]) == 1
+        assert len(host.main.renderers) == 1
+
+
+async def test_a_message_as_large_as_main_allows_is_taken_and_one_byte_more_is_not(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s", message_limit=100_000) as host, RendererProcess.connect(tmp_path / "s"):
+        ipc = lab.IpcRenderer.get_instance()
+        host.ipc.note("n")
+        room = 100_000 - len(clone.encode((np.zeros(70_000, np.uint8),))) + 70_000
+        ipc.broadcast("n", np.zeros(room, np.uint8))
+        with pytest.raises(DataCloneError, match="args are 100001 bytes"):
+            ipc.broadcast("n", np.zeros(room + 1, np.uint8))
+        await until(lambda: host.ipc.heard["n"])
+        assert [len(array) for _, array in host.ipc.heard["n"]] == [room]
+
+
+async def test_an_array_that_is_too_large_is_refused_in_a_renderer_of_its_own_too() -> None:
     async with hosting(1, message_limit=100_000) as host:
         (renderer,) = host.renderers
-        running = asyncio.create_task(host.ipc.run(renderer, "invoke_array", 200_000))
-        await until(lambda: not host.main.renderers)
-        assert "a message of 200" in caplog.text
-        running.cancel()
+        with pytest.raises(AssertionError, match="DataCloneError: args are 200128 bytes"):
+            await host.ipc.run(renderer, "invoke_array", 200_000)
+        assert await host.ipc.run(renderer, "invoke_array", 50_000)
+        assert host.main.renderers == [renderer]
 
 
 async def test_two_that_flood_each_other_and_drain_are_both_heard() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import coins
 import numpy as np
 import pytest
 from hosting import hosting, until
@@ -218,3 +219,42 @@ async def test_an_unclonable_argument_raises_at_its_sender_and_the_channel_stays
         host.ipc.broadcast("n", 2)
         await until(lambda: host.ipc.heard["n"])
         assert host.ipc.heard["n"] == [(0, 2)]
+
+
+async def test_an_event_of_a_type_that_only_its_sender_has_registered_is_skipped_with_its_reason_and_all_stay(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with hosting(2) as host:
+        sender, other = host.renderers
+        host.ipc.note("n")
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "note", "n")
+        await host.ipc.run(sender, "coins:know_here", "coin")
+        await host.ipc.run(sender, "coins:broadcast", "n")
+        await host.ipc.run(sender, "coins:broadcast", "n")  # main looks at nobody's events more closely for it
+        got = await host.ipc.run(other, "hear", "n", 2)
+        assert [(entry[0], entry[1]) for entry in got] == [(sender.frame_id, "after")] * 2
+        assert await host.ipc.run(sender, "count_heard", "n", 4) == 4
+        await until(lambda: len(host.ipc.heard["n"]) == 2)
+        assert host.main.renderers == [sender, other]
+    way_out = "nothing is registered here as 'coin': lensipc.clone.register it on both sides"
+    assert way_out in caplog.text  # of main
+    assert way_out in capfd.readouterr().err  # of the renderer
+
+
+async def test_an_event_of_a_type_that_main_alone_has_registered_is_skipped_by_renderers(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    forget = coins.know("main's coin")
+    try:
+        async with hosting(2) as host:
+            for renderer in host.renderers:
+                await host.ipc.run(renderer, "note", "n")
+            host.ipc.broadcast("n", coins.Coin(5))
+            host.ipc.broadcast("n", "after")
+            for renderer in host.renderers:
+                assert await host.ipc.run(renderer, "hear", "n", 1) == [(0, "after", 0)]
+            assert host.main.renderers == host.renderers
+    finally:
+        forget()
+    assert 'nothing is registered here as "main\'s coin"' in capfd.readouterr().err

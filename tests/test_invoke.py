@@ -14,6 +14,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import coins
 import lab
 import numpy as np
 import pytest
@@ -473,3 +474,25 @@ async def test_whatever_timeout_is_asked_for_those_that_follow_come(tmp_path: Pa
                 ipc.invoke("sleep", 60, "nonsense", timeout=nonsense)  # type: ignore[arg-type]
         await until(lambda: host.ipc.running == 0)
         assert "nonsense" not in host.ipc.cancelled
+
+
+async def test_a_type_that_one_side_alone_has_registered_is_its_invokes_outcome_and_disconnects_nobody() -> None:
+    forget = coins.know("main's coin")
+    try:
+        async with hosting(1) as host:
+            (renderer,) = host.renderers
+            host.ipc.handle("coin", lambda _event: coins.Coin(5))
+            result = await host.ipc.run(renderer, "invoke_error", "coin", ())
+            assert "UnknownValueError" in result["types"]
+            assert 'nothing is registered here as "main\'s coin"' in result["text"]
+            await host.ipc.run(renderer, "coins:know_here", "coin")
+            request = await host.ipc.run(renderer, "coins:ask")
+            assert request == [
+                "RemoteError",
+                "lensipc.errors.UnknownValueError",
+                "nothing is registered here as 'coin'",
+            ]
+            assert await host.ipc.run(renderer, "invoke", "echo", 1) == (1,)
+            assert host.main.renderers == [renderer]
+    finally:
+        forget()

@@ -101,6 +101,25 @@ static void a_batch_keeps_within_its_records_and_bytes(void)
     close_pair(pair);
 }
 
+static void a_message_larger_than_the_peer_takes_is_refused_whole(void)
+{
+    struct pair pair = open_pair(CAPACITY * 4);
+    const struct lipc_header header = numbered(1);
+    const struct lipc_part halves[] = {{.data = "12345", .size = 5}, {.data = "67890", .size = 5}};
+    struct received received;
+    lipc_confine(pair.main, 9);
+    CHECK(lipc_send_parts(pair.main, &header, halves, 2, LIPC_REFUSE) == -EMSGSIZE);
+    CHECK(lipc_send(pair.main, &header, "1234567890", 10, LIPC_REFUSE) == -EMSGSIZE);
+    CHECK(receive(pair.renderer, &received) == 0);
+    CHECK(lipc_send(pair.main, &header, "123456789", 9, LIPC_REFUSE) == 0);
+    CHECK(lipc_send(pair.main, &header, "1234567890", 10, LIPC_KEEP) == 0);
+    for (size_t size = 9; size <= 10; size++) {
+        CHECK(receive(pair.renderer, &received) == 1 && received.record.size == size);
+        free(received.body);
+    }
+    close_pair(pair);
+}
+
 static void a_large_message_stands_apart(void)
 {
     struct pair pair = open_pair(CAPACITY * 4);
@@ -320,6 +339,7 @@ int main(void)
     RUN(a_kind_is_not_zero_and_has_16_bits);
     RUN(a_body_in_pieces_is_one_body);
     RUN(a_batch_keeps_within_its_records_and_bytes);
+    RUN(a_message_larger_than_the_peer_takes_is_refused_whole);
     RUN(a_large_message_stands_apart);
     RUN(messages_of_all_sizes_stream_in_both_directions);
     RUN(progress_counts_what_the_peer_has_taken);
