@@ -32,7 +32,7 @@ soak-core: $(STAMP)  ## 10^8 messages each once and in order, 10^7 sleeps with d
 	$(CORE) shipped delays --count 10000000
 	$(CORE) shipped model +1
 
-faults: $(STAMP)  ## what CI runs a slice of, at full length: an hour and more; each prints the seed that repeats it
+faults: $(STAMP)  ## what CI runs a slice of, at full length: hours; each prints the seed that repeats it
 	$(BIN)/python tests/faults/kills.py --who renderer --count 1000
 	$(BIN)/python tests/faults/kills.py --who main --count 500
 	$(BIN)/python tests/faults/outcomes.py --count 1000000
@@ -46,12 +46,13 @@ faults: $(STAMP)  ## what CI runs a slice of, at full length: an hour and more; 
 	$(BIN)/python tests/faults/stops.py --count 100 --longest 5
 	$(BIN)/python tests/faults/neighbours.py --count 1 --seconds 3
 	$(BIN)/python tests/hostile --count 20000
+	$(BIN)/python tests/fuzz/fuzz_values.py --count 100000000 --jobs 2
 
 MINUTES ?= 60
 soak: $(STAMP)  ## everything at once for so long, with an eye on memory: make soak MINUTES=60
 	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
 
-$(STAMP): pyproject.toml build.py $(wildcard csrc/* csrc/python/*)
+$(STAMP): pyproject.toml build.py $(wildcard csrc/* csrc/*/*)
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
