@@ -355,9 +355,12 @@ def decode_owned(buffer: bytes | bytearray | memoryview, limits: Limits = STANDA
     return _decode(buffer, limits.budget, limits.flags | _OWNED)
 
 
-def weigh(buffer: bytes | bytearray | memoryview, limits: Limits = STANDARD) -> tuple[Any, int]:
-    """Make the value as `decode_owned` does, and say what it weighs: bytes of memory, of its containers at most."""
-    value, weight = _weigh(buffer, limits.budget, limits.flags | (_OWNED if len(buffer) >= LARGE else 0))
+def weigh(buffer: bytes | bytearray | memoryview, limits: Limits = STANDARD, *, owned: bool = True) -> tuple[Any, int]:
+    """Make the value as `decode_owned` does, or as `decode`, and say what it weighs: bytes of memory at most."""
+    if not owned and type(buffer) is not bytes:
+        buffer = bytes(buffer)
+    flags = limits.flags | (_OWNED if owned and len(buffer) >= LARGE else 0)
+    value, weight = _weigh(buffer, limits.budget, flags)
     return value, weight + len(buffer)
 
 

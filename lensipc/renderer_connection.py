@@ -166,7 +166,7 @@ class RendererConnection(Connection):
         self.large_bytes = 0
         self.last_invoke = 0
         self.listeners = 0  # in main, async ones that its events have started and that have not finished
-        self.listeners_bytes = 0  # of those events
+        self.listeners_bytes = 0  # which their arguments weigh
         self.crowded = False  # there are too many of them
         self.watched = False  # another could not decode what it has sent: main looks first
         self.reports = 0  # of others, within a second from then on
@@ -326,7 +326,7 @@ class RendererConnection(Connection):
             self.paused = self.overdue = True
 
     def count_listener(self, size: int, change: int) -> None:
-        """An async listener that an event of `size` bytes has started begins (1), or has finished (-1)."""
+        """An async listener begins (1), or has finished (-1), whose arguments weigh `size` bytes."""
         self.listeners += change
         self.listeners_bytes += change * size
         crowded = self.listeners >= MAX_LISTENERS or self.listeners_bytes > self.message_limit

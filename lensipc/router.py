@@ -36,6 +36,9 @@ TURN: Final = 64
 # How long a receiver above its high-water mark may hold its senders back, or take as much as that mark, before it is
 # left to its outbox (seconds).
 HOLD: Final = 0.1
+# Bytes of an event up to which it counts as what it is, and not as what its arguments weigh, while async listeners have
+# them: 1,024 of these take 60 MiB at most.
+UNWEIGHED: Final = 256
 # Characters of the reason why a renderer is disconnected.
 REASON_MOST: Final = 1000
 
@@ -185,7 +188,11 @@ class Router:
             if not listener.active:
                 continue
             try:
-                args = clone.decode(body, limits)  # each listener has a clone of its own
+                weight = len(body)
+                if weight <= UNWEIGHED:
+                    args = clone.decode(body, limits)  # each listener has a clone of its own
+                else:
+                    args, weight = clone.weigh(body, limits, owned=False)
                 if type(args) is not tuple:
                     raise DecodeError("arguments that are no tuple")
             except UnknownValueError as error:  # honest, and nothing for this process
@@ -201,7 +208,7 @@ class Router:
             try:
                 result = listener.callback(event, *args)
                 if result is not None and is_awaitable(result):
-                    count = None if sender is None else partial(sender.count_listener, len(body))
+                    count = None if sender is None else partial(sender.count_listener, weight)
                     finish_listener(self.face, port.table, channel.name, result, count)
             except BaseException as error:  # SystemExit and CancelledError, too
                 if ends_process(error):

@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from contextlib import suppress
@@ -20,6 +21,7 @@ import hostile
 import numpy as np
 import pytest
 from hosting import hosting, until
+from loads import rss
 
 from lensipc import ExtensionManifest, clone
 from lensipc.endpoint import WAKEUP_SEMAPHORE
@@ -30,6 +32,7 @@ from lensipc.message import (
     DEACTIVATE,
     ERROR,
     EVENT,
+    INVOKE,
     LISTEN,
     MAX_REPORTS,
     REPORT,
@@ -67,6 +70,56 @@ async def test_three_hundred_random_trials_harm_nobody() -> None:
                 again = f"--attack {hostile.RANDOM.name} --seed {trial_seed} --count 1"
                 raise AssertionError(f"trial {number}, {again}: {error!r}; {ring.log.records[-5:]}") from error
         ring.all_released()
+
+
+async def test_no_value_keeps_main_away_for_long_or_fills_it() -> None:
+    values = [name for name in NAMES if hostile.ATTACKS[name].about == "values"]
+    assert len(values) > 50
+    async with hostile.arena() as ring:
+        await ring.trial(hostile.ATTACKS["costs_all_that_it_may_addresses"], 1)  # which imports what it needs
+        before = most = rss()
+        gaps: dict[str, float] = {}
+        for name in values:
+            ring.longest_gap = 0.0
+            await asyncio.wait_for(ring.trial(hostile.ATTACKS[name], 1), 20)
+            gaps[name] = ring.longest_gap
+            most = max(most, rss())
+        longest = max(gaps, key=gaps.__getitem__)
+        print(f"longest: {longest}, {gaps[longest] * 1e3:.0f} ms; main has grown by {most - before >> 20} MiB")
+        assert gaps[longest] < 1.0, longest
+        assert most - before < 160 << 20  # 40 MB of containers and as much of values, and what allocators keep of it
+        ring.all_released()
+
+
+@pytest.mark.parametrize("kind", [INVOKE, EVENT], ids=["invokes", "async listeners"])
+@pytest.mark.parametrize("what", ["texts", "lists"])
+async def test_what_handlers_and_listeners_hold_is_counted_by_what_it_takes(kind: int, what: str) -> None:
+    """A message of one-character texts or empty lists takes twenty or seventy times its own bytes."""
+    one = {"texts": b"\x8c\2\xc4\x80", "lists": b"]"}[what]
+    body = b"\x80\5(G" + struct.pack(">d", 60.0) + b"](" + one * 60_000 + b"et."
+    async with hostile.arena() as ring:
+        running: list[Any] = []
+
+        async def listens(_event: Any, *args: Any) -> None:
+            running.append(args)
+            await asyncio.sleep(60)
+
+        ring.host.ipc.listen("held", listens)
+        renderer = await ring.connect()
+        channel = renderer.declare("sleep" if kind == INVOKE else "held")
+        for _ in range(40):
+            if kind == INVOKE:
+                renderer.invoke(channel, body=body)
+            else:
+                renderer.send(EVENT, channel, ALL, body=body)
+        for _ in range(100):
+            renderer.flush()
+            await asyncio.sleep(0.005)
+        held = ring.host.ipc.running if kind == INVOKE else len(running)
+        assert held == 1  # of MESSAGE_LIMIT, which is 4 MiB
+        await ring.neighbour_is_well()
+        renderer.close()
+        await renderer.over()
 
 
 # ---- attacks outside a trial's frame: in the handshake, and while an extension is activated ----

@@ -791,6 +791,10 @@ def test_what_a_value_weighs_grows_with_its_containers() -> None:
     for make in makers:
         few, many = (clone.weigh(clone.encode([make(i) for i in range(n)]))[1] for n in (10, 110))
         assert many - few >= 80 * sys.getsizeof(make(1))
+    texts, longs = ["\u0100"] * 1000, [1 << 70] * 1000
+    for values_, each in ((texts, sys.getsizeof(texts[0])), (longs, sys.getsizeof(longs[0]))):
+        body = P + b"](" + clone.encode(values_[0])[2:-1].replace(b"\x94", b"") * 1000 + b"e."
+        assert clone.weigh(body)[1] >= 900 * each
 
 
 # ---- an audit's messages, one of each kind

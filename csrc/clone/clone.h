@@ -94,7 +94,7 @@ struct lipc_message {
     size_t size;
     uint64_t budget; /* what its keys and constructors may cost, in units of 10 ns */
     unsigned flags;
-    uint64_t weight; /* out: bytes of memory that its containers and numbers take */
+    uint64_t weight; /* out: bytes of memory that its value takes beside the message's own, at most */
 };
 
 /* With the GIL. The value of a message: a new reference. NULL with DecodeError set, or with what a constructor has raised that is

@@ -58,6 +58,11 @@
 #define VALUE_COST 3
 #define BYTES_A_UNIT 8
 
+/* What a str of one character, an int or a float takes at most, and for each byte of the pickle. A few are not counted. */
+#define ATOM_BYTES 88
+#define ATOM_BYTES_PER_BYTE 22
+#define FEW_VALUES 64
+
 /* What the stack, the notes and the memo may have for a unit: one more memo. */
 #define ROOM_A_UNIT 32
 
@@ -107,7 +112,7 @@ struct reader {
     struct lipc_message *message;
     const char *reason;
     uint64_t budget;      /* what is left of it */
-    uint64_t plain_left;  /* of what plain data may cost */
+    uint64_t plain, plain_left; /* what plain data may cost, and what is left of that */
     uint64_t memory, memory_limit;
     uint64_t written_limit, hash_limit;
     int shared; /* a container or a tuple was taken from the memo: how large the value is, is not known from its parts */
@@ -1099,12 +1104,23 @@ static void set_limits(struct reader *r)
     r->memory_limit = LIPC_MEMORY_BASE + LIPC_MEMORY_PER_BYTE * size;
     r->written_limit = WRITTEN_BASE + WRITTEN_PER_BYTE * size;
     r->hash_limit = WRITTEN_BASE + HASHING_PER_BYTE * size;
-    r->plain_left = UINT64_MAX;
+    r->plain = UINT64_MAX;
     if (r->message->flags & LIPC_READ_ALL) {
-        r->plain_left = r->budget;
+        r->plain = r->budget;
         if (r->memory_limit / BYTES_A_UNIT > r->budget)
             r->memory_limit = r->budget * BYTES_A_UNIT;
     }
+    r->plain_left = r->plain;
+}
+
+/* What a value that has been read takes, at most, where it has more than a few parts. */
+static uint64_t weight_of(const struct reader *r, uint64_t pickle_size)
+{
+    uint64_t values = (r->plain - r->plain_left) / VALUE_COST;
+    if (values <= FEW_VALUES)
+        return r->memory;
+    uint64_t atoms = (values - FEW_VALUES) * ATOM_BYTES;
+    return r->memory + (atoms < ATOM_BYTES_PER_BYTE * pickle_size ? atoms : ATOM_BYTES_PER_BYTE * pickle_size);
 }
 
 /* Sets DecodeError in the place of the exception that is set, which becomes its cause. */
@@ -1153,6 +1169,7 @@ PyObject *lipc_read(struct lipc_message *message)
     struct reader r; /* not cleared: that takes longer than many a message */
     const unsigned char *last = message->data;
     PyObject *value = NULL;
+    message->weight = 0;
     r.message = message;
     r.reason = NULL;
     r.stack = r.inline_stack;
@@ -1176,12 +1193,14 @@ PyObject *lipc_read(struct lipc_message *message)
         if (r.end - r.at < 2 || r.at[0] != PROTO || r.at[1] != 5) {
             r.reason = "no pickle of protocol 5";
         } else {
+            uint64_t pickle_size = (uint64_t)(r.end - r.at);
             r.at += 2;
-            if (run(&r, &last))
+            if (run(&r, &last)) {
                 value = r.stack[--r.top];
+                message->weight = weight_of(&r, pickle_size);
+            }
         }
     }
-    message->weight = r.memory;
     if (value == NULL)
         raise_refusal(&r, (size_t)(last - message->data));
     drop(&r, 0);

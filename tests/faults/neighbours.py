@@ -41,6 +41,7 @@ ATTACKS = (
     "floods_events",
     "floods_async_listeners",
     "floods_costly_events",
+    "floods_costly_values",
     "floods_invokes",
     "floods_invokes_and_reads_nothing",
     "declares",

@@ -14,16 +14,16 @@ and an honest renderer process as the neighbour. After each attack the harness l
     the neighbour's invokes and main's broadcasts work as before.
 
 renderer.py is the renderer's side, arena.py the host and what must hold; the attacks are entered into catalogue.py by
-frames.py, words.py, memory.py and floods.py, and chance.py makes up others.
+frames.py, words.py, values.py, memory.py and floods.py, and chance.py makes up others.
 """
 
 from __future__ import annotations
 
-from hostile import floods, frames, memory, words
+from hostile import floods, frames, memory, values, words
 from hostile.arena import Arena, arena
 from hostile.catalogue import ATTACKS
 from hostile.chance import RANDOM
 from hostile.renderer import CAPACITY, LAB, RINGS, SLEEPERS, Renderer
 
 __all__ = ["ATTACKS", "CAPACITY", "LAB", "RANDOM", "RINGS", "SLEEPERS", "Arena", "Renderer", "arena"]
-__all__ += ["floods", "frames", "memory", "words"]
+__all__ += ["floods", "frames", "memory", "values", "words"]

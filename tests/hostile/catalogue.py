@@ -22,16 +22,21 @@ class Named:
     name: str
     run: Attack
     expect: str
+    about: str = ""  # the module that has entered it
 
 
 ATTACKS: dict[str, Named] = {}
+
+
+def _about(function: Callable[..., Any]) -> str:
+    return function.__module__.rpartition(".")[2]
 
 
 def attack(expect: str) -> Callable[[Attack], Attack]:
     """Enter an attack into the list under its function's name."""
 
     def enter(function: Attack) -> Attack:
-        ATTACKS[function.__name__] = Named(function.__name__, function, expect)
+        ATTACKS[function.__name__] = Named(function.__name__, function, expect, _about(function))
         return function
 
     return enter
@@ -47,7 +52,7 @@ def attacks(expect: str, name: str, *variants: Any) -> Callable[[Callable[..., A
             def run(renderer: Renderer, rng: random.Random, variant: Any = variant) -> Any:
                 return function(renderer, rng, variant)
 
-            ATTACKS[f"{name}_{label}"] = Named(f"{name}_{label}", run, expect)
+            ATTACKS[f"{name}_{label}"] = Named(f"{name}_{label}", run, expect, _about(function))
         return function
 
     return enter

@@ -21,6 +21,7 @@ sys.path[:1] = [str(Path(__file__).parent.parent / "extensions"), str(Path(__fil
 
 from hostile.chance import at_random  # noqa: E402 - the path comes first
 from hostile.renderer import DATA_OFFSET, Renderer, connect, frame  # noqa: E402
+from hostile.values import costly  # noqa: E402
 from lensipc import LensIpcError, clone  # noqa: E402
 from lensipc.message import ALL, EVENT, INVOKE, LISTEN, UNLISTEN  # noqa: E402
 
@@ -69,6 +70,18 @@ async def floods_costly_events(renderer: Renderer, _rng: random.Random) -> None:
     while not renderer.gone:
         for _ in range(50):
             renderer.send(EVENT, channel, ALL, body=body)
+        await _breathe(renderer)
+
+
+async def floods_costly_values(renderer: Renderer, _rng: random.Random) -> None:
+    """In invokes that nobody handles: each keeps main away for as long as one message may."""
+    body = costly("addresses")
+    channel = renderer.declare("nobody handles this")
+    while not renderer.gone:
+        for _ in range(5):
+            renderer.invoke(channel, body=body)
+        renderer.receive()
+        renderer.inbox.clear()
         await _breathe(renderer)
 
 
@@ -138,6 +151,7 @@ ATTACKS = {
         floods_invokes,
         floods_invokes_and_reads_nothing,
         floods_costly_events,
+        floods_costly_values,
         declares,
         subscribes,
         wakes,
