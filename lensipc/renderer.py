@@ -220,6 +220,41 @@ class RendererCore(Connection):
         self.parts.attached()
 
     # ---- turns ----
+    #
+    # Wherever a turn finds that main has broken the protocol, that is the end, once: no message after that one can be
+    # found in the ring.
+
+    def pump(self, budget: int) -> int:
+        """Handle at most `budget` messages and return how many; what cannot be read ends the connection."""
+        try:
+            return super().pump(budget)
+        except (ProtocolError, DecodeError, MemoryError) as error:
+            self._broken(error)
+            return 0
+
+    def rest(self) -> bool:
+        """Park if there is nothing to do, as there is nothing when the connection is broken."""
+        try:
+            return super().rest()
+        except ProtocolError as error:
+            self._broken(error)
+            return True
+
+    def flush(self) -> None:
+        """Move what waits to be sent into the ring; one that is broken ends the connection."""
+        try:
+            super().flush()
+        except ProtocolError as error:
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        self._end(str(error) or "there is no memory here for what it sends")
+
+    def _end(self, reason: str) -> None:
+        self.reason = reason
+        self.told_goodbye = True  # main has not died, as far as is known
+        self.ended = True
+        self.gone()
 
     def dispatch(self, timeout: float | None = 0.0, budget: int = TURN) -> int:
         """Wait at most `timeout` seconds for something to do, and handle at most `budget` messages of it."""
@@ -301,6 +336,8 @@ class RendererCore(Connection):
         record = self._backlog.take()
         try:
             self._handlers[record[0]](record)
+        except (ProtocolError, DecodeError, MemoryError) as error:
+            self._broken(error)
         except (KeyboardInterrupt, SystemExit):
             self.interrupted(record)
             raise
@@ -421,11 +458,8 @@ class RendererCore(Connection):
     def _keep(self, record: Record) -> None:
         self._backlog.keep(record)
         if self._backlog.size > self._backlog_limit:
-            self.reason = (
-                f"{self._backlog.size} bytes of events waited here for dispatch(), where {self._backlog_limit} may"
-            )
-            self.ended = True
-            self.gone()
+            size, limit = self._backlog.size, self._backlog_limit
+            self._end(f"{size} bytes of events waited here for dispatch(), where {limit} may")
 
     def _sleep(self, timeout: float | None) -> None:
         if not self._semaphore:
