@@ -29,9 +29,16 @@ class Running(Protocol):
 class Registration:
     """One listener or handler: calling it disposes of it, once; afterwards no new call of it starts."""
 
-    __slots__ = ("_undo", "active", "callback", "where")
+    __slots__ = ("_check_thread", "_undo", "active", "callback", "where")
 
-    def __init__(self, callback: Callback, where: str, undo: Callable[[Registration], None]) -> None:
+    def __init__(
+        self,
+        callback: Callback,
+        where: str,
+        undo: Callable[[Registration], None],
+        check_thread: Callable[[str, str], None],
+    ) -> None:
+        self._check_thread = check_thread
         self.callback = callback
         self.where = where
         self.active = True
@@ -39,6 +46,7 @@ class Registration:
 
     def __call__(self) -> None:
         if self.active:
+            self._check_thread("a disposer", "call it there")
             self.active = False
             self._undo(self)
 
@@ -96,6 +104,7 @@ class ChannelTable(Generic[AnyChannel]):
         extension: the extension's id, for error messages.
         make: makes a channel from its name.
         on_listening: called with a channel when its first listener comes (True) and when its last goes (False).
+        check_thread: raises in any thread but the one that the table belongs to: see Poller.
     """
 
     def __init__(
@@ -103,12 +112,14 @@ class ChannelTable(Generic[AnyChannel]):
         extension: str,
         make: Callable[[str], AnyChannel],
         on_listening: Callable[[AnyChannel, bool], None] | None = None,
+        check_thread: Callable[[str, str], None] | None = None,
     ) -> None:
         self.extension = extension
         self.open = False
         self.running: set[Running] = set()  # async listeners on their way
         self._make = make
         self._on_listening = on_listening or (lambda _channel, _listening: None)
+        self._check_thread = check_thread or (lambda _call, _instead: None)
         self.channels: dict[str, AnyChannel] = {}  # those that have been asked for
         self._registrations: dict[Registration, None] = {}  # in the order they came
         _tables.add(self)
@@ -124,6 +135,7 @@ class ChannelTable(Generic[AnyChannel]):
 
     def listen(self, name: str, callback: Callback) -> Disposer:
         """Add a listener; the disposer removes it."""
+        self._check_thread("listen", "call it there")
         channel = self._opened(name, callback, "listener")
 
         def undo(registration: Registration) -> None:
@@ -132,7 +144,7 @@ class ChannelTable(Generic[AnyChannel]):
             if not channel.has_listeners:
                 self._on_listening(channel, False)
 
-        registration = Registration(callback, _caller(), undo)
+        registration = Registration(callback, _caller(), undo, self._check_thread)
         self._registrations[registration] = None
         first = not channel.has_listeners
         channel.add(registration)
@@ -148,6 +160,7 @@ class ChannelTable(Generic[AnyChannel]):
 
     def handle(self, name: str, callback: Callback) -> Disposer:
         """Set the handler; the disposer removes it. HandlerExistsError: there is one."""
+        self._check_thread("handle", "call it there")
         channel = self._opened(name, callback, "handler")
         if channel.handler is not None:
             raise HandlerExistsError(
@@ -159,7 +172,7 @@ class ChannelTable(Generic[AnyChannel]):
             self._registrations.pop(registration, None)
             channel.handler = None
 
-        registration = channel.handler = Registration(callback, _caller(), undo)
+        registration = channel.handler = Registration(callback, _caller(), undo, self._check_thread)
         self._registrations[registration] = None
         return registration
 

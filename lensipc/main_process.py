@@ -121,6 +121,7 @@ class RendererHandle:
         """
         import asyncio
 
+        self._main._check_thread("RendererHandle.close")
         self._connection.spare(asyncio.current_task())
         await self._main._lifecycle.shielded(self._close())
 
@@ -322,6 +323,9 @@ class MainProcess:
         self._loop.remove_reader(self._router.poller.fileno())
         self._router.poller.close()
 
+    def _check_thread(self, call: str) -> None:
+        self._router.poller.check_thread(call, "asyncio.run_coroutine_threadsafe(..., loop) runs it there")
+
     @property
     def renderers(self) -> list[RendererHandle]:
         """The renderers that are attached, the oldest first."""
@@ -345,10 +349,12 @@ class MainProcess:
                 ended its process; names it. Or it was disabled, or the host left, meanwhile. Nothing is left of the
                 extension.
         """
+        self._check_thread("install")
         await self._lifecycle.install(manifest)
 
     async def enable(self, id: str) -> None:
         """Activate an extension that was disabled; nothing if it is enabled. Raises as `install`, and KeyError."""
+        self._check_thread("enable")
         await self._lifecycle.enable(id)
 
     async def disable(self, id: str) -> None:
@@ -358,10 +364,12 @@ class MainProcess:
         run are cancelled and have 10 s to end, and then `on_deactivate` has 10 s before it is cancelled. An activation
         that is under way is given up for it.
         """
+        self._check_thread("disable")
         await self._lifecycle.disable(id)
 
     async def uninstall(self, id: str) -> None:
         """Disable an extension and forget it. KeyError: it is not installed."""
+        self._check_thread("uninstall")
         await self._lifecycle.uninstall(id)
 
     # ---- renderers ----
@@ -385,6 +393,7 @@ class MainProcess:
         """
         import asyncio
 
+        self._check_thread("spawn_renderer")
         spawning = self._loop.create_task(self._spawn(_ids(extensions)))
         self._spawning.add(spawning)
         spawning.add_done_callback(self._spawning.discard)

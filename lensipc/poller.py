@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 import os
 import select
+import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -34,6 +36,10 @@ if not hasattr(select, "epoll"):
     assert _spec is not None
     assert _spec.loader is not None
     _spec.loader.exec_module(_select := module_from_spec(_spec))
+# The thread that this is, by a number. gevent puts a greenlet's in its place, and a thread's greenlets are one owner.
+get_ident: Callable[[], int] = threading.get_ident
+if "gevent.monkey" in sys.modules:
+    get_ident = sys.modules["gevent.monkey"].get_original("_thread", "get_ident")
 # Seconds that no machine runs for: a timer at or beyond it, `math.inf` too, is set to it.
 FOREVER = 2.0**33
 # What may be waiting for a deadline has come, but is not handled yet: how long until that is asked again (seconds).
@@ -77,9 +83,14 @@ class Deadline:
 
 
 class Poller:
-    """Waits for descriptors, timers and its own wake, all behind one descriptor."""
+    """Waits for descriptors, timers and its own wake, all behind one descriptor.
+
+    Attributes:
+        thread: the one that it belongs to, with all that is registered here.
+    """
 
     def __init__(self) -> None:
+        self.thread = get_ident()
         self._epoll = _select.epoll()
         self._timer = Timer()
         try:
@@ -164,6 +175,15 @@ class Poller:
             self.wake()  # for the rest of them
             raise
         return called
+
+    def check_thread(self, call: str, instead: str) -> None:
+        """RuntimeError: this is another thread than the one that owns the poller. It names the call and the way out."""
+        if get_ident() != self.thread:
+            name = threading.current_thread().name
+            raise RuntimeError(
+                f"{call} was called in thread {name!r}, and belongs to the thread that has entered lensipc's process "
+                f"object: {instead}"
+            )
 
     def check_fork(self) -> None:
         """ForkError: this is a fork of the process that the poller belongs to."""

@@ -97,6 +97,7 @@ class RendererCore(Connection):
         handlers[READY] = self._on_ready
         super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED, INLINE)
         self.face = face
+        self.thread = poller.thread
         self.limits = limits
         self.parts = parts
         self.frame_id = frame_id
@@ -491,6 +492,7 @@ class RendererCore(Connection):
 
     async def drain(self) -> None:
         """Wait until little waits to be sent."""
+        self.poller.check_thread("drain", "await it on the loop of that thread")
         await self.face.give_way()
         if not self.closed and self.endpoint.outbox > self._high_water:
             pending = self.face.pending()
@@ -501,6 +503,7 @@ class RendererCore(Connection):
 
     def drain_sync(self) -> None:
         """The same, blocking."""
+        self.poller.check_thread("drain_sync", "call it there")
         if not self.closed and self.endpoint.outbox > self._high_water:
             outcome = Outcome()
             self._drained.append(partial(outcome.set_result, None))

@@ -13,7 +13,7 @@ from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
 from .errors import NotActivatedError
 from .face import Settle
 from .message import EVENT, INVOKE, LISTEN, UNLISTEN
-from .poller import seconds_of
+from .poller import get_ident, seconds_of
 from .types import IpcRendererEvent
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class RendererPort:
         self.extension = extension
         self.number = number
         self.table: ChannelTable[RendererChannel] = ChannelTable(
-            extension, partial(RendererChannel, self), self._listening
+            extension, partial(RendererChannel, self), self._listening, core.poller.check_thread
         )
 
     def close(self) -> None:
@@ -58,10 +58,13 @@ class RendererPort:
 
     def abandon(self, correlation: int) -> None:
         """Nobody waits for this invoke any more."""
+        self.core.poller.check_thread("cancel", "cancel it there")
         self.core.abandon(correlation)
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
+        if get_ident() != self.core.thread:
+            self.core.poller.check_thread("broadcast", "call it there")
         number = self._number(channel)
         if not transfer and self.core.endpoint.send_value(EVENT, number, 0, args, target):
             return
@@ -75,6 +78,7 @@ class RendererPort:
         """Add a listener; the first of a channel says what main does when this process is too slow for it."""
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
+        self.core.poller.check_thread("listen", "call it there")
         self._check_active()
         if not self.table[channel].has_listeners:
             self.table[channel].when_full = WHEN_SLOW[when_slow]
@@ -83,12 +87,15 @@ class RendererPort:
     def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request; returns the future of its outcome."""
         core = self.core
+        if get_ident() != core.thread:
+            core.poller.check_thread("invoke", "call it there")
         invocation = core.face.invocation(self.abandon)
         invocation.correlation = self._request(channel, args, timeout, invocation, transfer)
         return invocation
 
     def invoke_sync(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request and block until its outcome is there."""
+        self.core.poller.check_thread("invoke_sync", "call it there")
         if not self.core.face.blocking:
             raise RuntimeError("invoke_sync would block this process's event loop: use `await ipc.invoke(...)`")
         outcome = Outcome()

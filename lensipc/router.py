@@ -22,7 +22,7 @@ from .face import Face, NextStep, is_awaitable
 from .log import log, log_raised
 from .message import ALL, MAIN
 from .patience import LOOK, LOOKING, Patience
-from .poller import EDGE, Poller
+from .poller import EDGE, Poller, get_ident
 from .raised import ends_process, explained
 from .types import IpcMainEvent
 
@@ -63,7 +63,9 @@ class MainPort:
         self.router = router
         self.extension = extension
         self.number = number
-        self.table: ChannelTable[MainChannel] = ChannelTable(extension, partial(MainChannel, self), _listening)
+        self.table: ChannelTable[MainChannel] = ChannelTable(
+            extension, partial(MainChannel, self), _listening, router.poller.check_thread
+        )
         self.activating = False
         self.held: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
         self.stopping: set[asyncio.Task[Any]] = set()  # handlers that were cancelled, and have not ended
@@ -71,6 +73,8 @@ class MainPort:
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
         table, router = self.table, self.router
+        if get_ident() != router.thread:
+            router.poller.check_thread("broadcast", "call it there, by loop.call_soon_threadsafe(...)")
         if not table.open:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
         found = table.channels.get(channel) or table[channel]
@@ -113,6 +117,7 @@ class Router:
         self.pid = pid
         self.limits = limits  # of what main sends
         self.poller = Poller()
+        self.thread = self.poller.thread
         self.connections: dict[int, RendererConnection] = {}
         self.ports: dict[str, MainPort] = {}
         self.low_water, self._high_water = high_water // 4, high_water
@@ -257,6 +262,7 @@ class Router:
 
     async def drain(self) -> None:
         """Wait until nothing is congested, and main's own listeners have heard what it has sent."""
+        self.poller.check_thread("drain", "await it on the loop of that thread")
         await self.face.give_way()
         while self._local:
             await self.face.give_way()

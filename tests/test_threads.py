@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import lab
@@ -57,3 +58,44 @@ async def test_a_script_whose_main_breaks_the_protocol_loses_it_once(tmp_path: P
         for connection in main._router.connections.values():
             connection.endpoint.send(KINDS, 0, 0, 0, 0, b"")
         assert all(f"kind {KINDS}, which is none" in text for text in await script)
+
+
+# ---- what belongs to one thread ----
+
+
+async def refused(call: Callable[[], object], name: str) -> None:
+    """In another thread the call is refused, by its name and at once."""
+
+    def attempt() -> object:
+        result = call()
+        return asyncio.run(result) if asyncio.iscoroutine(result) else result
+
+    with pytest.raises(RuntimeError, match=f"{name} was called in thread 'asyncio_.*belongs to the thread") as caught:
+        await asyncio.to_thread(attempt)
+    assert type(caught.value) is RuntimeError
+
+
+async def test_what_changes_a_host_is_refused_in_another_thread_and_nothing_comes_of_it() -> None:
+    async with hosting(1) as host:
+        main = host.main
+        await refused(lambda: main.install(PLAIN), "install")
+        await refused(lambda: main.enable("lab"), "enable")
+        await refused(lambda: main.disable("lab"), "disable")
+        await refused(lambda: main.uninstall("lab"), "uninstall")
+        await refused(main.spawn_renderer, "spawn_renderer")
+        await refused(host.renderers[0].close, "RendererHandle.close")
+        await refused(host.ipc.drain, "drain")
+        assert await host.ipc.run(host.renderers[0], "invoke", "echo", 1) == (1,)
+
+
+async def test_what_drives_or_waits_in_a_renderer_is_refused_in_another_thread(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s"), RendererProcess.connect(tmp_path / "s") as renderer:
+        ipc = lab.IpcRenderer.get_instance()
+        await refused(renderer.dispatch, "RendererProcess.dispatch")
+        await refused(renderer.run_forever, "RendererProcess.run_forever")
+        await refused(renderer.wait_closed, "RendererProcess.wait_closed")
+        await refused(renderer.close, "RendererProcess.close")
+        await refused(lambda: ipc.invoke_sync("echo"), "invoke_sync")
+        await refused(ipc.drain, "drain")
+        await refused(ipc.drain_sync, "drain_sync")
+        assert await ipc.invoke("echo", 1) == (1,)
