@@ -25,7 +25,7 @@ from .endpoint import (
     Endpoint,
     create_segment,
 )
-from .errors import PeerGone, printable
+from .errors import NotActivatedError, PeerGone, printable
 from .extension import ExtensionManifest
 from .lifecycle import Lifecycle, to_the_end
 from .log import log
@@ -292,7 +292,9 @@ class MainProcess:
         self._entered = True
         self._loop = asyncio.get_running_loop()
         face = AsyncioFace()
-        self._router = Router(face, os.getpid(), high_water=self._high_water, limits=self._limits)
+        self._router = Router(
+            face, os.getpid(), high_water=self._high_water, limit=self._outbox_limit, limits=self._limits
+        )
         self._spawning: set[asyncio.Task[Any]] = set()
         self._lifecycle = Lifecycle(self._router, self._loop)
         if self.path is not None:
@@ -321,6 +323,7 @@ class MainProcess:
         await self._lifecycle.end()
         await asyncio.gather(*(handle.close() for handle in list(self._handles.values())), return_exceptions=True)
         self._loop.remove_reader(self._router.poller.fileno())
+        self._router.posts.close(lambda: NotActivatedError("the host was left"))
         self._router.poller.close()
 
     def _check_thread(self, call: str) -> None:

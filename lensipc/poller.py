@@ -87,19 +87,28 @@ class Poller:
 
     Attributes:
         thread: the one that it belongs to, with all that is registered here.
+        on_signal: called from `poll` after a signal.
     """
 
     def __init__(self) -> None:
         self.thread = get_ident()
+        self.on_signal: Callable[[], None] = lambda: None
+        self._lock = threading.RLock()  # held while another thread signals
         self._epoll = _select.epoll()
         self._timer = Timer()
         try:
             self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            try:
+                self._signal_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            except OSError:
+                os.close(self._wake_fd)
+                raise
         except OSError:
             self._timer.close()
             raise
         self._callbacks: dict[int, Callable[[], None]] = {
             self._wake_fd: self._awake,
+            self._signal_fd: self._signalled,
             self._timer.fileno(): self._note_due,
         }
         for fd in self._callbacks:
@@ -134,6 +143,16 @@ class Poller:
         if not self._waking and not self.closed:
             self._waking = True
             os.eventfd_write(self._wake_fd, 1)
+
+    def signal(self) -> None:
+        """Any thread. Have `on_signal` called by the next `poll`; one that waits, waits no longer."""
+        with self._lock:
+            if not self.closed:
+                os.eventfd_write(self._signal_fd, 1)
+
+    def _signalled(self) -> None:
+        os.eventfd_read(self._signal_fd)
+        self.on_signal()
 
     def hush(self) -> None:
         """Take a wake back, unless there is a rest of the last `poll` that it is for."""
@@ -191,7 +210,10 @@ class Poller:
     def close(self) -> None:
         """Release the descriptors. Idempotent."""
         if not self.closed:
-            self.closed = True
+            with self._lock:
+                self.closed = True
+                os.close(self._signal_fd)
+            self.on_signal = lambda: None  # it keeps nobody
             self._waking = self._due = False
             self._callbacks.clear()
             self._deadlines.clear()
@@ -261,6 +283,7 @@ _pollers: weakref.WeakSet[Poller] = weakref.WeakSet()
 def _close_in_child() -> None:
     """In a forked child: these are the parent's, and what they register is shared with it."""
     for poller in list(_pollers):
+        poller._lock = threading.RLock()  # which another thread may have held
         poller.close()
         poller.__class__ = _ForkedPoller
     _pollers.clear()

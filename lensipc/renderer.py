@@ -38,6 +38,7 @@ from .message import (
 )
 from .patience import LOOK, LOOKING, Patience
 from .poller import Poller
+from .posts import Posts
 from .renderer_port import Outcome, Parts, RendererChannel, RendererPort
 
 # Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
@@ -98,6 +99,7 @@ class RendererCore(Connection):
         super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED, INLINE)
         self.face = face
         self.thread = poller.thread
+        self.posts = Posts(poller, backlog_limit, self._holds_posts)
         self.limits = limits
         self.parts = parts
         self.frame_id = frame_id
@@ -490,6 +492,14 @@ class RendererCore(Connection):
         for resume in drained:
             resume()
 
+    def _holds_posts(self, resume: Callable[[], None]) -> bool:
+        """Other threads cannot drain: what they send waits here for as long as that would."""
+        if self.closed or self.endpoint.outbox <= self._high_water:
+            return False
+        self._drained.append(resume)
+        self.awaited = True
+        return True
+
     async def drain(self) -> None:
         """Wait until little waits to be sent."""
         self.poller.check_thread("drain", "await it on the loop of that thread")
@@ -538,6 +548,7 @@ class RendererCore(Connection):
             self._hearing.left()  # which nobody is to hear
             self.close()
             os.close(self._wakeup_fd)
+            self.posts.close(lambda: PeerGone(f"main is gone: {self.reason}"))
             self.invocations.fail_all(lambda: PeerGone(f"main is gone: {self.reason}"))
             self._resume()
             self.parts.gone()

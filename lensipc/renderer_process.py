@@ -236,7 +236,7 @@ class RendererProcess:
     def _sending(self) -> bool:
         """Whether something that was sent still waits for room: it would be lost if this process left now."""
         core = self._entered
-        return not core.closed and not core.ended and core.endpoint.outbox > 0
+        return not core.closed and not core.ended and (core.endpoint.outbox > 0 or len(core.posts) > 0)
 
     def close(self) -> None:
         """Disconnect from main; what still waits for it has the outcome PeerGone. Idempotent."""

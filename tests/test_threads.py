@@ -4,15 +4,30 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lab
+import numpy as np
 import plain
 import pytest
+import weaving
 from hosting import hosting, until
 
-from lensipc import ExtensionManifest, MainProcess, PeerGone, RendererProcess
+from lensipc import (
+    DataCloneError,
+    ExtensionManifest,
+    HandlerExistsError,
+    InvokeTimeout,
+    MainProcess,
+    NoHandlerError,
+    NotActivatedError,
+    OutboxFull,
+    PeerGone,
+    RendererProcess,
+)
 from lensipc.message import ACTIVATE, KINDS
 
 PLAIN = ExtensionManifest("lab", "1", main="lab:LabMain", renderer="plain:PlainRenderer")
@@ -99,3 +114,173 @@ async def test_what_drives_or_waits_in_a_renderer_is_refused_in_another_thread(t
         await refused(ipc.drain, "drain")
         await refused(ipc.drain_sync, "drain_sync")
         assert await ipc.invoke("echo", 1) == (1,)
+
+
+# ---- what any thread may do ----
+
+
+async def test_threads_of_main_send_whole_and_each_in_its_order_to_all() -> None:
+    async with hosting(1) as host:
+        ear = weaving.Ear()
+        host.ipc.listen("woven", ear)
+        there = asyncio.create_task(host.ipc.run(host.renderers[0], "weaving:listen_until", 4, 2000))
+        await asyncio.sleep(0.2)
+        await weaving.weave(host.ipc, 4, 2000, 20)
+        await until(lambda: ear.has_heard(4, 2000))
+        assert ear.arrays == 80
+        assert await there == 80
+
+
+async def test_threads_of_a_renderer_send_whole_and_each_in_its_order() -> None:
+    async with hosting(1) as host:
+        ear = weaving.Ear()
+        host.ipc.listen("woven", ear)
+        await host.ipc.run(host.renderers[0], "weaving:weave", 4, 2000, 20)
+        await until(lambda: ear.has_heard(4, 2000))
+        assert ear.arrays == 80
+        assert host.renderers[0].alive
+
+
+async def test_threads_of_a_script_send_whole_and_each_in_its_order(tmp_path: Path) -> None:
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(PLAIN)
+        ear = weaving.Ear()
+        lab.IpcMain.get_instance().listen("woven", ear)
+
+        def run() -> list[object]:
+            with RendererProcess.connect(tmp_path / "s") as renderer:
+                threads = weaving.start(plain.Ipc.get_instance(), 4, 2000, 20)
+                answers = []
+                while any(each.is_alive() for each in threads):
+                    answers.append(plain.Ipc.get_instance().invoke_sync("echo", 1))
+                    renderer.dispatch(0.01)
+            return answers
+
+        answers = await asyncio.to_thread(run)
+        await until(lambda: ear.has_heard(4, 2000))
+        assert set(answers) == {(1,)}
+
+
+async def test_an_idle_loop_is_woken_for_what_a_thread_sends() -> None:
+    async with hosting() as host:
+        host.ipc.note("n")
+        for number in range(5):
+            await asyncio.to_thread(host.ipc.broadcast, "n", number)
+            async with asyncio.timeout(30):
+                await until(lambda number=number: len(host.ipc.heard["n"]) > number)
+        assert [args for _, args in host.ipc.heard["n"]] == [0, 1, 2, 3, 4]
+
+
+async def test_a_thread_of_a_renderer_invokes_and_waits_for_the_outcome() -> None:
+    async with hosting(1) as host:
+        run = host.ipc.run
+        assert await run(host.renderers[0], "weaving:call", [1, "two", None]) == [(1,), ("two",), (None,)]
+
+
+async def test_what_a_thread_invokes_fails_as_on_the_loop(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s") as renderer:
+        ipc: Any = lab.IpcRenderer.get_instance()
+
+        def outcome(*args: object, timeout: float | None = None) -> object:
+            return ipc.invoke(*args, timeout=timeout).exception(30)
+
+        assert isinstance(await asyncio.to_thread(outcome, "nothing"), NoHandlerError)
+        assert isinstance(await asyncio.to_thread(outcome, "fail", "KeyError"), KeyError)
+        assert isinstance(await asyncio.to_thread(outcome, "sleep", 100, timeout=0.05), InvokeTimeout)
+        with pytest.raises(DataCloneError, match=r"args\[0\]"):
+            await asyncio.to_thread(ipc.invoke, "echo", print)
+        with pytest.raises(DataCloneError, match=r"args\[0\]"):
+            await asyncio.to_thread(ipc.broadcast, "n", print)
+        invocation = await asyncio.to_thread(ipc.invoke, "sleep", 100, "cancelled")
+        await until(lambda: host.ipc.running)
+        assert await asyncio.to_thread(invocation.cancel)
+        await until(lambda: "cancelled" in host.ipc.cancelled)
+        invocation = await asyncio.to_thread(ipc.invoke, "sleep", 100)
+        await host.main.renderers[0].close()
+        await renderer.wait_closed()
+        assert isinstance(await asyncio.to_thread(invocation.exception, 30), NoHandlerError | PeerGone)
+        for call in (ipc.invoke, ipc.broadcast):
+            with pytest.raises(PeerGone):
+                await asyncio.to_thread(call, "n")
+
+
+async def test_threads_listen_handle_and_dispose() -> None:
+    async with hosting() as host:
+        ipc, heard = host.ipc, list[object]()
+        dispose = await asyncio.to_thread(ipc.listen, "n", lambda _event, value: heard.append(value))
+        await asyncio.to_thread(ipc.broadcast, "n", 1)
+        await until(lambda: heard)
+        await asyncio.to_thread(dispose)
+        await asyncio.to_thread(ipc.broadcast, "n", 2)
+        await asyncio.sleep(0.05)
+        assert heard == [1]
+
+        def replace() -> None:
+            first = ipc.handle("asked", lambda _event: 1)
+            with pytest.raises(HandlerExistsError, match=r"test_threads\.py"):
+                ipc.handle("asked", lambda _event: 2)
+            first()
+            first()
+            ipc.handle("asked", lambda _event: 3)
+
+        await asyncio.to_thread(replace)
+        with pytest.raises(HandlerExistsError, match=r"test_threads\.py"):
+            ipc.handle("asked", lambda _event: 4)
+        renderer = await host.main.spawn_renderer()
+        assert await ipc.run(renderer, "invoke", "asked") == 3
+
+
+async def test_a_thread_of_a_renderer_listens_and_hears() -> None:
+    async with hosting(1) as host:
+        assert await host.ipc.run(host.renderers[0], "weaving:hear_own") == [1]
+
+
+async def test_what_a_thread_changes_or_transfers_after_it_was_sent_arrives_as_it_was() -> None:
+    async with hosting() as host:
+        host.ipc.note("n")
+        sent, given = np.arange(200_000), bytearray(b"x" * 100_000)
+        # Nothing of this loop runs until the thread has ended: what it has posted waits.
+        thread = threading.Thread(target=lambda: host.ipc.broadcast("n", sent, given, transfer=[given]))
+        thread.start()
+        thread.join()
+        sent[:] = 0
+        assert given == b""
+        await until(lambda: host.ipc.heard["n"])
+        ((_, array, text),) = host.ipc.heard["n"]
+        assert (array == np.arange(200_000)).all()
+        assert text == b"x" * 100_000
+
+
+async def test_what_threads_send_to_a_busy_loop_is_bounded() -> None:
+    async with hosting(outbox_limit=4 * 1024 * 1024) as host:
+        host.ipc.note("n")
+        results: list[object] = []
+
+        def flood() -> None:
+            try:
+                for _ in range(100):
+                    host.ipc.broadcast("n", bytes(1024 * 1024))
+                    results.append(None)
+            except OutboxFull as full:
+                results.append(full)
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        thread.join()  # the loop is busy
+        *sent, refused = results
+        assert isinstance(refused, OutboxFull)
+        assert 1 <= len(sent) <= 4
+        await until(lambda: len(host.ipc.heard["n"]) == len(sent))
+
+
+async def test_what_a_thread_has_sent_before_a_part_is_deactivated_is_sent() -> None:
+    async with hosting(1) as host:
+        heard = asyncio.create_task(host.ipc.run(host.renderers[0], "weaving:listen_until", 1, 1))
+        await asyncio.sleep(0.2)
+        thread = threading.Thread(target=host.ipc.broadcast, args=("woven", 0, 0))
+        thread.start()
+        thread.join()
+        assert await heard == 0
+        await host.main.disable("lab")
+        with pytest.raises(NotActivatedError):
+            await asyncio.to_thread(host.ipc.broadcast, "n")
