@@ -310,6 +310,7 @@ class MainProcess:
 
     async def __aexit__(self, *_: object) -> None:
         if not self._router.poller.closed:  # as it is in a fork of this process
+            self._check_thread("__aexit__")
             await to_the_end(self._leave())
 
     async def _leave(self) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -284,3 +285,26 @@ async def test_what_a_thread_has_sent_before_a_part_is_deactivated_is_sent() -> 
         await host.main.disable("lab")
         with pytest.raises(NotActivatedError):
             await asyncio.to_thread(host.ipc.broadcast, "n")
+
+
+async def test_a_foreign_loop_sees_its_descriptor_readable_for_what_a_thread_sends(tmp_path: Path) -> None:
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(PLAIN)
+        ipc = lab.IpcMain.get_instance()
+        ipc.note("n")
+
+        def run() -> object:
+            with RendererProcess.connect(tmp_path / "s") as renderer:
+                while select.select([renderer], [], [], 0.2)[0]:
+                    renderer.dispatch()
+                own = plain.Ipc.get_instance()
+                futures: list[Any] = []
+                thread = threading.Thread(target=lambda: futures.append(own.invoke("echo", 2)))
+                thread.start()
+                thread.join()
+                while not futures[0].done():
+                    assert select.select([renderer], [], [], 30)[0]
+                    renderer.dispatch()
+                return futures[0].result()
+
+        assert await asyncio.to_thread(run) == (2,)
