@@ -494,7 +494,7 @@ class RendererCore(Connection):
 
     def _holds_posts(self, resume: Callable[[], None]) -> bool:
         """Other threads cannot drain: what they send waits here for as long as that would."""
-        if self.closed or self.endpoint.outbox <= self._high_water:
+        if self.closed or self.endpoint.outbox <= min(self._high_water, self._backlog_limit - 1):
             return False
         self._drained.append(resume)
         self.awaited = True
