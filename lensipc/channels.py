@@ -22,6 +22,11 @@ Callback = Callable[..., object]
 Post = Callable[[Callable[[], object], str], bool]
 
 
+def _stay(_call: Callable[[], object], _what: str) -> bool:
+    """The `post` of a table that one thread alone has."""
+    return False
+
+
 class Running(Protocol):
     """User code on its way."""
 
@@ -38,7 +43,7 @@ class Registration:
         callback: Callback,
         where: str,
         undo: Callable[[Registration], None],
-        post: Post,
+        post: Post = _stay,
     ) -> None:
         self._post = post
         self.callback = callback
@@ -114,14 +119,14 @@ class ChannelTable(Generic[AnyChannel]):
         extension: str,
         make: Callable[[str], AnyChannel],
         on_listening: Callable[[AnyChannel, bool], None] | None = None,
-        post: Post | None = None,
+        post: Post = _stay,
     ) -> None:
         self.extension = extension
         self.open = False
         self.running: set[Running] = set()  # async listeners on their way
         self._make = make
         self._on_listening = on_listening or (lambda _channel, _listening: None)
-        self._post: Post = post or (lambda _call, _what: False)
+        self._post = post
         self._claims: dict[str, Registration] = {}  # handlers of other threads that are not set yet
         self.channels: dict[str, AnyChannel] = {}  # those that have been asked for
         self._registrations: dict[Registration, None] = {}  # in the order they came
