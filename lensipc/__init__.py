@@ -12,6 +12,7 @@ The floors, each importing only from its own and those below:
        connection, face             the line between them; what drives them
     3  clone, message, channels, invocations    values, messages, tables: no I/O, no threads, no clock
     2  endpoint, poller, attach     bytes in, bytes out; waiting; the handshake
+       posts                        what other threads ask of the one that owns a core
        log, raised                  what is logged; what user code raises
     1  _core                        the C core, compiled from csrc/
 """

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context
 from functools import partial
@@ -257,6 +258,11 @@ class AsyncioFace:
         invocation._waiter = None
         invocation.abandon = abandon
         return invocation
+
+    def posted(self, abandon: Abandon) -> concurrent.futures.Future[Any]:
+        from .plain_face import Request
+
+        return Request(abandon)
 
 
 def set_once(future: asyncio.Future[None]) -> None:

@@ -12,12 +12,19 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from .errors import ForkError, HandlerExistsError, NotActivatedError
 
 Disposer = Callable[[], None]
 Callback = Callable[..., object]
+Post = Callable[[Callable[[], object], str], bool]
+
+
+def _stay(_call: Callable[[], object], _what: str) -> bool:
+    """The `post` of a table that one thread alone has."""
+    return False
 
 
 class Running(Protocol):
@@ -29,9 +36,16 @@ class Running(Protocol):
 class Registration:
     """One listener or handler: calling it disposes of it, once; afterwards no new call of it starts."""
 
-    __slots__ = ("_undo", "active", "callback", "where")
+    __slots__ = ("_post", "_undo", "active", "callback", "where")
 
-    def __init__(self, callback: Callback, where: str, undo: Callable[[Registration], None]) -> None:
+    def __init__(
+        self,
+        callback: Callback,
+        where: str,
+        undo: Callable[[Registration], None],
+        post: Post = _stay,
+    ) -> None:
+        self._post = post
         self.callback = callback
         self.where = where
         self.active = True
@@ -40,7 +54,8 @@ class Registration:
     def __call__(self) -> None:
         if self.active:
             self.active = False
-            self._undo(self)
+            if not self._post(partial(self._undo, self), "disposing"):
+                self._undo(self)
 
 
 class Channel:
@@ -96,6 +111,7 @@ class ChannelTable(Generic[AnyChannel]):
         extension: the extension's id, for error messages.
         make: makes a channel from its name.
         on_listening: called with a channel when its first listener comes (True) and when its last goes (False).
+        post: `post(call, what)` has the owner's thread call that, if this is another: whether it is.
     """
 
     def __init__(
@@ -103,12 +119,15 @@ class ChannelTable(Generic[AnyChannel]):
         extension: str,
         make: Callable[[str], AnyChannel],
         on_listening: Callable[[AnyChannel, bool], None] | None = None,
+        post: Post = _stay,
     ) -> None:
         self.extension = extension
         self.open = False
         self.running: set[Running] = set()  # async listeners on their way
         self._make = make
         self._on_listening = on_listening or (lambda _channel, _listening: None)
+        self._post = post
+        self._claims: dict[str, Registration] = {}  # handlers of other threads that are not set yet
         self.channels: dict[str, AnyChannel] = {}  # those that have been asked for
         self._registrations: dict[Registration, None] = {}  # in the order they came
         _tables.add(self)
@@ -122,19 +141,25 @@ class ChannelTable(Generic[AnyChannel]):
             channel = self.channels[name] = self._make(name)
         return channel
 
-    def listen(self, name: str, callback: Callback) -> Disposer:
-        """Add a listener; the disposer removes it."""
-        channel = self._opened(name, callback, "listener")
+    def listen(
+        self, name: str, callback: Callback, begin: Callable[[AnyChannel], None] = lambda _channel: None
+    ) -> Disposer:
+        """Add a listener; the disposer removes it. `begin` is called with the channel before its first one is added."""
+        self._check(name, callback, "listener")
+        registration = Registration(callback, _caller(), partial(self._remove_listener, name), self._post)
+        if not self._post(partial(self._add_listener, name, registration, begin), f"listen to {name!r}"):
+            self._add_listener(name, registration, begin)
+        return registration
 
-        def undo(registration: Registration) -> None:
-            self._registrations.pop(registration, None)
-            channel.remove(registration)
-            if not channel.has_listeners:
-                self._on_listening(channel, False)
-
-        registration = Registration(callback, _caller(), undo)
-        self._registrations[registration] = None
+    def _add_listener(self, name: str, registration: Registration, begin: Callable[[AnyChannel], None]) -> None:
+        if not registration.active:
+            return
+        self.check_open(name)
+        channel = self[name]
         first = not channel.has_listeners
+        if first:
+            begin(channel)
+        self._registrations[registration] = None
         channel.add(registration)
         if first:
             try:
@@ -144,24 +169,51 @@ class ChannelTable(Generic[AnyChannel]):
                 del self._registrations[registration]
                 channel.remove(registration)
                 raise
-        return registration
+
+    def _remove_listener(self, name: str, registration: Registration) -> None:
+        if registration in self._registrations:
+            del self._registrations[registration]
+            channel = self[name]
+            channel.remove(registration)
+            if not channel.has_listeners:
+                self._on_listening(channel, False)
 
     def handle(self, name: str, callback: Callback) -> Disposer:
         """Set the handler; the disposer removes it. HandlerExistsError: there is one."""
-        channel = self._opened(name, callback, "handler")
-        if channel.handler is not None:
-            raise HandlerExistsError(
-                f"channel {name!r} of extension {self.extension!r} has a handler already, registered at "
-                f"{channel.handler.where}: dispose of that one first"
-            )
-
-        def undo(registration: Registration) -> None:
-            self._registrations.pop(registration, None)
-            channel.handler = None
-
-        registration = channel.handler = Registration(callback, _caller(), undo)
-        self._registrations[registration] = None
+        self._check(name, callback, "handler")
+        registration = Registration(callback, _caller(), partial(self._remove_handler, name), self._post)
+        self._claim(name, registration)
+        if not self._post(partial(self._set_handler, name, registration), f"handle {name!r}"):
+            self._set_handler(name, registration)
         return registration
+
+    def _claim(self, name: str, registration: Registration) -> None:
+        known = self.channels.get(name)
+        claim = self._claims.setdefault(name, registration)
+        for other in (claim, None if known is None else known.handler):
+            if other is not None and other is not registration and other.active:
+                if claim is registration:
+                    del self._claims[name]
+                raise HandlerExistsError(
+                    f"channel {name!r} of extension {self.extension!r} has a handler already, registered at "
+                    f"{other.where}: dispose of that one first"
+                )
+        self._claims[name] = registration
+
+    def _set_handler(self, name: str, registration: Registration) -> None:
+        if self._claims.get(name) is registration:
+            del self._claims[name]
+        if registration.active:
+            self.check_open(name)
+            self[name].handler = registration
+            self._registrations[registration] = None
+
+    def _remove_handler(self, name: str, registration: Registration) -> None:
+        if registration in self._registrations:
+            del self._registrations[registration]
+            channel = self[name]
+            if channel.handler is registration:  # another may have come since this was disposed of
+                channel.handler = None
 
     def forget(self, channel: AnyChannel) -> None:
         """Drop a channel that nobody knows by anything but its name, unless something is registered for it."""
@@ -186,12 +238,17 @@ class ChannelTable(Generic[AnyChannel]):
             for registration in self._registrations:
                 stack.callback(registration)
 
-    def _opened(self, name: str, callback: Callback, what: str) -> AnyChannel:
+    def check_open(self, name: str) -> None:
+        """NotActivatedError: the extension is not active. TypeError: that is no channel's name."""
         if not self.open:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
+        if not isinstance(name, str):
+            raise TypeError(f"a channel's name is a str, not {type(name).__name__}")
+
+    def _check(self, name: str, callback: Callback, what: str) -> None:
+        self.check_open(name)
         if not callable(callback):
             raise TypeError(f"a {what} is a function, not {type(callback).__name__}")
-        return self[name]
 
 
 class _ForkedTable(ChannelTable[Any]):

@@ -39,6 +39,7 @@ __all__ = [
     "detach",
     "encode",
     "encode_parts",
+    "encode_whole",
     "register",
     "weigh",
 ]
@@ -191,6 +192,12 @@ def encode_parts(obj: object, name: str = "value", limits: Limits = STANDARD) ->
         return body if limits is STANDARD else _checked(body, obj, name, limits)
     parts = _encode(obj, name, limits)
     return parts[0] if len(parts) == 1 and type(parts[0]) is bytes else parts
+
+
+def encode_whole(obj: object, name: str = "value", limits: Limits = STANDARD) -> bytes:
+    """The same in one piece, which shows no memory of `obj`."""
+    parts = encode_parts(obj, name, limits)
+    return b"".join(parts) if isinstance(parts, list) else parts
 
 
 def _checked(body: bytes, obj: object, name: str, limits: Limits) -> bytes:

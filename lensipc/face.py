@@ -95,6 +95,9 @@ class Face(Protocol):
     def invocation(self, abandon: Abandon) -> Any:
         """A new future of a request; when its user cancels it, `abandon(future.correlation)` is called."""
 
+    def posted(self, abandon: Abandon) -> Any:
+        """The same for another thread to wait for: a concurrent one."""
+
 
 def is_awaitable(result: object) -> TypeGuard[Awaitable[Any]]:
     """Whether what a callback has returned is to be awaited. Its class says so: an instance may have any attribute."""

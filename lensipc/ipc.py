@@ -132,6 +132,9 @@ class _Ipc(ABC, Generic[Port]):
 
         Returns at once; `await drain()` between many broadcasts keeps the sender at its receivers' pace.
 
+        Any thread may call it, as `listen`, `handle`, `invoke` and disposers: the arguments are cloned there, and the
+        thread that has entered the process object sends them in its next turn, each thread's in their order.
+
         Args:
             channel: the channel's name.
             args: what the listeners are called with, after the event object; each has a structured clone of its own.
@@ -140,7 +143,7 @@ class _Ipc(ABC, Generic[Port]):
         Raises:
             DataCloneError: an argument cannot be cloned; nothing was sent.
             NotActivatedError: the extension is not active here.
-            OutboxFull: (renderer) too much waits to be sent already; this event was not sent.
+            OutboxFull: (renderer, and other threads) too much waits to be sent already; this event was not sent.
             PeerGone: (renderer) main is gone.
         """
         self._port.send(ALL, channel, args, transfer)
@@ -217,7 +220,8 @@ class Renderer(_Ipc[RendererPort]):
         The request is on its way when this returns. What is returned is a future: await it, gather it, make a task
         of it. Cancelling it cancels the handler. (In a process without an event loop it is a
         concurrent.futures.Future that `dispatch` resolves, or its `result()`, which waits as `invoke_sync` does. Do not
-        hand it to `concurrent.futures.wait` on the thread that dispatches: that would wait for ever.)
+        hand it to `concurrent.futures.wait` on the thread that dispatches: that would wait for ever. In another thread
+        than the one that has entered this process, it is a concurrent.futures.Future, too: its `result()` waits there.)
 
         Args:
             channel: the channel's name.

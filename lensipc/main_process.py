@@ -25,7 +25,7 @@ from .endpoint import (
     Endpoint,
     create_segment,
 )
-from .errors import PeerGone, printable
+from .errors import NotActivatedError, PeerGone, printable
 from .extension import ExtensionManifest
 from .lifecycle import Lifecycle, to_the_end
 from .log import log
@@ -123,6 +123,7 @@ class RendererHandle:
         """
         import asyncio
 
+        self._main._check_thread("RendererHandle.close")
         self._connection.spare(asyncio.current_task())
         await self._main._lifecycle.shielded(self._close())
 
@@ -295,7 +296,9 @@ class MainProcess:
         self._entered = True
         self._loop = asyncio.get_running_loop()
         face = AsyncioFace()
-        self._router = Router(face, os.getpid(), high_water=self._high_water, limits=self._limits)
+        self._router = Router(
+            face, os.getpid(), high_water=self._high_water, limit=self._outbox_limit, limits=self._limits
+        )
         self._spawning: set[asyncio.Task[Any]] = set()
         self._lifecycle = Lifecycle(self._router, self._loop)
         if self.path is not None:
@@ -311,6 +314,7 @@ class MainProcess:
 
     async def __aexit__(self, *_: object) -> None:
         if not self._router.poller.closed:  # as it is in a fork of this process
+            self._check_thread("__aexit__")
             await to_the_end(self._leave())
 
     async def _leave(self) -> None:
@@ -324,7 +328,11 @@ class MainProcess:
         await self._lifecycle.end()
         await asyncio.gather(*(handle.close() for handle in list(self._handles.values())), return_exceptions=True)
         self._loop.remove_reader(self._router.poller.fileno())
+        self._router.posts.close(lambda: NotActivatedError("the host was left"))
         self._router.poller.close()
+
+    def _check_thread(self, call: str) -> None:
+        self._router.poller.check_thread(call, "asyncio.run_coroutine_threadsafe(..., loop) runs it there")
 
     @property
     def renderers(self) -> list[RendererHandle]:
@@ -349,10 +357,12 @@ class MainProcess:
                 ended its process; names it. Or it was disabled, or the host left, meanwhile. Nothing is left of the
                 extension.
         """
+        self._check_thread("install")
         await self._lifecycle.install(manifest)
 
     async def enable(self, id: str) -> None:
         """Activate an extension that was disabled; nothing if it is enabled. Raises as `install`, and KeyError."""
+        self._check_thread("enable")
         await self._lifecycle.enable(id)
 
     async def disable(self, id: str) -> None:
@@ -362,10 +372,12 @@ class MainProcess:
         run are cancelled and have 10 s to end, and then `on_deactivate` has 10 s before it is cancelled. An activation
         that is under way is given up for it.
         """
+        self._check_thread("disable")
         await self._lifecycle.disable(id)
 
     async def uninstall(self, id: str) -> None:
         """Disable an extension and forget it. KeyError: it is not installed."""
+        self._check_thread("uninstall")
         await self._lifecycle.uninstall(id)
 
     # ---- renderers ----
@@ -389,6 +401,7 @@ class MainProcess:
         """
         import asyncio
 
+        self._check_thread("spawn_renderer")
         spawning = self._loop.create_task(self._spawn(_ids(extensions)))
         self._spawning.add(spawning)
         spawning.add_done_callback(self._spawning.discard)

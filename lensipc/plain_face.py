@@ -6,6 +6,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,38 @@ if TYPE_CHECKING:
     from .renderer import RendererCore
 
 
-class _Invocation(concurrent.futures.Future[Any]):
+class Request(concurrent.futures.Future[Any]):
+    """A request on its way, which any thread may wait for and cancel. An outcome that comes after that is dropped."""
+
+    correlation = 0  # before it is sent
+
+    def __init__(self, abandon: Abandon) -> None:
+        super().__init__()
+        self.abandon = abandon
+
+    def set_result(self, result: Any) -> None:
+        with suppress(concurrent.futures.InvalidStateError):
+            super().set_result(result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        with suppress(concurrent.futures.InvalidStateError):
+            super().set_exception(exception)
+
+    def cancel(self) -> bool:
+        if not super().cancel():
+            return False
+        self.abandon(self.correlation)
+        return True
+
+
+class _Invocation(Request):
     """A future that brings its outcome about when it is asked for that: nothing else here would.
 
     Another thread waits for this one to do so.
     """
 
-    abandon: Abandon
-    correlation: int
-
-    def __init__(self, face: PlainFace) -> None:
-        super().__init__()
+    def __init__(self, face: PlainFace, abandon: Abandon) -> None:
+        super().__init__(abandon)
         self._face = face
 
     def result(self, timeout: float | None = None) -> Any:
@@ -53,12 +75,6 @@ class _Invocation(concurrent.futures.Future[Any]):
             if deadline is not None:
                 deadline.cancel()
         return 0.0
-
-    def cancel(self) -> bool:
-        if not super().cancel():
-            return False
-        self.abandon(self.correlation)
-        return True
 
 
 class PlainFace:
@@ -95,6 +111,6 @@ class PlainFace:
         return concurrent.futures.Future()
 
     def invocation(self, abandon: Abandon) -> concurrent.futures.Future[Any]:
-        invocation = _Invocation(self)
-        invocation.abandon = abandon
-        return invocation
+        return _Invocation(self, abandon)
+
+    posted = invocation

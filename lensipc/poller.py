@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 import os
 import select
+import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -34,6 +36,10 @@ if not hasattr(select, "epoll"):
     assert _spec is not None
     assert _spec.loader is not None
     _spec.loader.exec_module(_select := module_from_spec(_spec))
+# The thread that this is, by a number. gevent puts a greenlet's in its place, and a thread's greenlets are one owner.
+get_ident: Callable[[], int] = threading.get_ident
+if "gevent.monkey" in sys.modules:
+    get_ident = sys.modules["gevent.monkey"].get_original("_thread", "get_ident")
 # Seconds that no machine runs for: a timer at or beyond it, `math.inf` too, is set to it.
 FOREVER = 2.0**33
 # What may be waiting for a deadline has come, but is not handled yet: how long until that is asked again (seconds).
@@ -77,18 +83,32 @@ class Deadline:
 
 
 class Poller:
-    """Waits for descriptors, timers and its own wake, all behind one descriptor."""
+    """Waits for descriptors, timers and its own wake, all behind one descriptor.
+
+    Attributes:
+        thread: the one that it belongs to, with all that is registered here.
+        on_signal: called from `poll` after a signal.
+    """
 
     def __init__(self) -> None:
+        self.thread = get_ident()
+        self.on_signal: Callable[[], None] = lambda: None
+        self._lock = threading.RLock()  # held while another thread signals
         self._epoll = _select.epoll()
         self._timer = Timer()
         try:
             self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            try:
+                self._signal_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            except OSError:
+                os.close(self._wake_fd)
+                raise
         except OSError:
             self._timer.close()
             raise
         self._callbacks: dict[int, Callable[[], None]] = {
             self._wake_fd: self._awake,
+            self._signal_fd: self._signalled,
             self._timer.fileno(): self._note_due,
         }
         for fd in self._callbacks:
@@ -123,6 +143,16 @@ class Poller:
         if not self._waking and not self.closed:
             self._waking = True
             os.eventfd_write(self._wake_fd, 1)
+
+    def signal(self) -> None:
+        """Any thread. Have `on_signal` called by the next `poll`; one that waits, waits no longer."""
+        with self._lock:
+            if not self.closed:
+                os.eventfd_write(self._signal_fd, 1)
+
+    def _signalled(self) -> None:
+        os.eventfd_read(self._signal_fd)
+        self.on_signal()
 
     def hush(self) -> None:
         """Take a wake back, unless there is a rest of the last `poll` that it is for."""
@@ -165,13 +195,25 @@ class Poller:
             raise
         return called
 
+    def check_thread(self, call: str, instead: str) -> None:
+        """RuntimeError: this is another thread than the one that owns the poller. It names the call and the way out."""
+        if get_ident() != self.thread:
+            name = threading.current_thread().name
+            raise RuntimeError(
+                f"{call} was called in thread {name!r}, and belongs to the thread that has entered lensipc's process "
+                f"object: {instead}"
+            )
+
     def check_fork(self) -> None:
         """ForkError: this is a fork of the process that the poller belongs to."""
 
     def close(self) -> None:
         """Release the descriptors. Idempotent."""
         if not self.closed:
-            self.closed = True
+            with self._lock:
+                self.closed = True
+                os.close(self._signal_fd)
+            self.on_signal = lambda: None  # it keeps nobody
             self._waking = self._due = False
             self._callbacks.clear()
             self._deadlines.clear()
@@ -241,6 +283,7 @@ _pollers: weakref.WeakSet[Poller] = weakref.WeakSet()
 def _close_in_child() -> None:
     """In a forked child: these are the parent's, and what they register is shared with it."""
     for poller in list(_pollers):
+        poller._lock = threading.RLock()  # which another thread may have held
         poller.close()
         poller.__class__ = _ForkedPoller
     _pollers.clear()

@@ -38,6 +38,7 @@ from .message import (
 )
 from .patience import LOOK, LOOKING, Patience
 from .poller import Poller
+from .posts import Posts
 from .renderer_port import Outcome, Parts, RendererChannel, RendererPort
 
 # Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
@@ -97,6 +98,8 @@ class RendererCore(Connection):
         handlers[READY] = self._on_ready
         super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED, INLINE)
         self.face = face
+        self.thread = poller.thread
+        self.posts = Posts(poller, backlog_limit, self._holds_posts)
         self.limits = limits
         self.parts = parts
         self.frame_id = frame_id
@@ -220,6 +223,41 @@ class RendererCore(Connection):
         self.parts.attached()
 
     # ---- turns ----
+    #
+    # Wherever a turn finds that main has broken the protocol, that is the end, once: no message after that one can be
+    # found in the ring.
+
+    def pump(self, budget: int) -> int:
+        """Handle at most `budget` messages and return how many; what cannot be read ends the connection."""
+        try:
+            return super().pump(budget)
+        except (ProtocolError, DecodeError, MemoryError) as error:
+            self._broken(error)
+            return 0
+
+    def rest(self) -> bool:
+        """Park if there is nothing to do, as there is nothing when the connection is broken."""
+        try:
+            return super().rest()
+        except ProtocolError as error:
+            self._broken(error)
+            return True
+
+    def flush(self) -> None:
+        """Move what waits to be sent into the ring; one that is broken ends the connection."""
+        try:
+            super().flush()
+        except ProtocolError as error:
+            self._broken(error)
+
+    def _broken(self, error: Exception) -> None:
+        self._end(str(error) or "there is no memory here for what it sends")
+
+    def _end(self, reason: str) -> None:
+        self.reason = reason
+        self.told_goodbye = True  # main has not died, as far as is known
+        self.ended = True
+        self.gone()
 
     def dispatch(self, timeout: float | None = 0.0, budget: int = TURN) -> int:
         """Wait at most `timeout` seconds for something to do, and handle at most `budget` messages of it."""
@@ -301,6 +339,8 @@ class RendererCore(Connection):
         record = self._backlog.take()
         try:
             self._handlers[record[0]](record)
+        except (ProtocolError, DecodeError, MemoryError) as error:
+            self._broken(error)
         except (KeyboardInterrupt, SystemExit):
             self.interrupted(record)
             raise
@@ -421,11 +461,8 @@ class RendererCore(Connection):
     def _keep(self, record: Record) -> None:
         self._backlog.keep(record)
         if self._backlog.size > self._backlog_limit:
-            self.reason = (
-                f"{self._backlog.size} bytes of events waited here for dispatch(), where {self._backlog_limit} may"
-            )
-            self.ended = True
-            self.gone()
+            size, limit = self._backlog.size, self._backlog_limit
+            self._end(f"{size} bytes of events waited here for dispatch(), where {limit} may")
 
     def _sleep(self, timeout: float | None) -> None:
         if not self._semaphore:
@@ -455,8 +492,17 @@ class RendererCore(Connection):
         for resume in drained:
             resume()
 
+    def _holds_posts(self, resume: Callable[[], None]) -> bool:
+        """Other threads cannot drain: what they send waits here for as long as that would."""
+        if self.closed or self.endpoint.outbox <= min(self._high_water, self._backlog_limit - 1):
+            return False
+        self._drained.append(resume)
+        self.awaited = True
+        return True
+
     async def drain(self) -> None:
         """Wait until little waits to be sent."""
+        self.poller.check_thread("drain", "await it on the loop of that thread")
         await self.face.give_way()
         if not self.closed and self.endpoint.outbox > self._high_water:
             pending = self.face.pending()
@@ -467,6 +513,7 @@ class RendererCore(Connection):
 
     def drain_sync(self) -> None:
         """The same, blocking."""
+        self.poller.check_thread("drain_sync", "call it there")
         if not self.closed and self.endpoint.outbox > self._high_water:
             outcome = Outcome()
             self._drained.append(partial(outcome.set_result, None))
@@ -501,6 +548,7 @@ class RendererCore(Connection):
             self._hearing.left()  # which nobody is to hear
             self.close()
             os.close(self._wakeup_fd)
+            self.posts.close(lambda: PeerGone(f"main is gone: {self.reason}"))
             self.invocations.fail_all(lambda: PeerGone(f"main is gone: {self.reason}"))
             self._resume()
             self.parts.gone()

@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import clone
 from .channels import Callback, Channel, ChannelTable, Disposer
 from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
-from .errors import NotActivatedError
+from .errors import NotActivatedError, PeerGone
 from .face import Settle
 from .message import EVENT, INVOKE, LISTEN, UNLISTEN
-from .poller import seconds_of
+from .poller import get_ident, seconds_of
+from .posts import not_done
 from .types import IpcRendererEvent
 
 if TYPE_CHECKING:
@@ -43,11 +46,12 @@ class RendererPort:
         self.extension = extension
         self.number = number
         self.table: ChannelTable[RendererChannel] = ChannelTable(
-            extension, partial(RendererChannel, self), self._listening
+            extension, partial(RendererChannel, self), self._listening, core.posts.post_from_elsewhere
         )
 
     def close(self) -> None:
         """The part is over: undo what it has registered, and end what runs of it, and what it has asked for."""
+        self.core.posts.take_all()
         self.table.close()
         pending: Any
         for correlation, pending in self.core.invocations:
@@ -58,10 +62,18 @@ class RendererPort:
 
     def abandon(self, correlation: int) -> None:
         """Nobody waits for this invoke any more."""
-        self.core.abandon(correlation)
+        core = self.core
+        if get_ident() == core.thread:
+            core.abandon(correlation)
+        elif correlation:  # else it is on its way to the owner, who looks whether it was cancelled
+            with suppress(PeerGone):
+                core.posts.post(0, partial(core.abandon, correlation), not_done("cancel"))
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
+        if get_ident() != self.core.thread:
+            self._post(target, channel, args, transfer)
+            return
         number = self._number(channel)
         if not transfer and self.core.endpoint.send_value(EVENT, number, 0, args, target):
             return
@@ -71,24 +83,74 @@ class RendererPort:
         if transfer:
             clone.detach(transfer)
 
+    def _post(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
+        """The same, called in another thread: the event is written there, and sent by the owner's."""
+        body = self._written(channel, args, transfer)
+        lost = not_done(f"broadcast of {self.extension}/{channel}")
+        self.core.posts.post(len(body), partial(self._send_body, target, channel, body), lost)
+        if transfer:
+            clone.detach(transfer)
+
+    def _written(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> bytes:
+        self._check_active()
+        self.table.check_open(channel)
+        if transfer:
+            clone.check_transfer(transfer)
+        return clone.encode_whole(args, "args", self.core.limits)
+
+    def _send_body(self, target: int, channel: str, body: bytes) -> None:
+        self.core.send(EVENT, self._number(channel), target, body=body)
+
     def listen(self, channel: str, listener: Callback, when_slow: str) -> Disposer:
         """Add a listener; the first of a channel says what main does when this process is too slow for it."""
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
         self._check_active()
-        if not self.table[channel].has_listeners:
-            self.table[channel].when_full = WHEN_SLOW[when_slow]
-        return self.table.listen(channel, listener)
+
+        def begin(first: RendererChannel) -> None:
+            first.when_full = WHEN_SLOW[when_slow]
+
+        return self.table.listen(channel, listener, begin)
 
     def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request; returns the future of its outcome."""
         core = self.core
+        if get_ident() != core.thread:
+            return self._post_invoke(channel, args, timeout, transfer)
         invocation = core.face.invocation(self.abandon)
         invocation.correlation = self._request(channel, args, timeout, invocation, transfer)
         return invocation
 
+    def _post_invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+        """The same, called in another thread: a concurrent.futures.Future."""
+        left = seconds_of(timeout)
+        until = None if left is None else time.monotonic() + left
+        body = self._written(channel, args, transfer)
+        future = self.core.face.posted(self.abandon)
+        request = partial(self._request_body, channel, body, until, future)
+        self.core.posts.post(len(body), request, future.set_exception)
+        if transfer:
+            clone.detach(transfer)
+        return future
+
+    def _request_body(self, channel: str, body: bytes, until: float | None, future: Any) -> None:
+        if future.done():
+            return
+        core, number = self.core, self._number(channel)
+        left = None if until is None else max(0.0, until - time.monotonic())
+        correlation = core.invocations.open(future, f"invoke of {self.extension}/{channel}", left, core.cancel)
+        future.correlation = correlation
+        try:
+            core.send(INVOKE, number, 0, 0, correlation, body)
+        except BaseException:
+            core.invocations.forget(correlation)
+            raise
+        if future.cancelled():  # just now, by a thread that knew of no correlation
+            core.abandon(correlation)
+
     def invoke_sync(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request and block until its outcome is there."""
+        self.core.poller.check_thread("invoke_sync", "ipc.invoke(...).result() waits here")
         if not self.core.face.blocking:
             raise RuntimeError("invoke_sync would block this process's event loop: use `await ipc.invoke(...)`")
         outcome = Outcome()

@@ -18,7 +18,7 @@ from .errors import PeerGone
 from .extension import LensRendererExtension, load, undo
 from .face import Face, Settle, call
 from .log import log_raised
-from .poller import Poller, seconds_of
+from .poller import Poller, get_ident, seconds_of
 from .raised import conclude
 from .renderer import LONGEST, TURN, RendererCore
 from .renderer_port import RendererPort
@@ -181,7 +181,7 @@ class RendererProcess:
 
         if self._entered.poller.closed:
             return  # closed already, or left by a fork of the process that entered it
-
+        self._owned("__exit__")
         for port in list(self._parts):
             self.deactivate(port, lambda _result, _error: None)
         deadline = time.monotonic() + self._timeout
@@ -224,6 +224,7 @@ class RendererProcess:
     def __exit__(self, *_: object) -> None:
         if self._entered.poller.closed:
             return  # closed already, or left by a fork of the process that entered it
+        self._owned("__exit__")
         for port in list(self._parts):
             self.deactivate(port, lambda _result, _error: None)
         deadline = time.monotonic() + self._timeout
@@ -235,12 +236,13 @@ class RendererProcess:
     def _sending(self) -> bool:
         """Whether something that was sent still waits for room: it would be lost if this process left now."""
         core = self._entered
-        return not core.closed and not core.ended and core.endpoint.outbox > 0
+        return not core.closed and not core.ended and (core.endpoint.outbox > 0 or len(core.posts) > 0)
 
     def close(self) -> None:
         """Disconnect from main; what still waits for it has the outcome PeerGone. Idempotent."""
         core = self._core
         if core is not None and not core.poller.closed:
+            self._owned("close")
             core.reason = "this process has closed the connection"
             core.told_goodbye = True
             core.gone()
@@ -319,6 +321,12 @@ class RendererProcess:
             raise RuntimeError("this RendererProcess has not been entered")
         return self._core
 
+    def _owned(self, call: str) -> RendererCore:
+        core = self._entered
+        if get_ident() != core.thread:
+            core.poller.check_thread(f"RendererProcess.{call}", "call it there")
+        return core
+
     @property
     def connected(self) -> bool:
         """Whether main is there."""
@@ -347,7 +355,7 @@ class RendererProcess:
             PeerGone: main is gone, and everything that it had sent has been handled.
             TypeError, ValueError: the timeout is no number.
         """
-        core = self._entered
+        core = self._owned("dispatch")
         if timeout is not None and timeout != 0.0:
             timeout = seconds_of(timeout)
         if core.closed:
@@ -357,13 +365,13 @@ class RendererProcess:
 
     def run_forever(self) -> None:
         """Dispatch until main is gone."""
-        core = self._entered
+        core = self._owned("run_forever")
         while not core.closed:
             core.dispatch(None)
 
     async def wait_closed(self) -> None:
         """Wait until main is gone."""
-        core = self._entered
+        core = self._owned("wait_closed")
         if core.face.blocking:
             raise RuntimeError("wait_closed is for an event loop: here, run_forever() returns when main is gone")
         while not core.closed:

@@ -22,7 +22,8 @@ from .face import Face, NextStep, is_awaitable
 from .log import log, log_raised
 from .message import ALL, MAIN
 from .patience import LOOK, LOOKING, Patience
-from .poller import EDGE, Poller
+from .poller import EDGE, Poller, get_ident
+from .posts import Posts, not_done
 from .raised import ends_process, explained
 from .types import IpcMainEvent
 
@@ -66,7 +67,9 @@ class MainPort:
         self.router = router
         self.extension = extension
         self.number = number
-        self.table: ChannelTable[MainChannel] = ChannelTable(extension, partial(MainChannel, self), _listening)
+        self.table: ChannelTable[MainChannel] = ChannelTable(
+            extension, partial(MainChannel, self), _listening, router.posts.post_from_elsewhere
+        )
         self.activating = False
         self.held: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
         self.stopping: set[asyncio.Task[Any]] = set()  # handlers that were cancelled, and have not ended
@@ -74,6 +77,9 @@ class MainPort:
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
         table, router = self.table, self.router
+        if get_ident() != router.thread:
+            self._post(target, channel, args, transfer)
+            return
         if not table.open:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
         found = table.channels.get(channel) or table[channel]
@@ -90,6 +96,21 @@ class MainPort:
         if transfer:
             clone.detach(transfer)
 
+    def _post(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
+        """The same, called in another thread: the event is written there, and sent by the owner's."""
+        self.table.check_open(channel)
+        if transfer:
+            clone.check_transfer(transfer)
+        body = clone.encode_whole(args, "args", self.router.limits)
+        lost = not_done(f"broadcast of {self.extension}/{channel}")
+        self.router.posts.post(len(body), partial(self._send_body, target, channel, body), lost)
+        if transfer:
+            clone.detach(transfer)
+
+    def _send_body(self, target: int, channel: str, body: bytes) -> None:
+        self.table.check_open(channel)
+        self.router.route(self.table[channel], MAIN, self.router.pid, body, target)
+
     def end_handlers(self) -> None:
         """Answer no more requests, and cancel the handlers that run."""
         self.table.stop_handling()
@@ -98,6 +119,7 @@ class MainPort:
 
     def close(self) -> None:
         """The part is over: undo what it has registered, and end what runs of it."""
+        self.router.posts.take_all()
         self.table.close()
         self.end_handlers()
 
@@ -111,11 +133,15 @@ class MainPort:
 class Router:
     """All connections of main, and all extensions it has heard of."""
 
-    def __init__(self, face: Face, pid: int, *, high_water: int, limits: clone.Limits = clone.STANDARD) -> None:
+    def __init__(
+        self, face: Face, pid: int, *, high_water: int, limit: int, limits: clone.Limits = clone.STANDARD
+    ) -> None:
         self.face = face
         self.pid = pid
         self.limits = limits  # of what main sends
         self.poller = Poller()
+        self.thread = self.poller.thread
+        self.posts = Posts(self.poller, limit, self._holds_posts)
         self.connections: dict[int, RendererConnection] = {}
         self.ports: dict[str, MainPort] = {}
         self.low_water, self._high_water = high_water // 4, high_water
@@ -262,8 +288,16 @@ class Router:
                 for resume in drained:
                     resume()
 
+    def _holds_posts(self, resume: Callable[[], None]) -> bool:
+        """Other threads cannot drain: what they send waits here for as long as that would."""
+        if not self._look_for_congestion():
+            return False
+        self._drained.append(resume)
+        return True
+
     async def drain(self) -> None:
         """Wait until nothing is congested, and main's own listeners have heard what it has sent."""
+        self.poller.check_thread("drain", "await it on the loop of that thread")
         await self.face.give_way()
         while self._local:
             await self.face.give_way()

@@ -67,3 +67,8 @@ def test_stopping_and_continuing_either_side_loses_no_wake_and_is_no_death() -> 
 
 def test_a_hostile_process_takes_no_more_of_main_than_its_share() -> None:
     run("neighbours", "--seconds", 0.3)
+
+
+@pytest.mark.parametrize("who", ["main", "renderer", "script"])
+def test_threads_that_send_at_once_lose_and_tear_nothing_and_keep_their_order(who: str) -> None:
+    run("threads", "--who", who, "--count", 10_000, "--arrays", 20)

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from operator import length_hint
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,11 +24,15 @@ from lensipc.renderer_port import RendererChannel, RendererPort
 Listener = Callable[..., object]
 
 
+# All that a port asks of its core that sends nothing: whether this is another thread.
+CORE: Any = SimpleNamespace(posts=SimpleNamespace(post_from_elsewhere=lambda _call, _what: False))
+
+
 class Heard:
     """Channels by their numbers, and what has been heard of the first."""
 
     def __init__(self, *listeners: Listener, channels: int = 1) -> None:
-        port = RendererPort(None, "x", 0)  # type: ignore[arg-type] - it sends nothing here
+        port = RendererPort(CORE, "x", 0)  # it sends nothing here
         self.channels = [RendererChannel(port, f"n{number}") for number in range(channels)]
         self.channel = self.channels[0]
         self.face = PlainFace()

@@ -27,7 +27,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     0: {"errors"},
     1: {"_core"},
-    2: {"endpoint", "poller", "attach", "patience", "log", "raised"},
+    2: {"endpoint", "poller", "posts", "attach", "patience", "log", "raised"},
     3: {"clone", "message", "channels", "invocations"}
     | {"arrays", "library", "reducers", "transfer", "types", "values", "walk"},  # beside clone and message
     4: {"router", "renderer", "connection", "face"}
@@ -49,6 +49,7 @@ TESTED_IN = {
     "library": "test_clone.py",
     "main_process": "test_lifecycle.py",
     "plain_face": "test_face.py",
+    "posts": "test_threads.py",
     "reducers": "test_clone.py",
     "renderer": "test_renderer_process.py",
     "renderer_port": "test_renderer_process.py",
