@@ -546,7 +546,7 @@ async def test_main_has_no_descriptor_of_a_renderer_on_which_it_could_block() ->
     # What main does with it, in all of its source: it makes, registers, hands over and closes it.
     source = "".join(path.read_text() for path in sorted((Path(__file__).parent.parent / "lensipc").glob("*.py")))
     calls = set(re.findall(r"eventfd_(?:read|write)\(([\w.]+)", source))
-    assert calls == {"self._wake_fd"}  # the poller's own, which nobody shares
+    assert calls == {"self._wake_fd", "self._signal_fd"}  # the poller's own, which nobody shares
 
 
 async def test_a_semaphore_full_of_rubbish_blocks_nobody() -> None:
