@@ -71,6 +71,11 @@ void lipc_confine(struct lipc_endpoint *endpoint, uint64_t most)
     endpoint->most = most < LIPC_TOTAL_MAX ? most : LIPC_TOTAL_MAX;
 }
 
+void lipc_lag(struct lipc_endpoint *endpoint, int late)
+{
+    endpoint->late = late != 0;
+}
+
 int lipc_failure(const struct lipc_endpoint *endpoint)
 {
     return endpoint->failure;

@@ -48,6 +48,9 @@ struct lipc_endpoint {
     int failure;         /* of a topic's event, 0 or -errno */
     uint64_t high_water; /* at most `limit` */
     uint64_t limit;
+    uint64_t waits_since; /* lipc_clock when the peer had taken `taken` bytes, and something waited; 0: nothing did */
+    uint64_t taken;
+    bool late; /* it has had its time to read what waits */
     uint64_t most; /* that a message's body may have */
     struct lipc_mapping mapping;
 };

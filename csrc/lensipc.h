@@ -136,6 +136,10 @@ int lipc_charge(struct lipc_endpoint *endpoint, struct lipc_account *account);
  * what is sent with LIPC_KEEP. Without this call none is too large. */
 void lipc_confine(struct lipc_endpoint *endpoint, uint64_t most);
 
+/* Producer. Whether the peer has had time enough to read what waits: then it is what fails where its outbox is full, and
+ * not who sends. */
+void lipc_lag(struct lipc_endpoint *endpoint, int late);
+
 /* Either side. Unmaps and frees; NULL is fine. */
 void lipc_endpoint_close(struct lipc_endpoint *endpoint);
 
@@ -223,7 +227,9 @@ void lipc_topic_hear(struct lipc_topic *topic, int heard);
 
 /* Sends an event to all who listen, or to `only` if that is not NULL and listens: `header` with the listener's number
  * and count of events in the place of channel and correlation. What waits for several waits in one copy, and none of
- * several is waited for. Returns LIPC_FAILED and LIPC_CONGESTED as they apply. Who has failed is sent nothing more. */
+ * several is waited for. Returns LIPC_FAILED and LIPC_CONGESTED as they apply. Who has failed is sent nothing more.
+ * -ENOBUFS: an outbox is full of what its reader has had no time to read, and `header` says that main itself sends (a peer
+ * of 0); nothing was sent to anybody. */
 int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
                     const struct lipc_part *parts, size_t count);
 

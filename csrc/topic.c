@@ -62,13 +62,39 @@ void lipc_topic_hear(struct lipc_topic *topic, int heard)
     topic->heard = heard != 0;
 }
 
+/* A reader has so long for each high-water mark's worth of what waits. */
+#define TIME_TO_READ_NS 1000000000
+
+/* Whether an outbox is full of what its reader has had no time to read. */
+static bool is_full_too_soon(struct lipc_endpoint *endpoint, int when_full)
+{
+    if (!endpoint->outbox.head) {
+        endpoint->waits_since = 0;
+        return false;
+    }
+    uint64_t taken = lipc_progress(endpoint), now = lipc_clock();
+    if (!endpoint->waits_since || taken - endpoint->taken >= endpoint->high_water) {
+        endpoint->waits_since = now;
+        endpoint->taken = taken;
+    }
+    if (when_full != LIPC_REFUSE || endpoint->late || now - endpoint->waits_since >= TIME_TO_READ_NS)
+        return false;
+    return lipc_outbox_full(&endpoint->outbox, endpoint->limit) && lipc_flush(endpoint) >= 0 &&
+           lipc_outbox_full(&endpoint->outbox, endpoint->limit);
+}
+
 int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
                     const struct lipc_part *parts, size_t count)
 {
     struct lipc_header own = *header;
     struct lipc_copies copies = {.many = !only && topic->count > 1};
     int told = 0;
-    for (struct lipc_subscription *each = topic->subscriptions; each < topic->subscriptions + topic->count; each++) {
+    const struct lipc_subscription *end = topic->subscriptions + topic->count;
+    for (struct lipc_subscription *each = topic->subscriptions; header->peer == 0 && each < end; each++)
+        if (!each->endpoint->failure && (!only || each->endpoint == only) &&
+            is_full_too_soon(each->endpoint, each->when_full))
+            return -ENOBUFS;
+    for (struct lipc_subscription *each = topic->subscriptions; each < end; each++) {
         struct lipc_endpoint *endpoint = each->endpoint;
         if (endpoint->failure || (only && endpoint != only)) {
             told |= endpoint->failure ? LIPC_FAILED : 0;

@@ -261,6 +261,10 @@ class Endpoint:
         """Hand out the peer's events from now on, whatever `relay` has said."""
         lib.lipc_watch(self._handle)
 
+    def lag(self, late: bool) -> None:
+        """Whether the peer has had time enough to read what waits: then it fails where its outbox is full."""
+        lib.lipc_lag(self._handle, late)
+
     def check(self) -> None:
         """Raise what sending an event of a topic has met with, OutboxFull or ProtocolError; nothing as a rule."""
         code = lib.lipc_failure(self._handle)
@@ -374,17 +378,21 @@ class Topic:
         """Send an event to all who listen, or to `only`; FAILED and CONGESTED as they apply.
 
         Raises:
+            OutboxFull: main itself sends, and somebody's outbox is full of what it has had no time to read.
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
         if only is None and type(body) is bytes:
-            return _publish(self._address, frame_id, pid, body)
+            told = _publish(self._address, frame_id, pid, body)
+            return told if told >= 0 else _fail(told)
         with _Parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
             header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
-            return lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
+            told = lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
+            return told if told >= 0 else _fail(told)
 
     def send_value(self, frame_id: int, pid: int, value: object) -> int | None:
         """Send what `Endpoint.send_value` does to all who listen, as `send` does; None: the value is something else."""
-        return _publish_value(self._address, frame_id, pid, value)
+        told = _publish_value(self._address, frame_id, pid, value)
+        return told if told is None or told >= 0 else _fail(told)
 
 
 def _header(kind: int, channel: int, peer: int, pid: int, correlation: int) -> CData:

@@ -143,7 +143,7 @@ class _Ipc(ABC, Generic[Port]):
         Raises:
             DataCloneError: an argument cannot be cloned; nothing was sent.
             NotActivatedError: the extension is not active here.
-            OutboxFull: (renderer, and other threads) too much waits to be sent already; this event was not sent.
+            OutboxFull: too much waits already, in main for one that has had no time to read it; nothing was sent.
             PeerGone: (renderer) main is gone.
         """
         self._port.send(ALL, channel, args, transfer)

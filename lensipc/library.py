@@ -12,7 +12,7 @@ from pickle import PickleBuffer
 from typing import Any
 
 from . import values
-from .reducers import BASES, EXACT, LATER, OUT_OF_BAND, Reducer, Unclonable, items_of
+from .reducers import BASES, EXACT, LATER, OUT_OF_BAND, Reducer, Unclonable, first, items_of
 
 _PLAIN = frozenset(map(id, (str, int, float, bool, bytes, type(None))))
 
@@ -27,6 +27,7 @@ def _collections() -> None:
         return values.as_dict, (), None, None, iter(items)
 
     BASES[collections.OrderedDict] = ordered
+    BASES[collections.defaultdict] = BASES[dict]
 
 
 def _datetime() -> None:
@@ -171,6 +172,7 @@ def _enum() -> None:
         return values.as_is, (dict_of(obj)["_value_"],)
 
     BASES[enum.Enum] = member
+    first(enum.Enum)
 
 
 def _numpy() -> None:
@@ -189,8 +191,11 @@ def _numpy() -> None:
 
     BASES[np.ndarray] = refusing(arrays.reduce_array)
     scalar = refusing(arrays.reduce_scalar)
-    for cls in {*np.sctypeDict.values()} - {np.object_, np.str_, np.bytes_}:  # these two are a str and bytes
+    for cls in {*np.sctypeDict.values()} - {np.object_, np.str_, np.bytes_}:
         EXACT[cls] = scalar
+    # What is one of Python's types besides has its value there.
+    for cls, base in (np.str_, str), (np.bytes_, bytes), (np.float64, float), (np.complex128, complex):
+        BASES[cls] = BASES[base]
 
 
 LATER.update(

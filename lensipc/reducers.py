@@ -279,8 +279,50 @@ def _as_key(reduce: Reducer) -> Reducer:
 
 
 def _inherited(cls: type) -> Reducer | None:
+    """The reducer of the first base that has one: what an instance holds there is its value.
+
+    That is so for a subclass that class statements make. One that C code makes may keep the value elsewhere: pandas'
+    NaT is a datetime of the year 1. So those are refused, but for named tuples of C, which compare as the tuples that
+    they are. Of an exception its text arrives, so it may be of any class.
+    """
     known = _by_id(BASES)
-    return next((known[id(base)] for base in _mro_of(cls) if id(base) in known), None)
+    line = _mro_of(cls)
+    place = next((i for i, base in enumerate(line) if id(base) in known), None)
+    if place is None:
+        return None
+    base = line[place]
+    if base is not BaseException and not all(_is_by_statement(each) or _is_named_tuple(each) for each in line[:place]):
+        return _refused(base)
+    # An Enum's members are its values, also where they are ints or texts besides.
+    found: Reducer = next((known[id(each)] for each in line if id(each) in _FIRST), known[id(base)])
+    return found
+
+
+_FIRST: set[int] = set()
+"""Ids of bases whose reducer comes before those of others that a class has. `library` adds to it."""
+
+
+def first(cls: type) -> None:
+    """Let the reducer of `cls`, one of BASES, come before those of other bases."""
+    _FIRST.add(id(cls))
+
+
+def _refused(base: type) -> Reducer:
+    def refuse(obj: Any, _: Any) -> Any:
+        what = f"whose class is a subclass of {name_of(base)} in C, which may keep its value elsewhere"
+        raise Unclonable(obj, f"{describe(obj)}, {what}: lensipc.clone.register it, or convert it first")
+
+    return refuse
+
+
+def _is_named_tuple(cls: type) -> bool:
+    """Whether C code made it of a list of fields, as it does os.stat_result."""
+    return _base_of(cls) is tuple and type(_namespace_of(cls).get("n_sequence_fields")) is int
+
+
+def _is_by_statement(cls: type) -> bool:
+    """Whether a class statement made it, so that its instances hold nothing more but attributes."""
+    return _own_attributes(cls) is not None
 
 
 def _by_id(table: dict[type, Any]) -> dict[int, Any]:
@@ -298,34 +340,62 @@ def _structural(cls: type) -> Reducer | None:
     dicts: list[Callable[[Any], Any]] = []
     slots: list[tuple[str, Callable[[Any], Any]]] = []
     for base in reversed(_mro_of(cls)[:-1]):
-        namespace = _namespace_of(base)
-        own = []
-        for name, value in namespace.items():
-            kind = type(value)
-            if kind is types.MemberDescriptorType:
-                if value.__objclass__ is base:
-                    own.append((name, value.__get__))
-            elif kind is types.GetSetDescriptorType and value.__objclass__ is base:
-                if name == "__dict__":
-                    dicts.append(value.__get__)
-                elif name != "__weakref__":
-                    return None
-            elif (
-                kind is types.MethodDescriptorType or kind is types.WrapperDescriptorType
-            ) and value.__objclass__ is base:
-                return None
-        if not _flags_of(base) & HEAP_TYPE or type(namespace.get("__new__")) is types.BuiltinFunctionType:
+        own = _own_attributes(base)
+        if own is None:
             return None
-        if _size_of(base) - _size_of(_base_of(base)) > 8 * (len(own) + 2):
-            return None
-        declared = namespace.get("__slots__")
-        if type(declared) is tuple or type(declared) is list or type(declared) is dict:
-            order = {name: i for i, name in enumerate(declared) if type(name) is str}
-            own.sort(key=lambda item: order.get(item[0], len(order)))
-        slots += own
+        slots += own[0]
+        dicts += own[1]
     if slots:
         return _slotted(slots, dicts[0] if dicts else None)
     return _plain(dicts[0]) if dicts else _empty
+
+
+_OF_C = frozenset(
+    map(
+        id,
+        (
+            types.MemberDescriptorType,
+            types.GetSetDescriptorType,
+            types.MethodDescriptorType,
+            types.ClassMethodDescriptorType,
+            types.WrapperDescriptorType,
+            types.BuiltinFunctionType,
+        ),
+    )
+)
+"""Kinds of what C code puts into a class, by their ids; of these, slots and what gets a dict are any class's."""
+
+
+def _own_attributes(
+    cls: type,
+) -> tuple[list[tuple[str, Callable[[Any], Any]]], list[Callable[[Any], Any]]] | None:
+    """The slots that a class adds to its base, in their order, and what gets a `__dict__`; None: C code made it."""
+    slots: list[tuple[str, Callable[[Any], Any]]] = []
+    dicts: list[Callable[[Any], Any]] = []
+    words = 0  # that an instance has more
+    namespace = _namespace_of(cls)
+    for name, value in namespace.items():
+        kind = type(value)
+        if id(kind) not in _OF_C:
+            continue
+        if (value.__self__ if kind is types.BuiltinFunctionType else value.__objclass__) is not cls:
+            continue
+        if kind is types.MemberDescriptorType:
+            slots.append((name, value.__get__))
+        elif kind is types.GetSetDescriptorType and name == "__dict__":
+            dicts.append(value.__get__)
+            words += 1
+        elif kind is types.GetSetDescriptorType and name == "__weakref__":
+            words += 1
+        else:
+            return None
+    if not _flags_of(cls) & HEAP_TYPE or _size_of(cls) - _size_of(_base_of(cls)) > 8 * (len(slots) + words):
+        return None
+    declared = namespace.get("__slots__")
+    if type(declared) is tuple or type(declared) is list or type(declared) is dict:
+        order = {name: i for i, name in enumerate(declared) if type(name) is str}
+        slots.sort(key=lambda item: order.get(item[0], len(order)))
+    return slots, dicts
 
 
 def _empty(_: Any, __: Any) -> tuple[Any, ...]:

@@ -83,16 +83,19 @@ class MainPort:
         if not table.open:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
         found = table.channels.get(channel) or table[channel]
-        if target == ALL and not transfer and not found.has_listeners:  # nobody here needs it as bytes
-            told = found.topic.send_value(MAIN, router.pid, args)
-            if told is not None:
-                if told & FAILED:
-                    router.disconnect_failed()
-                return
-        if transfer:
-            clone.check_transfer(transfer)
-        body = clone.encode_parts(args, "args", router.limits)
-        router.route(found, MAIN, router.pid, body, target)
+        try:
+            if target == ALL and not transfer and not found.has_listeners:  # nobody here needs it as bytes
+                told = found.topic.send_value(MAIN, router.pid, args)
+                if told is not None:
+                    if told & FAILED:
+                        router.disconnect_failed()
+                    return
+            if transfer:
+                clone.check_transfer(transfer)
+            body = clone.encode_parts(args, "args", router.limits)
+            router.route(found, MAIN, router.pid, body, target)
+        except OutboxFull:
+            raise router.full(found) from None
         if transfer:
             clone.detach(transfer)
 
@@ -179,6 +182,17 @@ class Router:
             self._local.append((channel, frame_id, pid, whole))
             self._next(self._turn)
         return told & CONGESTED
+
+    def full(self, channel: MainChannel) -> OutboxFull:
+        """What is raised where a receiver's outbox is full of what it has had no time to read."""
+        slowest = max(
+            (each for each in self.connections.values() if channel in each.listening),
+            key=lambda each: each.endpoint.outbox,
+        )
+        return OutboxFull(
+            f"{slowest.endpoint.outbox} bytes wait for renderer {slowest.frame_id} (pid {slowest.pid}), which had no "
+            "time yet to read them, so nothing was sent: `await ipc.drain()` between sends"
+        )
 
     def disconnect_failed(self) -> None:
         """Disconnect those to whom an event could not be sent."""
@@ -276,6 +290,7 @@ class Router:
     def release(self, connection: RendererConnection, lagging: bool) -> None:
         """It holds nobody back any longer: it has come down to its low-water mark, or is `lagging`."""
         connection.lagging = connection.awaited = lagging
+        connection.endpoint.lag(lagging)
         if connection.hold is not None:
             connection.hold.cancel()
             connection.hold = None

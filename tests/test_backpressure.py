@@ -390,3 +390,60 @@ async def test_draining_lets_other_tasks_run_and_main_hear_itself() -> None:
             assert len(host.ipc.heard["n"]) == number + 1
         assert steps >= 100
         task.cancel()
+
+
+@pytest.mark.parametrize("main_hears", [False, True])
+async def test_a_burst_is_its_senders_error_and_disconnects_nobody(main_hears: bool) -> None:
+    async with hosting(2, **SMALL) as host:
+        stopped, fast = host.renderers
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "note_count", "n")
+        if main_hears:
+            host.ipc.note("n")
+        os.kill(stopped.pid, signal.SIGSTOP)  # for a moment: nobody reads so fast that this burst fits
+        sent = 0
+
+        def burst() -> None:
+            nonlocal sent
+            for _ in range(1000):
+                host.ipc.broadcast("n", bytes(100_000))
+                sent += 1
+
+        with pytest.raises(OutboxFull, match=rf"bytes wait for renderer {stopped.frame_id} \(pid {stopped.pid}\)"):
+            burst()
+        with pytest.raises(OutboxFull, match="nothing was sent"):  # of an event with an array, too
+            host.ipc.broadcast("n", np.zeros(100_000))
+        assert sent > 0
+        assert host.main.renderers == host.renderers
+        os.kill(stopped.pid, signal.SIGCONT)
+        await host.ipc.drain()
+        host.ipc.broadcast("n", "after")
+        for renderer in host.renderers:  # all that was sent, and nothing of what was not
+            await host.ipc.run(renderer, "wait_count", "n", sent + 1)
+            assert await host.ipc.run(renderer, "count_heard", "n", sent + 1) == sent + 1
+        if main_hears:
+            assert len(host.ipc.heard["n"]) == sent + 1
+        assert host.main.renderers == [stopped, fast]
+
+
+async def test_one_that_has_had_its_time_is_disconnected_by_a_sender_that_never_drains(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with hosting(2, **SMALL) as host:
+        stopped, fast = host.renderers
+        for renderer in host.renderers:
+            await host.ipc.run(renderer, "note_count", "n")
+        os.kill(stopped.pid, signal.SIGSTOP)
+        sent = refused = 0
+        while len(host.main.renderers) == 2:
+            try:
+                host.ipc.broadcast("n", bytes(10_000))
+                sent += 1
+            except OutboxFull:
+                refused += 1
+            await asyncio.sleep(0.005)
+        assert host.main.renderers == [fast]
+        assert "reads too slowly" in caplog.text
+        await host.ipc.run(fast, "wait_count", "n", sent)
+        os.kill(stopped.pid, signal.SIGCONT)
+        assert await stopped.wait() == 0
