@@ -283,7 +283,7 @@ async def test_a_message_that_main_has_no_memory_for_disconnects_its_sender_alon
             except PeerGone as error:
                 print(error)
     """
-    async with a_main(path, log) as ipc:
+    async with a_main(path, log, message_limit=1 << 28) as ipc:
         await ipc.invoke("shrink", 100_000_000)
         status, said = await script(code, path)
         assert (status, "no memory" in said) == (0, True), said
