@@ -76,7 +76,7 @@ async def test_no_value_keeps_main_away_for_long_or_fills_it() -> None:
     values = [name for name in NAMES if hostile.ATTACKS[name].about == "values"]
     assert len(values) > 50
     async with hostile.arena() as ring:
-        await ring.trial(hostile.ATTACKS["costs_all_that_it_may_addresses"], 1)  # which imports what it needs
+        await ring.trial(hostile.ATTACKS["costs_all_that_it_may_arrays"], 1)  # which imports what it needs
         before = most = rss()
         gaps: dict[str, float] = {}
         for name in values:

@@ -75,7 +75,7 @@ async def floods_costly_events(renderer: Renderer, _rng: random.Random) -> None:
 
 async def floods_costly_values(renderer: Renderer, _rng: random.Random) -> None:
     """In invokes that nobody handles: each keeps main away for as long as one message may."""
-    body = costly("addresses")
+    body = costly("arrays")
     channel = renderer.declare("nobody handles this")
     while not renderer.gone:
         for _ in range(5):

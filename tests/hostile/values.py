@@ -106,7 +106,7 @@ def _tells(renderer: Renderer, _rng: random.Random, name: str) -> None:
         renderer.send(ERROR, correlation=correlation, body=_as_arguments(REFUSED[name])[:2000])
 
 
-@attacks(VALID, "costs_all_that_it_may", "addresses", "colliding keys", "plain values", "lists")
+@attacks(VALID, "costs_all_that_it_may", "addresses", "arrays", "colliding keys", "plain values", "lists")
 async def _costs(renderer: Renderer, _rng: random.Random, what: str) -> None:
     """Ten invokes, one after the other: each keeps main away for as long as one may."""
     body = costly(what)
@@ -123,6 +123,16 @@ def costly(what: str) -> bytes:
         "addresses": lambda: REFUSED["constructors_beyond_the_budget"].replace(b"h\0h\1R" * 20_000, b"h\0h\1R" * 3000),
         "colliding keys": lambda: b"}(" + b"".join(_number(k * (2**61 - 1)) + b"N" for k in range(1, 800)) + b"u",
         "plain values": lambda: b"](" + b"N" * 1_400_000 + b"e",
+        "arrays": lambda: (
+            _text("lensipc.values")
+            + _text("as_array")
+            + b"\x93\x94("
+            + _text("<i4")
+            + _text("C")
+            + b"C\4abcdK\1t\x94R0]("
+            + b"h\0h\1R" * 12_000
+            + b"e"
+        ),
         "lists": lambda: b"](" + b"]" * 200_000 + b"e",
     }[what]
     return _as_arguments(value())
