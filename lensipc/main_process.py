@@ -217,8 +217,8 @@ class MainProcess:
             calls `lensipc.freeze_support()`; None: what this process runs in, `sys.executable`. A frozen program is
             started as itself, and calls `freeze_support` first in its main module.
         high_water: bytes waiting for a renderer from which `drain` waits for it.
-        outbox_limit: bytes that may wait for a renderer, behind the message that is on its way to it. Beyond them main's
-            own events raise OutboxFull while it has had no time to read; then it is disconnected, having been too slow.
+        outbox_limit: bytes that may wait for a renderer, behind the message that is on its way to it. Beyond them
+            main's own events raise OutboxFull while it has had no time to read; then it is disconnected for being slow.
         message_limit: the largest message that a renderer may send, in bytes, and what its invokes in flight may weigh
             together. None: 512 MiB for renderers that main has started, 64 MiB for those that connected by themselves.
         decode_budget: what the keys and the values other than plain data in one message may take main to read, in
