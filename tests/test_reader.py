@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -895,3 +895,73 @@ def test_each_allocation_that_fails_while_a_message_is_read_is_an_error() -> Non
     script = f"import sys\nsys.path[:] = {sys.path!r}\n" + textwrap.dedent(WITHOUT_MEMORY.format(names=names))
     done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+# ---- what objects of registered classes hold ----
+
+
+class Box:
+    """Holds what it was made of, as most classes that users register."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.held))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Box) and self.held == other.held
+
+
+@pytest.fixture
+def boxes() -> Iterator[None]:
+    undo = clone.register(Box, "tests.Box", lambda box: box.held, Box)
+    yield
+    undo()
+
+
+def boxed(held: bytes) -> bytes:
+    return call("as_registered", text("tests.Box"), held)
+
+
+def shared(times: int) -> bytes:
+    """A box that holds another twice, that holds another twice, ... by memo."""
+    body = boxed(b"]") + b"\x94"
+    for i in range(times):
+        body += boxed(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86") + b"\x94"
+    return body
+
+
+def nested(levels: int) -> bytes:
+    return b"]" * levels + b"a" * (levels - 1)
+
+
+@pytest.mark.usefixtures("boxes")
+@pytest.mark.parametrize(
+    ("pickle", "why"),
+    [
+        (shared(40), "written out"),
+        # A list that gets what makes it deep when a box has it already, which others hold.
+        (
+            b"]\x94" + boxed(b"h\0") + b"\x940" + nested(600) + b"ah\1" + b"\x85" * 600 + b"\x86",
+            "more than 1000 levels",
+        ),
+        # One list that is looked at for each box.
+        (b"](" + b"N" * 100_000 + b"e\x94" + b"(" + boxed(b"h\0") * 2_000 + b"t\x86", "budget|written out"),
+        # One box that is hashed for each dict: looking at all that it holds.
+        (boxed(b"](" + b"N" * 100_000 + b"e") + b"\x94(" + b"}h\0Ns" * 10_000 + b"t\x86", "budget|written out"),
+    ],
+    ids=["a box of boxes", "a list filled later", "a box for each", "a dict for each"],
+)
+def test_what_a_registered_class_holds_is_within_the_bounds(pickle: bytes, why: str) -> None:
+    with pytest.raises(DecodeError, match=why):
+        clone.decode(P + pickle + b".")
+
+
+@pytest.mark.usefixtures("boxes")
+def test_objects_of_registered_classes_arrive_shared_nested_and_as_keys() -> None:
+    inner = Box((1, "x"))
+    value = [inner, Box((inner, inner)), {inner: 1}, [Box([i]) for i in range(1000)]]
+    first, second, keyed, many = clone.decode(clone.encode(value))
+    assert second.held[0] is second.held[1] is first is next(iter(keyed))
+    assert [box.held for box in many] == [[i] for i in range(1000)]

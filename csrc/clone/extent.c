@@ -18,6 +18,7 @@ struct seen {
 /* A container that is being walked. */
 struct frame {
     PyObject *object;
+    PyObject *holds;    /* itself, or the tuple of what it was made of */
     PyObject *iterator; /* of a set; NULL otherwise */
     PyObject *value;    /* of the key that a dict has just given, which comes next */
     Py_ssize_t next;
@@ -37,6 +38,20 @@ static int is_container(PyObject *object)
     const PyTypeObject *type = Py_TYPE(object);
     return type == &PyList_Type || type == &PyTuple_Type || type == &PyDict_Type || type == &PySet_Type ||
            type == &PyFrozenSet_Type;
+}
+
+/* What is to be walked of an object, or NULL: it is a leaf. *fails: there was no memory to find out. */
+static PyObject *held_by(PyObject *object, PyObject *kept, int *fails)
+{
+    if (is_container(object))
+        return object;
+    if (kept == NULL)
+        return NULL;
+    PyObject *address = PyLong_FromVoidPtr(object);
+    PyObject *pair = address == NULL ? NULL : PyDict_GetItemWithError(kept, address);
+    *fails |= address == NULL;
+    Py_XDECREF(address);
+    return pair == NULL ? NULL : PyTuple_GetItem(pair, 1);
 }
 
 /* The place of `object` in a table, or the free one where it belongs. */
@@ -65,7 +80,7 @@ static int enlarge_seen(struct walk *w)
 }
 
 /* Begins a container that has not been met. */
-static int enter(struct walk *w, PyObject *object)
+static int enter(struct walk *w, PyObject *object, PyObject *holds)
 {
     if (w->top == w->room) {
         size_t room = w->room ? 2 * w->room : 64;
@@ -78,14 +93,14 @@ static int enter(struct walk *w, PyObject *object)
     if (2 * w->count > w->mask && !enlarge_seen(w))
         return 0;
     PyObject *iterator = NULL;
-    if (Py_TYPE(object) == &PySet_Type || Py_TYPE(object) == &PyFrozenSet_Type) {
-        iterator = PyObject_GetIter(object);
+    if (Py_TYPE(holds) == &PySet_Type || Py_TYPE(holds) == &PyFrozenSet_Type) {
+        iterator = PyObject_GetIter(holds);
         if (iterator == NULL)
             return 0;
     }
     *place_of(w->seen, w->mask, object) = (struct seen){.object = object, .open = 1};
     w->count++;
-    w->frames[w->top++] = (struct frame){.object = object, .iterator = iterator, .size = 1};
+    w->frames[w->top++] = (struct frame){.object = object, .holds = holds, .iterator = iterator, .size = 1};
     return 1;
 }
 
@@ -103,24 +118,28 @@ static PyObject *next_of(struct frame *f)
         Py_XDECREF(item); /* the set has one too */
         return item;
     }
-    if (PyDict_CheckExact(f->object))
-        return PyDict_Next(f->object, &f->next, &key, &f->value) ? key : NULL;
-    if (PyList_CheckExact(f->object))
-        return f->next < PyList_Size(f->object) ? PyList_GetItem(f->object, f->next++) : NULL;
-    return f->next < PyTuple_Size(f->object) ? PyTuple_GetItem(f->object, f->next++) : NULL;
+    if (PyDict_CheckExact(f->holds))
+        return PyDict_Next(f->holds, &f->next, &key, &f->value) ? key : NULL;
+    if (PyList_CheckExact(f->holds))
+        return f->next < PyList_Size(f->holds) ? PyList_GetItem(f->holds, f->next++) : NULL;
+    return f->next < PyTuple_Size(f->holds) ? PyTuple_GetItem(f->holds, f->next++) : NULL;
 }
 
-static enum lipc_extent walk(struct walk *w, unsigned depth_limit, uint64_t size_limit)
+static enum lipc_extent walk(struct walk *w, struct lipc_extents *extents)
 {
+    int fails = 0;
     while (w->top) {
         struct frame *f = &w->frames[w->top - 1];
-        PyObject *item = next_of(f);
-        if (item != NULL && is_container(item)) {
+        PyObject *item = next_of(f), *holds = item == NULL ? NULL : held_by(item, extents->kept, &fails);
+        extents->met++;
+        if (fails)
+            return LIPC_NO_MEMORY;
+        if (holds != NULL) {
             const struct seen *known = place_of(w->seen, w->mask, item);
             if (known->object == NULL) {
-                if (w->top == depth_limit)
+                if (w->top == extents->depth_limit)
                     return LIPC_TOO_DEEP;
-                if (!enter(w, item))
+                if (!enter(w, item, holds))
                     return LIPC_NO_MEMORY;
                 continue;
             }
@@ -141,25 +160,29 @@ static enum lipc_extent walk(struct walk *w, unsigned depth_limit, uint64_t size
                 if (done->depth > w->frames[w->top - 1].depth)
                     w->frames[w->top - 1].depth = done->depth;
             }
-            if (done->depth > depth_limit)
+            if (done->depth > extents->depth_limit)
                 return LIPC_TOO_DEEP;
-            if (done->size > size_limit)
+            if (done->size > extents->size_limit)
                 return LIPC_TOO_LARGE;
+            extents->size = done->size;
             continue;
         }
-        if (f->size > size_limit)
+        if (f->size > extents->size_limit)
             return LIPC_TOO_LARGE;
     }
     return LIPC_FITS;
 }
 
-enum lipc_extent lipc_measure(PyObject *value, unsigned depth_limit, uint64_t size_limit)
+enum lipc_extent lipc_measure(PyObject *value, struct lipc_extents *extents)
 {
     struct walk w = {.mask = 63};
-    if (!is_container(value))
-        return LIPC_FITS;
+    int fails = 0;
+    PyObject *holds = held_by(value, extents->kept, &fails);
+    extents->met = extents->size = 1;
+    if (holds == NULL)
+        return fails ? (PyErr_Clear(), LIPC_NO_MEMORY) : LIPC_FITS;
     w.seen = calloc(w.mask + 1, sizeof *w.seen);
-    enum lipc_extent found = w.seen != NULL && enter(&w, value) ? walk(&w, depth_limit, size_limit) : LIPC_NO_MEMORY;
+    enum lipc_extent found = w.seen != NULL && enter(&w, value, holds) ? walk(&w, extents) : LIPC_NO_MEMORY;
     while (w.top)
         Py_XDECREF(w.frames[--w.top].iterator);
     free(w.frames);

@@ -12,8 +12,17 @@
 
 enum lipc_extent { LIPC_FITS, LIPC_TOO_DEEP, LIPC_TOO_LARGE, LIPC_NO_MEMORY };
 
-/* With the GIL. Holds `value` against both limits; a cycle ends where it closes. Of exact builtins only: whatever else is in it
- * counts as one. Does not recurse, and runs no code of anybody's. Sets no exception. */
-enum lipc_extent lipc_measure(PyObject *value, unsigned depth_limit, uint64_t size_limit);
+/* What a value is held against, and what was found. */
+struct lipc_extents {
+    PyObject *kept; /* NULL, or a dict: from the address of an object of a user's class to a tuple of it and what it holds */
+    unsigned depth_limit;
+    uint64_t size_limit;
+    uint64_t met;  /* what the walk has come by: it took some 10 ns each */
+    uint64_t size; /* of the value, where it fits */
+};
+
+/* With the GIL. Holds `value` against both limits; a cycle ends where it closes. Of exact builtins, and of what `kept` tells:
+ * whatever else is in it counts as one. Does not recurse, and runs no code of anybody's. Sets no exception. */
+enum lipc_extent lipc_measure(PyObject *value, struct lipc_extents *extents);
 
 #endif

@@ -66,6 +66,9 @@
 /* What the stack, the notes and the memo may have for a unit: one more memo. */
 #define ROOM_A_UNIT 32
 
+/* What hash() takes for each value that an object of a user's class was made of. */
+#define HASHED_VALUE 4
+
 /* Bytes of a call's arguments that hash() of its result gets through in 10 ns at least, where it looks at them. */
 #define HASHED_BYTES_A_UNIT 4
 
@@ -115,6 +118,7 @@ struct reader {
     uint64_t plain, plain_left; /* what plain data may cost, and what is left of that */
     uint64_t memory, memory_limit;
     uint64_t written_limit, hash_limit;
+    PyObject *kept; /* what objects of users' classes were made of (extent.h); NULL: there are none */
     int shared; /* a container or a tuple was taken from the memo: how large the value is, is not known from its parts */
     PyObject *inline_stack[INLINE_STACK];
     size_t inline_marks[INLINE_MARKS];
@@ -656,17 +660,44 @@ static int name_constructor(struct reader *r)
     return push_noted(r, Py_None, note);
 }
 
-/* Whether what the arguments of a call hold may be seen by code that is not the reader's. */
-static int fits(struct reader *r, PyObject *value)
+/* Whether what a value holds may be seen by code that is not the reader's: what that measured is in *extents. */
+static int fits(struct reader *r, PyObject *value, struct lipc_extents *extents)
 {
     static const char *reasons[] = {NULL, TOO_DEEP,
                                     "parts shared so often that it would be too large if it were written out", NULL};
-    if (!r->shared)
-        return 1;
-    enum lipc_extent found = lipc_measure(value, LIPC_DEPTH, r->written_limit);
+    *extents = (struct lipc_extents){.kept = r->kept, .depth_limit = LIPC_DEPTH, .size_limit = r->written_limit};
+    enum lipc_extent found = lipc_measure(value, extents);
     if (found == LIPC_NO_MEMORY)
         return no_memory();
     return found == LIPC_FITS || refuse(r, reasons[found]);
+}
+
+/* Notes what an object of a user's class was made of, which may be all that it holds, and what hashing it may take. */
+static int keep(struct reader *r, PyObject *made, PyObject *arguments)
+{
+    if (r->kept == NULL && (r->kept = PyDict_New()) == NULL)
+        return 0;
+    PyObject *address = PyLong_FromVoidPtr(made), *pair = PyTuple_Pack(2, made, arguments);
+    int error = address == NULL || pair == NULL || PyDict_SetItem(r->kept, address, pair) < 0;
+    Py_XDECREF(address);
+    Py_XDECREF(pair);
+    return !error;
+}
+
+/* Calls what a user has registered: a new reference. What hashing it may take goes into *hashing. */
+static PyObject *call_user(struct reader *r, const struct lipc_row *row, PyObject *arguments, uint32_t *hashing)
+{
+    struct lipc_extents extents;
+    if (r->message->flags & LIPC_READ_QUIET || !fits(r, arguments, &extents) || !take_work(r, extents.met))
+        return NULL;
+    *hashing = sum(*hashing, extents.size < HEAVY / HASHED_VALUE ? HASHED_VALUE * (uint32_t)extents.size : HEAVY);
+    PyObject *made = r->message->flags & LIPC_READ_TRIAL ? PyObject_CallObject((PyObject *)&PyBaseObject_Type, NULL)
+                                                         : PyObject_Call(row->make, arguments, NULL);
+    if (made != NULL && !keep(r, made, arguments)) {
+        Py_DECREF(made);
+        return NULL;
+    }
+    return made;
 }
 
 /* One of the message's buffers, as a view of its memory. */
@@ -760,10 +791,6 @@ static PyObject *make_value(struct reader *r, const struct lipc_row *row, PyObje
         return make_array(r, row, arguments);
     if (r->message->flags & LIPC_READ_QUIET)
         return NULL;
-    if (row->does == LIPC_CALLS_USER && !fits(r, arguments))
-        return NULL;
-    if (row->does == LIPC_CALLS_USER && r->message->flags & LIPC_READ_TRIAL)
-        return PyObject_CallObject((PyObject *)&PyBaseObject_Type, NULL);
     return take_price(r, row, arguments) ? PyObject_Call(row->make, arguments, NULL) : NULL;
 }
 
@@ -817,7 +844,12 @@ static int call_constructor(struct reader *r)
         }
         if (note.hashing != UNHASHABLE)
             note.hashing = sum(note.hashing, (uint32_t)(bytes / HASHED_BYTES_A_UNIT));
-        made = r->reason == NULL ? make_value(r, row, arguments) : NULL;
+        if (r->reason != NULL)
+            made = NULL;
+        else if (row->does == LIPC_CALLS_USER)
+            made = call_user(r, row, arguments, &note.hashing);
+        else
+            made = make_value(r, row, arguments);
         pushed = push_noted(r, made, note);
     }
     Py_DECREF(arguments);
@@ -854,6 +886,19 @@ static int pop(struct reader *r, size_t first)
         return 0;
     drop(r, first);
     return 1;
+}
+
+/* STOP: whether one value is left, and fits. */
+static int stop(struct reader *r)
+{
+    struct lipc_extents extents;
+    if (r->at != r->end)
+        return refuse(r, "bytes behind the end");
+    if (r->top != 1 || r->marked || (r->noted && r->notes[0].kind == CALLABLE))
+        return refuse(r, "not one value");
+    if (r->noted && r->notes[0].depth > LIPC_DEPTH)
+        return refuse(r, TOO_DEEP);
+    return !r->shared || fits(r, r->stack[0], &extents);
 }
 
 /* Runs the opcodes up to STOP: 1 when one value is left; 0 with a reason, or an exception set. *opcode is left at the last. */
@@ -1040,13 +1085,7 @@ static int run(struct reader *r, const unsigned char **last)
             r->at += 8;
             continue;
         case STOP:
-            if (r->at != r->end)
-                return refuse(r, "bytes behind the end");
-            if (r->top != 1 || r->marked || (r->noted && r->notes[0].kind == CALLABLE))
-                return refuse(r, "not one value");
-            if (r->noted && r->notes[0].depth > LIPC_DEPTH)
-                return refuse(r, TOO_DEEP);
-            return fits(r, r->stack[0]);
+            return stop(r);
         default:
             return refuse(r, "an opcode that plain data does not need");
         }
@@ -1186,6 +1225,7 @@ PyObject *lipc_read(struct lipc_message *message)
     r.hashes_count = r.hashes_room = 0;
     r.memory = 0;
     r.shared = 0;
+    r.kept = NULL;
     int collects = message->size >= REST && PyGC_Disable();
     if (open_message(&r)) {
         set_limits(&r);
@@ -1209,6 +1249,7 @@ PyObject *lipc_read(struct lipc_message *message)
     for (size_t i = 0; i < r.hashes_count; i++)
         lipc_hashes_free(&r.hashes[i]);
     PyMem_Free(r.hashes);
+    Py_XDECREF(r.kept);
     if (collects)
         PyGC_Enable();
     if (r.stack != r.inline_stack)
