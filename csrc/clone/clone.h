@@ -51,6 +51,13 @@
 #define LIPC_COMPARISON 7
 #define LIPC_COMPARISON_PER_VALUE 16
 
+/* A key that no peer can choose the hash of, or one of two: it costs nothing to count. */
+static inline int lipc_is_free_key(PyObject *key)
+{
+    const PyTypeObject *type = Py_TYPE(key);
+    return type == &PyUnicode_Type || type == &PyBytes_Type || type == &PyBool_Type || key == Py_None;
+}
+
 /* A float's bits in the order that a pickle has them in, and back. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define BIG_ENDIAN_OF(bits) __builtin_bswap64(bits)

@@ -350,13 +350,6 @@ static int extend_list(struct reader *r, size_t first)
 
 /* ---- keys ---- */
 
-/* A key that no peer can choose the hash of, or one of two: it costs nothing to count. */
-static inline int is_free_key(PyObject *key)
-{
-    const PyTypeObject *type = Py_TYPE(key);
-    return type == &PyUnicode_Type || type == &PyBytes_Type || type == &PyBool_Type || key == Py_None;
-}
-
 /* Whether the keys among the values from `first` on, each `step`-th, may enter a container that has `size` already. What that
  * costs is taken from the budget. `hashes` is where the container's note has the number of its hashes. */
 static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t size, int is_set, uint32_t *hashes)
@@ -378,7 +371,7 @@ static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t siz
     }
     for (size_t i = first; i < r->top; i += step) {
         PyObject *key = r->stack[i];
-        if (is_free_key(key))
+        if (lipc_is_free_key(key))
             continue;
         while (note < r->noted && r->notes[note].position < i)
             note++;
@@ -421,7 +414,7 @@ static int fill_dict(struct reader *r, size_t first)
     note->depth = whole.depth;
     int entered = 0; /* whether the keys have been held against the budget, which the first that is not free brings about */
     for (size_t i = first; i < r->top; i += 2) {
-        if (!entered && !is_free_key(r->stack[i])) {
+        if (!entered && !lipc_is_free_key(r->stack[i])) {
             if (!may_enter(r, i, 2, before + (Py_ssize_t)(i - first) / 2, 0, &note->extra))
                 return 0;
             entered = 1;
@@ -901,13 +894,28 @@ static int stop(struct reader *r)
     return !r->shared || fits(r, r->stack[0], &extents);
 }
 
-/* Runs the opcodes up to STOP: 1 when one value is left; 0 with a reason, or an exception set. *opcode is left at the last. */
+/* Whether so many bytes follow. */
+static inline int follow(struct reader *r, uint64_t size)
+{
+    return size <= (uint64_t)(r->end - r->at) || refuse(r, "the end inside an opcode");
+}
+
+/* Reads a length of `width` bytes, which so many bytes have to follow. */
+static inline int read_length(struct reader *r, int width, uint64_t *size)
+{
+    if (!follow(r, (uint64_t)width))
+        return 0;
+    *size = little_endian(r->at, width);
+    r->at += width;
+    return follow(r, *size);
+}
+
+/* Runs the opcodes up to STOP: 1 when one value is left; 0 with a reason, or an exception set. *last is left at the last. */
 static int run(struct reader *r, const unsigned char **last)
 {
     while (r->at != r->end) {
         const unsigned char *begin = r->at;
         unsigned opcode = *r->at++;
-        size_t left = (size_t)(r->end - r->at);
         size_t first;
         uint64_t size = 0; /* of what stands behind the opcode */
         PyObject *made = NULL;
@@ -916,9 +924,8 @@ static int run(struct reader *r, const unsigned char **last)
         switch (opcode) {
         case SHORT_BINUNICODE:
         case SHORT_BINBYTES:
-            if (left == 0 || left - 1 < *r->at)
-                return refuse(r, "the end inside an opcode");
-            size = *r->at++;
+            if (!read_length(r, 1, &size))
+                return 0;
             if (opcode == SHORT_BINBYTES)
                 made = PyBytes_FromStringAndSize((const char *)r->at, (Py_ssize_t)size);
             else if ((r->top - r->floor) % 2 == 0 && r->floor && PyDict_CheckExact(r->stack[r->floor - 1]))
@@ -929,20 +936,20 @@ static int run(struct reader *r, const unsigned char **last)
         case BININT1:
         case BININT2:
             size = opcode == BININT1 ? 1 : 2;
-            if (left < size)
-                return refuse(r, "the end inside an opcode");
+            if (!follow(r, size))
+                return 0;
             made = PyLong_FromLong((long)little_endian(r->at, (int)size));
             break;
         case BININT:
             size = 4;
-            if (left < size)
-                return refuse(r, "the end inside an opcode");
+            if (!follow(r, size))
+                return 0;
             made = PyLong_FromLong((int32_t)(uint32_t)little_endian(r->at, 4));
             break;
         case BINFLOAT:
             size = 8;
-            if (left < size)
-                return refuse(r, "the end inside an opcode");
+            if (!follow(r, size))
+                return 0;
             made = make_float(r->at);
             break;
         case NONE:
@@ -961,9 +968,7 @@ static int run(struct reader *r, const unsigned char **last)
         case BINGET:
         case LONG_BINGET:
             width = opcode == BINGET ? 1 : 4;
-            if (left < (size_t)width)
-                return refuse(r, "the end inside an opcode");
-            if (!recall(r, little_endian(r->at, width)))
+            if (!follow(r, (uint64_t)width) || !recall(r, little_endian(r->at, width)))
                 return 0;
             r->at += width;
             continue;
@@ -1026,28 +1031,17 @@ static int run(struct reader *r, const unsigned char **last)
             continue;
         case LONG1:
         case LONG4:
-            width = opcode == LONG1 ? 1 : 4;
-            if (left < (size_t)width)
-                return refuse(r, "the end inside an opcode");
-            size = little_endian(r->at, width);
-            if (left - (size_t)width < size)
-                return refuse(r, "the end inside an opcode");
-            if (!push_long(r, r->at + width, size))
+            if (!read_length(r, opcode == LONG1 ? 1 : 4, &size) || !push_long(r, r->at, size))
                 return 0;
-            r->at += (size_t)width + size;
+            r->at += size;
             continue;
         case BINUNICODE:
         case BINBYTES:
         case BINUNICODE8:
         case BINBYTES8:
         case BYTEARRAY8:
-            width = opcode == BINUNICODE || opcode == BINBYTES ? 4 : 8;
-            if (left < (size_t)width)
-                return refuse(r, "the end inside an opcode");
-            size = little_endian(r->at, width);
-            if (left - (size_t)width < size)
-                return refuse(r, "the end inside an opcode");
-            r->at += width;
+            if (!read_length(r, opcode == BINUNICODE || opcode == BINBYTES ? 4 : 8, &size))
+                return 0;
             if (opcode == BINUNICODE || opcode == BINUNICODE8)
                 made = make_text(r, r->at, size);
             else if (opcode == BYTEARRAY8)
@@ -1080,7 +1074,7 @@ static int run(struct reader *r, const unsigned char **last)
                 return 0;
             continue;
         case FRAME: /* nothing is read ahead, so that a frame says nothing */
-            if (left < 8 || little_endian(r->at, 8) > left - 8)
+            if (r->end - r->at < 8 || little_endian(r->at, 8) > (uint64_t)(r->end - r->at) - 8)
                 return refuse(r, "a frame beyond the end");
             r->at += 8;
             continue;

@@ -182,8 +182,7 @@ static int write_text(struct writer *w, const char *text)
 /* Whether a key that a peer could choose the hash of costs a dict's reader no more than it may. `size` bytes tell it. */
 static int take_key(struct writer *w, struct lipc_hashes *hashes, PyObject *key, size_t size)
 {
-    const PyTypeObject *type = Py_TYPE(key);
-    if (type == &PyUnicode_Type || type == &PyBytes_Type || type == &PyBool_Type || key == Py_None)
+    if (lipc_is_free_key(key))
         return 1;
     uint64_t cost = LIPC_KEY_COST + 2 * (uint64_t)size; /* hash() visits no more values than there are bytes */
     Py_hash_t hash = PyObject_Hash(key);                /* builtins in builtins: it has been written */
