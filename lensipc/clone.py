@@ -39,7 +39,6 @@ __all__ = [
     "detach",
     "encode",
     "encode_parts",
-    "encode_whole",
     "register",
     "weigh",
 ]
@@ -153,12 +152,13 @@ def _new_entry() -> _Entry:
     return chunks, message, pickler
 
 
-def encode(obj: object, limits: Limits = STANDARD) -> bytes:
+def encode(obj: object, limits: Limits = STANDARD, name: str = "value") -> bytes:
     """Clone a value into bytes that `decode` takes, here or in another process.
 
     Args:
         obj: what to clone. docs/clone.md says what arrives of it.
         limits: what its receiver has.
+        name: what a DataCloneError calls `obj`: with "args", a tuple's first item is `args[0]`.
 
     Returns:
         The message, complete in itself.
@@ -168,17 +168,15 @@ def encode(obj: object, limits: Limits = STANDARD) -> bytes:
     """
     body = _encode_plain(obj)
     if body is None:
-        return b"".join(_encode(obj, "value", limits))
-    return body if limits is STANDARD else _checked(body, obj, "value", limits)
+        return b"".join(_encode(obj, name, limits))
+    return body if limits is STANDARD else _checked(body, obj, name, limits)
 
 
 def encode_parts(obj: object, name: str = "value", limits: Limits = STANDARD) -> bytes | list[Any]:
     """Clone a value without copying the large memory in it.
 
     Args:
-        obj: what to clone.
-        name: what a DataCloneError calls `obj`: with "args", a tuple's first item is `args[0]`.
-        limits: what its receiver has.
+        obj, name, limits: as `encode` takes them.
 
     Returns:
         The message in one piece, or its pieces in order: bytes and memoryviews of single bytes. Views may show the
@@ -192,12 +190,6 @@ def encode_parts(obj: object, name: str = "value", limits: Limits = STANDARD) ->
         return body if limits is STANDARD else _checked(body, obj, name, limits)
     parts = _encode(obj, name, limits)
     return parts[0] if len(parts) == 1 and type(parts[0]) is bytes else parts
-
-
-def encode_whole(obj: object, name: str = "value", limits: Limits = STANDARD) -> bytes:
-    """The same in one piece, which shows no memory of `obj`."""
-    parts = encode_parts(obj, name, limits)
-    return b"".join(parts) if isinstance(parts, list) else parts
 
 
 def _checked(body: bytes, obj: object, name: str, limits: Limits) -> bytes:

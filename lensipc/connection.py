@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from operator import length_hint
 from typing import Any
 
-from . import attach
+from . import attach, clone
 from .channels import ChannelTable, Running
 from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record, Whole
 from .errors import ProtocolError
 from .face import Face
 from .log import log_raised
 from .poller import Poller
+from .posts import Fail, Posts
 
 # Messages taken from a ring by one call into C: enough to make the call's cost vanish.
 BATCH = 64
@@ -217,6 +219,23 @@ def body_of(record: Record) -> Buffer:
 def size_of(record: Record) -> int:
     """Bytes of a message's body; that of one which came decoded is small, and counts as nothing."""
     return 0 if record[1] is None or record[0] == RUN else len(record[1])
+
+
+def post_args(
+    posts: Posts,
+    args: tuple[Any, ...],
+    transfer: Sequence[Any],
+    limits: clone.Limits,
+    send: Callable[[bytes], object],
+    fail: Fail,
+) -> None:
+    """Any thread. Write arguments now, have the owner `send` them, and empty `transfer`; else as `Posts.post`."""
+    if transfer:
+        clone.check_transfer(transfer)
+    body = clone.encode(args, limits, "args")
+    posts.post(len(body), partial(send, body), fail)
+    if transfer:
+        clone.detach(transfer)
 
 
 def finish_listener(

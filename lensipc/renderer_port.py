@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import clone
 from .channels import Callback, Channel, ChannelTable, Disposer
+from .connection import post_args
 from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
 from .errors import NotActivatedError, PeerGone
 from .face import Settle
 from .message import EVENT, INVOKE, LISTEN, UNLISTEN
 from .poller import get_ident, seconds_of
-from .posts import not_done
+from .posts import Fail, not_done
 from .types import IpcRendererEvent
 
 if TYPE_CHECKING:
@@ -85,18 +86,20 @@ class RendererPort:
 
     def _post(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
         """The same, called in another thread: the event is written there, and sent by the owner's."""
-        body = self._written(channel, args, transfer)
-        lost = not_done(f"broadcast of {self.extension}/{channel}")
-        self.core.posts.post(len(body), partial(self._send_body, target, channel, body), lost)
-        if transfer:
-            clone.detach(transfer)
+        send, lost = partial(self._send_body, target, channel), not_done(f"broadcast of {self.extension}/{channel}")
+        self._post_args(channel, args, transfer, send, lost)
 
-    def _written(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> bytes:
+    def _post_args(
+        self,
+        channel: str,
+        args: tuple[Any, ...],
+        transfer: Sequence[Any],
+        send: Callable[[bytes], object],
+        fail: Fail,
+    ) -> None:
         self._check_active()
         self.table.check_open(channel)
-        if transfer:
-            clone.check_transfer(transfer)
-        return clone.encode_whole(args, "args", self.core.limits)
+        post_args(self.core.posts, args, transfer, self.core.limits, send, fail)
 
     def _send_body(self, target: int, channel: str, body: bytes) -> None:
         self.core.send(EVENT, self._number(channel), target, body=body)
@@ -125,15 +128,13 @@ class RendererPort:
         """The same, called in another thread: a concurrent.futures.Future."""
         left = seconds_of(timeout)
         until = None if left is None else time.monotonic() + left
-        body = self._written(channel, args, transfer)
         future = self.core.face.posted(self.abandon)
-        request = partial(self._request_body, channel, body, until, future)
-        self.core.posts.post(len(body), request, future.set_exception)
-        if transfer:
-            clone.detach(transfer)
+        self._post_args(
+            channel, args, transfer, partial(self._send_request, channel, until, future), future.set_exception
+        )
         return future
 
-    def _request_body(self, channel: str, body: bytes, until: float | None, future: Any) -> None:
+    def _send_request(self, channel: str, until: float | None, future: Any, body: bytes) -> None:
         if future.done():
             return
         core, number = self.core, self._number(channel)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import attach, clone
 from .channels import Channel, ChannelTable
-from .connection import finish_listener
+from .connection import finish_listener, post_args
 from .endpoint import CONGESTED, FAILED, Buffer, Topic, poll
 from .errors import DecodeError, NotActivatedError, OutboxFull, ProtocolError, UnknownValueError, printable
 from .face import Face, NextStep, is_awaitable
@@ -102,13 +102,8 @@ class MainPort:
     def _post(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
         """The same, called in another thread: the event is written there, and sent by the owner's."""
         self.table.check_open(channel)
-        if transfer:
-            clone.check_transfer(transfer)
-        body = clone.encode_whole(args, "args", self.router.limits)
-        lost = not_done(f"broadcast of {self.extension}/{channel}")
-        self.router.posts.post(len(body), partial(self._send_body, target, channel, body), lost)
-        if transfer:
-            clone.detach(transfer)
+        send, lost = partial(self._send_body, target, channel), not_done(f"broadcast of {self.extension}/{channel}")
+        post_args(self.router.posts, args, transfer, self.router.limits, send, lost)
 
     def _send_body(self, target: int, channel: str, body: bytes) -> None:
         self.table.check_open(channel)
