@@ -265,6 +265,18 @@ class AsyncioFace:
         return Request(abandon)
 
 
+async def readable(fd: int, seconds: float) -> bool:
+    """Whether a descriptor is readable within so long; it is not read."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(fd, set_once, ready)
+    try:
+        await asyncio.wait([ready], timeout=seconds)
+    finally:
+        loop.remove_reader(fd)
+    return ready.done()
+
+
 def set_once(future: asyncio.Future[None]) -> None:
     """Give a future its result, unless it has one: what readiness callbacks do."""
     if not future.done():

@@ -137,7 +137,7 @@ class RendererProcess:
     async def __aenter__(self) -> RendererProcess:
         import asyncio
 
-        from .asyncio_face import AsyncioFace, set_once
+        from .asyncio_face import AsyncioFace, readable
 
         if self._wakeup == WAKEUP_SEMAPHORE:
             raise ValueError("wakeup='semaphore' is for a plain script: an event loop cannot wait for a semaphore")
@@ -146,13 +146,7 @@ class RendererProcess:
         while (sock := self._greet(deadline)) is None:
             await asyncio.sleep(CONNECT_REST)
         try:
-            readable = loop.create_future()
-            loop.add_reader(sock.fileno(), partial(set_once, readable))
-            try:
-                await asyncio.wait([readable], timeout=deadline - time.monotonic())
-            finally:
-                loop.remove_reader(sock.fileno())
-            if not readable.done():
+            if not await readable(sock.fileno(), deadline - time.monotonic()):
                 raise self._too_late()
         except BaseException:
             sock.close()

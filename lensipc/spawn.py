@@ -87,23 +87,15 @@ class Child:
         """Whether it ends within so long."""
         import asyncio
 
-        from .asyncio_face import set_once
+        from .asyncio_face import readable
 
+        if self.pidfd >= 0:
+            return await readable(self.pidfd, seconds)
         loop = asyncio.get_running_loop()
-        if self.pidfd < 0:
-            until = loop.time() + seconds
-            while not self.has_ended() and loop.time() < until:
-                await asyncio.sleep(END_LOOK)
-            return self.has_ended()
-        ended = loop.create_future()
-        loop.add_reader(self.pidfd, set_once, ended)
-        try:
-            await asyncio.wait_for(ended, seconds)
-        except TimeoutError:
-            return False
-        finally:
-            loop.remove_reader(self.pidfd)
-        return True
+        until = loop.time() + seconds
+        while not self.has_ended() and loop.time() < until:
+            await asyncio.sleep(END_LOOK)
+        return self.has_ended()
 
     def kill(self) -> None:
         """Kill it, with SIGKILL; nothing if it has ended."""

@@ -28,6 +28,7 @@ import examples
 import numpy as np
 from exercise import Exercise
 from grammar import BATCH, Grammar
+from listener import Listener
 
 from lensipc import clone
 from lensipc.errors import DecodeError
@@ -71,29 +72,16 @@ def doing(page: mmap.mmap) -> str:
     return step if step == "decode" else f"{step} of {kind}"
 
 
-class Listener:
-    """Hears what decoding imports, opens or runs. An audit hook cannot be taken off, so it is switched."""
-
-    def __init__(self) -> None:
-        self.on = False
-        self.heard: list[str] = []
-        sys.addaudithook(self)
-
-    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
-        if self.on and event.startswith(FORBIDDEN) and not self.allowed(event, args):
-            self.heard.append(f"{event} {args!r:.100}")
-
-    @staticmethod
-    def allowed(event: str, args: tuple[Any, ...]) -> bool:
-        """Time zones are read from their files, or looked for in a package; constructors may be looked up."""
-        subject = str(args[0]) if args else ""
-        if event == "open":
-            return subject.startswith(tuple(zoneinfo.TZPATH)) or "tzdata" in subject
-        if event == "import":
-            return subject in sys.modules or subject.startswith("tzdata")
-        if event == "os.listdir":  # where an import looks for tzdata
-            return subject in sys.path
-        return event == "pickle.find_class" and subject.startswith("lensipc.")
+def allowed(event: str, args: tuple[Any, ...]) -> bool:
+    """Time zones are read from their files, or looked for in a package; constructors may be looked up."""
+    subject = str(args[0]) if args else ""
+    if event == "open":
+        return subject.startswith(tuple(zoneinfo.TZPATH)) or "tzdata" in subject
+    if event == "import":
+        return subject in sys.modules or subject.startswith("tzdata")
+    if event == "os.listdir":  # where an import looks for tzdata
+        return subject in sys.path
+    return event == "pickle.find_class" and subject.startswith("lensipc.")
 
 
 class Judge:
@@ -102,7 +90,7 @@ class Judge:
         self.at = memoryview(self.page)[:WHERE].cast("Q")
         self.exercise = Exercise(self.say, self.say_type)
         clone.decode(clone.encode(zoneinfo.ZoneInfo("UTC")))  # which looks at all of them the first time
-        self.listener = Listener()
+        self.listener = Listener(FORBIDDEN, allowed)
         self.decoded = 0
         self.floor = self.rss() + (4 << 20)
 
