@@ -78,7 +78,7 @@ async def test_what_main_has_put_first_is_first_in_a_renderer_that_runs(folder: 
 async def test_a_renderer_that_has_connected_by_itself_imports_from_where_it_will(folder: Path) -> None:
     async with hosting(path=folder / "s"):
         code = f"""
-            {HERE.strip()}
+            import sys; sys.path[:] = {sys.path!r}  # as it is now: what was collected after this file has changed it
             from lensipc import RendererProcess
             with RendererProcess.connect(sys.argv[1]):
                 print(sys.path == {sys.path!r})
