@@ -223,17 +223,25 @@ def _clear_idle(copy: Any) -> None:
     if dtype.names is not None:
         for name in dtype.names:
             _clear_idle(copy[name])
-    elif dtype.char in "gG" and copy.size:
+    elif dtype.char in _IDLING and copy.size:
         bytes_ = copy[..., None].view(np.uint8)
         bytes_.reshape(*bytes_.shape[:-1], -1, 16)[..., _IDLE] = 0
 
 
-def _has_idle(dtype: Any) -> bool:
+def _has(dtype: Any, codes: str) -> bool:
+    """Whether something in it is of one of these types."""
     if dtype.subdtype is not None:
-        return _has_idle(dtype.subdtype[0])
+        return _has(dtype.subdtype[0], codes)
     if dtype.names is not None:
-        return any(_has_idle(field) for field, *_ in dtype.fields.values())
-    return bool(dtype.char in "gG")
+        return any(_has(field, codes) for field, *_ in dtype.fields.values())
+    return dtype.char in codes
+
+
+_IDLING = "gG"
+"""The types that have idle bytes."""
+
+_CHECKED = "?U"
+"""Those of which there are values that items must not have: what writes to their memory has to know of that."""
 
 
 def _contiguous(array: Any, order: Any, padded: bool) -> Any:
@@ -243,7 +251,7 @@ def _contiguous(array: Any, order: Any, padded: bool) -> Any:
         _copy_fields(copy, array)
     else:
         copy[...] = array
-    if _has_idle(array.dtype):
+    if _has(array.dtype, _IDLING):
         _clear_idle(copy)
     return copy
 
@@ -263,7 +271,7 @@ def _place(array: Any) -> tuple[Any, ...]:
     Where that has bools or texts, both have to know of it.
     """
     place: tuple[Any, ...] = (array.__array_interface__["data"][0], array.nbytes)
-    if _is_checked(array.dtype):
+    if _has(array.dtype, _CHECKED):
         place = (*place, array.dtype)
     return place if array.flags.forc else (*place, array.itemsize, array.shape, array.strides)
 
@@ -314,7 +322,7 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
     if known is not None:
         return as_array, (text, order, known, *shape)
     padded = array.dtype.names is not None and _padded(array.dtype)
-    if padded or not (contiguous or order == "F") or _has_idle(array.dtype):
+    if padded or not (contiguous or order == "F") or _has(array.dtype, _IDLING):
         array = _contiguous(array, order, padded)
     if size < OUT_OF_BAND:
         return as_array, (text, order, array.tobytes("A"), *shape)
@@ -331,7 +339,7 @@ def build_array(text: Any, order: Any, memory: Any, *shape: int) -> Any:
     if type(memory) is np.ndarray:
         if not memory.flags.forc:
             raise ValueError("the memory of an array that is not contiguous")
-        if memory.dtype != dtype and (_is_checked(memory.dtype) or _is_checked(dtype)):
+        if memory.dtype != dtype and (_has(memory.dtype, _CHECKED) or _has(dtype, _CHECKED)):
             raise ValueError("bools or texts that are something else in another array")
         memory = memory.reshape(-1, order="A").view(np.uint8).data
     size = len(memory)
@@ -350,15 +358,6 @@ def build_array(text: Any, order: Any, memory: Any, *shape: int) -> Any:
     if dtype.kind in "bUV":
         _check_items(array)
     return array
-
-
-def _is_checked(dtype: Any) -> bool:
-    """Whether there are values that its items must not have: what writes to their memory has to know of that."""
-    if dtype.subdtype is not None:
-        return _is_checked(dtype.subdtype[0])
-    if dtype.names is not None:
-        return any(_is_checked(field) for field, *_ in dtype.fields.values())
-    return dtype.kind in "bU"
 
 
 def _check_items(array: Any) -> None:
@@ -387,7 +386,7 @@ def reduce_scalar(scalar: Any, _: Any) -> tuple[Any, ...]:
         return as_unsigned if type(number) is int and number >= 1 << 63 else as_number, (dtype.str, number)
     if scalar.nbytes > SCALAR_LIMIT:
         raise RefusedError("a numpy scalar too large")
-    if (dtype.names is not None and _padded(dtype)) or _has_idle(dtype):
+    if (dtype.names is not None and _padded(dtype)) or _has(dtype, _IDLING):
         scalar = _contiguous(np.asarray(scalar), "C", dtype.names is not None)
     if dtype.names is not None:
         return as_record, (dtype_text(dtype), scalar.tobytes())
@@ -405,13 +404,8 @@ def build_number(text: str, value: Any) -> Any:
     return scalar
 
 
-def build_scalar(text: str, data: bytes) -> Any:
-    """The scalar without fields that `reduce_scalar` told."""
-    return build_array(text, "C", data)[()]
-
-
-def build_record(text: Any, data: bytes) -> Any:
-    """The scalar with fields that `reduce_scalar` told. It is no key: numpy's hash of it trusts its dtype."""
+def build_scalar(text: Any, data: bytes) -> Any:
+    """The scalar that `reduce_scalar` told. One with fields is no key: numpy's hash of it trusts its dtype."""
     return build_array(text, "C", data)[()]
 
 

@@ -361,16 +361,10 @@ def _array_price(*args: Any) -> int:
     return arrays.array_price(*args)
 
 
-def _scalar(text: str, data: bytes) -> Any:
+def _scalar(text: Any, data: bytes) -> Any:
     from . import arrays
 
     return arrays.build_scalar(text, data)
-
-
-def _record(text: Any, data: bytes) -> Any:
-    from . import arrays
-
-    return arrays.build_record(text, data)
 
 
 def _record_price(text: Any, _data: bytes) -> int:
@@ -462,7 +456,7 @@ as_number = Row(
 as_unsigned = Row("as_unsigned", _number, _text(8), _takes("int", size=64), cost=350)
 as_scalar = Row("as_scalar", _scalar, _text(40), _takes("bytes", size=SCALAR_LIMIT), cost=500, hash_cost=130)
 as_record = Row(
-    "as_record", _record, _takes("tuple", size=1 << 14), _takes("bytes", size=SCALAR_LIMIT), cost=300,
+    "as_record", _scalar, _takes("tuple", size=1 << 14), _takes("bytes", size=SCALAR_LIMIT), cost=300,
     price=_record_price, hash_cost=None,
 )  # fmt: skip
 as_registered = Row("as_registered", _registered, _text(1 << 10), _ANY, does="call a user's", cost=100, hash_cost=130)
