@@ -87,8 +87,8 @@ class RendererCore(Connection):
     ) -> None:
         handlers: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
         self._channels: list[RendererChannel] = endpoint.heard
-        reads = limits._replace(count_all=False)  # who sends has been held to more
-        self._hearing = Hearing(self._channels, face, frame_id, reads, self._report_sender)
+        self._reads = limits._replace(count_all=False)  # who sends has been held to more
+        self._hearing = Hearing(self._channels, face, frame_id, self._reads, self._report_sender)
         handlers[EVENT] = self._hearing.on_event
         handlers[RUN] = self._hearing.on_run
         handlers[RESULT] = self._on_result
@@ -181,7 +181,7 @@ class RendererCore(Connection):
         if pending is not None:
             _, body, _, _, _, _, value = record
             try:
-                value = value if body is None else clone.decode_owned(body, self.limits._replace(count_all=False))
+                value = value if body is None else clone.decode_owned(body, self._reads)
             except DecodeError as error:
                 pending.set_exception(error)
                 self.face.started = True
