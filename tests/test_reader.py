@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fuzz.assembler import call, callee, number, raw, text
 from fuzz.fuzz_decode import Unpickler, alike, corpus, mutate, unframed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,16 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 P = b"\x80\x05"
 
 
-def text(value: str) -> bytes:
-    return b"\x8c" + bytes([len(value)]) + value.encode()
-
-
 def name(constructor: str, module: str = "lensipc.values") -> bytes:
-    return text(module) + text(constructor) + b"\x93"
-
-
-def call(constructor: str, *args: bytes) -> bytes:
-    return name(constructor) + b"(" + b"".join(args) + b"tR"
+    return callee(module, constructor)
 
 
 def long(value: int) -> bytes:
@@ -798,14 +791,6 @@ def test_what_a_value_weighs_grows_with_its_containers() -> None:
 
 
 # ---- an audit's messages, one of each kind
-
-
-def number(value: int) -> bytes:
-    return long(value) if not 0 <= value < 256 else b"K" + bytes([value])
-
-
-def raw(value: bytes) -> bytes:
-    return b"C" + bytes([len(value)]) + value
 
 
 def array(dtype: bytes, memory: bytes, *shape: int) -> bytes:

@@ -76,6 +76,11 @@ def callee(module: str, name: str) -> bytes:
     return text(module) + text(name) + GLOBAL
 
 
+def call(constructor: str, *arguments: bytes) -> bytes:
+    """What one of lensipc's constructors makes of these."""
+    return callee("lensipc.values", constructor) + MARK + b"".join(arguments) + TUPLE + REDUCE
+
+
 def with_buffers(pickled: bytes, buffers: Sequence[bytes]) -> bytearray:
     """A message whose buffers stand beside its pickle."""
     body = bytearray(struct.pack("<4sIQ", MAGIC, len(buffers), len(pickled)))

@@ -8,6 +8,8 @@ import random
 import struct
 from collections.abc import Callable
 
+from fuzz.assembler import call, callee, number, text
+
 from hostile.catalogue import EITHER, INVALID, VALID, attacks
 from hostile.renderer import Renderer
 from lensipc.message import ALL, ERROR, EVENT
@@ -15,32 +17,18 @@ from lensipc.message import ALL, ERROR, EVENT
 P = b"\x80\x05"
 
 
-def _text(value: str) -> bytes:
-    data = value.encode()
-    return b"\x8c" + bytes([len(data)]) + data
-
-
-def _number(value: int) -> bytes:
-    data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-    return b"\x8a" + bytes([len(data)]) + data
-
-
-def _call(constructor: str, *args: bytes) -> bytes:
-    return _text("lensipc.values") + _text(constructor) + b"\x93(" + b"".join(args) + b"tR"
-
-
 def _fields(size: int, *told: tuple[int, bytes]) -> bytes:
-    each = (_text(f"f{i}") + _number(offset) + dtype + b"\x87" for i, (offset, dtype) in enumerate(told))
-    return b"(" + _text("fields") + _number(size) + b"\x89" + b"".join(each) + b"t"
+    each = (text(f"f{i}") + number(offset) + dtype + b"\x87" for i, (offset, dtype) in enumerate(told))
+    return b"(" + text("fields") + number(size) + b"\x89" + b"".join(each) + b"t"
 
 
 def _array(dtype: bytes, memory: bytes, *shape: int) -> bytes:
     data = b"B" + struct.pack("<I", len(memory)) + memory
-    return _call("as_array", dtype, _text("C"), data, *map(_number, shape))
+    return call("as_array", dtype, text("C"), data, *map(number, shape))
 
 
 def _error(kind: str, *args: bytes) -> bytes:
-    return _call("as_error", _text(kind), b"(" + b"".join(args) + b"t", b"N", b")", b"N")
+    return call("as_error", text(kind), b"(" + b"".join(args) + b"t", b"N", b")", b"N")
 
 
 def _doubled(times: int) -> bytes:
@@ -48,15 +36,15 @@ def _doubled(times: int) -> bytes:
     return b")\x85\x94" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86\x94" for i in range(times))
 
 
-_COLLIDING = b"".join(_number(k * (2**61 - 1)) + b"N" for k in range(1, 20_000))
+_COLLIDING = b"".join(number(k * (2**61 - 1)) + b"N" for k in range(1, 20_000))
 
 REFUSED: dict[str, bytes] = {
-    "a_field_beyond_its_item": _array(_fields(8, (2**31 - 1, _text("|b1"))), bytes(8), 1),
-    "items_without_bytes": _array(_text("|S0"), b"", 2**33),
-    "a_unit_of_no_time": _call("as_scalar", _text("<M8[0s]"), b"C\x08" + bytes(8)),
-    "texts_in_fields_that_overlap": _array(_fields(4000, *[(0, _text("<U1000"))] * 1500), bytes(4000 * 500), 500),
-    "an_error_of_a_network": _error("SyntaxError", _call("as_network", _text("IPv6Network"), _text("::/0"))),
-    "an_error_that_lies": _error("UnicodeDecodeError", _text("utf-8"), b"C\1x", _number(-40), _number(3), _text("y")),
+    "a_field_beyond_its_item": _array(_fields(8, (2**31 - 1, text("|b1"))), bytes(8), 1),
+    "items_without_bytes": _array(text("|S0"), b"", 2**33),
+    "a_unit_of_no_time": call("as_scalar", text("<M8[0s]"), b"C\x08" + bytes(8)),
+    "texts_in_fields_that_overlap": _array(_fields(4000, *[(0, text("<U1000"))] * 1500), bytes(4000 * 500), 500),
+    "an_error_of_a_network": _error("SyntaxError", call("as_network", text("IPv6Network"), text("::/0"))),
+    "an_error_that_lies": _error("UnicodeDecodeError", text("utf-8"), b"C\1x", number(-40), number(3), text("y")),
     "shared_parts": _doubled(60),
     "a_key_of_shared_parts": b"}" + _doubled(60) + b"Ns",
     "a_tower": b"(" * 100_000 + b"t" * 100_000,
@@ -64,11 +52,11 @@ REFUSED: dict[str, bytes] = {
     "colliding_keys": b"}(" + _COLLIDING + b"u",
     "colliding_elements": b"\x8f(" + _COLLIDING.replace(b"N", b"") + b"\x90",
     "a_tuple_hashed_under_stale_notes": (
-        _call("as_is", _text("lensipc.values")) + b"\x940" + _call("as_is", _text("as_is")) + b"\x940("
+        call("as_is", text("lensipc.values")) + b"\x940" + call("as_is", text("as_is")) + b"\x940("
         + b"K\7" * 10_000 + b"t\x85\x940](" + b"}h\0h\1\x93h\2RNs" * 20_000 + b"e"
     ),
     "constructors_beyond_the_budget": (
-        _text("lensipc.values") + _text("as_network") + b"\x93\x94" + _text("IPv4Address") + _text("0.0.0.0")
+        callee("lensipc.values", "as_network") + b"\x94" + text("IPv4Address") + text("0.0.0.0")
         + b"\x86\x94R0](" + b"h\0h\1R" * 20_000 + b"e"
     ),
     "more_plain_values_than_may_be": b"](" + b"N" * 2_000_000 + b"e",
@@ -121,14 +109,13 @@ def costly(what: str) -> bytes:
     """A message that uses up nearly all of the budget that a renderer by path has."""
     value: Callable[[], bytes] = {
         "addresses": lambda: REFUSED["constructors_beyond_the_budget"].replace(b"h\0h\1R" * 20_000, b"h\0h\1R" * 3000),
-        "colliding keys": lambda: b"}(" + b"".join(_number(k * (2**61 - 1)) + b"N" for k in range(1, 800)) + b"u",
+        "colliding keys": lambda: b"}(" + b"".join(number(k * (2**61 - 1)) + b"N" for k in range(1, 800)) + b"u",
         "plain values": lambda: b"](" + b"N" * 1_400_000 + b"e",
         "arrays": lambda: (
-            _text("lensipc.values")
-            + _text("as_array")
-            + b"\x93\x94("
-            + _text("<i4")
-            + _text("C")
+            callee("lensipc.values", "as_array")
+            + b"\x94("
+            + text("<i4")
+            + text("C")
             + b"C\4abcdK\1t\x94R0]("
             + b"h\0h\1R" * 12_000
             + b"e"
