@@ -42,7 +42,13 @@ struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeu
     attach(endpoint, side, wakeup, wakeup_fd);
     endpoint->high_water = high_water < limit ? high_water : limit;
     endpoint->limit = limit;
+    endpoint->owner = pthread_self();
     return endpoint;
+}
+
+bool lipc_is_owner(const struct lipc_endpoint *endpoint)
+{
+    return pthread_equal(endpoint->owner, pthread_self()) != 0;
 }
 
 void lipc_endpoint_close(struct lipc_endpoint *endpoint)

@@ -12,6 +12,8 @@
 #include "segment.h"
 #include "wakeup.h"
 
+#include <pthread.h>
+
 /* The message that comes in frame by frame into the caller's memory. */
 struct lipc_assembly {
     struct lipc_frame first; /* what every frame of it has to agree with */
@@ -53,11 +55,16 @@ struct lipc_endpoint {
     bool late; /* it has had its time to read what waits */
     uint64_t most; /* that a message's body may have */
     struct lipc_mapping mapping;
+    pthread_t owner;
 };
 
 /* send.c. Whether lipc_flush has something to do: there is room for the first message that waits, or a position that
  * it would report. */
 bool lipc_can_flush(struct lipc_endpoint *endpoint);
+
+/* endpoint.c. Anyone, in any thread, while it is open; blocks on nothing. Whether this thread has opened it: no other may
+ * send. */
+bool lipc_is_owner(const struct lipc_endpoint *endpoint);
 
 /* One message for several endpoints. */
 struct lipc_copies {

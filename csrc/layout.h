@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LIPC_MAGIC UINT64_C(0x31637069736e656c) /* "lensipc1" */
+#define LIPC_SEGMENT_MAGIC UINT64_C(0x31637069736e656c) /* "lensipc1" */
 #define LIPC_CACHE_LINE 64
 #define LIPC_DATA_OFFSET 65536 /* the largest page in use: the rings are mapped apart from the header anywhere */
 #define LIPC_CAPACITY_MIN (UINT32_C(1) << 16)

@@ -93,7 +93,7 @@ static int initialise(int fd, uint32_t capacity)
     segment->version = LIPC_VERSION;
     segment->capacity = capacity;
     /* G1 release: a segment with the magic is complete; pairs G2. */
-    atomic_store_explicit(&segment->magic, LIPC_MAGIC, memory_order_release);
+    atomic_store_explicit(&segment->magic, LIPC_SEGMENT_MAGIC, memory_order_release);
     (void)munmap(segment, sizeof *segment);
     return 0;
 }
@@ -130,7 +130,7 @@ static bool is_fixed(int fd)
 static bool is_valid(const struct lipc_segment *segment, uint32_t capacity)
 {
     /* G2 acquire: pairs G1. */
-    return atomic_load_explicit(&segment->magic, memory_order_acquire) == LIPC_MAGIC &&
+    return atomic_load_explicit(&segment->magic, memory_order_acquire) == LIPC_SEGMENT_MAGIC &&
            segment->version == LIPC_VERSION && segment->capacity == capacity;
 }
 

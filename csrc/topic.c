@@ -12,7 +12,15 @@
 
 struct lipc_topic *lipc_topic_create(void)
 {
-    return calloc(1, sizeof(struct lipc_topic));
+    struct lipc_topic *topic = calloc(1, sizeof *topic);
+    if (topic)
+        topic->owner = pthread_self();
+    return topic;
+}
+
+bool lipc_topic_is_owner(const struct lipc_topic *topic)
+{
+    return pthread_equal(topic->owner, pthread_self()) != 0;
 }
 
 void lipc_topic_free(struct lipc_topic *topic)

@@ -17,7 +17,7 @@ from typing import Any
 from . import attach, clone
 from .channels import ChannelTable, Running
 from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record, Whole
-from .errors import ProtocolError
+from .errors import DecodeError, ProtocolError
 from .face import Face
 from .log import log_raised
 from .poller import Poller
@@ -84,7 +84,10 @@ class Connection:
         return self.endpoint.send(kind, channel, peer, pid, correlation, body, when_full)
 
     def pump(self, budget: int) -> int:
-        """Handle at most `budget` messages and return how many; `pending` tells whether there may be more."""
+        """Handle at most `budget` messages and return how many; `pending` tells whether there may be more.
+
+        What cannot be read ends the connection, once: no message after it can be found in the ring.
+        """
         endpoint, on_message = self.endpoint, self.on_message
         record: Record | None
         received: list[Record]
@@ -103,6 +106,9 @@ class Connection:
                 except (KeyboardInterrupt, SystemExit):
                     self.interrupted(record)
                     raise
+                except (ProtocolError, DecodeError, MemoryError) as error:
+                    self.broken(error)
+                    return handled
                 if handled >= budget or self.paused or self.closed:
                     if self.awaited:
                         self._tell_those_who_wait()
@@ -115,7 +121,11 @@ class Connection:
             most = min(BATCH, budget - handled)
             received = []
             self._batch = iter(received)
-            endpoint.receive(most, self.decoded, self._most, received)
+            try:
+                endpoint.receive(most, self.decoded, self._most, received)
+            except (ProtocolError, MemoryError) as error:
+                self.broken(error)
+                return handled
             relayed = 0
             if endpoint.relayed is not None:
                 (relayed, told), endpoint.relayed = endpoint.relayed, None
@@ -149,15 +159,23 @@ class Connection:
         """Whether messages have been taken from the ring and not been handled."""
         return length_hint(self._batch) > 0
 
+    def broken(self, error: Exception) -> None:
+        """The peer has broken the protocol, or there is no memory for what it sends: subclasses end the connection."""
+        raise error
+
     def rest(self) -> bool:
-        """Park, and clear `ready`, if there is nothing to do."""
-        if self.paused:  # its messages are to wait; room for what is sent to it is welcome all the same
-            if self.endpoint.park(False):
-                return True
-            self.flush()
-            return False
-        if length_hint(self._batch) or not self.endpoint.park():
-            return False
+        """Park, and clear `ready`, if there is nothing to do, as there is nothing when the connection is broken."""
+        try:
+            if self.paused:  # its messages are to wait; room for what is sent to it is welcome all the same
+                if self.endpoint.park(False):
+                    return True
+                self.flush()
+                return False
+            if length_hint(self._batch) or not self.endpoint.park():
+                return False
+        except ProtocolError as error:
+            self.broken(error)
+            return True
         self.ready = False
         return True
 
@@ -173,8 +191,13 @@ class Connection:
 
     def flush(self) -> None:
         """Move what waits to be sent into the ring, as far as there is room."""
-        if self.endpoint.flush() <= self.low_water:
-            self.relieved()
+        try:
+            waiting = self.endpoint.flush()
+        except ProtocolError as error:
+            self.broken(error)
+        else:
+            if waiting <= self.low_water:
+                self.relieved()
 
     def relieved(self) -> None:
         """Little waits to be sent: called after each flush that finds it so."""

@@ -201,7 +201,8 @@ class Endpoint:
         """Send small plain data, and large arrays in it, as `send` does, encoded on its way into the ring.
 
         Returns:
-            Whether the value is that, and no larger than the peer takes; if not, nothing was sent.
+            Whether the value is that, and no larger than the peer takes, and this thread is the one that has opened the
+            endpoint; if not, nothing was sent.
 
         Raises:
             OutboxFull, ProtocolError, MemoryError: as `send`.
@@ -390,7 +391,7 @@ class Topic:
             return told if told >= 0 else _fail(told)
 
     def send_value(self, frame_id: int, pid: int, value: object) -> int | None:
-        """Send what `Endpoint.send_value` does to all who listen, as `send` does; None: the value is something else."""
+        """Send what `Endpoint.send_value` does to all who listen, as `send` does; None: it does not."""
         told = _publish_value(self._address, frame_id, pid, value)
         return told if told is None or told >= 0 else _fail(told)
 

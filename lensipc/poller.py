@@ -88,6 +88,7 @@ class Poller:
     Attributes:
         thread: the one that it belongs to, with all that is registered here.
         on_signal: called from `poll` after a signal.
+        waking: `fileno()` is readable because of `wake`.
     """
 
     def __init__(self) -> None:
@@ -113,7 +114,7 @@ class Poller:
         }
         for fd in self._callbacks:
             self._epoll.register(fd, select.EPOLLIN)
-        self._waking = False
+        self.waking = False
         # Kept across calls: an edge is told once, and a callback that raises is to lose no other's.
         self._events: Iterator[tuple[int, int]] = iter(())
         self._deadlines: list[tuple[float, int, Deadline]] = []
@@ -140,8 +141,8 @@ class Poller:
 
     def wake(self) -> None:
         """Make `fileno()` readable until the next `poll`, or until `hush`."""
-        if not self._waking and not self.closed:
-            self._waking = True
+        if not self.waking and not self.closed:
+            self.waking = True
             os.eventfd_write(self._wake_fd, 1)
 
     def signal(self) -> None:
@@ -214,7 +215,7 @@ class Poller:
                 self.closed = True
                 os.close(self._signal_fd)
             self.on_signal = lambda: None  # it keeps nobody
-            self._waking = self._due = False
+            self.waking = self._due = False
             self._callbacks.clear()
             self._deadlines.clear()
             self._epoll.close()
@@ -222,8 +223,8 @@ class Poller:
             os.close(self._wake_fd)
 
     def _awake(self) -> None:
-        if self._waking:
-            self._waking = False
+        if self.waking:
+            self.waking = False
             os.eventfd_read(self._wake_fd)
 
     def _note_due(self) -> None:

@@ -223,34 +223,8 @@ class RendererCore(Connection):
         self.parts.attached()
 
     # ---- turns ----
-    #
-    # Wherever a turn finds that main has broken the protocol, that is the end, once: no message after that one can be
-    # found in the ring.
 
-    def pump(self, budget: int) -> int:
-        """Handle at most `budget` messages and return how many; what cannot be read ends the connection."""
-        try:
-            return super().pump(budget)
-        except (ProtocolError, DecodeError, MemoryError) as error:
-            self._broken(error)
-            return 0
-
-    def rest(self) -> bool:
-        """Park if there is nothing to do, as there is nothing when the connection is broken."""
-        try:
-            return super().rest()
-        except ProtocolError as error:
-            self._broken(error)
-            return True
-
-    def flush(self) -> None:
-        """Move what waits to be sent into the ring; one that is broken ends the connection."""
-        try:
-            super().flush()
-        except ProtocolError as error:
-            self._broken(error)
-
-    def _broken(self, error: Exception) -> None:
+    def broken(self, error: Exception) -> None:
         self._end(str(error) or "there is no memory here for what it sends")
 
     def _end(self, reason: str) -> None:
@@ -340,7 +314,7 @@ class RendererCore(Connection):
         try:
             self._handlers[record[0]](record)
         except (ProtocolError, DecodeError, MemoryError) as error:
-            self._broken(error)
+            self.broken(error)
         except (KeyboardInterrupt, SystemExit):
             self.interrupted(record)
             raise
@@ -382,7 +356,7 @@ class RendererCore(Connection):
                 self.poller.wake()
             elif self.ended:
                 self.gone()
-            else:
+            elif self.poller.waking:
                 self.poller.hush()
 
     def wait(self, outcome: Outcome) -> None:

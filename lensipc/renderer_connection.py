@@ -99,7 +99,7 @@ class _Held:
                 if args is not None:
                     self.connection._contexts.apart(self.connection.execute, self.channel, self.correlation, args)
             except (ProtocolError, DecodeError) as error:
-                self.connection.router.disconnect(self.connection, str(error))
+                self.connection.broken(error)
 
 
 def _stop(port: MainPort, running: Any) -> None:
@@ -430,7 +430,7 @@ class RendererConnection(Connection):
             if not self.large and not self.closed and self.endpoint.send_value(RESULT, 0, correlation, result):
                 return
         except (OutboxFull, ProtocolError) as error:
-            self._broken(error)
+            self.broken(error)
             return
         try:
             if is_awaitable(result):
@@ -470,11 +470,12 @@ class RendererConnection(Connection):
         try:
             self.send(kind, 0, peer, 0, correlation, body)
         except (OutboxFull, ProtocolError) as error:
-            self._broken(error)
+            self.broken(error)
 
-    def _broken(self, error: Exception) -> None:
-        """Something could not be sent: that is this renderer's fault and the end of it, and nobody else's concern."""
-        self.router.disconnect(self, f"it reads too slowly: {error}" if isinstance(error, OutboxFull) else str(error))
+    def broken(self, error: Exception) -> None:
+        """That is this renderer's fault and the end of it, and nobody else's concern."""
+        slow = "it reads too slowly: " if isinstance(error, OutboxFull) else ""
+        self.router.disconnect(self, slow + str(error) or "there is no memory for what it sends")
 
     def _on_cancel(self, record: Record) -> None:
         running = self.running.pop(record[5], None)  # None: it had its outcome while the cancel was on its way

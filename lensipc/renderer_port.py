@@ -72,15 +72,24 @@ class RendererPort:
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
-        if get_ident() != self.core.thread:
+        table, core = self.table, self.core
+        found = table.channels.get(channel)
+        if (
+            found is not None
+            and found.number >= 0
+            and table.open
+            and not (transfer or core.closed or core.ended)
+            # Whether this is the core's thread, C asks: here that takes 45 ns.
+            and core.endpoint.send_value(EVENT, found.number, 0, args, target)
+        ):
+            return
+        if get_ident() != core.thread:
             self._post(target, channel, args, transfer)
             return
         number = self._number(channel)
-        if not transfer and self.core.endpoint.send_value(EVENT, number, 0, args, target):
-            return
         if transfer:
             clone.check_transfer(transfer)
-        self.core.send(EVENT, number, target, 0, 0, clone.encode_parts(args, "args", self.core.limits))
+        core.send(EVENT, number, target, 0, 0, clone.encode_parts(args, "args", core.limits))
         if transfer:
             clone.detach(transfer)
 
@@ -151,15 +160,17 @@ class RendererPort:
 
     def invoke_sync(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request and block until its outcome is there."""
-        self.core.poller.check_thread("invoke_sync", "ipc.invoke(...).result() waits here")
-        if not self.core.face.blocking:
+        core = self.core
+        if get_ident() != core.thread:
+            core.poller.check_thread("invoke_sync", "ipc.invoke(...).result() waits here")
+        if not core.face.blocking:
             raise RuntimeError("invoke_sync would block this process's event loop: use `await ipc.invoke(...)`")
         outcome = Outcome()
         correlation = self._request(channel, args, timeout, outcome, transfer)
         try:
-            self.core.wait(outcome)
+            core.wait(outcome)
         except BaseException:  # Ctrl-C: nobody waits for it any more
-            self.core.abandon(correlation)
+            core.abandon(correlation)
             raise
         if outcome.error is not None:
             raise outcome.error

@@ -40,6 +40,7 @@ from lensipc.message import (
     SUMMARY_BYTES,
     rebuild,
 )
+from lensipc.renderer_connection import RendererConnection
 
 # So many attacks share one host: each begins where the last has left main.
 SLICES = 4
@@ -89,6 +90,36 @@ async def test_no_value_keeps_main_away_for_long_or_fills_it() -> None:
         assert gaps[longest] < 1.0, longest
         assert most - before < 160 << 20  # 40 MB of containers and as much of values, and what allocators keep of it
         ring.all_released()
+
+
+async def test_many_that_keep_main_busy_hold_up_a_neighbour_for_no_longer_than_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+    plain_read = RendererConnection.read_arguments
+
+    def counted(self: RendererConnection, correlation: int, body: Any) -> Any:
+        read.append(self.frame_id)
+        return plain_read(self, correlation, body)
+
+    monkeypatch.setattr(RendererConnection, "read_arguments", counted)
+    body = hostile.values.costly("colliding keys")
+    async with hostile.arena() as ring:
+        attackers = [await ring.connect() for _ in range(6)]
+        channels = [attacker.declare("nobody handles this") for attacker in attackers]
+        for _ in range(40):
+            for attacker, channel in zip(attackers, channels, strict=True):
+                attacker.invoke(channel, body=body)
+        waits = []
+        for _ in range(8):
+            before = len(read)
+            await ring.neighbour_is_well()  # two calls and an event
+            waits.append(len(read) - before)
+        assert set(read) >= {attacker.frame_id for attacker in attackers}  # each of them had turns meanwhile
+        assert max(waits) <= 9  # it waits three times, for at most two of them; if all had their turns first, for 18
+        for attacker in attackers:
+            attacker.close()
+            await attacker.over()
 
 
 @pytest.mark.parametrize("kind", [INVOKE, EVENT], ids=["invokes", "async listeners"])

@@ -8,7 +8,8 @@
 #include "../clone/clone.h"
 #include "../clone/constructors.h"
 #include "../clone/ndarray.h"
-#include "../lensipc.h"
+#include "../endpoint.h"
+#include "../topic.h"
 
 /* Messages of one call of `receive`, and endpoints of one of `poll`. */
 #define BATCH 64
@@ -172,7 +173,7 @@ static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssi
     (void)module;
     if (!read_send(arguments, count, &endpoint, &header, &when_full))
         return NULL;
-    if (!lipc_write(arguments[6], 1, LIPC_PICKLE_MAX, &message))
+    if (!lipc_is_owner(endpoint) || !lipc_write(arguments[6], 1, LIPC_PICKLE_MAX, &message))
         return none();
     AT_LENGTH(message.size, sent = lipc_send_parts(endpoint, &header, message.parts, message.count, when_full));
     lipc_written_release(&message);
@@ -216,7 +217,7 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
     (void)module;
     if (!read_publish(arguments, count, &topic, &header))
         return NULL;
-    if (!lipc_write(arguments[3], 1, LIPC_PICKLE_MAX, &message))
+    if (!lipc_topic_is_owner(topic) || !lipc_write(arguments[3], 1, LIPC_PICKLE_MAX, &message))
         return none();
     AT_LENGTH(message.size, told = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
     lipc_written_release(&message);

@@ -129,7 +129,7 @@ static void another_magic_version_or_capacity_is_refused(void)
 static int imitate(off_t size, int seals)
 {
     int fd = memfd_create("imitation", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    const struct lipc_segment header = {.magic = LIPC_MAGIC, .version = LIPC_VERSION, .capacity = CAPACITY};
+    const struct lipc_segment header = {.magic = LIPC_SEGMENT_MAGIC, .version = LIPC_VERSION, .capacity = CAPACITY};
     CHECK(fd >= 0 && ftruncate(fd, size) == 0);
     CHECK(size < (off_t)sizeof header || pwrite(fd, &header, sizeof header, 0) == sizeof header);
     CHECK(fcntl(fd, F_ADD_SEALS, seals) == 0);

@@ -115,9 +115,10 @@ def costly(what: str) -> bytes:
             callee("lensipc.values", "as_array")
             + b"\x94("
             + text("<i4")
+            + b"\x94"
             + text("C")
-            + b"C\4abcdK\1t\x94R0]("
-            + b"h\0h\1R" * 12_000
+            + b"C\4abcdK\1tR0]("
+            + (b"h\0(h\1" + text("C") + b"C\4abcdK\1tR") * 9000
             + b"e"
         ),
         "lists": lambda: b"](" + b"]" * 200_000 + b"e",
