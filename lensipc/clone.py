@@ -54,6 +54,10 @@ UNTRIED = 1024
 """Bytes up to which a pickle that takes nothing from its memo is sent without a trial: so short, it is not nested too
 deep, and costs not too much to read."""
 
+FEW_REPEATED = 16
+"""So often may a pickle take something from its memo that no part of it is in there a thousand times, however its
+containers share each other."""
+
 LARGE = 1 << 16
 """Bytes from which on `decode_owned` works in the memory it was given. Below, a copy is cheaper."""
 
@@ -285,7 +289,10 @@ def _is_to_be_tried(parts: list[Any], size: int) -> bool:
     if size <= UNTRIED:  # in one piece
         return b"h" in parts[0] or b"j" in parts[0]  # BINGET and LONG_BINGET: nothing is shared without
     # A large piece is a string's bytes and nothing else.
-    return sum(n for n in map(len, parts) if n < LARGE) > UNTRIED
+    small = [part for part in parts if len(part) < LARGE]
+    if sum(map(len, small)) > UNTRIED:
+        return True
+    return len(small) < len(parts) and sum(part.count(b"h") + part.count(b"j") for part in small) > FEW_REPEATED
 
 
 def _try(pickle: bytes, obj: object, name: str, limits: Limits) -> None:

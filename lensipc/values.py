@@ -446,7 +446,7 @@ as_array = Row(
     rest=_int(0, (1 << 62) - 1),
     does="array",
     plain=True,
-    cost=200,
+    cost=300,
     price=_array_price,
     hash_cost=None,
 )

@@ -619,9 +619,21 @@ def test_what_is_shared_so_often_that_it_would_be_huge_raises_at_the_sender() ->
 def test_what_would_take_more_memory_than_its_size_warrants_raises_at_the_sender() -> None:
     for make in (set, list, dict, frozenset):
         clone.decode(clone.encode([make() for _ in range(30_000)]))
-    for value in ([set() for _ in range(100_000)], [[] for _ in range(1_200_000)], [{} for _ in range(700_000)]):
+    for value in ([set() for _ in range(100_000)], [{None, False, True, 2, 3} for _ in range(100_000)]):
         with pytest.raises(DataCloneError, match="more memory than its size warrants"):
             clone.encode(value)
+
+
+def test_what_is_repeated_until_it_could_not_be_written_out_raises_at_the_sender() -> None:
+    for each in ("x" * (1 << 20), b"x" * 100_000, bytearray(100_000), np.zeros((200, 200))):
+        assert len(clone.decode(clone.encode([each] * 20))) == 20
+        for value in ([each] * 9000, [[each] * 100] * 100, dict.fromkeys(range(9000), each)):
+            with pytest.raises(DataCloneError, match="written out"):
+                clone.encode(value)
+            with pytest.raises(DataCloneError, match="written out"):
+                clone.encode_parts((value,), "args")
+    words = ["some category", "another one"] * 100_000
+    assert clone.decode(clone.encode(words)) == words
 
 
 def test_keys_that_take_too_long_to_enter_raise_at_the_sender() -> None:

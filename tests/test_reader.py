@@ -777,6 +777,16 @@ def test_what_goes_into_nothing_counts_where_all_is_counted(opcode: bytes) -> No
         clone.decode(P + b"N" + opcode * (1 << 25) + b".", Limits(count_all=True))
 
 
+@pytest.mark.parametrize("size", [0, 1, 4, 5, 6, 10, 11, 18, 19, 20, 76, 77, 1000, 20_000, 60_000, 90_000])
+def test_a_container_of_any_size_counts_for_what_it_takes(size: int) -> None:
+    ints = range(size)
+    for sent in (list(ints), tuple(ints), set(ints), frozenset(ints), dict.fromkeys(ints), {str(i): i for i in ints}):
+        value, weight = clone.weigh(clone.encode(sent))
+        takes = sys.getsizeof(value) + 16  # the garbage collector's part
+        if size:  # empty tuples and frozensets are one for all
+            assert takes <= weight <= takes + size * (2 * 88 + 80) + 200, type(sent)
+
+
 def test_what_a_value_weighs_grows_with_its_containers() -> None:
     empty = clone.encode([])
     assert clone.weigh(empty) == ([], clone.weigh(empty)[1])

@@ -4,8 +4,14 @@
  */
 #include "extent.h"
 
+#include "ndarray.h"
+
 #include <stdlib.h>
 #include <string.h>
+
+/* Bytes of a text that are as much as one value, and of what numpy prints of an array: a thousand items. */
+#define LEAF_BYTES 64
+#define PRINTED_ARRAY 16384
 
 /* A container that has been met. While it is open, to meet it again closes a cycle. */
 struct seen {
@@ -125,6 +131,35 @@ static PyObject *next_of(struct frame *f)
     return f->next < PyTuple_Size(f->holds) ? PyTuple_GetItem(f->holds, f->next++) : NULL;
 }
 
+/* Bytes of an int that has more than eight; 0: it has not. */
+static Py_ssize_t long_bytes(PyObject *number)
+{
+    int overflows;
+    (void)PyLong_AsLongLongAndOverflow(number, &overflows);
+    PyObject *bits = overflows ? PyObject_CallMethod(number, "bit_length", NULL) : NULL;
+    Py_ssize_t bytes = bits == NULL ? 0 : PyLong_AsSsize_t(bits) / 8;
+    Py_XDECREF(bits);
+    PyErr_Clear();
+    return bytes;
+}
+
+uint64_t lipc_leaf_size(PyObject *leaf)
+{
+    const PyTypeObject *type = Py_TYPE(leaf);
+    Py_ssize_t bytes = 0;
+    if (type == &PyUnicode_Type)
+        bytes = PyUnicode_GetLength(leaf);
+    else if (type == &PyBytes_Type)
+        bytes = PyBytes_Size(leaf);
+    else if (type == &PyByteArray_Type)
+        bytes = PyByteArray_Size(leaf);
+    else if (type == &PyLong_Type)
+        bytes = long_bytes(leaf);
+    else if (lipc_is_array(leaf))
+        bytes = PRINTED_ARRAY;
+    return 1 + (uint64_t)bytes / LEAF_BYTES;
+}
+
 static enum lipc_extent walk(struct walk *w, struct lipc_extents *extents)
 {
     int fails = 0;
@@ -147,7 +182,7 @@ static enum lipc_extent walk(struct walk *w, struct lipc_extents *extents)
             if (!known->open && known->depth > f->depth)
                 f->depth = known->depth;
         } else if (item != NULL) {
-            f->size++;
+            f->size += lipc_leaf_size(item);
         } else {
             struct seen *done = place_of(w->seen, w->mask, f->object);
             done->size = f->size;

@@ -21,8 +21,12 @@ struct lipc_extents {
     uint64_t size; /* of the value, where it fits */
 };
 
+/* With the GIL. How many values one that is no container counts for: text, bytes and ints are as much as they have, and an array as
+ * much as numpy prints of one. Runs no code of anybody's. Sets no exception. */
+uint64_t lipc_leaf_size(PyObject *leaf);
+
 /* With the GIL. Holds `value` against both limits; a cycle ends where it closes. Of exact builtins, and of what `kept` tells:
- * whatever else is in it counts as one. Does not recurse, and runs no code of anybody's. Sets no exception. */
+ * whatever else is in it is a leaf. Does not recurse, and runs no code of anybody's. Sets no exception. */
 enum lipc_extent lipc_measure(PyObject *value, struct lipc_extents *extents);
 
 #endif

@@ -41,6 +41,7 @@
 #define WRITTEN_BASE (UINT64_C(1) << 20)
 #define WRITTEN_PER_BYTE 16
 #define HASHING_PER_BYTE 32
+#define BUFFER_BYTES_A_VALUE 16 /* and of the memory beside the pickle */
 
 /* What keys and constructors may cost beside the budget for each byte of the message, so that honest keys pass whatever their
  * number: a key of 2 bytes takes 60 ns. */
@@ -120,6 +121,7 @@ struct reader {
     uint64_t written_limit, hash_limit;
     PyObject *kept; /* what objects of users' classes were made of (extent.h); NULL: there are none */
     int shared; /* a container or a tuple was taken from the memo: how large the value is, is not known from its parts */
+    uint64_t repeated; /* what else was taken from there, written out */
     PyObject *inline_stack[INLINE_STACK];
     size_t inline_marks[INLINE_MARKS];
     struct note inline_notes[INLINE_NOTES];
@@ -128,6 +130,7 @@ struct reader {
 };
 
 static const char TOO_DEEP[] = "more than 1000 levels of containers";
+static const char TOO_OFTEN[] = "parts shared so often that it would be too large if it were written out";
 
 static PyObject *decode_error, *unknown_error;
 
@@ -194,6 +197,15 @@ static inline int take_memory(struct reader *r, uint64_t bytes)
 {
     r->memory += bytes;
     return r->memory <= r->memory_limit || refuse(r, "more memory than its size warrants");
+}
+
+/* For the table of a dict, or a set if `is_set`, that has `before` keys and gets `count` more. */
+static inline int take_table(struct reader *r, Py_ssize_t before, size_t count, int is_set)
+{
+    size_t keys = (size_t)before + count;
+    if (keys <= LIPC_FIRST_KEYS && !is_set)
+        return before || count == 0 || take_memory(r, LIPC_FIRST_KEYS_BYTES);
+    return take_memory(r, lipc_table_bytes(keys, is_set) - lipc_table_bytes((size_t)before, is_set));
 }
 
 static int take_work(struct reader *r, uint64_t cost)
@@ -297,7 +309,7 @@ static int make_tuple(struct reader *r, size_t first)
         return 0;
     if (whole.hashing != UNHASHABLE && whole.hashing > r->hash_limit)
         return refuse(r, "a tuple that would be too large if it were written out");
-    if (!take_plain(r, count) || !take_memory(r, LIPC_TUPLE_BYTES))
+    if (!take_plain(r, count) || !take_memory(r, LIPC_TUPLE_BYTES + LIPC_ITEMS_BYTES(count)))
         return 0;
     PyObject *tuple = PyTuple_New((Py_ssize_t)count);
     if (tuple == NULL)
@@ -319,7 +331,7 @@ static int extend_list(struct reader *r, size_t first)
     if (list == NULL || !PyList_CheckExact(list))
         return refuse(r, "items for what is no fresh list");
     struct note whole = {.depth = note->depth, .hashing = 1, .kind = CONTAINER};
-    if ((at < r->noted && !fold(r, at, &whole)) || !take_plain(r, count))
+    if ((at < r->noted && !fold(r, at, &whole)) || !take_plain(r, count) || !take_memory(r, LIPC_LIST_ITEMS_BYTES(count)))
         return 0;
     note->depth = whole.depth;
     Py_ssize_t before = PyList_Size(list);
@@ -408,8 +420,7 @@ static int fill_dict(struct reader *r, size_t first)
         return refuse(r, "a key without a value");
     Py_ssize_t before = PyDict_Size(dict);
     struct note whole = {.depth = note->depth, .hashing = 1, .kind = CONTAINER};
-    if ((at < r->noted && !fold(r, at, &whole)) || !take_plain(r, count) ||
-        (before == 0 && count && !take_memory(r, LIPC_FIRST_ITEM_BYTES)))
+    if ((at < r->noted && !fold(r, at, &whole)) || !take_plain(r, count) || !take_table(r, before, count / 2, 0))
         return 0;
     note->depth = whole.depth;
     int entered = 0; /* whether the keys have been held against the budget, which the first that is not free brings about */
@@ -435,7 +446,8 @@ static int fill_set(struct reader *r, size_t first, PyObject *set, struct note *
     size_t count = r->top - first;
     size_t at = notes_from(r, first);
     Py_ssize_t before = PySet_Size(set);
-    if ((at < r->noted && !fold(r, at, whole)) || !may_enter(r, first, 1, before, 1, hashes) || !take_plain(r, count))
+    if ((at < r->noted && !fold(r, at, whole)) || !may_enter(r, first, 1, before, 1, hashes) || !take_plain(r, count) ||
+        !take_table(r, before, count, 1))
         return 0;
     for (size_t i = first; i < r->top; i++)
         if (PySet_Add(set, r->stack[i]))
@@ -623,12 +635,11 @@ static int recall(struct reader *r, uint64_t index)
         return refuse(r, "a memo that is not there");
     const struct memo *memo = &r->memo[index];
     Py_INCREF(memo->value);
-    if (!memo->noted)
-        return push(r, memo->value);
-    struct note note = memo->note;
-    if (note.depth)
+    if (memo->noted && memo->note.depth)
         r->shared = 1;
-    return push_noted(r, memo->value, note);
+    else
+        r->repeated += lipc_leaf_size(memo->value);
+    return memo->noted ? push_noted(r, memo->value, memo->note) : push(r, memo->value);
 }
 
 /* ---- constructors ---- */
@@ -656,8 +667,7 @@ static int name_constructor(struct reader *r)
 /* Whether what a value holds may be seen by code that is not the reader's: what that measured is in *extents. */
 static int fits(struct reader *r, PyObject *value, struct lipc_extents *extents)
 {
-    static const char *reasons[] = {NULL, TOO_DEEP,
-                                    "parts shared so often that it would be too large if it were written out", NULL};
+    static const char *reasons[] = {NULL, TOO_DEEP, TOO_OFTEN, NULL};
     *extents = (struct lipc_extents){.kept = r->kept, .depth_limit = LIPC_DEPTH, .size_limit = r->written_limit};
     enum lipc_extent found = lipc_measure(value, extents);
     if (found == LIPC_NO_MEMORY)
@@ -891,7 +901,9 @@ static int stop(struct reader *r)
         return refuse(r, "not one value");
     if (r->noted && r->notes[0].depth > LIPC_DEPTH)
         return refuse(r, TOO_DEEP);
-    return !r->shared || fits(r, r->stack[0], &extents);
+    if (r->shared)
+        return fits(r, r->stack[0], &extents);
+    return r->repeated <= r->written_limit || refuse(r, TOO_OFTEN);
 }
 
 /* Whether so many bytes follow. */
@@ -1099,7 +1111,7 @@ static int open_message(struct reader *r)
     const struct lipc_message *message = r->message;
     r->at = message->data;
     r->end = message->data + message->size;
-    if (message->size < 4 || memcmp(message->data, LIPC_MAGIC, 4))
+    if (message->size < 4 || memcmp(message->data, LIPC_MESSAGE_MAGIC, 4))
         return 1;
     if (message->owner == NULL)
         return refuse(r, "buffers, where there can be none");
@@ -1135,7 +1147,7 @@ static void set_limits(struct reader *r)
     uint64_t size = (uint64_t)(r->end - r->at);
     r->budget = r->message->budget + (r->message->flags & LIPC_READ_ALL ? 0 : WORK_PER_BYTE * size);
     r->memory_limit = LIPC_MEMORY_BASE + LIPC_MEMORY_PER_BYTE * size;
-    r->written_limit = WRITTEN_BASE + WRITTEN_PER_BYTE * size;
+    r->written_limit = WRITTEN_BASE + WRITTEN_PER_BYTE * size + r->message->size / BUFFER_BYTES_A_VALUE;
     r->hash_limit = WRITTEN_BASE + HASHING_PER_BYTE * size;
     r->plain = UINT64_MAX;
     if (r->message->flags & LIPC_READ_ALL) {
@@ -1219,6 +1231,7 @@ PyObject *lipc_read(struct lipc_message *message)
     r.hashes_count = r.hashes_room = 0;
     r.memory = 0;
     r.shared = 0;
+    r.repeated = 0;
     r.kept = NULL;
     int collects = message->size >= REST && PyGC_Disable();
     if (open_message(&r)) {

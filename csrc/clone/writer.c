@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Places for containers that more than one thing refers to, before there is memory for more. */
-#define INLINE_SHARED 32
+/* Things that more than one other refers to, before there is a table of them: most messages have no more. */
+#define FEW_SHARED 16
 
 /* Strings from this many bytes on are written once: the second time that one turns up, the pickler's memo serves better. */
 #define LONG_STRING 256
@@ -28,9 +28,10 @@ struct writer {
     int with_arrays;
     uint64_t memory; /* that its reader's containers will take */
     uint64_t budget; /* that keys may still cost it */
-    const PyObject **shared; /* a table of what has been written and may turn up again; its size is mask + 1 */
-    size_t shared_mask, shared_count;
-    const PyObject *inline_shared[INLINE_SHARED];
+    size_t shared_count;         /* of what has been written and may turn up again */
+    const PyObject **table;      /* that has it, of mask + 1 places; NULL: `few` has it */
+    size_t mask;
+    const PyObject *few[FEW_SHARED];
 };
 
 /* Makes room for `size` bytes, and for STOP behind them: 0 where there is to be none. */
@@ -122,55 +123,75 @@ static const PyObject **place_of(const PyObject **table, size_t mask, const PyOb
     return &table[at];
 }
 
-/* Whether something has not been written before. What only its parent refers to cannot turn up twice. */
-static int is_new(struct writer *w, PyObject *obj)
+/* Makes the table larger, or makes it: 0 where there is no memory. */
+static int enlarge_table(struct writer *w)
 {
-    if (Py_REFCNT(obj) == 1)
-        return 1;
-    if (w->shared == NULL) { /* most messages have no use for it */
-        memset(w->inline_shared, 0, sizeof w->inline_shared);
-        w->shared = w->inline_shared;
-        w->shared_mask = INLINE_SHARED - 1;
+    size_t mask = w->table == NULL ? 8 * FEW_SHARED - 1 : 4 * w->mask + 3;
+    const PyObject **larger = calloc(mask + 1, sizeof *larger), **known = w->table == NULL ? w->few : w->table;
+    if (larger == NULL)
+        return 0;
+    for (size_t i = 0; i < (w->table == NULL ? w->shared_count : w->mask + 1); i++)
+        if (known[i] != NULL)
+            *place_of(larger, mask, known[i]) = known[i];
+    free(w->table);
+    w->table = larger;
+    w->mask = mask;
+    return 1;
+}
+
+/* Whether something that more than its parent refers to has not been written before. */
+static int is_first(struct writer *w, const PyObject *obj)
+{
+    if (w->table == NULL) {
+        for (size_t i = 0; i < w->shared_count; i++)
+            if (w->few[i] == obj)
+                return 0;
+        if (w->shared_count < FEW_SHARED) {
+            w->few[w->shared_count++] = obj;
+            return 1;
+        }
     }
-    const PyObject **place = place_of(w->shared, w->shared_mask, obj);
+    if ((w->table == NULL || w->shared_count > w->mask / 2) && !enlarge_table(w))
+        return 0;
+    const PyObject **place = place_of(w->table, w->mask, obj);
     if (*place != NULL)
         return 0;
     *place = obj;
-    if (++w->shared_count <= w->shared_mask / 2)
-        return 1;
-    size_t mask = 4 * w->shared_mask + 3;
-    const PyObject **larger = calloc(mask + 1, sizeof *larger);
-    if (larger == NULL)
+    w->shared_count++;
+    return 1;
+}
+
+/* What only its parent refers to cannot turn up twice. */
+static inline int is_new(struct writer *w, PyObject *obj)
+{
+    return Py_REFCNT(obj) == 1 || is_first(w, obj);
+}
+
+/* Writes the bytes of a long str or bytes. */
+static int write_long_bytes(struct writer *w, PyObject *obj, enum opcode opcode, const char *data, Py_ssize_t size)
+{
+    /* What is large is handed on uncopied by the pickler. */
+    if (size >= LIPC_ARRAY_MIN || !is_new(w, obj) || !has_room(w, (size_t)size + 5))
         return 0;
-    for (size_t i = 0; i <= w->shared_mask; i++)
-        if (w->shared[i] != NULL)
-            *place_of(larger, mask, w->shared[i]) = w->shared[i];
-    if (w->shared != w->inline_shared)
-        free(w->shared);
-    w->shared = larger;
-    w->shared_mask = mask;
+    *w->at++ = (unsigned char)opcode;
+    put(w->at, (uint64_t)size, 4);
+    memcpy(w->at + 4, data, (size_t)size);
+    w->at += 4 + size;
     return 1;
 }
 
 /* Writes the bytes of a str or bytes, `opcode` being the one of up to 255 bytes and `longer` that of more. */
-static int write_bytes(struct writer *w, PyObject *obj, enum opcode opcode, enum opcode longer, const char *data,
-                       Py_ssize_t size)
+static inline int write_bytes(struct writer *w, PyObject *obj, enum opcode opcode, enum opcode longer, const char *data,
+                              Py_ssize_t size)
 {
-    if (size < LONG_STRING) {
-        if (!has_room(w, (size_t)size + 2))
-            return 0;
-        *w->at++ = (unsigned char)opcode;
-        *w->at++ = (unsigned char)size;
-    } else {
-        /* What is large is handed on uncopied by the pickler. */
-        if (size >= LIPC_ARRAY_MIN || !is_new(w, obj) || !has_room(w, (size_t)size + 5))
-            return 0;
-        *w->at++ = (unsigned char)longer;
-        put(w->at, (uint64_t)size, 4);
-        w->at += 4;
-    }
-    memcpy(w->at, data, (size_t)size);
-    w->at += size;
+    if (size >= LONG_STRING)
+        return write_long_bytes(w, obj, longer, data, size);
+    if (!has_room(w, (size_t)size + 2))
+        return 0;
+    w->at[0] = (unsigned char)opcode;
+    w->at[1] = (unsigned char)size;
+    memcpy(w->at + 2, data, (size_t)size);
+    w->at += 2 + size;
     return 1;
 }
 
@@ -200,7 +221,8 @@ static int write_dict(struct writer *w, PyObject *obj, int depth)
     PyObject *key, *value;
     Py_ssize_t position = 0, count = PyDict_Size(obj);
     struct lipc_hashes hashes = {.slots = NULL};
-    w->memory += LIPC_DICT_BYTES + (count ? LIPC_FIRST_ITEM_BYTES : 0);
+    w->memory += LIPC_DICT_BYTES;
+    w->memory += count > LIPC_FIRST_KEYS ? lipc_table_bytes((size_t)count, 0) : LIPC_FIRST_KEYS_BYTES;
     if (!is_new(w, obj) || !write_opcode(w, EMPTY_DICT))
         return 0;
     if (count == 0)
@@ -267,7 +289,7 @@ static int write_value(struct writer *w, PyObject *obj, int depth)
         return write_dict(w, obj, depth);
     if (type == &PyList_Type) {
         Py_ssize_t count = PyList_Size(obj);
-        w->memory += LIPC_LIST_BYTES;
+        w->memory += LIPC_LIST_BYTES + LIPC_LIST_ITEMS_BYTES(count);
         if (!is_new(w, obj) || !write_opcode(w, EMPTY_LIST))
             return 0;
         if (count == 0)
@@ -281,7 +303,7 @@ static int write_value(struct writer *w, PyObject *obj, int depth)
     }
     if (type == &PyTuple_Type) {
         Py_ssize_t count = PyTuple_Size(obj);
-        w->memory += LIPC_TUPLE_BYTES;
+        w->memory += LIPC_TUPLE_BYTES + LIPC_ITEMS_BYTES(count);
         if (count == 0)
             return write_opcode(w, EMPTY_TUPLE);
         if (!is_new(w, obj) || (count > 3 && !write_opcode(w, MARK)))
@@ -299,7 +321,7 @@ static void add_head(struct lipc_written *message, size_t pickle_size)
 {
     static const char zeros[LIPC_ALIGNMENT];
     size_t arrays = message->array_count;
-    memcpy(message->head, LIPC_MAGIC, 4);
+    memcpy(message->head, LIPC_MESSAGE_MAGIC, 4);
     put(message->head + 4, arrays, 4);
     put(message->head + 8, pickle_size, 8);
     message->parts[0] = (struct lipc_part){(const char *)message->head, LIPC_HEAD(arrays)};
@@ -338,13 +360,12 @@ size_t lipc_write(PyObject *obj, int with_arrays, size_t most, struct lipc_writt
     w.with_arrays = with_arrays;
     w.memory = 0;
     w.budget = LIPC_BUDGET;
-    w.shared = NULL;
+    w.table = NULL;
     w.shared_count = 0;
     *w.at++ = PROTO;
     *w.at++ = 5;
     int written = write_value(&w, obj, 0);
-    if (w.shared != NULL && w.shared != w.inline_shared)
-        free(w.shared);
+    free(w.table);
     if (!written || w.memory > LIPC_MEMORY_BASE + LIPC_MEMORY_PER_BYTE * (uint64_t)(w.at - message->pickle)) {
         PyErr_Clear();
         lipc_written_release(message);
