@@ -201,7 +201,7 @@ class Judge:
             return sys.getallocatedblocks() - before
 
         round_of()
-        return round_of() >= LEAK_TIMES and round_of() >= LEAK_TIMES
+        return all(round_of() >= LEAK_TIMES for _ in range(4))  # what fills a free list does so once
 
 
 def main() -> None:
