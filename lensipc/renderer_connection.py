@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from . import clone
 from .channels import Running
 from .connection import Connection, body_of
-from .endpoint import DROP_NEWEST, Buffer, Endpoint, Record
+from .endpoint import DROP_NEWEST, KEEP, Buffer, Endpoint, Record
 from .errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError, UnknownValueError, printable
 from .face import is_awaitable
 from .invocations import Invocations
@@ -65,6 +65,8 @@ MAX_LISTENERS: Final = 1024
 # How long main may work for one renderer before the next one has its turn (seconds): a message that is no small plain
 # data can take a thousand times as long as others, so that a turn of so many messages is no bound.
 TURN_TIME: Final = 0.002
+# How long a renderer has to read as much as the high-water mark (seconds): as TIME_TO_READ_NS of csrc/topic.c.
+TIME_TO_READ: Final = 1.0
 # An invoke of more bytes counts toward what a renderer may have in flight, as much as its largest message, by what its
 # arguments weigh. Of those that do not count, 8,192 are 64 MiB.
 SMALL: Final = 256
@@ -168,6 +170,7 @@ class RendererConnection(Connection):
         self.listeners = 0  # in main, async ones that its events have started and that have not finished
         self.listeners_bytes = 0  # which their arguments weigh
         self.crowded = False  # there are too many of them
+        self.backed_up: Deadline | None = None  # running while its outcomes wait beyond its outbox's limit
         self.watched = False  # another could not decode what it has sent: main looks first
         self.reports = 0  # of others, within a second from then on
         self.reports_since = 0.0
@@ -207,7 +210,7 @@ class RendererConnection(Connection):
         What waits in its ring has its turns first: so many, or who writes there without end would have no deadline. One
         whose events keep main busy enough is not read on, and may be for ever.
         """
-        return not self.ready or self.crowded or asked >= CATCH_UP
+        return not self.ready or self.crowded or self.backed_up is not None or asked >= CATCH_UP
 
     def _asked(self, record: Record) -> Any:
         """What waits for this outcome; None: main has given it up."""
@@ -336,8 +339,8 @@ class RendererConnection(Connection):
             self.poller.wake()
 
     def resume(self) -> None:
-        """Read on, unless its events keep main busy enough. What one that has ended can still send is little."""
-        self.paused = self.crowded and not self.ended
+        """Read on, unless it is to wait. What one that has ended can still send is little."""
+        self.paused = (self.crowded or self.backed_up is not None) and not self.ended
 
     def end(self) -> None:
         super().end()
@@ -429,7 +432,10 @@ class RendererConnection(Connection):
         try:
             if not self.large and not self.closed and self.endpoint.send_value(RESULT, 0, correlation, result):
                 return
-        except (OutboxFull, ProtocolError) as error:
+        except OutboxFull:
+            self._answer(correlation, result, None)
+            return
+        except ProtocolError as error:
             self.broken(error)
             return
         try:
@@ -468,9 +474,38 @@ class RendererConnection(Connection):
 
     def _tell(self, kind: int, peer: int, correlation: int, body: Buffer | Sequence[Buffer]) -> None:
         try:
-            self.send(kind, 0, peer, 0, correlation, body)
+            try:
+                self.send(kind, 0, peer, 0, correlation, body)
+            except OutboxFull:
+                waiting, limit = self.endpoint.outbox, self.router.outbox_limit
+                if waiting < limit:  # what waits for all renderers of its process is too much
+                    raise
+                if waiting >= 2 * limit:
+                    full = OutboxFull(f"{waiting} bytes of what this renderer has asked for wait for it already")
+                    kind, body = ERROR, describe(full)
+                self.send(kind, 0, peer, 0, correlation, body, KEEP)
+                self._back_up()
         except (OutboxFull, ProtocolError) as error:
             self.broken(error)
+
+    def _back_up(self) -> None:
+        """Its outcomes fill its outbox: what else it asks for waits in its ring until it has read them.
+
+        It has its time for that, as for events (guarantee 5). Those of handlers that run already are kept, too: as many
+        bytes more as the outbox may have, and from then on OutboxFull in their place.
+        """
+        if self.backed_up is None and not self.closed:
+            taken = self.endpoint.progress
+            self.backed_up = self.poller.call_later(TIME_TO_READ, partial(self._judge, taken))
+            self.resume()
+
+    def _judge(self, taken: int) -> None:
+        self.backed_up = None
+        if not self.closed:
+            if self.endpoint.progress - taken < self.router.high_water:
+                self.broken(OutboxFull(f"{self.endpoint.outbox} bytes of what it has asked for wait for it"))
+            else:
+                self._back_up()
 
     def broken(self, error: Exception) -> None:
         """That is this renderer's fault and the end of it, and nobody else's concern."""
@@ -484,6 +519,11 @@ class RendererConnection(Connection):
             _stop(*running)
 
     def relieved(self) -> None:
+        if self.backed_up is not None:
+            self.backed_up.cancel()
+            self.backed_up = None
+            self.resume()
+            self.poller.wake()
         if self.lagging or self.hold is not None:
             self.router.release(self, False)
 
@@ -509,6 +549,8 @@ class RendererConnection(Connection):
             return
         for channel in self.listening:  # before there is no endpoint
             channel.topic.remove(self.endpoint)
+        if self.backed_up is not None:
+            self.backed_up.cancel()
         self.listening.clear()
         super().close()
         self.poller.unregister(self.wakeup_fd)

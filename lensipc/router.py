@@ -146,7 +146,7 @@ class Router:
         self.posts = Posts(self.poller, limit, self._holds_posts)
         self.connections: dict[int, RendererConnection] = {}
         self.ports: dict[str, MainPort] = {}
-        self.low_water, self._high_water = high_water // 4, high_water
+        self.low_water, self.high_water, self.outbox_limit = high_water // 4, high_water, limit
         self._congested: set[RendererConnection] = set()
         self._drained: list[Callable[[], None]] = []
         self._local: deque[tuple[MainChannel, int, int, Buffer]] = deque()  # for main's own listeners, in order
@@ -263,7 +263,7 @@ class Router:
 
     def _look_for_congestion(self) -> bool:
         for connection in self.connections.values():
-            if connection.hold is None and not connection.lagging and connection.endpoint.outbox > self._high_water:
+            if connection.hold is None and not connection.lagging and connection.endpoint.outbox > self.high_water:
                 self._congested.add(connection)
                 connection.awaited = True
                 self._hold(connection)
@@ -273,7 +273,7 @@ class Router:
         before = connection.endpoint.progress
 
         def held() -> None:
-            if connection.endpoint.progress - before < self._high_water:
+            if connection.endpoint.progress - before < self.high_water:
                 self.release(connection, True)
             else:
                 self._hold(connection)

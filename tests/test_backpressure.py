@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import signal
 import time
 from contextlib import suppress
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 from hosting import Host, hosting, until
 
-from lensipc import DataCloneError, InvokeTimeout, OutboxFull, PeerGone, RendererProcess, clone
+from lensipc import DataCloneError, InvokeTimeout, OutboxFull, PeerGone, RendererProcess, Types, clone
 from lensipc.message import ALL, EVENT, LISTEN
 
 SMALL = {"high_water": 64 * 1024, "outbox_limit": 1024 * 1024}  # bytes
@@ -447,3 +448,45 @@ async def test_one_that_has_had_its_time_is_disconnected_by_a_sender_that_never_
         await host.ipc.run(fast, "wait_count", "n", sent)
         os.kill(stopped.pid, signal.SIGCONT)
         assert await stopped.wait() == 0
+
+
+@pytest.mark.parametrize("channel", ["bytes", "async bytes"])
+async def test_outcomes_that_fill_an_outbox_wait_until_a_renderer_that_was_busy_has_read_them(channel: str) -> None:
+    async with hosting(2, **SMALL) as host:
+        waiting: list[int] = []
+
+        def answer(event: Types.IpcMainInvokeEvent, size: int) -> bytes:
+            waiting.append(host.main._router.connections[event.frame_id].endpoint.outbox)
+            return bytes(size)
+
+        async def answer_later(event: Types.IpcMainInvokeEvent, size: int) -> bytes:
+            await asyncio.sleep(0)
+            return answer(event, size)
+
+        host.ipc.handle("bytes", answer)
+        host.ipc.handle("async bytes", answer_later)
+        busy, other = host.renderers
+        neighbour = asyncio.create_task(host.ipc.run(other, "invoke_many", "echo", 1000))
+        asking = asyncio.create_task(host.ipc.run(busy, "ask_and_be_busy", channel, 300, 100_000, 0.5))
+        await until(lambda: max(waiting, default=0) > 1_000_000)
+        assert await neighbour  # nobody else waits
+        sizes = await asking
+        assert set(sizes) <= {100_000, "OutboxFull"}
+        assert channel == "async bytes" or "OutboxFull" not in sizes  # handlers that ran already do not wait
+        assert sizes.count(100_000) >= 10
+        assert max(waiting) < 2 * 1024 * 1024 + 300_000
+        assert host.main.renderers == [busy, other]
+        assert await host.ipc.run(busy, "invoke", "echo", 2) == (2,)
+
+
+async def test_a_renderer_that_does_not_read_what_it_has_asked_for_is_disconnected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with hosting(2, **SMALL) as host:
+        host.ipc.handle("bytes", lambda _event, size: bytes(size))
+        stopped, other = host.renderers
+        asking = asyncio.create_task(host.ipc.run(stopped, "ask_and_be_busy", "bytes", 300, 100_000, 60.0))
+        await until(lambda: host.main.renderers == [other])  # long before that minute is over
+        assert re.search(r"renderer \d+ .* it reads too slowly: \d+ bytes of what it has asked for wait", caplog.text)
+        assert await host.ipc.run(other, "invoke", "echo", 1) == (1,)
+        asking.cancel()

@@ -199,6 +199,14 @@ async def invoke_many(ipc: IpcRenderer, channel: str, count: int) -> bool:
     return results == [(number,) for number in range(count)]
 
 
+async def ask_and_be_busy(ipc: IpcRenderer, channel: str, count: int, size: int, seconds: float) -> list[Any]:
+    """So many invokes at once, whose outcomes nobody reads for a while: the bytes of each, or OutboxFull."""
+    asked = [ipc.invoke(channel, size) for _ in range(count)]
+    time.sleep(seconds)
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    return ["OutboxFull" if isinstance(each, OutboxFull) else len(each) for each in outcomes]  # type: ignore[arg-type]
+
+
 def reply_to(ipc: IpcRenderer, channel: str, answer: str) -> None:
     """Reply on `answer` to whatever comes on `channel`."""
     ipc.listen(channel, lambda event, *args: event.reply(answer, *args))
