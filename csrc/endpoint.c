@@ -77,6 +77,11 @@ void lipc_confine(struct lipc_endpoint *endpoint, uint64_t most)
     endpoint->most = most < LIPC_TOTAL_MAX ? most : LIPC_TOTAL_MAX;
 }
 
+void lipc_rouse(struct lipc_endpoint *endpoint)
+{
+    lipc_wakeup_rouse(&endpoint->wakeup);
+}
+
 void lipc_lag(struct lipc_endpoint *endpoint, int late)
 {
     endpoint->late = late != 0;
@@ -187,19 +192,37 @@ int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nan
     }
 }
 
-int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
+static int nap(struct lipc_endpoint *endpoint, uint64_t deadline)
+{
+    if (!lipc_park(endpoint, 1))
+        return 1;
+    int woken = lipc_wakeup_sleep(&endpoint->wakeup, deadline);
+    /* The clock is asked even after a wake: a peer that posts without end must not keep us past the deadline. */
+    if (woken >= 0 && lipc_clock() < deadline)
+        return LIPC_WOKEN;
+    lipc_unpark(endpoint);
+    if (has_work(endpoint))
+        return 1;
+    return woken < 0 ? woken : 0;
+}
+
+static uint64_t deadline_in(uint64_t nanoseconds)
 {
     uint64_t start = lipc_clock();
-    uint64_t deadline = nanoseconds < UINT64_MAX - start ? start + nanoseconds : UINT64_MAX;
-    while (lipc_park(endpoint, 1)) {
-        int woken = lipc_wakeup_sleep(&endpoint->wakeup, deadline);
-        /* The clock is asked even after a wake: a peer that posts without end must not keep us past the deadline. */
-        if (woken < 0 || lipc_clock() >= deadline) {
-            lipc_unpark(endpoint);
-            if (has_work(endpoint))
-                return 1;
-            return woken < 0 ? woken : 0;
-        }
-    }
-    return 1;
+    return nanoseconds < UINT64_MAX - start ? start + nanoseconds : UINT64_MAX;
+}
+
+int lipc_nap(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
+{
+    return nap(endpoint, deadline_in(nanoseconds));
+}
+
+int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
+{
+    uint64_t deadline = deadline_in(nanoseconds);
+    int woken;
+    do
+        woken = nap(endpoint, deadline);
+    while (woken == LIPC_WOKEN);
+    return woken;
 }

@@ -78,6 +78,9 @@
 /* What lipc_poll says when others want the processor: it is better to sleep. */
 #define LIPC_CROWDED 2
 
+/* What lipc_nap returns when it was woken. */
+#define LIPC_WOKEN 2
+
 struct lipc_account;
 struct lipc_endpoint;
 struct lipc_topic;
@@ -139,6 +142,9 @@ void lipc_confine(struct lipc_endpoint *endpoint, uint64_t most);
 /* Producer. Whether the peer has had time enough to read what waits: then it is what fails where its outbox is full, and
  * not who sends. */
 void lipc_lag(struct lipc_endpoint *endpoint, int late);
+
+/* Anyone, in any thread, while the endpoint is open; does not block. Ends this side's lipc_nap, or the next one. */
+void lipc_rouse(struct lipc_endpoint *endpoint);
 
 /* Either side. Unmaps and frees; NULL is fine. */
 void lipc_endpoint_close(struct lipc_endpoint *endpoint);
@@ -273,6 +279,9 @@ int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nan
 /* Consumer woken by LIPC_WAKEUP_SEMAPHORE. Parks and sleeps until there is work: 1, or 0 after `nanoseconds`.
  * -EINTR: a signal came. */
 int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
+
+/* The same, until it is woken: then LIPC_WOKEN, and there may be work or not, or another thread has roused it. */
+int lipc_nap(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
 
 /* Either. A descriptor that becomes readable at lipc_timer_set's `deadline` (nanoseconds of CLOCK_MONOTONIC; 0:
  * never) and stays so until it is set again. */

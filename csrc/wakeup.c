@@ -45,6 +45,18 @@
 
 #define NS_PER_S UINT64_C(1000000000)
 
+/* In this order, which the system call keeps. */
+static void post(struct lipc_sleeper *sleeper)
+{
+    atomic_fetch_add_explicit(&sleeper->posted, 1, memory_order_relaxed);
+    (void)syscall(SYS_futex, &sleeper->posted, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+void lipc_wakeup_rouse(struct lipc_wakeup *wakeup)
+{
+    post(wakeup->own);
+}
+
 static void signal_peer(struct lipc_wakeup *wakeup)
 {
     const uint64_t one = 1;
@@ -57,9 +69,8 @@ static void signal_peer(struct lipc_wakeup *wakeup)
     case LIPC_WAKEUP_SOCKET:
         (void)send(wakeup->fd, "w", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         break;
-    default: /* in this order, which the system call keeps */
-        atomic_fetch_add_explicit(&wakeup->peer->posted, 1, memory_order_relaxed);
-        (void)syscall(SYS_futex, &wakeup->peer->posted, FUTEX_WAKE, 1, NULL, NULL, 0);
+    default:
+        post(wakeup->peer);
     }
 }
 

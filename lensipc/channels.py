@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -128,6 +129,7 @@ class ChannelTable(Generic[AnyChannel]):
         self._on_listening = on_listening or (lambda _channel, _listening: None)
         self._post = post
         self._claims: dict[str, Registration] = {}  # handlers of other threads that are not set yet
+        self._claiming = threading.RLock()  # a signal's handler may claim a channel, too
         self.channels: dict[str, AnyChannel] = {}  # those that have been asked for
         self._registrations: dict[Registration, None] = {}  # in the order they came
         _tables.add(self)
@@ -188,25 +190,24 @@ class ChannelTable(Generic[AnyChannel]):
         return registration
 
     def _claim(self, name: str, registration: Registration) -> None:
-        known = self.channels.get(name)
-        claim = self._claims.setdefault(name, registration)
-        for other in (claim, None if known is None else known.handler):
-            if other is not None and other is not registration and other.active:
-                if claim is registration:
-                    del self._claims[name]
-                raise HandlerExistsError(
-                    f"channel {name!r} of extension {self.extension!r} has a handler already, registered at "
-                    f"{other.where}: dispose of that one first"
-                )
-        self._claims[name] = registration
+        with self._claiming:
+            known = self.channels.get(name)
+            for other in (self._claims.get(name), None if known is None else known.handler):
+                if other is not None and other.active:
+                    raise HandlerExistsError(
+                        f"channel {name!r} of extension {self.extension!r} has a handler already, registered at "
+                        f"{other.where}: dispose of that one first"
+                    )
+            self._claims[name] = registration
 
     def _set_handler(self, name: str, registration: Registration) -> None:
-        if self._claims.get(name) is registration:
-            del self._claims[name]
-        if registration.active:
-            self.check_open(name)
-            self[name].handler = registration
-            self._registrations[registration] = None
+        with self._claiming:
+            if self._claims.get(name) is registration:
+                del self._claims[name]
+            if registration.active:
+                self.check_open(name)
+                self[name].handler = registration
+                self._registrations[registration] = None
 
     def _remove_handler(self, name: str, registration: Registration) -> None:
         if registration in self._registrations:

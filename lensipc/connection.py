@@ -251,11 +251,13 @@ def post_args(
     limits: clone.Limits,
     send: Callable[[bytes], object],
     fail: Fail,
+    check_size: Callable[[int], None] = lambda _size: None,
 ) -> None:
     """Any thread. Write arguments now, have the owner `send` them, and empty `transfer`; else as `Posts.post`."""
     if transfer:
         clone.check_transfer(transfer)
     body = clone.encode(args, limits, "args")
+    check_size(len(body))
     posts.post(len(body), partial(send, body), fail)
     if transfer:
         clone.detach(transfer)

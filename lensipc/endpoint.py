@@ -13,7 +13,7 @@ import math
 import os
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -115,6 +115,7 @@ class Endpoint:
     `most` is the peer's quota, for what is sent here.
 
     Attributes:
+        most: the bytes that a message sent here may have; None: it has no limit.
         heard: what stands for each channel that events come on, by its number.
         relayed: what the last `receive` that sent events on says of it, until somebody takes it: how many, and FAILED
             and CONGESTED of all of them.
@@ -123,7 +124,7 @@ class Endpoint:
         ProtocolError: `fd` is no segment of this version.
     """
 
-    __slots__ = ("__weakref__", "_address", "_given", "_handle", "_memory", "_most", "_quota", "heard", "relayed")
+    __slots__ = ("__weakref__", "_address", "_given", "_handle", "_memory", "_quota", "heard", "most", "relayed")
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class Endpoint:
             lib.lipc_charge(handle, account._handle)
         if most is not None:
             lib.lipc_confine(handle, most)
-        self._most = most
+        self.most = most
         self._quota = quota
         self._given = min(quota, lib.LIPC_BLOCK - 1)  # bytes of messages whose memory C makes
         self._memory: list[Any] = [None]  # what a large message is being assembled in
@@ -191,10 +192,7 @@ class Endpoint:
 
     def _refuse(self, code: int, size: int) -> NoReturn:
         if code == -errno.EMSGSIZE:
-            raise DataCloneError(
-                f"args are {size} bytes as a message, and main takes {self._most} of a renderer: "
-                "MainProcess(message_limit=...)"
-            )
+            check_size(self.most, size)
         _fail(code)
 
     def send_value(self, kind: int, channel: int, correlation: int, value: object, peer: int = 0) -> bool:
@@ -322,19 +320,25 @@ class Endpoint:
         """Be awake: no wake is needed."""
         _unpark(self._address)
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float, roused: Callable[[], object] = lambda: False) -> bool:
         """Sleep until there is work, at most `seconds` (`math.inf` too). For a side woken by the semaphore.
 
-        A signal's handler runs meanwhile; what it raises ends the wait.
+        After `rouse` it asks `roused` whether it is to end. A signal's handler runs meanwhile; what it raises ends it.
         """
         deadline = time.monotonic() + seconds
         while True:
             left = max(0.0, deadline - time.monotonic())
-            woken = lib.lipc_wait(self._handle, 2**63 if math.isinf(left) else min(int(left * 1e9), 2**63))
-            if woken >= 0:
+            woken = lib.lipc_nap(self._handle, 2**63 if math.isinf(left) else min(int(left * 1e9), 2**63))
+            if woken in (0, 1):
                 return woken == 1
-            if woken != -errno.EINTR:
+            if woken < 0 and woken != -errno.EINTR:
                 _fail(woken)
+            if roused():
+                return True
+
+    def rouse(self) -> None:
+        """Any thread, while it is open. Have this side's `wait` look at once whether it is to end."""
+        lib.lipc_rouse(self._handle)
 
     def close(self) -> None:
         """Give everything back. Nothing may be asked of it afterwards, but to close it again."""
@@ -394,6 +398,14 @@ class Topic:
         """Send what `Endpoint.send_value` does to all who listen, as `send` does; None: it does not."""
         told = _publish_value(self._address, frame_id, pid, value)
         return told if told is None or told >= 0 else _fail(told)
+
+
+def check_size(most: int | None, size: int) -> None:
+    """DataCloneError: a message has more bytes than main takes of a renderer."""
+    if most is not None and size > most:
+        raise DataCloneError(
+            f"args are {size} bytes as a message, and main takes {most} of a renderer: MainProcess(message_limit=...)"
+        )
 
 
 def _header(kind: int, channel: int, peer: int, pid: int, correlation: int) -> CData:

@@ -28,10 +28,18 @@ class Posts:
         most: bytes that may wait: who posts more is told OutboxFull.
         hold: `hold(resume)`: whether they have to wait, because receivers do not keep pace; `resume` is called then
             when they no longer have to.
+        rouse: wakes an owner that does not wait with the poller; not called any more when these are closed.
     """
 
-    def __init__(self, poller: Poller, most: int, hold: Callable[[Callable[[], None]], bool]) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        most: int,
+        hold: Callable[[Callable[[], None]], bool],
+        rouse: Callable[[], None] = lambda: None,
+    ) -> None:
         self._poller = poller
+        self._rouse = rouse
         self._most = most
         self._hold = hold
         self._holding = False
@@ -60,9 +68,9 @@ class Posts:
                 raise OutboxFull(f"{self._bytes} bytes of other threads wait here already to be sent, try again later")
             self._waiting.append((cost, call, fail))
             self._bytes += cost
-            first = len(self._waiting) == 1
-        if first:
-            self._poller.signal()
+            if len(self._waiting) == 1:
+                self._poller.signal()
+                self._rouse()
 
     def post_from_elsewhere(self, call: Callable[[], object], what: str) -> bool:
         """Any thread. Post this if the thread is not the owner's: whether it was posted."""
@@ -102,8 +110,13 @@ class Posts:
         self._holding = False
         self._poller.signal()
 
+    def refuse(self, why: Callable[[], Exception]) -> None:
+        """The owner ends: what is posted from now on fails with `why()`."""
+        with self._lock:
+            self._closed = why
+
     def close(self, why: Callable[[], Exception]) -> None:
-        """The owner ends: what waits, and what is posted from now on, fails with `why()`."""
+        """The same, and so does what waits."""
         with self._lock:
             self._closed = why
             waiting = list(self._waiting)

@@ -28,7 +28,6 @@ from .message import (
     EVENT,
     KINDS,
     MAX_CHANNELS,
-    MAX_NAME,
     MAX_NAMES,
     READY,
     REPORT,
@@ -39,7 +38,7 @@ from .message import (
 from .patience import LOOK, LOOKING, Patience
 from .poller import Poller
 from .posts import Posts
-from .renderer_port import Outcome, Parts, RendererChannel, RendererPort
+from .renderer_port import Outcome, Parts, RendererChannel, RendererPort, encoded_name
 
 # Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
 TURN: Final = 256
@@ -99,8 +98,10 @@ class RendererCore(Connection):
         super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED, INLINE)
         self.face = face
         self.thread = poller.thread
-        self.posts = Posts(poller, backlog_limit, self._holds_posts)
+        rouse = (endpoint.rouse,) if semaphore else ()
+        self.posts = Posts(poller, backlog_limit, self._holds_posts, *rouse)
         self.limits = limits
+        self.most = endpoint.most
         self.parts = parts
         self.frame_id = frame_id
         self.invocations = Invocations(poller.call_later, self.caught_up)
@@ -143,9 +144,7 @@ class RendererCore(Connection):
 
     def declare(self, channel: RendererChannel) -> None:
         """Give a channel its number, and tell main."""
-        name = channel.name.encode("utf-8", "surrogatepass")
-        if len(name) > MAX_NAME:
-            raise ValueError(f"a channel's name has at most {MAX_NAME} bytes, this one has {len(name)}")
+        name = encoded_name(channel.name)
         number = len(self._channels)
         if number == MAX_CHANNELS:
             raise ValueError(f"a renderer has at most {MAX_CHANNELS} channels, and this one has as many")
@@ -450,8 +449,9 @@ class RendererCore(Connection):
             left = NAP if until is None else min(NAP, until - time.monotonic())
             if self.closed:
                 return
-            if self.endpoint.wait(0.0 if called else left):
+            if self.endpoint.wait(0.0 if called else left, self.posts.__len__):
                 self.woken()
+                self.poller.poll()  # another thread may have roused this one
                 return
             if called or left <= 0:
                 return
@@ -520,10 +520,15 @@ class RendererCore(Connection):
         """Main is gone, or this process is done with it: whatever still waits for it has that outcome."""
         if not self.closed:
             self._hearing.left()  # which nobody is to hear
+
+            def gone() -> PeerGone:
+                return PeerGone(f"main is gone: {self.reason}")
+
+            self.posts.refuse(gone)  # before there is no endpoint
             self.close()
             os.close(self._wakeup_fd)
-            self.posts.close(lambda: PeerGone(f"main is gone: {self.reason}"))
-            self.invocations.fail_all(lambda: PeerGone(f"main is gone: {self.reason}"))
+            self.posts.close(gone)
+            self.invocations.fail_all(gone)
             self._resume()
             self.parts.gone()
             self.poller.wake()  # until `dispatch` has said so

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from . import clone
 from .channels import Callback, Channel, ChannelTable, Disposer
 from .connection import post_args
-from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
+from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE, check_size
 from .errors import NotActivatedError, PeerGone
 from .face import Settle
-from .message import EVENT, INVOKE, LISTEN, UNLISTEN
+from .message import EVENT, INVOKE, LISTEN, MAX_NAME, UNLISTEN
 from .poller import get_ident, seconds_of
 from .posts import Fail, not_done
 from .types import IpcRendererEvent
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from .renderer import RendererCore
 
 WHEN_SLOW: Final = {"disconnect": REFUSE, "drop_oldest": DROP_OLDEST, "drop_newest": DROP_NEWEST}
+
+
+def encoded_name(channel: str) -> bytes:
+    """A channel's name as main is told it. ValueError: it is too long."""
+    name = channel.encode("utf-8", "surrogatepass")
+    if len(name) > MAX_NAME:
+        raise ValueError(f"a channel's name has at most {MAX_NAME} bytes, this one has {len(name)}")
+    return name
 
 
 class RendererChannel(Channel):
@@ -106,9 +114,11 @@ class RendererPort:
         send: Callable[[bytes], object],
         fail: Fail,
     ) -> None:
+        core = self.core
         self._check_active()
         self.table.check_open(channel)
-        post_args(self.core.posts, args, transfer, self.core.limits, send, fail)
+        encoded_name(channel)
+        post_args(core.posts, args, transfer, core.limits, send, fail, partial(check_size, core.most))
 
     def _send_body(self, target: int, channel: str, body: bytes) -> None:
         self.core.send(EVENT, self._number(channel), target, body=body)

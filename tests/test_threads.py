@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import select
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from lensipc import (
     OutboxFull,
     PeerGone,
     RendererProcess,
+    renderer,
 )
 from lensipc.message import ACTIVATE, KINDS
 
@@ -308,3 +310,56 @@ async def test_a_foreign_loop_sees_its_descriptor_readable_for_what_a_thread_sen
                 return futures[0].result()
 
         assert await asyncio.to_thread(run) == (2,)
+
+
+async def test_a_script_that_sleeps_on_a_semaphore_is_roused_for_what_a_thread_sends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renderer, "NAP", 1000.0)  # it looks for nothing by itself
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(PLAIN)
+        ipc = lab.IpcMain.get_instance()
+        ipc.note("n")
+        sleeping, over = threading.Event(), threading.Event()
+
+        def send() -> None:
+            own = plain.Ipc.get_instance()
+            for number in range(20):
+                sleeping.wait(30)
+                sleeping.clear()
+                time.sleep(0.01)  # in which it falls asleep
+                if number == 19:
+                    over.set()
+                own.broadcast("n", number)
+
+        def run() -> None:
+            with RendererProcess.connect(tmp_path / "s", wakeup="semaphore") as script:
+                thread = threading.Thread(target=send)
+                thread.start()
+                while not over.is_set():
+                    sleeping.set()
+                    script.dispatch(50)
+                thread.join()
+
+        script = asyncio.get_running_loop().run_in_executor(None, run)
+        async with asyncio.timeout(60):
+            await until(lambda: len(ipc.heard["n"]) == 20)
+        assert [number for _, number in ipc.heard["n"]] == list(range(20))
+        await script
+
+
+async def test_a_thread_is_told_of_what_main_would_not_take_where_it_sends_it(tmp_path: Path) -> None:
+    async with (
+        hosting(path=tmp_path / "s", message_limit=1 << 20) as host,
+        RendererProcess.connect(tmp_path / "s"),
+    ):
+        ipc: Any = lab.IpcRenderer.get_instance()
+        host.ipc.note("n")
+        for call in (ipc.broadcast, ipc.invoke):
+            with pytest.raises(DataCloneError, match="main takes 1048576 of a renderer"):
+                await asyncio.to_thread(call, "n", bytes(1 << 20))
+            with pytest.raises(ValueError, match="a channel's name has at most 4096 bytes, this one has 4097"):
+                await asyncio.to_thread(call, "n" * 4097)
+        await asyncio.to_thread(ipc.broadcast, "n", bytes(1000))
+        await until(lambda: host.ipc.heard["n"])
+        assert [args for _, args in host.ipc.heard["n"]] == [bytes(1000)]
