@@ -153,6 +153,22 @@ async def test_what_handlers_and_listeners_hold_is_counted_by_what_it_takes(kind
         await renderer.over()
 
 
+async def test_what_an_invoke_weighs_is_given_back_when_it_is_answered_or_cancelled() -> None:
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        echo, sleep = renderer.declare("async echo"), renderer.declare("sleep")
+        large = bytes(3_000_000)  # of MESSAGE_LIMIT, which is 4 MiB: two at once are too many
+        for _ in range(3):
+            assert (await renderer.outcome(renderer.invoke(echo, large)))[0] == RESULT
+            correlation = renderer.invoke(sleep, 60.0, large)
+            await renderer.parked()
+            assert ring.host.ipc.running == 1
+            renderer.send(CANCEL, correlation=correlation)
+            await until(lambda: ring.host.ipc.running == 0)
+        renderer.close()
+        await renderer.over()
+
+
 # ---- attacks outside a trial's frame: in the handshake, and while an extension is activated ----
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import coins
+import hostile
 import lab
 import numpy as np
 import pytest
@@ -26,12 +27,14 @@ from lensipc import (
     ExtensionManifest,
     HandlerExistsError,
     InvokeTimeout,
+    NoHandlerError,
     NotActivatedError,
     OutboxFull,
     PeerGone,
     RemoteError,
     RendererProcess,
 )
+from lensipc.message import DEACTIVATE, RESULT, rebuild
 
 
 async def test_the_result_of_a_plain_and_of_an_async_handler_comes_back() -> None:
@@ -177,6 +180,82 @@ async def test_deactivating_an_extension_ends_its_running_invokes() -> None:
         ipc = host.ipc
         await host.main.disable("lab")
         assert ipc.cancelled == ["interrupted"]
+        asking.cancel()
+
+
+async def test_deactivating_an_extension_leaves_the_invokes_of_others_alone() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        await host.main.install(ExtensionManifest("other", "1", main="other:OtherMain", renderer="other:OtherRenderer"))
+        may_end = asyncio.Event()
+
+        async def wait(_event: Any) -> str:
+            await may_end.wait()
+            return "its own"
+
+        host.ipc.handle("wait", wait)
+        asking = asyncio.create_task(host.ipc.run(renderer, "invoke", "wait"))
+        await until(lambda: any(len(each.running) for each in host.main._router.connections.values()))
+        await host.main.disable("other")
+        may_end.set()
+        assert await asking == "its own"
+
+
+async def test_deactivating_an_extension_ends_what_a_renderer_still_asks_of_it() -> None:
+    """A renderer's part takes back what it has asked for. Main does not count on that: here is one that does not."""
+    async with hostile.arena() as ring:
+        ipc, renderer = ring.host.ipc, await ring.connect()
+        correlation = renderer.invoke(renderer.declare("sleep"), 60.0, "not taken back")
+        await until(lambda: ipc.running == 1)
+        disabling = asyncio.create_task(ring.host.main.disable("lab"))
+        while not (told := [record for record in renderer.receive() if record[0] == DEACTIVATE]):
+            await asyncio.sleep(0.001)
+        assert ipc.running == 1  # what it still asks for is answered
+        renderer.send(RESULT, correlation=told[0][5])
+        record = await renderer.outcome(correlation)
+        assert "was deactivated in main while its handler ran" in str(rebuild(record[1]))
+        await disabling
+        assert (ipc.running, ipc.cancelled) == (0, ["not taken back"])
+        renderer.close()
+        await renderer.over()
+
+
+async def test_deactivating_an_extension_ends_what_its_part_in_a_renderer_waits_for(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        ipc, in_main = lab.IpcRenderer.get_instance(), host.ipc
+        asked = ipc.invoke("sleep", 60, "taken back")
+        await until(lambda: in_main.running == 1)
+        ended: list[object] = []
+        in_main.extension.disposers.callback(lambda: ended.append(in_main.running))
+        (port,) = host.main._router.ports.values()
+        answered: list[int] = []
+        (connection,) = host.main._router.connections.values()
+        forget = connection.forget
+        connection.forget = lambda port: (answered.append(len(connection.running)), forget(port))  # type: ignore
+        await host.main.disable("lab")
+        assert set(answered) == {0}  # the renderer had taken it back by then
+        with pytest.raises(NoHandlerError, match="'lab' was deactivated here while main was asked"):
+            await asked
+        assert (in_main.cancelled, ended, len(port.stopping)) == (["taken back"], [0], 0)
+
+
+async def test_a_handler_that_closes_its_own_connection_is_not_awaited() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        started = []
+
+        async def rest() -> None:
+            started.append(True)
+            await asyncio.sleep(60)
+
+        def last(event: Any) -> Any:
+            host.main._router.disconnect(host.main._router.connections[event.frame_id], "for the test")
+            return rest()
+
+        host.ipc.handle("last", last)
+        asking = asyncio.create_task(host.ipc.run(renderer, "invoke", "last"))
+        await renderer.wait()
+        assert started == []
         asking.cancel()
 
 
