@@ -23,7 +23,7 @@ import pytest
 from hosting import hosting, until
 from loads import rss
 
-from lensipc import ExtensionManifest, clone
+from lensipc import ExtensionManifest, OutboxFull, clone
 from lensipc.endpoint import WAKEUP_SEMAPHORE
 from lensipc.message import (
     ACTIVATE,
@@ -167,6 +167,23 @@ async def test_what_an_invoke_weighs_is_given_back_when_it_is_answered_or_cancel
             await until(lambda: ring.host.ipc.running == 0)
         renderer.close()
         await renderer.over()
+
+
+async def test_what_waits_for_all_renderers_of_one_process_is_bounded_together() -> None:
+    async with hostile.arena() as ring:
+        renderers = [await ring.connect() for _ in range(5)]
+        for renderer in renderers:  # none of which reads
+            renderer.send(LISTEN, renderer.declare("n"))
+            await renderer.parked()
+        with pytest.raises(OutboxFull):
+            while True:
+                ring.host.ipc.broadcast("n", bytes(10_000))
+        waiting = sum(renderer.main_end.endpoint.outbox for renderer in renderers)
+        limit = ring.host.main._outbox_limit
+        assert 2 * limit <= waiting < 2.5 * limit  # and not five times as much
+        for renderer in renderers:
+            renderer.close()
+            await renderer.over()
 
 
 # ---- attacks outside a trial's frame: in the handshake, and while an extension is activated ----

@@ -20,6 +20,7 @@ import lab
 import numpy as np
 import pytest
 import raising
+import starting
 from hosting import hosting, until
 
 from lensipc import (
@@ -27,6 +28,7 @@ from lensipc import (
     ExtensionManifest,
     HandlerExistsError,
     InvokeTimeout,
+    MainProcess,
     NoHandlerError,
     NotActivatedError,
     OutboxFull,
@@ -150,10 +152,9 @@ async def test_a_second_handler_is_refused_and_the_error_says_where_the_first_is
 
 async def test_an_invoke_that_comes_while_main_is_activating_waits_for_it() -> None:
     manifest = ExtensionManifest("slow", "1", main="starting:SlowMain", renderer="starting:SlowRenderer")
+    starting.answered.clear()
     async with hosting(1) as host:
         await host.main.install(manifest)  # its renderer's on_activate invokes what main's handles only later
-        import starting
-
         assert starting.answered == ["answered", "async answered"]
 
 
@@ -162,8 +163,6 @@ async def test_an_invoke_waits_only_so_long_for_activation(monkeypatch: pytest.M
     manifest = ExtensionManifest("never", "1", main="starting:NeverMain", renderer="starting:NeverRenderer")
     async with hosting(1) as host:
         installing = asyncio.create_task(host.main.install(manifest))
-        import starting
-
         await until(lambda: starting.refused)
         assert "NoHandlerError" in starting.refused[0]
         assert "still activating" in starting.refused[0]
@@ -450,8 +449,6 @@ async def test_an_invoke_that_waits_for_activation_is_answered_though_main_was_b
     monkeypatch.setattr("lensipc.renderer_connection.ACTIVATION_WAIT", 0.2)
     manifest = ExtensionManifest("blocked", "1", main="starting:BlockedMain", renderer="starting:SlowRenderer")
     async with hosting(1) as host:
-        import starting
-
         starting.answered.clear()
         await host.main.install(manifest)
         assert starting.answered == ["answered", "async answered"]
@@ -514,6 +511,15 @@ async def test_what_a_handler_sets_in_a_context_variable_no_other_message_sees()
         host.ipc.broadcast("event")
         await until(lambda: len(seen) == 18)
         assert seen == ["nobody", "listener"] * 9
+
+
+async def test_what_a_handler_sets_in_a_context_variable_no_invoke_that_waited_sees(tmp_path: Path) -> None:
+    starting.answered.clear()
+    async with MainProcess(tmp_path / "s") as main, RendererProcess.connect(tmp_path / "s"):
+        await main.install(
+            ExtensionManifest("slow", "1", main="starting:LoggingInMain", renderer="starting:LoggingInRenderer")
+        )
+        assert starting.answered == ["nobody"] * 3
 
 
 async def test_a_handler_sees_what_was_set_before_main_was_entered() -> None:

@@ -127,7 +127,7 @@ async def test_threads_of_main_send_whole_and_each_in_its_order_to_all() -> None
         ear = weaving.Ear()
         host.ipc.listen("woven", ear)
         there = asyncio.create_task(host.ipc.run(host.renderers[0], "weaving:listen_until", 4, 2000))
-        await asyncio.sleep(0.2)
+        await until(lambda: len(host.ipc._port.table["woven"].topic))  # it listens
         await weaving.weave(host.ipc, 4, 2000, 20)
         await until(lambda: ear.has_heard(4, 2000))
         assert ear.arrays == 80
@@ -279,7 +279,7 @@ async def test_what_threads_send_to_a_busy_loop_is_bounded() -> None:
 async def test_what_a_thread_has_sent_before_a_part_is_deactivated_is_sent() -> None:
     async with hosting(1) as host:
         heard = asyncio.create_task(host.ipc.run(host.renderers[0], "weaving:listen_until", 1, 1))
-        await asyncio.sleep(0.2)
+        await until(lambda: len(host.ipc._port.table["woven"].topic))  # it listens
         thread = threading.Thread(target=host.ipc.broadcast, args=("woven", 0, 0))
         thread.start()
         thread.join()

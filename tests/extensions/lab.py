@@ -411,3 +411,10 @@ def hear_twice(ipc: IpcRenderer, channel: str) -> None:
     first = ipc.listen(channel, lambda *_: (ipc.heard[channel].append("first"), second()))
     second = ipc.listen(channel, lambda *_: ipc.heard[channel].append("second"))
     ipc.disposers[channel] = first
+
+
+def leave_a_child_with_the_socket(ipc: IpcRenderer) -> int:
+    """Start a program that has this process's end of the connection open, too; its pid."""
+    import subprocess
+
+    return subprocess.Popen(["sleep", "60"], pass_fds=[ipc._port.core.sock.fileno()]).pid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import sys
 import time
@@ -175,3 +176,23 @@ class SlowToComeRenderer(LensRendererExtension):
 
     def on_deactivate(self) -> None:
         answered.append("has left")
+
+
+user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+
+
+class LoggingInMain(LensMainExtension):
+    async def on_activate(self) -> None:
+        SlowIpcMain.create_instance(self).handle("log in", self._log_in)
+        await asyncio.sleep(0.3)
+
+    def _log_in(self, _event: Any) -> str:
+        before = user.get()
+        user.set("somebody")
+        return before
+
+
+class LoggingInRenderer(LensRendererExtension):
+    async def on_activate(self) -> None:
+        ipc = SlowIpcRenderer.create_instance(self)
+        answered.extend(await asyncio.gather(*(ipc.invoke("log in") for _ in range(3))))
