@@ -263,6 +263,26 @@ async def test_what_a_script_has_sent_is_heard_though_it_leaves_at_once(plain_ho
     assert [number for _, number, _ in plain_host.ipc.heard["n"]] == list(range(20))
 
 
+async def test_a_blocking_invoke_that_ctrl_c_ends_cancels_its_handler(plain_host: Host) -> None:
+    plain_host.ipc.handle("running", lambda _event: plain_host.ipc.running)
+    out = await script(
+        plain_host,
+        """
+        import plain
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            try:
+                ipc.invoke_sync("sleep", 60, "nobody waits for it")
+            except KeyboardInterrupt:
+                print(ipc.invoke_sync("async echo"), ipc.invoke_sync("running"))
+        """,
+    )
+    assert out == "() 0\n"
+    assert plain_host.ipc.cancelled == ["nobody waits for it"]
+
+
 async def test_leaving_a_renderer_waits_for_on_deactivate(tmp_path: Path) -> None:
     starting.answered.clear()
     async with MainProcess(tmp_path / "s") as main:
