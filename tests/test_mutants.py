@@ -55,10 +55,10 @@ HARMFUL = """
 [[mutant]]
 name = "harmful"
 file = "lensipc/patience.py"
-promise = "Each time that polling finds something, it gains credit."
+promise = "Where others want the processor, that is noted."
 tests = ["tests/test_patience.py"]
-old = "self._credit + GAIN"
-new = "self._credit"
+old = "self.crowded = True"
+new = "self.crowded = False"
 """
 GONE = """
 [[mutant]]
