@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint bench faults soak faults-core soak-core clean
+.PHONY: demo test lint bench mutants faults soak faults-core soak-core clean
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
 	$(BIN)/lensipc demo
@@ -19,6 +19,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)  ## side by side with what you would use instead
 	$(BIN)/lensipc bench
+
+JOBS ?= 1
+mutants: $(STAMP)  ## whether the tests notice small mistakes, made one at a time in a copy: minutes; make mutants JOBS=2
+	$(BIN)/python tests/mutants/run.py --jobs $(JOBS)
 
 CORE = $(BIN)/python tests/programs.py
 

@@ -73,6 +73,12 @@ void lipc_topic_hear(struct lipc_topic *topic, int heard)
 /* A reader has so long for each high-water mark's worth of what waits. */
 #define TIME_TO_READ_NS 1000000000
 
+/* Whether a reader has had its time to read what waits: then it fails where its outbox is full. */
+static bool has_had_its_time(const struct lipc_endpoint *endpoint, uint64_t now)
+{
+    return endpoint->late || (endpoint->waits_since && now - endpoint->waits_since >= TIME_TO_READ_NS);
+}
+
 /* Whether an outbox is full of what its reader has had no time to read. */
 static bool is_full_too_soon(struct lipc_endpoint *endpoint, int when_full)
 {
@@ -85,7 +91,7 @@ static bool is_full_too_soon(struct lipc_endpoint *endpoint, int when_full)
         endpoint->waits_since = now;
         endpoint->taken = taken;
     }
-    if (when_full != LIPC_REFUSE || endpoint->late || now - endpoint->waits_since >= TIME_TO_READ_NS)
+    if (when_full != LIPC_REFUSE || has_had_its_time(endpoint, now))
         return false;
     return lipc_outbox_full(&endpoint->outbox, endpoint->limit) && lipc_flush(endpoint) >= 0 &&
            lipc_outbox_full(&endpoint->outbox, endpoint->limit);
@@ -111,6 +117,10 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
         own.channel = each->number;
         own.correlation = ++each->place;
         int sent = lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
+        /* Of main's own, nobody was full just now: those before this one in the row have filled the account that it
+         * shares with them. That is no fault of its, and the next event is refused. */
+        if (sent == -ENOBUFS && header->peer == 0 && !has_had_its_time(endpoint, lipc_clock()))
+            sent = lipc_send_to(endpoint, &own, parts, count, LIPC_KEEP, &copies);
         if (sent < 0) {
             endpoint->failure = sent;
             told |= LIPC_FAILED;

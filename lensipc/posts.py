@@ -118,7 +118,7 @@ class Posts:
     def close(self, why: Callable[[], Exception]) -> None:
         """The same, and so does what waits."""
         with self._lock:
-            self._closed = why
+            self.refuse(why)
             waiting = list(self._waiting)
             self._waiting.clear()
             self._bytes = 0

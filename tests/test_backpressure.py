@@ -19,7 +19,16 @@ import numpy as np
 import pytest
 from hosting import Host, hosting, until
 
-from lensipc import DataCloneError, InvokeTimeout, OutboxFull, PeerGone, RendererProcess, Types, clone
+from lensipc import (
+    DataCloneError,
+    ExtensionManifest,
+    InvokeTimeout,
+    OutboxFull,
+    PeerGone,
+    RendererProcess,
+    Types,
+    clone,
+)
 from lensipc.message import ALL, EVENT, LISTEN
 
 SMALL = {"high_water": 64 * 1024, "outbox_limit": 1024 * 1024}  # bytes
@@ -128,6 +137,147 @@ async def test_a_drain_ends_when_main_is_gone(tmp_path: Path) -> None:
             await draining
 
 
+async def test_mains_drain_ends_when_the_one_that_it_waits_for_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensipc.router.HOLD", 600.0)  # whoever is held is held for ever
+    async with hosting(1, **SMALL) as host:
+        (stopped,) = host.renderers
+        await host.ipc.run(stopped, "note_count", "n")
+        os.kill(stopped.pid, signal.SIGSTOP)
+        for _ in range(8):  # what ring and high-water mark hold, and not what the outbox does
+            host.ipc.broadcast("n", bytes(100_000))
+        draining = asyncio.create_task(host.ipc.drain())
+        await asyncio.sleep(0.1)
+        assert not draining.done()
+        stopped.kill()
+        await draining
+
+
+async def test_a_large_message_on_its_way_holds_its_sender_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensipc.router.HOLD", 600.0)
+    async with hosting(2, **SMALL) as host:
+        stopped, sender = host.renderers
+        await host.ipc.run(stopped, "note_count", "n")
+        os.kill(stopped.pid, signal.SIGSTOP)
+        sending = asyncio.create_task(host.ipc.run(sender, "broadcast_and_pause", "n", 4_000_000))
+        await asyncio.wait([sending], timeout=1)
+        assert not sending.done()  # what it reports waits behind its event
+        os.kill(stopped.pid, signal.SIGCONT)
+        await sending
+        await host.ipc.run(stopped, "wait_count", "n", 1)
+
+
+async def test_one_that_trickles_holds_nobody_up() -> None:
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        renderer.send(LISTEN, renderer.declare("n"))
+        await renderer.parked()
+        ring.host.ipc.broadcast("n", bytes(1 << 26))
+        draining = asyncio.create_task(ring.host.ipc.drain())
+        for _ in range(100):  # it takes a ring's worth each time, a quarter of the mark
+            if draining.done():
+                break
+            renderer.receive()
+            await asyncio.sleep(0.1)
+        assert draining.done()
+        assert renderer.main_end.lagging
+        renderer.close()
+        await renderer.over()
+
+
+async def test_one_that_was_too_slow_and_has_read_all_has_its_time_again() -> None:
+    async with hosting(1, **SMALL) as host:
+        (renderer,) = host.renderers
+        await host.ipc.run(renderer, "note", "n")
+        os.kill(renderer.pid, signal.SIGSTOP)
+        for _ in range(8):
+            host.ipc.broadcast("n", bytes(100_000))
+        await host.ipc.drain()
+        (connection,) = host.main._router.connections.values()
+        assert connection.lagging
+        os.kill(renderer.pid, signal.SIGCONT)
+        assert await host.ipc.run(renderer, "count_heard", "n", 8) == 8
+        os.kill(renderer.pid, signal.SIGSTOP)
+        sent = burst(host)
+        assert host.main.renderers == [renderer]
+        os.kill(renderer.pid, signal.SIGCONT)
+        await host.ipc.drain()
+        host.ipc.broadcast("n", "after")
+        assert await host.ipc.run(renderer, "count_heard", "n", 8 + sent + 1) == 8 + sent + 1
+        assert await host.ipc.run(renderer, "missed", "n") == 0  # nobody was sent what was refused
+
+
+def burst(host: Host) -> int:
+    """Broadcast until main refuses: how many were sent."""
+    for sent in range(1000):
+        try:
+            host.ipc.broadcast("n", bytes(100_000))
+        except OutboxFull:
+            return sent
+    raise AssertionError("it is not refused")
+
+
+async def test_one_that_once_had_something_waiting_has_its_time_all_the_same() -> None:
+    async with hosting(1, high_water=1024 * 1024, outbox_limit=4 * 1024 * 1024) as host:
+        (renderer,) = host.renderers
+        await host.ipc.run(renderer, "note_count", "n")
+        os.kill(renderer.pid, signal.SIGSTOP)
+        for _ in range(4):  # of which the last waits behind another
+            host.ipc.broadcast("n", bytes(100_000))
+        os.kill(renderer.pid, signal.SIGCONT)
+        await host.ipc.run(renderer, "wait_count", "n", 4)
+        await asyncio.sleep(1.1)  # longer than it takes to be too slow
+        os.kill(renderer.pid, signal.SIGSTOP)
+        sent = burst(host)
+        assert host.main.renderers == [renderer]
+        os.kill(renderer.pid, signal.SIGCONT)
+        await host.ipc.drain()
+        await host.ipc.run(renderer, "wait_count", "n", 4 + sent)
+
+
+async def test_one_that_reads_on_while_something_always_waits_has_its_time() -> None:
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        renderer.send(LISTEN, renderer.declare("n"))
+        await renderer.parked()
+        end = renderer.main_end
+        until_then = time.monotonic() + 1.3  # longer than it takes to be too slow
+        while time.monotonic() < until_then:
+            while end.endpoint.outbox < 400_000:
+                ring.host.ipc.broadcast("n", bytes(10_000))
+            renderer.receive()
+            await asyncio.sleep(0)
+        burst(ring.host)
+        await asyncio.sleep(0)
+        assert not renderer.gone
+        renderer.close()
+        await renderer.over()
+
+
+async def test_the_answer_to_an_activation_is_sent_over_a_full_outbox(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with hosting(path=tmp_path / "s", **SMALL) as host:
+        async with RendererProcess.connect(tmp_path / "s"):
+            await host.main.install(ExtensionManifest("full", "1", renderer="starting:FullRenderer"))
+            assert await lab.IpcRenderer.get_instance().invoke("echo", 1) == (1,)
+        await host.main.uninstall("full")
+        async with RendererProcess.connect(tmp_path / "s"):
+            await host.main.install(ExtensionManifest("full", "1", renderer="starting:FullAndFailingRenderer"))
+            assert "starting:FullAndFailingRenderer" in caplog.text
+            assert "raised ValueError: it will not" in caplog.text
+
+
+async def test_a_report_is_sent_over_a_full_outbox(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s", **SMALL) as host, RendererProcess.connect(tmp_path / "s") as process:
+        ipc = lab.IpcRenderer.get_instance()
+        (connection,) = host.main._router.connections.values()
+        fill(ipc)
+        process._entered._report_sender(77)
+        await ipc.drain()
+        await ipc.invoke("echo")
+        assert connection.reports == 1
+
+
 async def test_a_message_far_larger_than_the_outboxs_limit_goes_through() -> None:
     async with hosting(1, **SMALL) as host:
         array = np.arange(5_000_000)
@@ -188,7 +338,7 @@ async def test_a_message_larger_than_main_allows_is_refused_at_its_sender_and_th
         ):
             with pytest.raises(DataCloneError, match=refused):
                 send()
-        assert memory.flags.writeable  # nothing was sent, so it is its owner's still
+        assert len(memory) == 200_000  # nothing was sent, so it is its owner's still
         assert not list(process._core.invocations)  # type: ignore[union-attr]
         ipc.broadcast("n", small)
         await ipc.invoke("echo", small)
@@ -268,14 +418,16 @@ async def test_what_must_not_be_lost_is_sent_over_a_full_outbox(tmp_path: Path) 
         heard: list[object] = []
         dispose = ipc.listen("gone", print)
         asked = ipc.invoke("sleep", 60, "given up", timeout=0.01)
+        cancelled = ipc.invoke("sleep", 60, "cancelled")
         await asyncio.sleep(0)
         await host.ipc.drain()
         fill(ipc)
+        cancelled.cancel()
         dispose()
         ipc.listen("new", lambda _event, *args: heard.append(args))
         with pytest.raises(InvokeTimeout):
             await asked
-        await until(lambda: host.ipc.cancelled == ["given up"])
+        await until(lambda: sorted(host.ipc.cancelled) == ["cancelled", "given up"])
         await ipc.drain()
         assert await ipc.invoke("echo", 1) == (1,)
         host.ipc.broadcast("gone")
@@ -390,6 +542,10 @@ async def test_draining_lets_other_tasks_run_and_main_hear_itself() -> None:
             await host.ipc.drain()
             assert len(host.ipc.heard["n"]) == number + 1
         assert steps >= 100
+        for number in range(1000):  # more than main hears in one turn
+            host.ipc.broadcast("n", number)
+        await host.ipc.drain()
+        assert len(host.ipc.heard["n"]) == 1100
         task.cancel()
 
 
@@ -412,8 +568,11 @@ async def test_a_burst_is_its_senders_error_and_disconnects_nobody(main_hears: b
 
         with pytest.raises(OutboxFull, match=rf"bytes wait for renderer {stopped.frame_id} \(pid {stopped.pid}\)"):
             burst()
-        with pytest.raises(OutboxFull, match="nothing was sent"):  # of an event with an array, too
-            host.ipc.broadcast("n", np.zeros(100_000))
+        array = np.zeros(100_000)
+        for transfer in ([], [array]):  # of an event with an array, too
+            with pytest.raises(OutboxFull, match="nothing was sent"):
+                host.ipc.broadcast("n", array, transfer=transfer)
+        assert len(array) == 100_000
         assert sent > 0
         assert host.main.renderers == host.renderers
         os.kill(stopped.pid, signal.SIGCONT)

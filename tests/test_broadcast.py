@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import coins
+import lab
 import numpy as np
 import pytest
 from hosting import hosting, until
 
-from lensipc import DataCloneError, Types
+from lensipc import DataCloneError, RendererProcess, Types
 
 
 async def test_a_broadcast_from_main_reaches_main_itself_and_every_renderer() -> None:
@@ -116,6 +119,8 @@ async def test_an_async_listener_is_awaited() -> None:
         host.ipc.listen("later", listener)
         host.ipc.broadcast("later")
         await done.wait()
+        await asyncio.sleep(0)
+        assert host.ipc._port.table.running == set()  # nothing is kept of it
 
 
 async def test_the_event_says_who_sent_it_and_where() -> None:
@@ -192,6 +197,72 @@ async def test_a_listener_may_dispose_of_another_that_is_next() -> None:
         host.ipc.broadcast("n")
         await until(lambda: got)
         assert got == ["first"]
+
+
+async def test_a_listener_in_a_renderer_may_dispose_of_another_that_is_next() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        await host.ipc.run(renderer, "hear_twice", "n")
+        host.ipc.broadcast("n")
+        assert await host.ipc.run(renderer, "hear", "n", 1) == ["first"]
+
+
+async def test_who_listens_again_has_missed_nothing() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        for number in range(3):
+            await host.ipc.run(renderer, "note", "n")
+            host.ipc.broadcast("n", number)
+            host.ipc.broadcast("n", number)
+            expected = [(0, each, 0) for each in range(number + 1) for _ in range(2)]
+            assert await host.ipc.run(renderer, "hear", "n", len(expected)) == expected
+            await host.ipc.run(renderer, "dispose", "n")
+            host.ipc.broadcast("n", "that nobody there listens to")
+
+
+async def test_each_listener_has_a_large_array_of_its_own() -> None:
+    async with hosting(1) as host:
+        got: list[Any] = []
+
+        def take(_event: Types.IpcMainEvent, array: Any) -> None:
+            got.append(array.copy())
+            array.fill(7)
+
+        host.ipc.listen("back", take)
+        host.ipc.listen("back", take)
+        await host.ipc.run(host.renderers[0], "lab:echo_arrays", "array", "back")
+        array = np.arange(1_000_000)
+        host.ipc.broadcast("array", array)
+        await until(lambda: len(got) == 2)
+        for arrived in got:
+            assert np.array_equal(arrived, array)
+
+
+async def test_what_cannot_be_transferred_raises_at_its_sender_and_nothing_is_sent(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        ipc = lab.IpcRenderer.get_instance()
+        host.ipc.note("n")
+        called: list[Any] = []
+        host.ipc.handle("call", lambda _event, *args: called.append(args))
+        given = bytearray(b"abc")
+        with memoryview(given):
+            for send in (
+                lambda: host.ipc.broadcast("n", given, transfer=[given]),
+                lambda: ipc.broadcast("n", given, transfer=[given]),
+                lambda: ipc.invoke("call", given, transfer=[given]),
+            ):
+                for attempt in (send, partial(asyncio.to_thread, send)):
+                    with pytest.raises(DataCloneError, match=r"transfer\[0\] is a bytearray whose memory is in use"):
+                        await to_its_end(attempt())
+        await ipc.invoke("echo")
+        await host.ipc.drain()
+        assert (called, host.ipc.heard["n"], given) == ([], [], b"abc")
+
+
+async def to_its_end(what: Any) -> None:
+    """Await what can be awaited."""
+    if hasattr(what, "__await__"):
+        await what
 
 
 @pytest.mark.parametrize("size", [0, 1, 31_000, 33_000, 65_536, 1_000_000, 20_000_000])

@@ -1127,6 +1127,15 @@ def test_transferred_memory_is_gone_from_the_sender() -> None:
     assert view.sum() == 200
 
 
+def test_views_of_what_was_transferred_keep_its_memory() -> None:
+    arrays = [np.full(64, float(number)) for number in range(50)]
+    views = [array[:] for array in arrays]
+    clone.detach(arrays)
+    others = [np.full(64, -1.0) for _ in range(500)]  # which would have it, if it were free
+    assert [set(view) for view in views] == [{float(number)} for number in range(50)]
+    assert len(others) == 500
+
+
 def test_what_cannot_be_transferred_is_told_beforehand() -> None:
     text = bytearray(b"abc")
     exported = bytearray(b"abc")
@@ -1353,3 +1362,18 @@ def test_any_web_of_references_keeps_its_shape(edges: list[tuple[int, str, int]]
 def test_names_are_public() -> None:
     callables: list[Callable[..., Any]] = [getattr(clone, name) for name in clone.__all__]
     assert all(c.__doc__ for c in callables)
+
+
+def test_however_many_classes_come_and_go_a_value_arrives_with_its_own_attributes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new class may have the place in memory, and with it the id, of one that is gone."""
+    monkeypatch.setattr("lensipc.reducers.KNOWN_CLASSES", 8)
+    for number in range(500):
+        name = f"a{number}"
+        kind: Any = type("Passing", (), {"__slots__": (name,)} if number % 2 else {})
+        value = kind()
+        setattr(value, name, number)
+        assert clone.decode(clone.encode(value)) == {name: number}
+        del kind, value
+        gc.collect(0)

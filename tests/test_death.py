@@ -315,3 +315,26 @@ with RendererProcess.connect({str(path)!r}) as renderer:
         )
         assert done.stdout.split() == ["wait", "invoke_sync", "invoke", "broadcast", "listen", "drain_sync"]
         process.wait()
+
+
+async def test_one_that_main_has_disconnected_and_that_does_not_end_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lensipc.main_process.EXIT_WAIT", 0.2)
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        os.kill(renderer.pid, signal.SIGSTOP)
+        host.main._router.disconnect(host.main._router.connections[renderer.frame_id], "for the test")
+        assert await renderer.wait() == -signal.SIGKILL
+
+
+async def test_a_renderer_is_gone_when_it_dies_though_a_program_that_it_started_has_its_socket_open() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        child = await host.ipc.run(renderer, "leave_a_child_with_the_socket")
+        try:
+            renderer.kill()
+            await until(lambda: not host.main.renderers)
+            assert runs(child)
+        finally:
+            os.kill(child, signal.SIGKILL)

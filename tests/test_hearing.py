@@ -11,6 +11,7 @@ from operator import length_hint
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lensipc import clone
@@ -134,6 +135,21 @@ def leave() -> None:
 
 def interrupt() -> None:
     raise KeyboardInterrupt
+
+
+def test_each_of_several_listeners_has_a_large_array_of_its_own() -> None:
+    heard = Heard(lambda _event, array: array.fill(7), lambda _event, array: heard.said.append(array))
+    body = memoryview(bytearray(clone.encode((np.zeros(100_000),))))  # as it was assembled: it may be kept
+    heard.hearing.on_event((EVENT, body, 0, 0, 1, 0, None))
+    (array,) = heard.said
+    assert not array.any()
+
+
+def test_a_listener_that_another_has_disposed_of_is_not_called() -> None:
+    heard = Heard(lambda *_: dispose())
+    dispose = heard.listen(heard.note)
+    heard.event(0, 1)
+    assert heard.said == []
 
 
 @pytest.mark.parametrize("how", [leave, interrupt, ctrl_c])

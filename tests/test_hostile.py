@@ -23,7 +23,7 @@ import pytest
 from hosting import hosting, until
 from loads import rss
 
-from lensipc import ExtensionManifest, clone
+from lensipc import ExtensionManifest, OutboxFull, clone
 from lensipc.endpoint import WAKEUP_SEMAPHORE
 from lensipc.message import (
     ACTIVATE,
@@ -151,6 +151,42 @@ async def test_what_handlers_and_listeners_hold_is_counted_by_what_it_takes(kind
         await ring.neighbour_is_well()
         renderer.close()
         await renderer.over()
+
+
+async def test_what_an_invoke_weighs_is_given_back_when_it_is_answered_or_cancelled() -> None:
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        echo, sleep = renderer.declare("async echo"), renderer.declare("sleep")
+        large = bytes(3_000_000)  # of MESSAGE_LIMIT, which is 4 MiB: two at once are too many
+        for _ in range(3):
+            assert (await renderer.outcome(renderer.invoke(echo, large)))[0] == RESULT
+            correlation = renderer.invoke(sleep, 60.0, large)
+            await renderer.parked()
+            assert ring.host.ipc.running == 1
+            renderer.send(CANCEL, correlation=correlation)
+            await until(lambda: ring.host.ipc.running == 0)
+        renderer.close()
+        await renderer.over()
+
+
+async def test_what_waits_for_all_renderers_of_one_process_is_bounded_together() -> None:
+    async with hostile.arena() as ring:
+        renderers = [await ring.connect() for _ in range(5)]
+        for renderer in renderers:  # none of which reads
+            renderer.send(LISTEN, renderer.declare("n"))
+            await renderer.parked()
+        while all(renderer.main_end.endpoint.outbox < 10_000_000 for renderer in renderers):
+            try:
+                ring.host.ipc.broadcast("n", bytes(10_000))
+            except OutboxFull:
+                break
+        waiting = sum(renderer.main_end.endpoint.outbox for renderer in renderers)
+        limit = ring.host.main._outbox_limit
+        assert 2 * limit <= waiting < 2.5 * limit  # and not five times as much
+        assert not any(renderer.gone for renderer in renderers)  # a burst is its sender's error
+        for renderer in renderers:
+            renderer.close()
+            await renderer.over()
 
 
 # ---- attacks outside a trial's frame: in the handshake, and while an extension is activated ----

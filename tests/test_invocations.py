@@ -213,3 +213,14 @@ def test_whatever_happens_in_whatever_order_each_request_has_exactly_one_outcome
     for correlation, pending in everything.items():
         assert len(pending.outcomes) == (0 if correlation in cancelled else 1)
     assert len(invocations) == 0
+
+
+def test_a_timeout_that_is_refused_leaves_nothing() -> None:
+    def refuse(*_: object) -> Timer:
+        raise ValueError("no such time")
+
+    invocations = Invocations(refuse, lambda _asked: True)
+    with pytest.raises(ValueError, match="no such time"):
+        invocations.open(Pending(), "asked", 1.0, lambda _correlation: None)
+    assert len(invocations) == 0
+    assert list(invocations) == []

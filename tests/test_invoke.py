@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import coins
+import hostile
 import lab
 import numpy as np
 import pytest
 import raising
+import starting
 from hosting import hosting, until
 
 from lensipc import (
@@ -26,12 +28,15 @@ from lensipc import (
     ExtensionManifest,
     HandlerExistsError,
     InvokeTimeout,
+    MainProcess,
+    NoHandlerError,
     NotActivatedError,
     OutboxFull,
     PeerGone,
     RemoteError,
     RendererProcess,
 )
+from lensipc.message import DEACTIVATE, RESULT, rebuild
 
 
 async def test_the_result_of_a_plain_and_of_an_async_handler_comes_back() -> None:
@@ -147,10 +152,9 @@ async def test_a_second_handler_is_refused_and_the_error_says_where_the_first_is
 
 async def test_an_invoke_that_comes_while_main_is_activating_waits_for_it() -> None:
     manifest = ExtensionManifest("slow", "1", main="starting:SlowMain", renderer="starting:SlowRenderer")
+    starting.answered.clear()
     async with hosting(1) as host:
         await host.main.install(manifest)  # its renderer's on_activate invokes what main's handles only later
-        import starting
-
         assert starting.answered == ["answered", "async answered"]
 
 
@@ -159,8 +163,6 @@ async def test_an_invoke_waits_only_so_long_for_activation(monkeypatch: pytest.M
     manifest = ExtensionManifest("never", "1", main="starting:NeverMain", renderer="starting:NeverRenderer")
     async with hosting(1) as host:
         installing = asyncio.create_task(host.main.install(manifest))
-        import starting
-
         await until(lambda: starting.refused)
         assert "NoHandlerError" in starting.refused[0]
         assert "still activating" in starting.refused[0]
@@ -177,6 +179,82 @@ async def test_deactivating_an_extension_ends_its_running_invokes() -> None:
         ipc = host.ipc
         await host.main.disable("lab")
         assert ipc.cancelled == ["interrupted"]
+        asking.cancel()
+
+
+async def test_deactivating_an_extension_leaves_the_invokes_of_others_alone() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        await host.main.install(ExtensionManifest("other", "1", main="other:OtherMain", renderer="other:OtherRenderer"))
+        may_end = asyncio.Event()
+
+        async def wait(_event: Any) -> str:
+            await may_end.wait()
+            return "its own"
+
+        host.ipc.handle("wait", wait)
+        asking = asyncio.create_task(host.ipc.run(renderer, "invoke", "wait"))
+        await until(lambda: any(len(each.running) for each in host.main._router.connections.values()))
+        await host.main.disable("other")
+        may_end.set()
+        assert await asking == "its own"
+
+
+async def test_deactivating_an_extension_ends_what_a_renderer_still_asks_of_it() -> None:
+    """A renderer's part takes back what it has asked for. Main does not count on that: here is one that does not."""
+    async with hostile.arena() as ring:
+        ipc, renderer = ring.host.ipc, await ring.connect()
+        correlation = renderer.invoke(renderer.declare("sleep"), 60.0, "not taken back")
+        await until(lambda: ipc.running == 1)
+        disabling = asyncio.create_task(ring.host.main.disable("lab"))
+        while not (told := [record for record in renderer.receive() if record[0] == DEACTIVATE]):
+            await asyncio.sleep(0.001)
+        assert ipc.running == 1  # what it still asks for is answered
+        renderer.send(RESULT, correlation=told[0][5])
+        record = await renderer.outcome(correlation)
+        assert "was deactivated in main while its handler ran" in str(rebuild(record[1]))
+        await disabling
+        assert (ipc.running, ipc.cancelled) == (0, ["not taken back"])
+        renderer.close()
+        await renderer.over()
+
+
+async def test_deactivating_an_extension_ends_what_its_part_in_a_renderer_waits_for(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        ipc, in_main = lab.IpcRenderer.get_instance(), host.ipc
+        asked = ipc.invoke("sleep", 60, "taken back")
+        await until(lambda: in_main.running == 1)
+        ended: list[object] = []
+        in_main.extension.disposers.callback(lambda: ended.append(in_main.running))
+        (port,) = host.main._router.ports.values()
+        answered: list[int] = []
+        (connection,) = host.main._router.connections.values()
+        forget = connection.forget
+        connection.forget = lambda port: (answered.append(len(connection.running)), forget(port))  # type: ignore
+        await host.main.disable("lab")
+        assert set(answered) == {0}  # the renderer had taken it back by then
+        with pytest.raises(NoHandlerError, match="'lab' was deactivated here while main was asked"):
+            await asked
+        assert (in_main.cancelled, ended, len(port.stopping)) == (["taken back"], [0], 0)
+
+
+async def test_a_handler_that_closes_its_own_connection_is_not_awaited() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        started = []
+
+        async def rest() -> None:
+            started.append(True)
+            await asyncio.sleep(60)
+
+        def last(event: Any) -> Any:
+            host.main._router.disconnect(host.main._router.connections[event.frame_id], "for the test")
+            return rest()
+
+        host.ipc.handle("last", last)
+        asking = asyncio.create_task(host.ipc.run(renderer, "invoke", "last"))
+        await renderer.wait()
+        assert started == []
         asking.cancel()
 
 
@@ -371,8 +449,6 @@ async def test_an_invoke_that_waits_for_activation_is_answered_though_main_was_b
     monkeypatch.setattr("lensipc.renderer_connection.ACTIVATION_WAIT", 0.2)
     manifest = ExtensionManifest("blocked", "1", main="starting:BlockedMain", renderer="starting:SlowRenderer")
     async with hosting(1) as host:
-        import starting
-
         starting.answered.clear()
         await host.main.install(manifest)
         assert starting.answered == ["answered", "async answered"]
@@ -435,6 +511,15 @@ async def test_what_a_handler_sets_in_a_context_variable_no_other_message_sees()
         host.ipc.broadcast("event")
         await until(lambda: len(seen) == 18)
         assert seen == ["nobody", "listener"] * 9
+
+
+async def test_what_a_handler_sets_in_a_context_variable_no_invoke_that_waited_sees(tmp_path: Path) -> None:
+    starting.answered.clear()
+    async with MainProcess(tmp_path / "s") as main, RendererProcess.connect(tmp_path / "s"):
+        await main.install(
+            ExtensionManifest("slow", "1", main="starting:LoggingInMain", renderer="starting:LoggingInRenderer")
+        )
+        assert starting.answered == ["nobody"] * 3
 
 
 async def test_a_handler_sees_what_was_set_before_main_was_entered() -> None:

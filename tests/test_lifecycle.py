@@ -15,6 +15,7 @@ import lab
 import living
 import pytest
 import raising
+import starting
 from hosting import hosting, until
 
 from lensipc import (
@@ -565,3 +566,48 @@ async def test_a_renderer_that_never_answers_is_disconnected_though_it_never_sto
         await host.main.install(manifest)
         assert host.main.renderers == []
         talking.cancel()
+
+
+async def test_what_is_installed_while_a_renderer_is_started_is_active_there() -> None:
+    async with MainProcess() as main:
+        await main.install(ExtensionManifest("slow", "1", renderer="starting:SlowToComeRenderer"))
+        spawning = asyncio.create_task(main.spawn_renderer())
+        await until(lambda: main.renderers)  # it is attached, and its first part not active yet
+        assert not spawning.done()
+        await main.install(living.MANIFEST)
+        renderer = await spawning
+        living.IpcMain.get_instance().broadcast("ping", 1)
+        await until(lambda: (renderer.frame_id, "pong 1") in living.life)
+        assert living.life.count((renderer.frame_id, "activate")) == 1
+
+
+async def test_a_failed_install_is_undone_to_the_end_though_who_waits_for_it_is_cancelled() -> None:
+    starting.answered.clear()
+    undone = starting.UndoneMain
+    undone.undoing, undone.may_end = asyncio.Event(), asyncio.Event()
+    async with MainProcess() as main:
+        manifest = ExtensionManifest("undone", "1", main="starting:UndoneMain")
+        installing = asyncio.create_task(main.install(manifest))
+        await undone.undoing.wait()
+        for _ in range(3):
+            installing.cancel()
+            await asyncio.sleep(0.01)
+        undone.may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await installing
+        await until(lambda: starting.answered == ["undone"])
+        await until(lambda: starting.UndoneIpcMain.get_instance(strict=False) is None)
+        with pytest.raises(ActivationError):  # and not: it is installed already
+            await main.install(manifest)
+
+
+async def test_a_part_in_a_renderer_is_deactivated_when_it_has_been_activated(tmp_path: Path) -> None:
+    starting.answered.clear()
+    async with MainProcess(tmp_path / "s") as main, RendererProcess.connect(tmp_path / "s"):
+        manifest = ExtensionManifest("slow", "1", renderer="starting:SlowToComeRenderer")
+        installing = asyncio.create_task(main.install(manifest))
+        await until(lambda: starting.answered)
+        installing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await installing
+        assert starting.answered == ["comes", "is there", "has left"]

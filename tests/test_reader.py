@@ -763,6 +763,8 @@ def test_plain_data_counts_where_all_is_counted() -> None:
         b"(" + b"K\x05" * 400 + b"t",
         b"N0" * 400 + b"N",
         b"](" + b"]" * 150 + b"e",
+        b"\x8b" + struct.pack("<I", 20_000) + b"\x01" * 20_000,
+        b"\x8b" + struct.pack("<I", 20_000) + bytes(20_000),  # idle digits, of zero
     ):
         clone.decode(P + body + b".")
         with pytest.raises(DecodeError, match=r"allows|warrants"):
@@ -951,6 +953,14 @@ def nested(levels: int) -> bytes:
 def test_what_a_registered_class_holds_is_within_the_bounds(pickle: bytes, why: str) -> None:
     with pytest.raises(DecodeError, match=why):
         clone.decode(P + pickle + b".")
+
+
+@pytest.mark.usefixtures("boxes")
+def test_what_hashing_an_object_of_a_registered_class_may_take_is_counted() -> None:
+    one = boxed(b"](" + b"K\x07" * 10_000 + b"e") + b"\x940]("
+    clone.decode(P + one + b"}h\x00Ns" * 20 + b"e.")
+    with pytest.raises(DecodeError, match="decode_budget allows"):
+        clone.decode(P + one + b"}h\x00Ns" * 1000 + b"e.")
 
 
 @pytest.mark.usefixtures("boxes")

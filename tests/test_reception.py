@@ -205,6 +205,12 @@ async def test_a_token_lets_another_user_in_and_only_with_it(open_folder: Path) 
 
 
 @root
+async def test_a_renderer_connects_to_a_main_of_root_unasked(open_folder: Path) -> None:
+    async with MainProcess(open_folder / "s", token=TOKEN):
+        assert f"in, main is {os.getpid()}" in await as_another_user(open_folder / "s", TOKEN, None)
+
+
+@root
 async def test_a_renderer_says_nothing_to_a_main_of_another_user(open_folder: Path) -> None:
     async with MainProcess(open_folder / "s", token=TOKEN):
         for user in (1234, NOBODY):

@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import lab
 import pytest
+import starting
 from hosting import Host, hosting, until
 
 from lensipc import ActivationError, Disposer, ExtensionManifest, MainProcess, PeerGone, RendererProcess
@@ -205,6 +207,89 @@ async def test_a_listener_in_a_script_may_itself_invoke(plain_host: Host) -> Non
         """,
     )
     assert out == "good\n"
+
+
+async def test_what_was_kept_while_a_listener_invoked_is_not_overtaken_by_what_comes_before_it_returns(
+    plain_host: Host,
+) -> None:
+    def more(_event: object) -> None:
+        plain_host.ipc.broadcast("n", 1)  # which comes before the outcome, and is kept
+        asyncio.get_running_loop().call_later(0.1, plain_host.ipc.broadcast, "n", 2)
+
+    plain_host.ipc.handle("more", more)
+    plain_host.ipc.listen("ready", lambda _event: plain_host.ipc.broadcast("n", 0))
+    out = await script(
+        plain_host,
+        """
+        import plain
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            heard = []
+
+            def hear(event, n):
+                heard.append(n)
+                if n == 0:
+                    ipc.invoke_sync("more")
+                    time.sleep(0.5)
+
+            ipc.listen("n", hear)
+            ipc.broadcast("ready")
+            while len(heard) < 3:
+                renderer.dispatch(1)
+            assert heard == [0, 1, 2], heard
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
+async def test_what_a_script_has_sent_is_heard_though_it_leaves_at_once(plain_host: Host) -> None:
+    plain_host.ipc.listen("busy", lambda _event: time.sleep(0.3))  # so that much waits when the script leaves
+    plain_host.ipc.note("n")
+    out = await script(
+        plain_host,
+        """
+        import plain
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            ipc.broadcast("busy")
+            for number in range(20):
+                ipc.broadcast("n", number, bytes(1_000_000))
+        print("good")
+        """,
+    )
+    assert out == "good\n"
+    await until(lambda: not plain_host.main.renderers)
+    assert [number for _, number, _ in plain_host.ipc.heard["n"]] == list(range(20))
+
+
+async def test_a_blocking_invoke_that_ctrl_c_ends_cancels_its_handler(plain_host: Host) -> None:
+    plain_host.ipc.handle("running", lambda _event: plain_host.ipc.running)
+    out = await script(
+        plain_host,
+        """
+        import plain
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            try:
+                ipc.invoke_sync("sleep", 60, "nobody waits for it")
+            except KeyboardInterrupt:
+                print(ipc.invoke_sync("async echo"), ipc.invoke_sync("running"))
+        """,
+    )
+    assert out == "() 0\n"
+    assert plain_host.ipc.cancelled == ["nobody waits for it"]
+
+
+async def test_leaving_a_renderer_waits_for_on_deactivate(tmp_path: Path) -> None:
+    starting.answered.clear()
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(ExtensionManifest("slow", "1", renderer="starting:SlowToLeaveRenderer"))
+        async with RendererProcess.connect(tmp_path / "s"):
+            pass
+        assert starting.answered == ["has left"]
 
 
 def broadcast_soon(host: Host, name: str, events: Sequence[tuple[str, int]]) -> Disposer:
@@ -1037,3 +1122,14 @@ async def test_a_loop_that_is_run_within_a_listener_on_asyncio_hears_what_comes(
             """,
         )
     assert out == "[0, 1, 2, 3, 4, (3,), (1,), (0,)]\n"
+
+
+async def test_a_name_that_was_refused_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensipc.renderer.MAX_NAMES", 1000)
+    async with hosting(path=tmp_path / "s"), RendererProcess.connect(tmp_path / "s"):
+        ipc = lab.IpcRenderer.get_instance()
+        for _ in range(3):
+            with pytest.raises(ValueError, match="at most 1000 bytes together"):
+                ipc.broadcast("x" * 1000)
+        ipc.broadcast("x" * 500)
+        assert await ipc.invoke("echo", 1) == (1,)

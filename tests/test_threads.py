@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -127,7 +129,7 @@ async def test_threads_of_main_send_whole_and_each_in_its_order_to_all() -> None
         ear = weaving.Ear()
         host.ipc.listen("woven", ear)
         there = asyncio.create_task(host.ipc.run(host.renderers[0], "weaving:listen_until", 4, 2000))
-        await asyncio.sleep(0.2)
+        await until(lambda: len(host.ipc._port.table["woven"].topic))  # it listens
         await weaving.weave(host.ipc, 4, 2000, 20)
         await until(lambda: ear.has_heard(4, 2000))
         assert ear.arrays == 80
@@ -279,7 +281,7 @@ async def test_what_threads_send_to_a_busy_loop_is_bounded() -> None:
 async def test_what_a_thread_has_sent_before_a_part_is_deactivated_is_sent() -> None:
     async with hosting(1) as host:
         heard = asyncio.create_task(host.ipc.run(host.renderers[0], "weaving:listen_until", 1, 1))
-        await asyncio.sleep(0.2)
+        await until(lambda: len(host.ipc._port.table["woven"].topic))  # it listens
         thread = threading.Thread(target=host.ipc.broadcast, args=("woven", 0, 0))
         thread.start()
         thread.join()
@@ -363,3 +365,110 @@ async def test_a_thread_is_told_of_what_main_would_not_take_where_it_sends_it(tm
         await asyncio.to_thread(ipc.broadcast, "n", bytes(1000))
         await until(lambda: host.ipc.heard["n"])
         assert [args for _, args in host.ipc.heard["n"]] == [bytes(1000)]
+
+
+# ---- what is on its way between two threads when something ends ----
+
+
+def at_once(call: Callable[[], object]) -> None:
+    """Have a thread call this while the loop does nothing: what it posts waits."""
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+
+
+async def test_what_threads_transfer_and_main_has_no_room_for_is_theirs_still() -> None:
+    async with hosting(outbox_limit=1024 * 1024) as host:
+        given, refused = bytearray(800_000), list[OutboxFull]()
+
+        def send() -> None:
+            host.ipc.broadcast("n", bytes(800_000))
+            with pytest.raises(OutboxFull) as caught:
+                host.ipc.broadcast("n", given, transfer=[given])
+            refused.append(caught.value)
+
+        at_once(send)
+        assert len(refused) == 1
+        assert len(given) == 800_000
+
+
+async def test_what_threads_send_is_bounded_by_what_waits_and_not_by_all_that_they_have_sent() -> None:
+    async with hosting(outbox_limit=4 * 1024 * 1024) as host:
+        host.ipc.note("n")
+        for number in range(10):
+            at_once(lambda: host.ipc.broadcast("n", bytes(1024 * 1024)))
+            await until(lambda number=number: len(host.ipc.heard["n"]) > number)
+
+
+async def test_what_a_thread_has_sent_is_sent_though_its_part_is_deactivated_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with hosting() as host:
+        at_once(lambda: host.ipc.broadcast("n", 1))
+        await host.main.disable("lab")
+        assert "was not done" not in caplog.text
+
+
+async def test_what_a_thread_has_sent_is_heard_though_its_renderer_leaves_at_once(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s", high_water=64 * 1024, outbox_limit=4 * 1024 * 1024) as host:
+        host.ipc.note("n")
+        async with RendererProcess.connect(tmp_path / "s"):
+            ipc = lab.IpcRenderer.get_instance()
+            for _ in range(2):  # so that what threads send has to wait
+                ipc.broadcast("n", bytes(400_000))
+            at_once(lambda: ipc.broadcast("n", "the last"))
+        await until(lambda: not host.main.renderers)
+        assert host.ipc.heard["n"][-1][1] == "the last"
+
+
+async def test_an_invoke_of_a_thread_that_its_renderers_end_meets_on_its_way_has_that_outcome(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s"), RendererProcess.connect(tmp_path / "s") as renderer:
+        ipc: Any = lab.IpcRenderer.get_instance()
+        asked: list[Any] = []
+        at_once(lambda: asked.append(ipc.invoke("echo", 1)))
+        posts = renderer._entered.posts
+        renderer.close()
+        assert isinstance(asked[0].exception(0), PeerGone)
+        failed: list[Exception] = []
+        with pytest.raises(PeerGone):  # as for a thread that was about to post
+            posts.post(1, print, failed.append)
+        assert failed == []
+
+
+async def test_an_invoke_that_a_thread_cancels_before_it_was_sent_is_not_executed(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        ipc: Any = lab.IpcRenderer.get_instance()
+        called: list[object] = []
+        host.ipc.handle("call", lambda _event: called.append(True))
+        at_once(lambda: ipc.invoke("call").cancel())
+        assert await ipc.invoke("echo", 1) == (1,)
+        assert called == []
+
+
+async def test_what_threads_send_waits_for_a_receiver_that_others_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensipc.router.HOLD", 600.0)  # whoever is held is held for ever
+    async with hosting(1, high_water=64 * 1024, outbox_limit=1024 * 1024) as host:
+        (renderer,) = host.renderers
+        await host.ipc.run(renderer, "note_count", "n")
+        os.kill(renderer.pid, signal.SIGSTOP)
+        for _ in range(6):
+            host.ipc.broadcast("n", bytes(100_000))
+        at_once(lambda: host.ipc.broadcast("n", 1))
+        await asyncio.sleep(0.1)
+        assert len(host.main._router.posts) == 1
+        os.kill(renderer.pid, signal.SIGCONT)
+        await host.ipc.run(renderer, "wait_count", "n", 7)
+
+
+async def test_what_threads_of_a_renderer_send_waits_until_main_has_read_what_it_sent(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s", high_water=64 * 1024, outbox_limit=4 * 1024 * 1024) as host:
+        host.ipc.note("n")
+        async with RendererProcess.connect(tmp_path / "s") as process:
+            ipc, core = lab.IpcRenderer.get_instance(), process._entered
+            for _ in range(4):
+                ipc.broadcast("n", bytes(400_000))
+            at_once(lambda: ipc.broadcast("n", 1))
+            core.poller.poll()  # in which it would be sent
+            assert len(core.posts) == 1
+            await until(lambda: len(host.ipc.heard["n"]) == 5)
+            assert len(core.posts) == 0

@@ -401,3 +401,28 @@ async def invoke_and_be_busy(ipc: IpcRenderer, channel: str, *args: Any) -> list
     asked = [ipc.invoke(channel, *args, timeout=0.1) for _ in range(20)]
     time.sleep(0.4)
     return await asyncio.gather(*asked, return_exceptions=True)
+
+
+def missed(ipc: IpcRenderer, channel: str) -> int:
+    """How many events main has dropped before those that `note` has kept."""
+    return sum(entry[-1] for entry in ipc.heard[channel])
+
+
+async def broadcast_and_pause(ipc: IpcRenderer, channel: str, size: int) -> None:
+    """Broadcast so many bytes, and do nothing for a moment."""
+    ipc.broadcast(channel, bytes(size))
+    await asyncio.sleep(0.1)
+
+
+def hear_twice(ipc: IpcRenderer, channel: str) -> None:
+    """Two listeners, of which the first disposes of the second."""
+    first = ipc.listen(channel, lambda *_: (ipc.heard[channel].append("first"), second()))
+    second = ipc.listen(channel, lambda *_: ipc.heard[channel].append("second"))
+    ipc.disposers[channel] = first
+
+
+def leave_a_child_with_the_socket(ipc: IpcRenderer) -> int:
+    """Start a program that has this process's end of the connection open, too; its pid."""
+    import subprocess
+
+    return subprocess.Popen(["sleep", "60"], pass_fds=[ipc._port.core.sock.fileno()]).pid

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
-from lensipc import Ipc, LensMainExtension, LensRendererExtension
+from lensipc import Ipc, LensMainExtension, LensRendererExtension, OutboxFull
 
 answered: list[str] = []
 refused: list[str] = []
@@ -118,3 +120,79 @@ class BlockedMain(LensMainExtension):
         time.sleep(0.5)
         await asyncio.create_task(asyncio.sleep(0))
         ipc.handle("late", lambda _event: "answered")
+
+
+class FullIpcRenderer(Ipc.Renderer):
+    pass
+
+
+class FullRenderer(LensRendererExtension):
+    """Leaves no room for its answer."""
+
+    def on_activate(self) -> None:
+        ipc = FullIpcRenderer.create_instance(self)
+        with suppress(OutboxFull):
+            while True:
+                ipc.broadcast("n", bytes(10_000))
+
+
+class FullAndFailingRenderer(FullRenderer):
+    def on_activate(self) -> None:
+        super().on_activate()
+        raise ValueError("it will not")
+
+
+class UndoneIpcMain(Ipc.Main):
+    pass
+
+
+class UndoneMain(LensMainExtension):
+    """Fails, and takes its time to be undone."""
+
+    undoing = asyncio.Event()
+    may_end = asyncio.Event()
+
+    def on_activate(self) -> None:
+        UndoneIpcMain.create_instance(self)
+        raise ValueError("it will not")
+
+    async def on_deactivate(self) -> None:
+        self.undoing.set()
+        await self.may_end.wait()
+        answered.append("undone")
+
+
+class SlowToLeaveRenderer(LensRendererExtension):
+    async def on_deactivate(self) -> None:
+        await asyncio.sleep(0.2)
+        answered.append("has left")
+
+
+class SlowToComeRenderer(LensRendererExtension):
+    async def on_activate(self) -> None:
+        answered.append("comes")
+        await asyncio.sleep(0.2)
+        answered.append("is there")
+
+    def on_deactivate(self) -> None:
+        answered.append("has left")
+
+
+user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+
+
+class LoggingInMain(LensMainExtension):
+    async def on_activate(self) -> None:
+        SlowIpcMain.create_instance(self).handle("log in", self._log_in)
+        await asyncio.sleep(0.3)
+
+    def _log_in(self, _event: Any) -> str:
+        before = user.get()
+        user.set("somebody")
+        return before
+
+
+class LoggingInRenderer(LensRendererExtension):
+    async def on_activate(self) -> None:
+        ipc = SlowIpcRenderer.create_instance(self)
+        answered.extend(await asyncio.gather(*(ipc.invoke("log in") for _ in range(3))))
