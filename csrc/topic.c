@@ -117,8 +117,8 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
         own.channel = each->number;
         own.correlation = ++each->place;
         int sent = lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
-        /* Of main's own, nobody was full just now: those before this one in the row have filled the account that it
-         * shares with them. That is no fault of its, and the next event is refused. */
+        /* Of main's own event nobody was full just now: those before this one in the row have filled the account that
+         * they share. Its reader has done nothing wrong: it is sent this event, and the next one is refused. */
         if (sent == -ENOBUFS && header->peer == 0 && !has_had_its_time(endpoint, lipc_clock()))
             sent = lipc_send_to(endpoint, &own, parts, count, LIPC_KEEP, &copies);
         if (sent < 0) {

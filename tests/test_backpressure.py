@@ -173,11 +173,11 @@ async def test_one_that_trickles_holds_nobody_up() -> None:
         await renderer.parked()
         ring.host.ipc.broadcast("n", bytes(1 << 26))
         draining = asyncio.create_task(ring.host.ipc.drain())
-        for _ in range(100):  # it takes a ring's worth each time, a quarter of the mark
+        for _ in range(250):  # it takes a ring's worth each time, a quarter of the mark, and two or three in HOLD
             if draining.done():
                 break
             renderer.receive()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.04)
         assert draining.done()
         assert renderer.main_end.lagging
         renderer.close()

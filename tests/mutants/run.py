@@ -29,7 +29,7 @@ COPIED = ("lensipc", "csrc", "tests", "build.py", "pyproject.toml")
 
 # How long the tests of one mutant may take, and one of them (seconds): what hangs is noticed, too.
 TIMEOUT = 300
-TEST_TIMEOUT = 90
+TEST_TIMEOUT = 45
 # pytest's exit statuses for arguments that are wrong, and for no test at all.
 NOT_RUN = (4, 5)
 
