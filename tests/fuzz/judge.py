@@ -149,8 +149,11 @@ class Judge:
                 step = doing(self.page)
                 wrong.append(f"{step}: {type(error).__name__}: {error!s:.100}")
             if clock() - began > SECONDS_OF_USE:
-                step = doing(self.page)
-                wrong.append(f"use takes too long, in the end {step}")
+                step, began = doing(self.page), clock()
+                with suppress(Exception):
+                    self.exercise.run(self.decode(body, turn), self.decode(body, turn), turn)
+                if clock() - began > SECONDS_OF_USE:  # again: others use the processor and its caches, too
+                    wrong.append(f"use takes too long, in the end {step}")
             leaked = self.exercise.body
             if leaked:
                 for byte in (b"\x5a", b"\xcd", b"\xdd"):  # what fresh and freed memory is filled with
