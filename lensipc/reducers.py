@@ -293,6 +293,10 @@ def _inherited(cls: type) -> Reducer | None:
     base = line[place]
     if base is not BaseException and not all(_is_by_statement(each) or _is_named_tuple(each) for each in line[:place]):
         return _refused(base)
+    if base is types.SimpleNamespace:  # whose value is its attributes
+        slots = [slot for each in reversed(line[:place]) for slot in (_own_attributes(each) or ([], []))[0]]
+        if slots:
+            return _slotted(slots, _NAMESPACE_DICT)
     # An Enum's members are its values, also where they are ints or texts besides.
     found: Reducer = next((known[id(each)] for each in line if id(each) in _FIRST), known[id(base)])
     return found

@@ -224,3 +224,16 @@ def test_times_of_pandas_which_keep_their_value_beside_the_datetime_are_refused(
         assert "lensipc.clone.register it" in refused(value)
     stamp = pd.Timestamp("2024-01-02 03:04:05.123456")
     assert clone.decode(clone.encode(stamp.to_pydatetime())) == stamp
+
+
+def test_a_namespace_with_slots_arrives_with_all_its_attributes() -> None:
+    class Slotted(types.SimpleNamespace):
+        __slots__ = ("x", "y")
+
+    class Below(Slotted):
+        __slots__ = ("z",)
+
+    slotted = Below(a=1)
+    slotted.x, slotted.z = 2, 3
+    assert clone.decode(clone.encode(slotted)) == {"a": 1, "x": 2, "z": 3}
+    assert clone.decode(clone.encode(types.SimpleNamespace(a=1))) == {"a": 1}
