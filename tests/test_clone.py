@@ -1369,11 +1369,12 @@ def test_however_many_classes_come_and_go_a_value_arrives_with_its_own_attribute
 ) -> None:
     """A new class may have the place in memory, and with it the id, of one that is gone."""
     monkeypatch.setattr("lensipc.reducers.KNOWN_CLASSES", 8)
-    for number in range(500):
+    for number in range(300):
         name = f"a{number}"
-        kind: Any = type("Passing", (), {"__slots__": (name,)} if number % 2 else {})
+        kind: Any = type("Passing", (list,) if number % 2 else (), {})
         value = kind()
         setattr(value, name, number)
-        assert clone.decode(clone.encode(value)) == {name: number}
+        assert clone.decode(clone.encode(value)) == ([] if number % 2 else {name: number})
         del kind, value
-        gc.collect(0)
+        if number % 10 == 0:
+            gc.collect()
