@@ -4,7 +4,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
-.PHONY: demo test lint bench faults soak faults-core soak-core clean
+# What makes and checks wheels, in an environment of its own.
+WHEELS = build/wheels
+TOOLS = $(WHEELS)/venv/bin
+
+.PHONY: demo test lint bench faults soak faults-core soak-core wheels wheels-test clean
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
 	$(BIN)/lensipc demo
@@ -54,6 +58,18 @@ faults: $(STAMP)  ## what CI runs a slice of, at full length: hours; each prints
 MINUTES ?= 60
 soak: $(STAMP)  ## everything at once for so long, with an eye on memory: make soak MINUTES=60
 	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
+
+wheels: $(WHEELS)/.installed  ## dist/: the sdist and a wheel for each platform, compiled by zig, and checked
+	$(TOOLS)/python tests/wheels/make.py
+
+wheels-test: $(WHEELS)/.installed  ## each wheel of dist/ that this machine can run, on each Python that can be had
+	$(TOOLS)/python tests/wheels/run.py
+
+$(WHEELS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(WHEELS)/venv
+	$(TOOLS)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(TOOLS)/python -m pip install --quiet --group wheels
+	touch $@
 
 $(STAMP): pyproject.toml build.py $(wildcard csrc/* csrc/*/*)
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
