@@ -2,8 +2,8 @@
 """Compile the C core: `python build.py` in place, or as hatchling's build hook.
 
 One compiler call over cffi's generated glue and csrc/*.c makes lensipc/_core.abi3.so, which runs on every
-CPython from 3.11 on. `$CC`, `$CFLAGS` and `$LDFLAGS` are honoured. The wheel's platform is read from what was built: the
-compiler may be one for another machine.
+CPython from 3.11 on. `$CC`, `$CFLAGS` and `$LDFLAGS` are honoured. The wheel's platform is read from what was built,
+because the compiler may be one for another machine.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def cdef(header: Path) -> str:
 def compile_core() -> Path:
     """Compile in place and return the module's path; RuntimeError with the way out where that fails."""
     if sys.platform != "linux" or sys.maxsize < 2**32:
-        raise RuntimeError(f"lensipc runs on 64-bit Linux only, and this is {sysconfig.get_platform()}.")
+        raise RuntimeError(
+            f"lensipc runs on 64-bit Linux only, and this is {sys.platform}, {sys.maxsize.bit_length() + 1} bits"
+        )
     import cffi
 
     ffi = cffi.FFI()
@@ -135,7 +137,9 @@ def platform_of(module: Path) -> str:
     if not all(map(GLIBC.fullmatch, needed)):
         return f"linux_{machine}"
     numbers = [name.removeprefix("GLIBC_").split(".") for name in symbols if re.fullmatch(r"GLIBC_[\d.]+", name)]
-    major, minor = max([OLDEST_GLIBC.get(machine, (2, 17)), *((int(first), int(second)) for first, second, *_ in numbers)])
+    major, minor = max(
+        [OLDEST_GLIBC.get(machine, (2, 17)), *((int(first), int(second)) for first, second, *_ in numbers)]
+    )
     return f"manylinux_{major}_{minor}_{machine}"
 
 
@@ -153,11 +157,11 @@ else:
                 target = compile_core()
                 platform = platform_of(target)
             except RuntimeError as error:
-                raise SystemExit(f"lensipc: {error}") from None  # which pip shows as it is, without a traceback
+                raise SystemExit(str(error)) from None  # which pip shows as it is, without a traceback
             build_data["pure_python"] = False
             build_data["artifacts"].append(str(target.relative_to(ROOT)))  # git-ignored, so named
             # hatchling cannot infer abi3 (pypa/hatch#1446), nor what another machine's compiler made.
-            python = "cp%d%d" % sys.version_info[:2]
+            python = "cp{}{}".format(*sys.version_info)
             interpreter = "cp311-abi3" if LIMITED_API else f"{python}-{python}t"
             build_data["tag"] = f"{interpreter}-{platform}"
 

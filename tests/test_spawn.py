@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -726,3 +727,26 @@ async def test_a_signal_while_a_renderer_activates_ends_it_when_it_has() -> None
         await host.main.install(mortal.MANIFEST)
         renderer = await host.main.spawn_renderer()
         assert await renderer.wait() == 0
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
+def test_where_the_platform_cannot_end_a_renderer_with_main_it_warns_and_goes_on(code: int) -> None:
+    said = run(
+        HERE
+        + textwrap.dedent("""
+            import asyncio, confined
+            from lensipc import MainProcess
+            async def main():
+                async with MainProcess() as host:
+                    confined.refuse("timer_create", int(sys.argv[1]))
+                    renderer = await host.spawn_renderer()
+                    await renderer.close()
+                    print(await renderer.wait())
+            asyncio.run(main())
+        """),
+        str(code),
+    )
+    assert said == (
+        f"this platform cannot end a process with its parent ({os.strerror(code)}): "
+        "code that never returns to its loop would outlive it\n0\n"
+    )

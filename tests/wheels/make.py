@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Makes what is released: `make wheels`, or `python tests/wheels/make.py [--only native] [--twice]`.
 
-The sdist, and from the sdist a wheel for each platform of TARGETS. All of them are compiled on this machine by zig, which
-brings the headers and libraries of each with it: no container, no other compiler. build.py reads a wheel's platform from
-what was compiled; here it has to be the one that was meant, and other tools have to agree.
+The sdist, and from the sdist a wheel for each platform of TARGETS. All of them are compiled on this machine by zig,
+which brings the headers and libraries of each with it: no container, no other compiler. build.py reads a wheel's
+platform from what was compiled; here it has to be the one that was meant, and other tools have to agree.
 
 It lies with the tests, because most of what it does is to check. It runs in an environment of its own, with the
 dependency group `wheels`.
@@ -77,7 +77,7 @@ def headers(folder: Path) -> Path:
 
 
 def build(targets: list[str], out: Path, time: str) -> None:
-    """The sdist, and a wheel from it for each target. In a fresh folder: no path of this machine's is in any of them."""
+    """The sdist, and a wheel from it for each target. In a fresh folder: no path of this machine is in any of them."""
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         build_ = (sys.executable, "-P", "-m", "build", "--no-isolation", "--outdir", out)
@@ -125,9 +125,10 @@ RENAMED = {"__fxstat": "fstat"}
 
 
 def check_musl(wheel: Path, beside: Path | None) -> None:
-    """auditwheel reads no musl wheels where the libc is glibc. musl's symbols have no versions, so: the wheel needs musl
-    and nothing else, and of it no function that the wheel for glibc 2.17 does not need. That is of 2012, and musl 1.2 of
-    2020: none is newer than that.
+    """auditwheel reads no musl wheels where the libc is glibc. So: the wheel needs musl and nothing else.
+
+    musl's symbols have no versions. Of its functions the wheel needs none that the wheel for glibc 2.17 does not need:
+    that is of 2012, and musl 1.2 of 2020, so none is newer.
     """
     module = Module(wheel)
     assert module.needed == {"libc.so"}, module.needed

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The Pythons that wheels are run on: those of this machine, Debian's for any machine, and one that is built with musl.
 
-Nothing is installed: Debian's packages are unpacked in a folder beside each other, with a libc of their own, and a script
-starts Python from there, by an emulator where it is for another machine. All is kept for the next time.
+Nothing is installed: Debian's packages are unpacked in a folder beside each other, with a libc of their own, and a
+script starts Python from there, by an emulator where it is for another machine. All is kept for the next time.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def musl(machine: str, version: str) -> Python:
 
 
 def build_musl(machine: str, version: str, folder: Path, loader: Path) -> None:
-    """Minutes. Without what needs libraries beside the libc: ssl, zlib, ctypes, which neither lensipc nor numpy needs."""
+    """Minutes. Without what needs libraries beside the libc (ssl, zlib, ctypes): neither lensipc nor numpy does."""
     host = installed(version)  # it runs what the build has to run
     source = folder / "source"
     shutil.rmtree(source, ignore_errors=True)
@@ -222,7 +222,7 @@ def build_musl(machine: str, version: str, folder: Path, loader: Path) -> None:
         "--with-pkg-config=no",
         # What configure would learn by running something.
         *("ac_cv_buggy_getaddrinfo=no", "ac_cv_file__dev_ptmx=yes", "ac_cv_file__dev_ptc=no"),
-        "OPT=-O1 -DNDEBUG",
+        "OPT=-O1 -DNDEBUG -Wno-date-time",
     ]
     environment = {
         "CC": str(compiler),

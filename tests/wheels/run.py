@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Runs the wheels of dist/: `make wheels-test`, or `python tests/wheels/run.py [--only PLATFORM] [--python VERSION]`.
 
-Each is installed with what it needs, in a fresh environment where no compiler is found, and runs smoke.py, on each Python
-that can be had for it. What cannot be had is in the table with the reason; the status is 1 where something failed, or
-where nothing ran.
+Each is installed with what it needs, in a fresh environment where no compiler is found, and runs smoke.py, on each
+Python that can be had for it. What cannot be had is in the table with the reason; the status is 1 where something
+failed, or where nothing ran.
 """
 
 from __future__ import annotations

@@ -65,10 +65,10 @@ class IpcMain(Ipc.Main):
     def __init__(self, extension: LensMainExtension) -> None:
         super().__init__(extension)
         self.reports: asyncio.Queue[dict[str, object]] = asyncio.Queue()
-        self.handle("add", lambda event, a, b: a + b)
-        self.handle("negative", lambda event, array: -array)
-        self.handle("echo", lambda event, value: value)
-        self.listen("report", lambda event, report: self.reports.put_nowait(report))
+        self.handle("add", lambda _, a, b: a + b)
+        self.handle("negative", lambda _, array: -array)
+        self.handle("echo", lambda _, value: value)
+        self.listen("report", lambda _, report: self.reports.put_nowait(report))
 
 
 class SmokeMain(LensMainExtension):
@@ -86,7 +86,7 @@ class IpcRenderer(Ipc.Renderer):
         super().__init__(extension)
         self.listen("go", self.go)
 
-    async def go(self, event: Types.IpcRendererEvent, chosen: int) -> None:
+    async def go(self, _: Types.IpcRendererEvent, chosen: int) -> None:
         """The one that is chosen works and reports."""
         if chosen != os.getpid():
             return
