@@ -222,7 +222,8 @@ def build_musl(machine: str, version: str, folder: Path, loader: Path) -> None:
         "--with-pkg-config=no",
         # What configure would learn by running something.
         *("ac_cv_buggy_getaddrinfo=no", "ac_cv_file__dev_ptmx=yes", "ac_cv_file__dev_ptc=no"),
-        "OPT=-O1 -DNDEBUG -Wno-date-time",
+        # -fPIC: zig's stand-in for musl does not know that environ and __environ are one, so neither may be copied.
+        "OPT=-O1 -DNDEBUG -Wno-date-time -fPIC",
     ]
     environment = {
         "CC": str(compiler),
@@ -232,6 +233,7 @@ def build_musl(machine: str, version: str, folder: Path, loader: Path) -> None:
         "LINKCC": f"{compiler} -dynamic -Wl,--dynamic-linker={loader}",
     }
     call(*configure, cwd=build, **environment)
+    call("make", "-s", "pybuilddir.txt", cwd=build, **environment)  # which the rest reads without waiting for it
     call("make", "-s", f"-j{len(os.sched_getaffinity(0))}", cwd=build, **environment)
     call("make", "-s", "install", cwd=build, **environment)
     (folder / "new").rename(folder / "prefix")
