@@ -8,7 +8,8 @@ STAMP = $(VENV)/.installed
 WHEELS = build/wheels
 TOOLS = $(WHEELS)/venv/bin
 
-.PHONY: demo test lint bench faults soak faults-core soak-core wheels wheels-test clean
+.PHONY: demo test lint bench faults soak faults-core soak-core clean
+.PHONY: wheels wheels-native wheels-test test-wheel release
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
 	$(BIN)/lensipc demo
@@ -62,8 +63,19 @@ soak: $(STAMP)  ## everything at once for so long, with an eye on memory: make s
 wheels: $(WHEELS)/.installed  ## dist/: the sdist and a wheel for each platform, compiled by zig, and checked
 	$(TOOLS)/python tests/wheels/make.py
 
+wheels-native: $(WHEELS)/.installed  ## the slice that CI runs: this machine's wheel, audited, on two Pythons
+	$(TOOLS)/python tests/wheels/make.py --only native
+	$(TOOLS)/python tests/wheels/run.py --only native --python 3.11 --python 3.13
+
 wheels-test: $(WHEELS)/.installed  ## each wheel of dist/ that this machine can run, on each Python that can be had
 	$(TOOLS)/python tests/wheels/run.py
+
+SHARE ?= 1
+test-wheel:  ## the tests on dist/'s wheel, installed, not on this tree: make test-wheel PYTHON=python3.13 SHARE=3 SEED=1
+	$(PYTHON) tests/wheels/suite.py --share $(SHARE) $(if $(SEED),--seed $(SEED))
+
+release: $(WHEELS)/.installed  ## make release VERSION=1.2.3: RELEASING.md
+	$(TOOLS)/python tests/wheels/release.py $(VERSION)
 
 $(WHEELS)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(WHEELS)/venv

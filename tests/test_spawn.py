@@ -24,6 +24,7 @@ from lensipc import ActivationError, ExtensionManifest, MainProcess, PeerGone, f
 from lensipc.extension import adopt, import_path
 
 ROOT = Path(__file__).parent.parent
+HOME = Path(spawn.__file__).parent.parent  # the folder that lensipc is imported from
 HERE = f"import sys; sys.path[:] = {sys.path!r}\n"
 
 # An extension of which nothing but its being active is of interest.
@@ -129,7 +130,7 @@ def test_a_daemon_that_imports_lensipc_by_a_relative_entry_and_changes_to_the_ro
                 print(lensipc.__file__)
         asyncio.run(main())
     """
-    assert run("import os\n" + textwrap.dedent(code), cwd=ROOT) == f"{ROOT / 'lensipc' / '__init__.py'}\n"
+    assert run("import os\n" + textwrap.dedent(code), cwd=HOME) == f"{HOME / 'lensipc' / '__init__.py'}\n"
 
 
 async def test_what_is_no_str_on_the_path_harms_no_renderer(folder: Path) -> None:
@@ -430,7 +431,7 @@ def frozen() -> Iterator[Path]:
         (folder / "plugins").mkdir()
         (folder / "plugins" / "plugin.py").write_text(PLUGIN)
         command = [sys.executable, "-m", "PyInstaller", "--onedir", "--log-level", "ERROR", "app.py"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"PYTHONPATH": str(HOME)}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         yield folder
@@ -464,7 +465,7 @@ def test_a_frozen_program_that_forgets_freeze_support_starts_itself_once_and_is_
 
 @pytest.mark.timeout(300)
 def test_a_frozen_program_may_have_its_renderers_in_an_interpreter(frozen: Path) -> None:
-    with_package = {"EXECUTABLE": sys.executable, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    with_package = {"EXECUTABLE": sys.executable, "PYTHONPATH": os.pathsep.join([str(HOME), *sys.path])}
     assert run_frozen(frozen, **with_package) == ["starts", "active, frozen False [0, 2, 4]", "status 0"]
 
 

@@ -156,6 +156,11 @@ def check(out: Path, targets: list[str]) -> None:
     tool("twine", "check", "--strict", *out.iterdir())
 
 
+def native() -> str:
+    """The platform of the wheel for this machine, by glibc."""
+    return next(each for each in TARGETS.values() if each.startswith("many") and each.endswith(platform.machine()))
+
+
 def digests(out: Path) -> dict[str, str]:
     """The hash of each file there."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(out.iterdir())}
@@ -168,12 +173,9 @@ def main() -> None:
     parser.add_argument("--twice", action="store_true", help="build all again elsewhere: it has to be the same")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="the folder, which is emptied first")
     arguments = parser.parse_args()
-    native = f"{platform.machine()}-linux-gnu."
-    targets = [
-        target
-        for target in TARGETS
-        if not arguments.only or target in arguments.only or ("native" in arguments.only and target.startswith(native))
-    ]
+    targets = [target for target in TARGETS if not arguments.only or target in arguments.only]
+    if "native" in (arguments.only or ()):
+        targets += [target for target in TARGETS if TARGETS[target] == native()]
     out, time = arguments.out.resolve(), epoch()
     shutil.rmtree(out, ignore_errors=True)
     build(targets, out, time)

@@ -160,8 +160,9 @@ def debian(machine: str, version: str) -> Python:
     emulated = emulator(machine)
     # The index has no numpy and cffi for it: Debian has.
     packages = ["python3-cffi-backend", "python3-numpy"] if machine == "riscv64" else []
+    needed = [f"python{version}-minimal", f"libpython{version}-stdlib", "libstdc++6", *packages]
     folder = CACHE / f"debian-{machine}-{version}"
-    root = unpack(machine, folder, f"python{version}-minimal", f"libpython{version}-stdlib", *packages)
+    root = unpack(machine, folder, *needed)
     python, libraries = root / "usr" / "bin" / f"python{version}", root / "usr" / "lib" / f"{machine}-linux-gnu"
     path = ":".join(map(str, (libraries, libraries / "blas", libraries / "lapack")))
     if emulated:
@@ -233,8 +234,9 @@ def build_musl(machine: str, version: str, folder: Path, loader: Path) -> None:
         "LINKCC": f"{compiler} -dynamic -Wl,--dynamic-linker={loader}",
     }
     call(*configure, cwd=build, **environment)
-    call("make", "-s", "pybuilddir.txt", cwd=build, **environment)  # which the rest reads without waiting for it
-    call("make", "-s", f"-j{len(os.sched_getaffinity(0))}", cwd=build, **environment)
+    # Only a Python of the very same version could write it; nothing is the worse for its being empty.
+    (build / "platform").touch()
+    call("make", "-s", "-o", "platform", f"-j{len(os.sched_getaffinity(0))}", cwd=build, **environment)
     call("make", "-s", "install", cwd=build, **environment)
     (folder / "new").rename(folder / "prefix")
     shutil.rmtree(source)

@@ -60,7 +60,7 @@ def tried(wheel: Path, version: str) -> tuple[bool | None, str, str]:
             return False, python.name, f"did not end in {WATCHDOG} s"
     if done.returncode:
         print(done.stdout, done.stderr, sep="\n", file=sys.stderr)
-        return False, python.name, (done.stderr.splitlines() or [f"status {done.returncode}"])[-1]
+        return False, python.name, (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
     return True, python.name, done.stdout.strip()
 
 
