@@ -51,12 +51,30 @@ _cffi_f_lipc_calls(PyObject *self, PyObject *noarg)
 """
 
 
-def with_calls(glue: str) -> str:
-    """cffi's glue with that function in the place of what cffi wrote for it."""
-    written = re.compile(r"static PyObject \*\n_cffi_f_lipc_calls\(.*?\n}\n", re.DOTALL)
-    glue, count = written.subn(lambda _: CALLS, glue)
-    if count != 1:
-        raise RuntimeError("this version of cffi writes its glue in another way: build.py must learn it")
+# cffi says of every module that it is safe without the GIL. Nobody has shown that of this one: importing it enables the
+# GIL again on a free-threaded Python.
+INIT = """\
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    PyObject *module = _cffi_init(\\1);
+#ifdef Py_GIL_DISABLED
+    if (module != NULL)
+        (void)PyUnstable_Module_SetGIL(module, Py_MOD_GIL_USED);
+#endif
+    return module;
+}
+"""
+
+
+def adapted(glue: str) -> str:
+    """cffi's glue with these functions in the place of what cffi wrote for them."""
+    calls = re.compile(r"static PyObject \*\n_cffi_f_lipc_calls\(.*?\n}\n", re.DOTALL)
+    init = re.compile(r"PyMODINIT_FUNC\nPyInit__core\(void\)\n{\n  return _cffi_init\((.*?)\);\n}\n")
+    for written, ours in (calls, CALLS), (init, INIT):
+        glue, count = written.subn(ours, glue)
+        if count != 1:
+            raise RuntimeError("this version of cffi writes its glue in another way: build.py must learn it")
     return glue
 
 
@@ -81,7 +99,7 @@ def compile_core() -> Path:
     glue = ROOT / "build" / "_core.c"
     glue.parent.mkdir(exist_ok=True)
     ffi.emit_c_code(str(glue))
-    glue.write_text(with_calls(glue.read_text()))
+    glue.write_text(adapted(glue.read_text()))
 
     suffix = ".abi3.so" if LIMITED_API else sysconfig.get_config_var("EXT_SUFFIX")
     target = ROOT / "lensipc" / f"_core{suffix}"

@@ -286,6 +286,11 @@ print(json.dumps([sorted(sys.modules), threading.active_count(), len(os.listdir(
 # ---- docs ----
 
 
+def test_no_link_of_the_readme_is_relative() -> None:
+    """The index shows it without the files beside it, and the project has no public address yet to link to."""
+    assert re.findall(r"\]\((?!https?://)(.*?)\)", (ROOT / "README.md").read_text()) == []
+
+
 def guarantees() -> list[tuple[str, list[str]]]:
     """Each guarantee of docs/guarantees.md with the tests that it names."""
     text = (ROOT / "docs" / "guarantees.md").read_text()

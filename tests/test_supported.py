@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+import re
+import runpy
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+
+from lensipc import _core
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,6 +54,19 @@ def test_building_it_elsewhere_stops_with_one_sentence(other: str, named: str, t
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"lensipc runs on 64-bit Linux only, and {named}")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_wheels_platform_is_read_from_what_was_compiled() -> None:
+    pytest.importorskip("elftools")
+    platform_of = runpy.run_path(str(ROOT / "build.py"), run_name="hook")["platform_of"]
+    ours = platform_of(Path(_core.__file__))
+    assert re.fullmatch(rf"(manylinux_2_\d+|musllinux_1_2)_{platform.machine()}", ours)
+
+
+def test_glue_that_cffi_writes_in_a_way_that_is_not_known_is_not_compiled() -> None:
+    adapted = runpy.run_path(str(ROOT / "build.py"), run_name="hook")["adapted"]
+    with pytest.raises(RuntimeError, match=r"build\.py must learn it"):
+        adapted("PyMODINIT_FUNC\nPyInit__core(void)\n{\n  return _cffi_made();\n}\n")
 
 
 @pytest.mark.parametrize(
