@@ -4,7 +4,12 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 
+# What makes and checks wheels, in an environment of its own.
+WHEELS = build/wheels
+TOOLS = $(WHEELS)/venv/bin
+
 .PHONY: demo test lint bench mutants faults soak faults-core soak-core clean
+.PHONY: wheels wheels-native wheels-test test-wheel release
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
 	$(BIN)/lensipc demo
@@ -58,6 +63,29 @@ faults: $(STAMP)  ## what CI runs a slice of, at full length: hours; each prints
 MINUTES ?= 60
 soak: $(STAMP)  ## everything at once for so long, with an eye on memory: make soak MINUTES=60
 	$(BIN)/python tests/faults/soak.py --minutes $(MINUTES)
+
+wheels: $(WHEELS)/.installed  ## dist/: the sdist and a wheel for each platform, compiled by zig, and checked
+	$(TOOLS)/python tests/wheels/make.py
+
+wheels-native: $(WHEELS)/.installed  ## the slice that CI runs: this machine's wheel, audited, on two Pythons
+	$(TOOLS)/python tests/wheels/make.py --only native
+	$(TOOLS)/python tests/wheels/run.py --only native --python 3.11 --python 3.13
+
+wheels-test: $(WHEELS)/.installed  ## each wheel of dist/ that this machine can run, on each Python that can be had
+	$(TOOLS)/python tests/wheels/run.py
+
+SHARE ?= 1
+test-wheel:  ## the tests on dist/'s wheel, installed, not on this tree: make test-wheel PYTHON=python3.13 SHARE=3 SEED=1
+	$(PYTHON) tests/wheels/suite.py --share $(SHARE) $(if $(SEED),--seed $(SEED))
+
+release: $(WHEELS)/.installed  ## make release VERSION=1.2.3: RELEASING.md
+	$(TOOLS)/python tests/wheels/release.py $(VERSION)
+
+$(WHEELS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(WHEELS)/venv
+	$(TOOLS)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(TOOLS)/python -m pip install --quiet --group wheels
+	touch $@
 
 $(STAMP): pyproject.toml build.py $(wildcard csrc/* csrc/*/*)
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'

@@ -2,8 +2,8 @@
 """Compile the C core: `python build.py` in place, or as hatchling's build hook.
 
 One compiler call over cffi's generated glue and csrc/*.c makes lensipc/_core.abi3.so, which runs on every
-CPython from 3.11 on. `$CC`, `$CFLAGS` and `$LDFLAGS` are honoured; `$LENSIPC_PLATFORM` names the wheel's platform
-where it is not this machine's.
+CPython from 3.11 on. `$CC`, `$CFLAGS` and `$LDFLAGS` are honoured. The wheel's platform is read from what was built,
+because the compiler may be one for another machine.
 """
 
 from __future__ import annotations
@@ -20,6 +20,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
+# What names a machine in a wheel's tag, by what names it in an ELF file: those that lensipc is built for, or may be.
+MACHINES = {
+    "EM_X86_64": "x86_64",
+    "EM_AARCH64": "aarch64",
+    "EM_RISCV": "riscv64",
+    "EM_PPC64": "ppc64le",
+    "EM_S390": "s390x",
+    "EM_LOONGARCH": "loongarch64",
+}
+# The parts of a libc: one that needs more than these is for the machine that it was built on.
+GLIBC = re.compile(r"(libc|libm|libdl|librt|libpthread|ld-linux[-\w]*|ld64)\.so\.\d+")
+MUSL = re.compile(r"libc\.so|libc\.musl-\w+\.so\.1")
+# The oldest glibc that a tag speaks of, and the one version of musl: its files do not say which they need.
+OLDEST_GLIBC = {"riscv64": (2, 31), "loongarch64": (2, 36)}  # and 2.17 elsewhere
+MUSL_VERSION = "1_2"
 # A free-threaded interpreter has no stable ABI before 3.15: there the module is built for that one version.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
@@ -36,12 +51,30 @@ _cffi_f_lipc_calls(PyObject *self, PyObject *noarg)
 """
 
 
-def with_calls(glue: str) -> str:
-    """cffi's glue with that function in the place of what cffi wrote for it."""
-    written = re.compile(r"static PyObject \*\n_cffi_f_lipc_calls\(.*?\n}\n", re.DOTALL)
-    glue, count = written.subn(lambda _: CALLS, glue)
-    if count != 1:
-        raise RuntimeError("this version of cffi writes its glue in another way: build.py must learn it")
+# cffi says of every module that it is safe without the GIL. Nobody has shown that of this one: importing it enables the
+# GIL again on a free-threaded Python.
+INIT = """\
+PyMODINIT_FUNC
+PyInit__core(void)
+{
+    PyObject *module = _cffi_init(\\1);
+#ifdef Py_GIL_DISABLED
+    if (module != NULL)
+        (void)PyUnstable_Module_SetGIL(module, Py_MOD_GIL_USED);
+#endif
+    return module;
+}
+"""
+
+
+def adapted(glue: str) -> str:
+    """cffi's glue with these functions in the place of what cffi wrote for them."""
+    calls = re.compile(r"static PyObject \*\n_cffi_f_lipc_calls\(.*?\n}\n", re.DOTALL)
+    init = re.compile(r"PyMODINIT_FUNC\nPyInit__core\(void\)\n{\n  return _cffi_init\((.*?)\);\n}\n")
+    for written, ours in (calls, CALLS), (init, INIT):
+        glue, count = written.subn(ours, glue)
+        if count != 1:
+            raise RuntimeError("this version of cffi writes its glue in another way: build.py must learn it")
     return glue
 
 
@@ -54,6 +87,10 @@ def cdef(header: Path) -> str:
 
 def compile_core() -> Path:
     """Compile in place and return the module's path; RuntimeError with the way out where that fails."""
+    if sys.platform != "linux" or sys.maxsize < 2**32:
+        raise RuntimeError(
+            f"lensipc runs on 64-bit Linux only, and this is {sys.platform}, {sys.maxsize.bit_length() + 1} bits"
+        )
     import cffi
 
     ffi = cffi.FFI()
@@ -62,7 +99,7 @@ def compile_core() -> Path:
     glue = ROOT / "build" / "_core.c"
     glue.parent.mkdir(exist_ok=True)
     ffi.emit_c_code(str(glue))
-    glue.write_text(with_calls(glue.read_text()))
+    glue.write_text(adapted(glue.read_text()))
 
     suffix = ".abi3.so" if LIMITED_API else sysconfig.get_config_var("EXT_SUFFIX")
     target = ROOT / "lensipc" / f"_core{suffix}"
@@ -101,6 +138,29 @@ def compile_core() -> Path:
     return target
 
 
+def platform_of(module: Path) -> str:
+    """The platform of a wheel with this module: its machine, its libc, and the version of that which it needs."""
+    from elftools.elf.elffile import ELFFile
+
+    with module.open("rb") as file:
+        elf = ELFFile(file)
+        machine = MACHINES.get(elf["e_machine"])
+        if machine is None or elf.elfclass != 64:
+            raise RuntimeError(f"lensipc is not known to run on this machine: {elf['e_machine']}, {elf.elfclass} bits")
+        needed = {tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")}
+        versions = elf.get_section_by_name(".gnu.version_r")
+        symbols = [each.name for _, names in (versions.iter_versions() if versions else ()) for each in names]
+    if needed and all(map(MUSL.fullmatch, needed)):
+        return f"musllinux_{MUSL_VERSION}_{machine}"
+    if not all(map(GLIBC.fullmatch, needed)):
+        return f"linux_{machine}"
+    numbers = [name.removeprefix("GLIBC_").split(".") for name in symbols if re.fullmatch(r"GLIBC_[\d.]+", name)]
+    major, minor = max(
+        [OLDEST_GLIBC.get(machine, (2, 17)), *((int(first), int(second)) for first, second, *_ in numbers)]
+    )
+    return f"manylinux_{major}_{minor}_{machine}"
+
+
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # `python build.py` without hatchling
@@ -111,14 +171,17 @@ else:
         """Puts the compiled core in the wheel, and the right tag on the wheel."""
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
-            target = compile_core()
+            try:
+                target = compile_core()
+                platform = platform_of(target)
+            except RuntimeError as error:
+                raise SystemExit(str(error)) from None  # which pip shows as it is, without a traceback
             build_data["pure_python"] = False
             build_data["artifacts"].append(str(target.relative_to(ROOT)))  # git-ignored, so named
-            if LIMITED_API:  # hatchling cannot infer abi3 (pypa/hatch#1446)
-                platform = os.environ.get("LENSIPC_PLATFORM") or sysconfig.get_platform()
-                build_data["tag"] = "cp311-abi3-" + re.sub(r"[-.]", "_", platform)
-            else:
-                build_data["infer_tag"] = True
+            # hatchling cannot infer abi3 (pypa/hatch#1446), nor what another machine's compiler made.
+            python = "cp{}{}".format(*sys.version_info)
+            interpreter = "cp311-abi3" if LIMITED_API else f"{python}-{python}t"
+            build_data["tag"] = f"{interpreter}-{platform}"
 
 
 if __name__ == "__main__":

@@ -291,7 +291,7 @@ int lipc_timer_set(int fd, uint64_t deadline);
 /* ---- orphan.c ---- */
 
 /* A process that `parent`, its parent, has started; once. It is killed `seconds` after that has died, by a timer in the
- * kernel: SIGRTMAX starts it. 0, -EAGAIN: no timer. */
+ * kernel: SIGRTMAX starts it. 0; -EAGAIN: no timer left; -EINVAL, -ENOSYS, -EPERM: the platform cannot do it. */
 int lipc_end_with_parent(int parent, int seconds);
 
 #endif

@@ -15,10 +15,15 @@ The floors, each importing only from its own and those below:
        posts                        what other threads ask of the one that owns a core
        log, raised                  what is logged; what user code raises
     1  _core                        the C core, compiled from csrc/
+       supported                    what says so where that cannot run
 """
 
 from __future__ import annotations
 
+# First: it says what is missing where the rest cannot be imported.
+from . import supported as _supported  # noqa: F401
+
+# isort: split
 from . import clone
 from . import ipc as Ipc
 from . import types as Types

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from lensipc._core import ffi, lib
 from lensipc.errors import DataCloneError, ForkError, LensIpcError, OutboxFull, ProtocolError
+from lensipc.log import log
 
 if TYPE_CHECKING:
     from lensipc._core import CData
@@ -465,9 +466,19 @@ class Timer:
 
 
 def end_with_parent(parent: int, seconds: int) -> None:
-    """Have the kernel kill this process `seconds` after `parent`, which started it, has died."""
+    """Have the kernel kill this process `seconds` after `parent`, which started it, has died.
+
+    Where the platform cannot do that, as an emulator or a sandbox, it is a warning: a process whose code returns to its
+    loop ends with its parent all the same.
+    """
     code = lib.lipc_end_with_parent(parent, seconds)
-    if code < 0:
+    if code in (-errno.EINVAL, -errno.ENOSYS, -errno.EPERM):
+        log.warning(
+            "this platform cannot end a process with its parent (%s): "
+            "code that never returns to its loop would outlive it",
+            os.strerror(-code),
+        )
+    elif code < 0:
         _fail(code)
 
 

@@ -18,7 +18,7 @@ class Missing:
         if name.partition(".")[0] == {name!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Missing())
-sys.argv = ["lensipc", "demo"]
+sys.argv = ["lensipc", *{arguments!r}]
 from lensipc.cli import main
 main()
 """
@@ -53,9 +53,16 @@ def test_help_shows_what_stands_in_brackets() -> None:
 
 @pytest.mark.parametrize("name", ["typer", "rich", "psutil"])
 def test_where_the_extra_is_missing_one_line_says_what_to_install(name: str) -> None:
-    done = _run(sys.executable, "-c", WITHOUT.format(name=name))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"lensipc: the command line needs {name}: pip install 'lensipc[cli]'\n"
+    for arguments in [["demo"], ["bench", "--quick"], []]:
+        done = _run(sys.executable, "-c", WITHOUT.format(name=name, arguments=arguments))
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"lensipc: the command line needs {name}: pip install 'lensipc[cli]'\n"
+
+
+@pytest.mark.parametrize("name", ["typer", "rich", "psutil", "numpy"])
+def test_it_says_its_version_without_the_extra(name: str) -> None:
+    done = _run(sys.executable, "-c", WITHOUT.format(name=name, arguments=["--version"]))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"lensipc {lensipc.__version__}\n", "")
 
 
 @pytest.mark.parametrize("module", ["lensipc", "lensipc.cli", "lensipc.demo"])

@@ -23,6 +23,7 @@ import pytest
 from hosting import hosting, until
 from loads import rss
 
+import lensipc
 from lensipc import ExtensionManifest, OutboxFull, clone
 from lensipc.endpoint import WAKEUP_SEMAPHORE
 from lensipc.message import (
@@ -611,7 +612,7 @@ async def test_main_has_no_descriptor_of_a_renderer_on_which_it_could_block() ->
         renderer.close()
         await renderer.over()
     # What main does with it, in all of its source: it makes, registers, hands over and closes it.
-    source = "".join(path.read_text() for path in sorted((Path(__file__).parent.parent / "lensipc").glob("*.py")))
+    source = "".join(path.read_text() for path in sorted(Path(lensipc.__file__).parent.glob("*.py")))
     calls = set(re.findall(r"eventfd_(?:read|write)\(([\w.]+)", source))
     assert calls == {"self._wake_fd", "self._signal_fd"}  # the poller's own, which nobody shares
 

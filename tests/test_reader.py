@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from messages import HONEST
 
+import lensipc
 from lensipc import clone, values
 from lensipc.clone import Limits
 from lensipc.errors import DecodeError
@@ -546,7 +547,9 @@ print(count, decoded)
 
 def test_the_reader_reads_no_byte_beyond_a_message(tmp_path: Path) -> None:
     """Mutated messages in a child whose C core has AddressSanitizer and UndefinedBehaviorSanitizer in it."""
-    shutil.copytree(ROOT / "lensipc", tmp_path / "lensipc", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(
+        Path(lensipc.__file__).parent, tmp_path / "lensipc", ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
     shutil.copytree(ROOT / "csrc", tmp_path / "csrc")
     shutil.copy(ROOT / "build.py", tmp_path)
     flags = "-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all"

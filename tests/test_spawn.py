@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from lensipc import ActivationError, ExtensionManifest, MainProcess, PeerGone, f
 from lensipc.extension import adopt, import_path
 
 ROOT = Path(__file__).parent.parent
+HOME = Path(spawn.__file__).parent.parent  # the folder that lensipc is imported from
 HERE = f"import sys; sys.path[:] = {sys.path!r}\n"
 
 # An extension of which nothing but its being active is of interest.
@@ -128,7 +130,7 @@ def test_a_daemon_that_imports_lensipc_by_a_relative_entry_and_changes_to_the_ro
                 print(lensipc.__file__)
         asyncio.run(main())
     """
-    assert run("import os\n" + textwrap.dedent(code), cwd=ROOT) == f"{ROOT / 'lensipc' / '__init__.py'}\n"
+    assert run("import os\n" + textwrap.dedent(code), cwd=HOME) == f"{HOME / 'lensipc' / '__init__.py'}\n"
 
 
 async def test_what_is_no_str_on_the_path_harms_no_renderer(folder: Path) -> None:
@@ -429,7 +431,7 @@ def frozen() -> Iterator[Path]:
         (folder / "plugins").mkdir()
         (folder / "plugins" / "plugin.py").write_text(PLUGIN)
         command = [sys.executable, "-m", "PyInstaller", "--onedir", "--log-level", "ERROR", "app.py"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"PYTHONPATH": str(HOME)}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         yield folder
@@ -463,7 +465,7 @@ def test_a_frozen_program_that_forgets_freeze_support_starts_itself_once_and_is_
 
 @pytest.mark.timeout(300)
 def test_a_frozen_program_may_have_its_renderers_in_an_interpreter(frozen: Path) -> None:
-    with_package = {"EXECUTABLE": sys.executable, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    with_package = {"EXECUTABLE": sys.executable, "PYTHONPATH": os.pathsep.join([str(HOME), *sys.path])}
     assert run_frozen(frozen, **with_package) == ["starts", "active, frozen False [0, 2, 4]", "status 0"]
 
 
@@ -726,3 +728,26 @@ async def test_a_signal_while_a_renderer_activates_ends_it_when_it_has() -> None
         await host.main.install(mortal.MANIFEST)
         renderer = await host.main.spawn_renderer()
         assert await renderer.wait() == 0
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
+def test_where_the_platform_cannot_end_a_renderer_with_main_it_warns_and_goes_on(code: int) -> None:
+    said = run(
+        HERE
+        + textwrap.dedent("""
+            import asyncio, confined
+            from lensipc import MainProcess
+            async def main():
+                async with MainProcess() as host:
+                    confined.refuse("timer_create", int(sys.argv[1]))
+                    renderer = await host.spawn_renderer()
+                    await renderer.close()
+                    print(await renderer.wait())
+            asyncio.run(main())
+        """),
+        str(code),
+    )
+    assert said == (
+        f"this platform cannot end a process with its parent ({os.strerror(code)}): "
+        "code that never returns to its loop would outlive it\n0\n"
+    )

@@ -7,7 +7,11 @@ import os
 import platform
 import struct
 
-NUMBERS = {"pidfd_open": 434, "getsockopt": {"x86_64": 55, "aarch64": 209}.get(platform.machine(), -1)}
+NUMBERS = {
+    "pidfd_open": 434,
+    "getsockopt": {"x86_64": 55, "aarch64": 209}.get(platform.machine(), -1),
+    "timer_create": {"x86_64": 222, "aarch64": 107}.get(platform.machine(), -1),
+}
 LOAD, IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 REFUSED, ALLOWED = 0x00050000, 0x7FFF0000
 

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Runs the tests on an installed wheel, not on this checkout: `make test-wheel PYTHON=python3.13 [SHARE=3] [SEED=1]`.
+
+What the tests need is copied away from the checkout, without lensipc/: so what they import is what the wheel of dist/
+for this machine has put into a fresh environment of this Python. One of so many tests is run: a printed seed chooses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# What tests read of a checkout. csrc/ and build.py: they build the C core's own tests, and variants with sanitizers.
+NEEDED = ["tests", "bench", "docs", "csrc", "build.py", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md"]
+
+
+class Share:
+    """Leaves one of so many tests, which the seed chooses."""
+
+    def __init__(self, share: int, seed: int) -> None:
+        self.share, self.seed = share, seed
+
+    def pytest_collection_modifyitems(self, items: list[object]) -> None:
+        """In their order: some fixtures are of a file."""
+        chosen = set(random.Random(self.seed).sample(range(len(items)), -(-len(items) // self.share)))
+        items[:] = [item for number, item in enumerate(items) if number in chosen]
+
+
+def inside(share: int, seed: int, arguments: list[str]) -> int:
+    """Run pytest, in the environment that has the wheel."""
+    import pytest
+
+    import lensipc
+
+    assert Path(lensipc.__file__).is_relative_to(sys.prefix), f"this is not the wheel's: {lensipc.__file__}"
+    print(f"lensipc {lensipc.__version__} of {Path(lensipc.__file__).parent}, Python {sys.version}")
+    print(f"one test of {share}: --share {share} --seed {seed}", flush=True)
+    return pytest.main(["-q", *arguments], plugins=[Share(share, seed)])
+
+
+def main() -> int:
+    """Make the environment and the copy, run, and give pytest's status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--share", type=int, default=1, help="one of so many tests")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument("--dist", type=Path, default=ROOT / "dist")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    arguments, more = parser.parse_known_args()
+    if arguments.inside:
+        return inside(arguments.share, arguments.seed, more)
+    with tempfile.TemporaryDirectory(prefix="lensipc-suite-") as name:
+        copy, environment = Path(name, "copy"), Path(name, "venv")
+        copy.mkdir()
+        for each in NEEDED:
+            source = ROOT / each
+            if source.is_dir():
+                shutil.copytree(source, copy / each, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, copy)
+        venv.create(environment, with_pip=True)
+        python = environment / "bin" / "python"
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
+        (wheel,) = arguments.dist.resolve().glob(f"*-cp311-abi3-manylinux*_{platform.machine()}.whl")
+        subprocess.run([*pip, f"{wheel}[cli,bench]", "--group", "dev"], cwd=copy, check=True)
+        options = ["--inside", "--share", str(arguments.share), "--seed", str(arguments.seed)]
+        return subprocess.run([python, "-P", copy / "tests/wheels/suite.py", *options, *more], cwd=copy).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
