@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import NoHandlerError
 from .face import Abandon, Contexts, Settle
-from .poller import seconds_of
+from .poller import Deadline, seconds_of
 from .renderer_port import Outcome
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class Request(concurrent.futures.Future[Any]):
     """A request on its way, which any thread may wait for and cancel. An outcome that comes after that is dropped."""
 
     correlation = 0  # before it is sent
+    limit: Deadline | None = None  # while it waits to be
 
     def __init__(self, abandon: Abandon) -> None:
         super().__init__()

@@ -45,6 +45,7 @@ class Posts:
         self._holding = False
         self._lock = threading.RLock()  # a signal's handler may post, too
         self._waiting: deque[tuple[int, Callable[[], object], Fail]] = deque()
+        self._ahead: deque[Callable[[], object]] = deque()  # of what waits
         self._bytes = 0
         self._closed: Callable[[], Exception] | None = None
         poller.on_signal = self._take
@@ -72,6 +73,14 @@ class Posts:
                 self._poller.signal()
                 self._rouse()
 
+    def post_ahead(self, call: Callable[[], object]) -> None:
+        """Any thread. Have the owner call this, which must not raise, before what waits; not at all if it has ended."""
+        with self._lock:
+            if self._closed is None:
+                self._ahead.append(call)
+                self._poller.signal()
+                self._rouse()
+
     def post_from_elsewhere(self, call: Callable[[], object], what: str) -> bool:
         """Any thread. Post this if the thread is not the owner's: whether it was posted."""
         if get_ident() == self._poller.thread:
@@ -80,6 +89,8 @@ class Posts:
         return True
 
     def _take(self) -> None:
+        while self._ahead:
+            self._ahead.popleft()()
         try:
             for _ in range(TURN):
                 if not self._waiting or self._holding:
@@ -121,6 +132,7 @@ class Posts:
             self.refuse(why)
             waiting = list(self._waiting)
             self._waiting.clear()
+            self._ahead.clear()
             self._bytes = 0
         for _, _, fail in waiting:
             fail(why())

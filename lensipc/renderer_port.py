@@ -13,7 +13,7 @@ from . import clone
 from .channels import Callback, Channel, ChannelTable, Disposer
 from .connection import post_args
 from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE, check_size
-from .errors import NotActivatedError, PeerGone
+from .errors import InvokeTimeout, NotActivatedError, PeerGone
 from .face import Settle
 from .message import EVENT, INVOKE, LISTEN, MAX_NAME, UNLISTEN
 from .poller import get_ident, seconds_of
@@ -151,9 +151,23 @@ class RendererPort:
         self._post_args(
             channel, args, transfer, partial(self._send_request, channel, until, future), future.set_exception
         )
+        if left is not None:
+            self.core.posts.post_ahead(partial(self._limit_unsent, channel, left, future))
         return future
 
+    def _limit_unsent(self, channel: str, left: float, future: Any) -> None:
+        """Let a request of another thread have its timeout though it waits to be sent: main reads too slowly."""
+
+        def expire() -> None:
+            if not future.correlation:
+                future.set_exception(InvokeTimeout(f"invoke of {self.extension}/{channel} was not sent in {left:g} s"))
+
+        if not (self.core.closed or future.done() or future.correlation):
+            future.limit = self.core.poller.call_later(left, expire)
+
     def _send_request(self, channel: str, until: float | None, future: Any, body: bytes) -> None:
+        if future.limit is not None:
+            future.limit.cancel()
         if future.done():
             return
         core, number = self.core, self._number(channel)

@@ -482,3 +482,24 @@ async def test_what_threads_of_a_renderer_send_waits_until_main_has_read_what_it
             assert len(core.posts) == 1
             await until(lambda: len(host.ipc.heard["n"]) == 5)
             assert len(core.posts) == 0
+
+
+async def test_an_invoke_of_a_thread_has_its_timeout_though_it_waits_to_be_sent(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s", high_water=64 * 1024, outbox_limit=4 * 1024 * 1024) as host:
+        host.ipc.note("n")
+        asked: list[object] = []
+        host.ipc.handle("ask", lambda _event, number: asked.append(number))
+        async with RendererProcess.connect(tmp_path / "s") as process:
+            ipc, core = lab.IpcRenderer.get_instance(), process._entered
+            for _ in range(4):
+                ipc.broadcast("n", bytes(400_000))
+            futures: list[Any] = []
+            at_once(lambda: futures.extend(ipc.invoke("ask", number, timeout=0.05 + number) for number in (0, 60)))
+            core.poller.poll()  # in which they would be sent
+            assert len(core.posts) == 2
+            time.sleep(0.1)
+            core.poller.poll()
+            assert isinstance(futures[0].exception(), InvokeTimeout)
+            await asyncio.wrap_future(futures[1])
+            assert asked == [60]
+            assert not core.poller._deadlines or core.poller._deadlines[0][2].callback is None
