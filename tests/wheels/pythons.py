@@ -206,7 +206,7 @@ def build_musl(machine: str, version: str, folder: Path, loader: Path) -> None:
         opened.extractall(source, filter="data")
     (tree,) = source.glob("Python-*")
     # What configure would learn by a call that zig refuses: the name by which extension modules for musl go.
-    (tree / "Misc" / "platform_triplet.c").write_text(f"PLATFORM_TRIPLET={machine}-linux-musl\n")
+    (tree / "Misc" / "platform_triplet.c").write_text(f"#undef linux\nPLATFORM_TRIPLET={machine}-linux-musl\n")
     import ziglang
 
     zig = Path(ziglang.__file__).parent / "zig"
