@@ -205,6 +205,8 @@ def build_musl(machine: str, version: str, folder: Path, loader: Path) -> None:
     with tarfile.open(archive) as opened:
         opened.extractall(source, filter="data")
     (tree,) = source.glob("Python-*")
+    # What configure would learn by a call that zig refuses: the name by which extension modules for musl go.
+    (tree / "Misc" / "platform_triplet.c").write_text(f"#undef linux\nPLATFORM_TRIPLET={machine}-linux-musl\n")
     import ziglang
 
     zig = Path(ziglang.__file__).parent / "zig"
@@ -237,7 +239,7 @@ def build_musl(machine: str, version: str, folder: Path, loader: Path) -> None:
     # Only a Python of the very same version could write it; nothing is the worse for its being empty.
     (build / "platform").touch()
     call("make", "-s", "-o", "platform", f"-j{len(os.sched_getaffinity(0))}", cwd=build, **environment)
-    call("make", "-s", "install", cwd=build, **environment)
+    call("make", "-s", "-o", "platform", "install", cwd=build, **environment)
     (folder / "new").rename(folder / "prefix")
     shutil.rmtree(source)
 

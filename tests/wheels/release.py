@@ -65,7 +65,9 @@ def write_sbom(version: str) -> None:
         venv.create(name, with_pip=True)
         python = Path(name, "bin", "python")
         subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True)
-        subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "pip"], check=True)
+        for path in Path(name).glob("lib/*/site-packages/lensipc-*/direct_url.json"):
+            path.unlink()  # where on this machine it was installed from
+        subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", "pip"], check=True)
         sbom = Path(sys.executable).with_name("cyclonedx-py")
         out = DIST / f"lensipc-{version}.cdx.json"
         subprocess.run([sbom, "environment", "--output-reproducible", "--output-file", out, python], check=True)
