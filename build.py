@@ -143,7 +143,7 @@ def platform_of(module: Path) -> str:
     from elftools.elf.elffile import ELFFile
 
     with module.open("rb") as file:
-        elf = ELFFile(file)
+        elf: Any = ELFFile(file)  # its types do not know which section is of which kind
         machine = MACHINES.get(elf["e_machine"])
         if machine is None or elf.elfclass != 64:
             raise RuntimeError(f"lensipc is not known to run on this machine: {elf['e_machine']}, {elf.elfclass} bits")

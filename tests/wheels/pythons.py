@@ -163,6 +163,9 @@ def debian(machine: str, version: str) -> Python:
     needed = [f"python{version}-minimal", f"libpython{version}-stdlib", "libstdc++6", *packages]
     folder = CACHE / f"debian-{machine}-{version}"
     root = unpack(machine, folder, *needed)
+    built = root.glob(f"usr/lib/python3/dist-packages/numpy/_core/*.cpython-{version.replace('.', '')}-*.so")
+    if packages and not any(built):
+        raise CannotBeHadError("neither the index nor Debian has numpy for it")
     python, libraries = root / "usr" / "bin" / f"python{version}", root / "usr" / "lib" / f"{machine}-linux-gnu"
     path = ":".join(map(str, (libraries, libraries / "blas", libraries / "lapack")))
     if emulated:
