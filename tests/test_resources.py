@@ -330,5 +330,8 @@ async def test_a_full_dev_shm_is_an_error_with_need_and_free_and_no_bus_error() 
     said, _ = await process.communicate()
     assert process.returncode == 0, said.decode()
     # The renderers may say it, too, as what main has told them, and perhaps on main's line.
-    told = r"(?<!main cannot take it in: )\[Errno 28\] cannot make a segment of two rings of 262144 bytes \(524288 bytes needed, \d+ free in /dev/shm; "
+    told = (
+        r"(?<!main cannot take it in: )\[Errno 28\] cannot make a segment of two rings of 262144 bytes "
+        r"\(524288 bytes needed, \d+ free in /dev/shm; "
+    )
     assert len(re.findall(told, said.decode())) == 3, said.decode()
