@@ -16,7 +16,7 @@ from typing import Any
 
 from . import attach, clone
 from .channels import ChannelTable, Running
-from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record, Whole
+from .endpoint import REFUSE, RUN, Buffer, Endpoint, Record, Whole, too_large
 from .errors import DecodeError, ProtocolError
 from .face import Face
 from .log import log_raised
@@ -251,13 +251,14 @@ def post_args(
     limits: clone.Limits,
     send: Callable[[bytes], object],
     fail: Fail,
-    check_size: Callable[[int], None] = lambda _size: None,
+    most: int | None = None,
 ) -> None:
     """Any thread. Write arguments now, have the owner `send` them, and empty `transfer`; else as `Posts.post`."""
     if transfer:
         clone.check_transfer(transfer)
     body = clone.encode(args, limits, "args")
-    check_size(len(body))
+    if most is not None and len(body) > most:
+        raise too_large(len(body), most)
     posts.post(len(body), partial(send, body), fail)
     if transfer:
         clone.detach(transfer)

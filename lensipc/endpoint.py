@@ -193,7 +193,7 @@ class Endpoint:
 
     def _refuse(self, code: int, size: int) -> NoReturn:
         if code == -errno.EMSGSIZE:
-            check_size(self.most, size)
+            raise too_large(size, self.most)
         _fail(code)
 
     def send_value(self, kind: int, channel: int, correlation: int, value: object, peer: int = 0) -> bool:
@@ -401,12 +401,11 @@ class Topic:
         return told if told is None or told >= 0 else _fail(told)
 
 
-def check_size(most: int | None, size: int) -> None:
-    """DataCloneError: a message has more bytes than main takes of a renderer."""
-    if most is not None and size > most:
-        raise DataCloneError(
-            f"args are {size} bytes as a message, and main takes {most} of a renderer: MainProcess(message_limit=...)"
-        )
+def too_large(size: int, most: int | None) -> DataCloneError:
+    """A message has more bytes than main takes of a renderer."""
+    return DataCloneError(
+        f"args are {size} bytes as a message, and main takes {most} of a renderer: MainProcess(message_limit=...)"
+    )
 
 
 def _header(kind: int, channel: int, peer: int, pid: int, correlation: int) -> CData:

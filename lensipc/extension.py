@@ -199,7 +199,7 @@ def _modules(module: str) -> list[tuple[str, Any]]:
     """What an extension whose part is in `module` has imported of its own: that, and all of the package it is in."""
     top, package = module.partition(".")[0], module.rpartition(".")[0] or module
     within = package + "."
-    names = {top, package}.union([name for name in list(sys.modules) if name.startswith(within)])
+    names = [*dict.fromkeys((top, package)), *[name for name in list(sys.modules) if name.startswith(within)]]
     return [(name, getattr(sys.modules[name], "__spec__", None)) for name in names if name in sys.modules]
 
 

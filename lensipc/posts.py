@@ -36,7 +36,7 @@ class Posts:
         poller: Poller,
         most: int,
         hold: Callable[[Callable[[], None]], bool],
-        rouse: Callable[[], None] = lambda: None,
+        rouse: Callable[[], None] | None = None,
     ) -> None:
         self._poller = poller
         self._rouse = rouse
@@ -70,16 +70,19 @@ class Posts:
             self._waiting.append((cost, call, fail))
             self._bytes += cost
             if len(self._waiting) == 1:
-                self._poller.signal()
-                self._rouse()
+                self._signal()
 
     def post_ahead(self, call: Callable[[], object]) -> None:
         """Any thread. Have the owner call this, which must not raise, before what waits; not at all if it has ended."""
         with self._lock:
             if self._closed is None:
                 self._ahead.append(call)
-                self._poller.signal()
-                self._rouse()
+                self._signal()
+
+    def _signal(self) -> None:
+        self._poller.signal()
+        if self._rouse is not None:
+            self._rouse()
 
     def post_from_elsewhere(self, call: Callable[[], object], what: str) -> bool:
         """Any thread. Post this if the thread is not the owner's: whether it was posted."""

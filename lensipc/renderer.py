@@ -98,8 +98,7 @@ class RendererCore(Connection):
         super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED, INLINE)
         self.face = face
         self.thread = poller.thread
-        rouse = (endpoint.rouse,) if semaphore else ()
-        self.posts = Posts(poller, backlog_limit, self._holds_posts, *rouse)
+        self.posts = Posts(poller, backlog_limit, self._holds_posts, endpoint.rouse if semaphore else None)
         self.limits = limits
         self.most = endpoint.most
         self.parts = parts

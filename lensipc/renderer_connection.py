@@ -42,9 +42,8 @@ from .message import (
     describe,
     read_summary,
 )
-from .poller import Deadline
 from .raised import conclude, explained
-from .router import MainChannel, MainPort, Router
+from .router import MainChannel, MainPort, Pace, Router
 from .types import IpcMainInvokeEvent
 
 if TYPE_CHECKING:
@@ -170,14 +169,14 @@ class RendererConnection(Connection):
         self.listeners = 0  # in main, async ones that its events have started and that have not finished
         self.listeners_bytes = 0  # which their arguments weigh
         self.crowded = False  # there are too many of them
-        self.backed_up: Deadline | None = None  # running while its outcomes wait beyond its outbox's limit
+        self.backed_up: Pace | None = None  # running while its outcomes wait beyond its outbox's limit
         self.watched = False  # another could not decode what it has sent: main looks first
         self.reports = 0  # of others, within a second from then on
         self.reports_since = 0.0
         self.until = 0.0  # when its turn ends
         self.overdue = False  # its last turn was cut short then
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
-        self.hold: Deadline | None = None  # running while it is congested and holds its senders back
+        self.hold: Pace | None = None  # running while it is congested and holds its senders back
         self.lagging = False  # congested for longer than that
 
     def may_speak_for(self, extension: str) -> bool:
@@ -495,17 +494,11 @@ class RendererConnection(Connection):
         bytes more as the outbox may have, and from then on OutboxFull in their place.
         """
         if self.backed_up is None and not self.closed:
-            taken = self.endpoint.progress
-            self.backed_up = self.poller.call_later(TIME_TO_READ, partial(self._judge, taken))
+            self.backed_up = Pace(self, TIME_TO_READ, self._has_not_read)
             self.resume()
 
-    def _judge(self, taken: int) -> None:
-        self.backed_up = None
-        if not self.closed:
-            if self.endpoint.progress - taken < self.router.high_water:
-                self.broken(OutboxFull(f"{self.endpoint.outbox} bytes of what it has asked for wait for it"))
-            else:
-                self._back_up()
+    def _has_not_read(self) -> None:
+        self.broken(OutboxFull(f"{self.endpoint.outbox} bytes of what it has asked for wait for it"))
 
     def broken(self, error: Exception) -> None:
         """That is this renderer's fault and the end of it, and nobody else's concern."""

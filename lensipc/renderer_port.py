@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from . import clone
 from .channels import Callback, Channel, ChannelTable, Disposer
 from .connection import post_args
-from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE, check_size
+from .endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
 from .errors import InvokeTimeout, NotActivatedError, PeerGone
 from .face import Settle
 from .message import EVENT, INVOKE, LISTEN, MAX_NAME, UNLISTEN
@@ -118,7 +118,7 @@ class RendererPort:
         self._check_active()
         self.table.check_open(channel)
         encoded_name(channel)
-        post_args(core.posts, args, transfer, core.limits, send, fail, partial(check_size, core.most))
+        post_args(core.posts, args, transfer, core.limits, send, fail, core.most)
 
     def _send_body(self, target: int, channel: str, body: bytes) -> None:
         self.core.send(EVENT, self._number(channel), target, body=body)

@@ -132,6 +132,30 @@ class MainPort:
             held.execute()
 
 
+class Pace:
+    """Calls `slow()`, once, when a renderer has taken less than the high-water mark in `seconds`, unless cancelled."""
+
+    def __init__(self, connection: RendererConnection, seconds: float, slow: Callable[[], object]) -> None:
+        self._connection = connection
+        self._seconds = seconds
+        self._slow = slow
+        self._begin()
+
+    def _begin(self) -> None:
+        judge = partial(self._judge, self._connection.endpoint.progress)
+        self._deadline = self._connection.poller.call_later(self._seconds, judge)
+
+    def _judge(self, before: int) -> None:
+        if self._connection.endpoint.progress - before < self._connection.router.high_water:
+            self._slow()
+        else:
+            self._begin()
+
+    def cancel(self) -> None:
+        """Look no more."""
+        self._deadline.cancel()
+
+
 class Router:
     """All connections of main, and all extensions it has heard of."""
 
@@ -266,19 +290,8 @@ class Router:
             if connection.hold is None and not connection.lagging and connection.endpoint.outbox > self.high_water:
                 self._congested.add(connection)
                 connection.awaited = True
-                self._hold(connection)
+                connection.hold = Pace(connection, HOLD, partial(self.release, connection, True))
         return bool(self._congested)
-
-    def _hold(self, connection: RendererConnection) -> None:
-        before = connection.endpoint.progress
-
-        def held() -> None:
-            if connection.endpoint.progress - before < self.high_water:
-                self.release(connection, True)
-            else:
-                self._hold(connection)
-
-        connection.hold = self.poller.call_later(HOLD, held)
 
     def _sends_to_congested(self, sender: RendererConnection) -> bool:
         """Whether one who is congested listens to what it may send: others' congestion is not its affair."""

@@ -91,19 +91,20 @@ void lipc_hashes_free(struct lipc_hashes *hashes)
     hashes->slots = NULL;
 }
 
-uint64_t lipc_table_bytes(size_t keys, int is_set)
+uint64_t lipc_set_bytes(size_t keys)
 {
     size_t slots = SMALLEST, full;
-    if (is_set) {
-        while (keys >= (full = ((slots - 1) * 3 + 4) / 5)) {
-            size_t wanted = full * (full > 50000 ? 2 : 4);
-            while (slots <= wanted)
-                slots *= 2;
-        }
-        return slots == SMALLEST ? 0 : 16 * (uint64_t)slots;
+    while (keys >= (full = ((slots - 1) * 3 + 4) / 5)) {
+        size_t wanted = full * (full > 50000 ? 2 : 4);
+        while (slots <= wanted)
+            slots *= 2;
     }
-    if (keys == 0)
-        return 0;
+    return slots == SMALLEST ? 0 : 16 * (uint64_t)slots;
+}
+
+uint64_t lipc_large_dict_bytes(size_t keys)
+{
+    size_t slots = SMALLEST;
     while (keys > slots * 2 / 3)
         slots *= 2;
     unsigned index = slots <= 256 ? 1 : slots <= 65536 ? 2 : 4;

@@ -26,11 +26,13 @@ int lipc_hashes_add(struct lipc_hashes *hashes, int64_t hash, uint32_t comparing
 
 void lipc_hashes_free(struct lipc_hashes *hashes);
 
-/* What the first keys of a dict take, whose table has room for so many. */
-#define LIPC_FIRST_KEYS 5
-#define LIPC_FIRST_KEYS_BYTES 160
+/* Anyone. Bytes that the table of a set, or of a dict, of so many keys takes beside what an empty one does. */
+uint64_t lipc_set_bytes(size_t keys);
+uint64_t lipc_large_dict_bytes(size_t keys);
 
-/* Anyone. Bytes that the table of a dict, or of a set if `is_set`, of so many keys takes beside what an empty one does. */
-uint64_t lipc_table_bytes(size_t keys, int is_set);
+static inline uint64_t lipc_dict_bytes(size_t keys)
+{
+    return keys == 0 ? 0 : keys <= 5 ? 160 : lipc_large_dict_bytes(keys); /* most have a table of the smallest size */
+}
 
 #endif

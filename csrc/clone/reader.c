@@ -199,15 +199,6 @@ static inline int take_memory(struct reader *r, uint64_t bytes)
     return r->memory <= r->memory_limit || refuse(r, "more memory than its size warrants");
 }
 
-/* For the table of a dict, or a set if `is_set`, that has `before` keys and gets `count` more. */
-static inline int take_table(struct reader *r, Py_ssize_t before, size_t count, int is_set)
-{
-    size_t keys = (size_t)before + count;
-    if (keys <= LIPC_FIRST_KEYS && !is_set)
-        return before || count == 0 || take_memory(r, LIPC_FIRST_KEYS_BYTES);
-    return take_memory(r, lipc_table_bytes(keys, is_set) - lipc_table_bytes((size_t)before, is_set));
-}
-
 static int take_work(struct reader *r, uint64_t cost)
 {
     if (r->budget < cost)
@@ -420,7 +411,8 @@ static int fill_dict(struct reader *r, size_t first)
         return refuse(r, "a key without a value");
     Py_ssize_t before = PyDict_Size(dict);
     struct note whole = {.depth = note->depth, .hashing = 1, .kind = CONTAINER};
-    if ((at < r->noted && !fold(r, at, &whole)) || !take_plain(r, count) || !take_table(r, before, count / 2, 0))
+    if ((at < r->noted && !fold(r, at, &whole)) || !take_plain(r, count) ||
+        !take_memory(r, lipc_dict_bytes((size_t)before + count / 2) - lipc_dict_bytes((size_t)before)))
         return 0;
     note->depth = whole.depth;
     int entered = 0; /* whether the keys have been held against the budget, which the first that is not free brings about */
@@ -447,7 +439,7 @@ static int fill_set(struct reader *r, size_t first, PyObject *set, struct note *
     size_t at = notes_from(r, first);
     Py_ssize_t before = PySet_Size(set);
     if ((at < r->noted && !fold(r, at, whole)) || !may_enter(r, first, 1, before, 1, hashes) || !take_plain(r, count) ||
-        !take_table(r, before, count, 1))
+        !take_memory(r, lipc_set_bytes((size_t)before + count) - lipc_set_bytes((size_t)before)))
         return 0;
     for (size_t i = first; i < r->top; i++)
         if (PySet_Add(set, r->stack[i]))

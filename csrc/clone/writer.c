@@ -221,8 +221,7 @@ static int write_dict(struct writer *w, PyObject *obj, int depth)
     PyObject *key, *value;
     Py_ssize_t position = 0, count = PyDict_Size(obj);
     struct lipc_hashes hashes = {.slots = NULL};
-    w->memory += LIPC_DICT_BYTES;
-    w->memory += count > LIPC_FIRST_KEYS ? lipc_table_bytes((size_t)count, 0) : LIPC_FIRST_KEYS_BYTES;
+    w->memory += LIPC_DICT_BYTES + lipc_dict_bytes((size_t)count);
     if (!is_new(w, obj) || !write_opcode(w, EMPTY_DICT))
         return 0;
     if (count == 0)
