@@ -8,7 +8,8 @@ import os
 import re
 import signal
 import time
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,18 @@ from lensipc import (
 from lensipc.message import ALL, EVENT, LISTEN
 
 SMALL = {"high_water": 64 * 1024, "outbox_limit": 1024 * 1024}  # bytes
+
+
+@asynccontextmanager
+async def one_that_reads_by_hand() -> AsyncIterator[tuple[hostile.Arena, hostile.Renderer]]:
+    """An arena, and a renderer that listens to "n" and takes what comes when the test calls `receive`."""
+    async with hostile.arena() as ring:
+        renderer = await ring.connect()
+        renderer.send(LISTEN, renderer.declare("n"))
+        await renderer.parked()
+        yield ring, renderer
+        renderer.close()
+        await renderer.over()
 
 
 def fill(ipc: lab.IpcRenderer) -> int:
@@ -168,10 +181,7 @@ async def test_a_large_message_on_its_way_holds_its_sender_back_too(monkeypatch:
 
 async def test_one_that_trickles_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lensipc.router.HOLD", 0.5)  # in which it takes something however slow this machine is
-    async with hostile.arena() as ring:
-        renderer = await ring.connect()
-        renderer.send(LISTEN, renderer.declare("n"))
-        await renderer.parked()
+    async with one_that_reads_by_hand() as (ring, renderer):
         ring.host.ipc.broadcast("n", bytes(1 << 26))
         draining = asyncio.create_task(ring.host.ipc.drain())
         for _ in range(60):  # it takes a ring's worth each time, a quarter of the mark, and three or four in HOLD
@@ -181,8 +191,6 @@ async def test_one_that_trickles_holds_nobody_up(monkeypatch: pytest.MonkeyPatch
             await asyncio.sleep(0.15)
         assert draining.done()
         assert renderer.main_end.lagging
-        renderer.close()
-        await renderer.over()
 
 
 async def test_one_that_was_too_slow_and_has_read_all_has_its_time_again() -> None:
@@ -236,10 +244,7 @@ async def test_one_that_once_had_something_waiting_has_its_time_all_the_same() -
 
 
 async def test_one_that_reads_on_while_something_always_waits_has_its_time() -> None:
-    async with hostile.arena() as ring:
-        renderer = await ring.connect()
-        renderer.send(LISTEN, renderer.declare("n"))
-        await renderer.parked()
+    async with one_that_reads_by_hand() as (ring, renderer):
         end = renderer.main_end
         until_then = time.monotonic() + 1.3  # longer than it takes to be too slow
         while time.monotonic() < until_then:
@@ -250,8 +255,6 @@ async def test_one_that_reads_on_while_something_always_waits_has_its_time() -> 
         burst(ring.host)
         await asyncio.sleep(0)
         assert not renderer.gone
-        renderer.close()
-        await renderer.over()
 
 
 async def test_the_answer_to_an_activation_is_sent_over_a_full_outbox(
@@ -290,10 +293,7 @@ async def test_a_message_far_larger_than_the_outboxs_limit_goes_through() -> Non
 
 async def test_one_that_reads_at_a_pace_holds_its_senders_back_while_a_large_message_is_on_its_way() -> None:
     """256 MiB took longer to read than it might hold anyone back, so the next ones met the outbox's limit."""
-    async with hostile.arena() as ring:
-        renderer = await ring.connect()
-        renderer.send(LISTEN, renderer.declare("n"))
-        await renderer.parked()
+    async with one_that_reads_by_hand() as (ring, renderer):
         ring.host.ipc.broadcast("n", bytes(1 << 26))
         draining = asyncio.create_task(ring.host.ipc.drain())
         for _ in range(200):  # 0.4 s at least, in which it takes 12 MiB
@@ -302,8 +302,6 @@ async def test_one_that_reads_at_a_pace_holds_its_senders_back_while_a_large_mes
         assert not draining.done()
         await draining  # it reads no more, so nobody waits for it any longer
         assert renderer.main_end.lagging
-        renderer.close()
-        await renderer.over()
 
 
 @pytest.mark.parametrize("kind", ["array", "texts", "objects"])

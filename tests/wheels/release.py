@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import hashlib
 import re
-import runpy
 import subprocess
 import sys
 import tempfile
 import venv
 from pathlib import Path
+
+import make
 
 ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "dist"
@@ -59,8 +59,7 @@ def step(script: str, *arguments: str) -> None:
 
 def write_sbom(version: str) -> None:
     """What is in an environment with nothing but lensipc and what it needs, as CycloneDX."""
-    native = runpy.run_path(str(HERE / "make.py"))["native"]()
-    (wheel,) = DIST.glob(f"*-{native}.whl")
+    (wheel,) = DIST.glob(f"*-{make.native()}.whl")
     with tempfile.TemporaryDirectory() as name:
         venv.create(name, with_pip=True)
         python = Path(name, "bin", "python")
@@ -89,12 +88,10 @@ def main() -> None:
     step("run.py")
     if not arguments.without_suite:
         step("suite.py")
-    files = sorted(DIST.iterdir())
     write_sbom(arguments.version)
     tools = subprocess.run([sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
     (DIST / "TOOLS").write_text(f"Python {sys.version.split()[0]}\n{tools}")
-    files += [path for path in sorted(DIST.iterdir()) if path not in files]
-    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+    sums = "".join(f"{digest}  {name}\n" for name, digest in make.digests(DIST).items())
     (DIST / "SHA256SUMS").write_text(sums)
     git("tag", "--annotate", f"v{arguments.version}", "--message", f"lensipc {arguments.version}")
     print(f"{sums}\nThe tag v{arguments.version} is made, here only. RELEASING.md says what is left to do.")
