@@ -39,7 +39,7 @@ MUSL_VERSION = "1_2"
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
-# lib.lipc_calls(): the functions of csrc/python/calls.c, which cffi has no type for.
+# lib.lipc_calls(): the functions of csrc/python/module.c, which cffi has no type for.
 CALLS = """\
 static PyObject *
 _cffi_f_lipc_calls(PyObject *self, PyObject *noarg)
@@ -95,7 +95,7 @@ def compile_core() -> Path:
 
     ffi = cffi.FFI()
     ffi.cdef(cdef(ROOT / "csrc" / "lensipc.h") + "\nvoid *lipc_calls(void);")
-    ffi.set_source("lensipc._core", '#include "lensipc.h"\n#include "python/calls.h"')
+    ffi.set_source("lensipc._core", '#include "lensipc.h"\n#include "python/module.h"')
     glue = ROOT / "build" / "_core.c"
     glue.parent.mkdir(exist_ok=True)
     ffi.emit_c_code(str(glue))

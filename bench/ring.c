@@ -12,7 +12,7 @@
 #define _GNU_SOURCE
 
 #include "../csrc/lensipc.h"
-#include "../csrc/wakeup.h"
+#include "../csrc/ring/wakeup.h"
 
 #include <errno.h>
 #include <sched.h>

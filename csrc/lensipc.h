@@ -2,18 +2,18 @@
  *
  * The whole interface of the C core. Plain declarations only: build.py hands this file to cffi as it stands.
  *
- *   layout.h    the bytes of a segment                                    no code
- *   ring.c      a one-way ring of frames over memory given to it          no system call
- *   wakeup.c    the parked flags; eventfd, socket and semaphore           system calls
- *   segment.c   shared memory made, sealed, mapped twice, checked         system calls
- *   block.c     memory for large bodies, used again                       system calls
- *   outbox.c    messages that wait until the ring has room                malloc
- *   account.c   how much waits in several outboxes together               malloc
- *   endpoint.c  two rings, an outbox and a wakeup as one side of a pair
- *   send.c      messages into frames
- *   receive.c   frames into messages, and events to those who listen
- *   topic.c     who listens to a channel                                  malloc
- *   orphan.c    the end of a renderer whose main was killed               system calls
+ *   ring/layout.h             the bytes of a segment                                    no code
+ *   ring/ring.c               a one-way ring of frames over memory given to it          no system call
+ *   ring/wakeup.c             the parked flags; eventfd, socket and semaphore           system calls
+ *   ring/segment.c            shared memory made, sealed, mapped twice, checked         system calls
+ *   endpoint/buffer_pool.c    memory for large bodies, used again                       system calls
+ *   endpoint/outbox.c         messages that wait until the ring has room                malloc
+ *   endpoint/account.c        how much waits in several outboxes together               malloc
+ *   endpoint/endpoint.c       two rings, an outbox and a wakeup as one side of a pair
+ *   endpoint/send.c           messages into frames
+ *   endpoint/receive.c        frames into messages, and events to those who listen
+ *   endpoint/topic.c          who listens to a channel                                  malloc
+ *   endpoint/parent_death.c   the end of a renderer whose main was killed               system calls
  *
  * Beside it, and not declared here: clone/ writes and reads values, python/ has functions of Python's own for all of it.
  *
@@ -201,7 +201,7 @@ int lipc_hear(struct lipc_endpoint *endpoint, uint32_t number);
  * the endpoint is closed. -EINVAL: no message waits for memory, or another size. */
 int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size);
 
-/* ---- block.c ---- */
+/* ---- buffer_pool.c ---- */
 
 /* Anyone, in any thread. Memory for a body of `size` bytes, not cleared, at a multiple of 64; NULL: there is none. */
 void *lipc_block_take(size_t size);
@@ -288,7 +288,7 @@ int lipc_nap(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
 int lipc_timer_create(void);
 int lipc_timer_set(int fd, uint64_t deadline);
 
-/* ---- orphan.c ---- */
+/* ---- parent_death.c ---- */
 
 /* A process that `parent`, its parent, has started; once. It is killed `seconds` after that has died, by a timer in the
  * kernel: SIGRTMAX starts it. 0; -EAGAIN: no timer left; -EINVAL, -ENOSYS, -EPERM: the platform cannot do it. */

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Extension IPC for Python: events and requests between processes over shared-memory rings.
 
-The floors, each importing only from its own and those below:
+The floors. A module imports from its own room and the floors below, and main and renderer never from each other:
 
-    7  cli, demo                    the command line and the example extension
-    6  main_process, lifecycle      the host
-       renderer_process             a renderer
-       spawn                        how the one starts the other
-    5  extension, ipc               what an extension's author subclasses
-    4  router, renderer             the two cores: main's sequencer, and a renderer's end of its line
-       connection, face             the line between them; what drives them
-    3  clone, message, channels, invocations    values, messages, tables: no I/O, no threads, no clock
-    2  endpoint, poller, attach     bytes in, bytes out; waiting; the handshake
-       posts                        what other threads ask of the one that owns a core
-       log, raised                  what is logged; what user code raises
+    7  cli, demo, bench             the command line, the example extension, the measurements
+    6  main                         the host: installs extensions, takes renderers in, routes what they send
+       renderer                     a renderer: its end of the line, and its parts of extensions
+    5  extension, ipc, events       what an extension's author subclasses, and is called with
+    4  runtime                      the protocol, connections, and how callbacks are called
+    3  transport                    one end of a segment, waiting for it, and the handshake
+    2  clone                        values as bytes and back
     1  _core                        the C core, compiled from csrc/
-       supported                    what says so where that cannot run
+       supported, errors, log       what is missing where that cannot run; what is raised; what is logged
+       user_code                    what code that is not lensipc's raises
 """
 
 from __future__ import annotations
@@ -25,9 +22,8 @@ from . import supported as _supported  # noqa: F401
 
 # isort: split
 from . import clone
+from . import events as Types
 from . import ipc as Ipc
-from . import types as Types
-from .channels import Disposer
 from .errors import (
     ActivationError,
     DataCloneError,
@@ -45,9 +41,11 @@ from .errors import (
     UnknownValueError,
 )
 from .extension import ExtensionManifest, LensMainExtension, LensRendererExtension
-from .main_process import MainProcess, RendererHandle
-from .renderer_process import RendererProcess
-from .spawn import freeze_support
+from .main.handle import RendererHandle
+from .main.process import MainProcess
+from .renderer.process import RendererProcess
+from .renderer.spawned import freeze_support
+from .runtime.channels import Disposer
 
 __all__ = [
     "ActivationError",

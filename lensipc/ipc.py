@@ -15,14 +15,13 @@ from abc import ABC
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar, overload
 
-from .channels import Callback, Disposer
 from .extension import LensMainExtension, LensRendererExtension
-from .message import ALL
-from .renderer_port import RendererPort
-from .router import MainPort
+from .runtime.channels import Callback, Disposer
+from .runtime.ports import MainPort, RendererPort
+from .runtime.protocol import ALL
 
 if TYPE_CHECKING:
-    from .asyncio_face import Invocation
+    from .runtime.asyncio_driver import Invocation
 
 Self = TypeVar("Self", bound="_Ipc[Any]")
 Port = TypeVar("Port", MainPort, RendererPort)
@@ -196,7 +195,7 @@ class Main(_Ipc[MainPort]):
         One that takes less than `high_water` bytes in 0.1 s holds nobody up any longer; its outbox then fills to its
         limit, where it is disconnected, or loses events if it listens so.
         """
-        await self._port.router.drain()
+        await self._port.drain()
 
 
 class Renderer(_Ipc[RendererPort]):
@@ -270,8 +269,8 @@ class Renderer(_Ipc[RendererPort]):
 
     async def drain(self) -> None:
         """Wait until little waits to be sent to main. PeerGone: main is gone."""
-        await self._port.core.drain()
+        await self._port.drain()
 
     def drain_sync(self) -> None:
         """The same, blocking; for a process that runs no event loop."""
-        self._port.core.drain_sync()
+        self._port.drain_sync()

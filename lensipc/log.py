@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Final
 
-from .raised import trace
+from .user_code import trace
 
 log = logging.getLogger("lensipc")
 

@@ -45,7 +45,7 @@ FALLIBLE = [
     "timerfd_create",
 ]
 WRAPPED = {"exhaustion": FALLIBLE}
-CORE = sorted((ROOT / "csrc").glob("*.c"))
+CORE = sorted(path for part in ("ring", "endpoint") for path in (ROOT / "csrc" / part).glob("*.c"))
 
 
 def what_lacks_for(variant: str) -> str | None:
@@ -59,7 +59,7 @@ def compile_c(variant: str, *arguments: str | Path) -> None:
     compiler = [CROSS] if variant == "aarch64" else CC
     # GCC warns that TSan does not model fences. They order `parked` only: frames are published by release.
     wtsan = ["-Wno-tsan"] if variant == "tsan" and "clang" not in compiler[0] else []
-    command = [*compiler, *CFLAGS, *wtsan, *VARIANTS[variant], *arguments]
+    command = [*compiler, *CFLAGS, f"-I{ROOT / 'csrc'}", *wtsan, *VARIANTS[variant], *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -77,7 +77,7 @@ def library(folder: Path, variant: str) -> Path:
 
 
 def program(folder: Path, variant: str, name: str) -> Path:
-    """A program of tests/c. What it includes of csrc/*.c itself, the linker does not take from the archive."""
+    """A program of tests/c. What it includes of the core's files itself, the linker does not take from the archive."""
     target = folder / f"{name}-{variant}"
     wrapped = [f"-Wl,--wrap={function}" for function in WRAPPED.get(name, [])]
     source = ROOT / "tests" / "c" / f"{name}.c"
@@ -96,7 +96,7 @@ def shimmed(folder: Path, variant: str, name: str) -> Path:
     """A program of tests/model; `scenarios` and `header` include the rest of the core."""
     own, core = SHIMMED[name]
     here, objects = ROOT / "tests" / "model", []
-    for source in [*(here / f"{stem}.c" for stem in own), *(ROOT / "csrc" / f"{stem}.c" for stem in core)]:
+    for source in [*(here / f"{stem}.c" for stem in own), *(path for path in CORE if path.stem in core)]:
         objects.append(folder / f"{name}-{variant}-{source.stem}.o")
         shim = ["-include", here / "shim.h"] if source.stem not in ("explorer", "memory", "delays") else []
         compile_c(variant, *shim, "-c", source, "-o", objects[-1])

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from lensipc import backlog as module
-from lensipc.backlog import Backlog
-from lensipc.endpoint import RUN, Record
-from lensipc.message import ERROR, EVENT, RESULT
+from lensipc.renderer import backlog as module
+from lensipc.renderer.backlog import Backlog
+from lensipc.runtime.protocol import ERROR, EVENT, RESULT
+from lensipc.transport.endpoint import RUN, Record
 
 
 def event(body: bytes) -> Record:

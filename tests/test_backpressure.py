@@ -30,7 +30,7 @@ from lensipc import (
     Types,
     clone,
 )
-from lensipc.message import ALL, EVENT, LISTEN
+from lensipc.runtime.protocol import ALL, EVENT, LISTEN
 
 SMALL = {"high_water": 64 * 1024, "outbox_limit": 1024 * 1024}  # bytes
 
@@ -151,7 +151,7 @@ async def test_a_drain_ends_when_main_is_gone(tmp_path: Path) -> None:
 
 
 async def test_mains_drain_ends_when_the_one_that_it_waits_for_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.router.HOLD", 600.0)  # whoever is held is held for ever
+    monkeypatch.setattr("lensipc.main.router.HOLD", 600.0)  # whoever is held is held for ever
     async with hosting(1, **SMALL) as host:
         (stopped,) = host.renderers
         await host.ipc.run(stopped, "note_count", "n")
@@ -166,7 +166,7 @@ async def test_mains_drain_ends_when_the_one_that_it_waits_for_dies(monkeypatch:
 
 
 async def test_a_large_message_on_its_way_holds_its_sender_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.router.HOLD", 600.0)
+    monkeypatch.setattr("lensipc.main.router.HOLD", 600.0)
     async with hosting(2, **SMALL) as host:
         stopped, sender = host.renderers
         await host.ipc.run(stopped, "note_count", "n")
@@ -180,7 +180,7 @@ async def test_a_large_message_on_its_way_holds_its_sender_back_too(monkeypatch:
 
 
 async def test_one_that_trickles_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.router.HOLD", 0.5)  # in which it takes something however slow this machine is
+    monkeypatch.setattr("lensipc.main.router.HOLD", 0.5)  # in which it takes something however slow this machine is
     async with one_that_reads_by_hand() as (ring, renderer):
         ring.host.ipc.broadcast("n", bytes(1 << 26))
         draining = asyncio.create_task(ring.host.ipc.drain())
@@ -398,7 +398,7 @@ async def test_a_renderers_turn_in_main_ends_soon_whatever_its_messages_take(tmp
 
 
 async def test_what_main_relays_unread_counts_in_its_senders_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.renderer_connection.TURN_TIME", 0.0)
+    monkeypatch.setattr("lensipc.main.peer.TURN_TIME", 0.0)
     async with hostile.arena() as ring:
         renderer = await ring.connect()
         channel = renderer.declare("news")
@@ -464,7 +464,7 @@ class Slow:
 async def test_a_sender_waits_while_too_many_async_listeners_of_its_events_run_and_nobody_else_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.renderer_connection.MAX_LISTENERS", 10)
+    monkeypatch.setattr("lensipc.main.peer.MAX_LISTENERS", 10)
     async with hosting(2, **SMALL) as host:
         sender, other = host.renderers
         slow = Slow(host)
@@ -513,7 +513,7 @@ async def test_a_sender_whose_events_take_main_long_has_its_turn_no_longer_than_
 async def test_main_hears_the_end_of_a_sender_whose_events_keep_it_busy_and_all_that_it_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.renderer_connection.MAX_LISTENERS", 10)
+    monkeypatch.setattr("lensipc.main.peer.MAX_LISTENERS", 10)
     async with hosting(1) as host:
         slow = Slow(host)
         (sender,) = host.renderers

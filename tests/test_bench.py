@@ -145,7 +145,7 @@ def test_an_unknown_name_is_refused_and_the_known_ones_are_told(wrong: list[str]
 
 
 def test_importing_lensipc_or_its_command_line_does_not_import_the_benchmarks() -> None:
-    code = "import sys, lensipc, lensipc.commands; print([name for name in sys.modules if 'lensipc.bench' in name])"
+    code = "import sys, lensipc, lensipc.cli.commands; print([name for name in sys.modules if 'lensipc.bench' in name])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 

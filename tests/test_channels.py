@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lensipc import HandlerExistsError, LensIpcError, NotActivatedError
-from lensipc.channels import Channel, ChannelTable
+from lensipc.runtime.channels import Channel, ChannelTable
 
 
 def nothing(*_: Any) -> None:

@@ -41,8 +41,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensipc import clone, values
-from lensipc.clone import Limits
+from lensipc import clone
+from lensipc.clone import Limits, constructors
 from lensipc.errors import DataCloneError, DecodeError
 
 
@@ -837,9 +837,9 @@ HOLDS: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", values.EXCEPTIONS)
+@pytest.mark.parametrize("kind", constructors.EXCEPTIONS)
 def test_whatever_a_builtin_exception_holds_it_arrives_and_can_be_shown_raised_and_pickled(kind: str) -> None:
-    cls = values.EXCEPTIONS[kind]
+    cls = constructors.EXCEPTIONS[kind]
     rng = random.Random(kind)
     made = 0
     for count in [*range(7), 64, 65, 100] * 5:
@@ -1368,7 +1368,7 @@ def test_however_many_classes_come_and_go_a_value_arrives_with_its_own_attribute
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A new class may have the place in memory, and with it the id, of one that is gone."""
-    monkeypatch.setattr("lensipc.reducers.KNOWN_CLASSES", 8)
+    monkeypatch.setattr("lensipc.clone.reducers.KNOWN_CLASSES", 8)
     for number in range(300):
         name = f"a{number}"
         kind: Any = type("Passing", (list,) if number % 2 else (), {})

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-import lensipc.endpoint
+import lensipc.transport.endpoint
 from lensipc import ProtocolError
-from lensipc.connection import BATCH, Connection
-from lensipc.endpoint import (
+from lensipc.runtime.connection import BATCH, Connection
+from lensipc.runtime.protocol import ALL, EVENT, KINDS
+from lensipc.transport.endpoint import (
     FORM_MEMFD,
     SIDE_MAIN,
     SIDE_RENDERER,
@@ -26,8 +27,7 @@ from lensipc.endpoint import (
     Topic,
     create_segment,
 )
-from lensipc.message import ALL, EVENT, KINDS
-from lensipc.poller import Poller
+from lensipc.transport.poller import Poller
 
 LIMIT = 1 << 22
 

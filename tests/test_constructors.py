@@ -19,8 +19,8 @@ import messages  # noqa: F401 - registers a type
 import numpy as np
 import pytest
 
-from lensipc import arrays, clone, values
-from lensipc.clone import Limits
+from lensipc import clone
+from lensipc.clone import Limits, codec, constructors, ndarray
 from lensipc.errors import DataCloneError, DecodeError, UnknownValueError
 
 
@@ -189,8 +189,8 @@ KINDS: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-def takes(argument: values.Argument, value: Any) -> bool:
-    """Whether an argument may be that value: what values.Argument promises, said once more."""
+def takes(argument: constructors.Argument, value: Any) -> bool:
+    """Whether an argument may be that value: what constructors.Argument promises, said once more."""
     kind = {type(None): "none", bool: "bool", int: "int", float: "float", str: "str", bytes: "bytes"}.get(type(value))
     if "any" in argument.kinds:
         return True
@@ -208,10 +208,10 @@ def takes(argument: values.Argument, value: Any) -> bool:
     return kind not in ("str", "bytes") or len(value) <= argument.size
 
 
-@pytest.mark.parametrize("name", values.TABLE)
+@pytest.mark.parametrize("name", constructors.TABLE)
 def test_each_argument_of_each_constructor_is_held_against_its_row(name: str) -> None:
     """Whatever stands in its place, and is none that it may be, is refused before anything is called."""
-    row = values.TABLE[name]
+    row = constructors.TABLE[name]
     if name == "as_group":  # an exception is no value that pickle.dumps writes as messages have it
         return
     honest = CALLS[name]
@@ -234,16 +234,16 @@ def test_each_argument_of_each_constructor_is_held_against_its_row(name: str) ->
                 clone.decode(message(name, *honest[:i], value, *honest[i + 1 :]))
 
 
-@pytest.mark.parametrize("name", values.TABLE)
+@pytest.mark.parametrize("name", constructors.TABLE)
 def test_no_constructor_takes_fewer_or_more_arguments_than_its_row_has(name: str) -> None:
-    row = values.TABLE[name]
+    row = constructors.TABLE[name]
     for count in (*range(row.required), *([] if row.rest else [len(row.arguments) + 1, len(row.arguments) + 1000])):
         with pytest.raises(DecodeError, match="wrong number of arguments"):
             clone.decode(message(name, *[None] * count))
 
 
 def test_there_is_a_call_of_each_constructor_above() -> None:
-    assert {*CALLS, "as_group"} == set(values.TABLE)
+    assert {*CALLS, "as_group"} == set(constructors.TABLE)
 
 
 def test_the_helper_above_makes_messages_that_pass() -> None:
@@ -429,7 +429,7 @@ HOSTILE_ARGS: list[tuple[Any, ...]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", values.EXCEPTIONS)
+@pytest.mark.parametrize("kind", constructors.EXCEPTIONS)
 def test_whatever_an_exception_was_made_of_it_can_be_shown_raised_and_pickled(kind: str) -> None:
     arrived = 0
     for args in HOSTILE_ARGS:
@@ -444,7 +444,10 @@ def test_whatever_an_exception_was_made_of_it_can_be_shown_raised_and_pickled(ki
             except DecodeError:
                 continue
             arrived += 1
-            assert type(error) in (values.EXCEPTIONS[kind], *values.EXCEPTIONS[kind].__subclasses__())  # OSError's
+            assert type(error) in (
+                constructors.EXCEPTIONS[kind],
+                *constructors.EXCEPTIONS[kind].__subclasses__(),
+            )  # OSError's
             assert all(type(each) is str for each in (str(error), repr(error)))
             for printed in (traceback.format_exception(error), traceback.format_exception(ValueError(error))):
                 assert "".join(printed)
@@ -459,7 +462,7 @@ def test_whatever_an_exception_was_made_of_it_can_be_shown_raised_and_pickled(ki
             again = clone.decode(clone.encode(error))
             assert type(again) is type(error)
             assert str(again) == str(error) or len(str(error)) > 30_000
-    assert arrived or issubclass(values.EXCEPTIONS[kind], BaseExceptionGroup)
+    assert arrived or issubclass(constructors.EXCEPTIONS[kind], BaseExceptionGroup)
 
 
 def test_what_an_honest_peer_may_know_and_this_process_does_not_is_told_apart() -> None:
@@ -591,7 +594,7 @@ def test_bools_and_texts_that_many_fields_show_are_counted_for_each(told: Any) -
 
 def test_buffers_beside_the_pickle_are_checked_one_by_one() -> None:
     body = clone.encode({"a": np.arange(20_000.0), "b": np.ones(10_000)})
-    assert body[:4] == clone.MAGIC
+    assert body[:4] == codec.MAGIC
     count, size = struct.unpack_from("<IQ", body, 4)
     assert count == 2
     for offset, form, change in [
@@ -604,15 +607,15 @@ def test_buffers_beside_the_pickle_are_checked_one_by_one() -> None:
         for decode in (clone.decode, lambda b: clone.decode_owned(memoryview(b))):
             with pytest.raises(DecodeError):
                 decode(bad)
-    for bad in (body[:-1], body + b"\0", body[:20], body[:4], clone.MAGIC + body[4:16]):
+    for bad in (body[:-1], body + b"\0", body[:20], body[:4], codec.MAGIC + body[4:16]):
         with pytest.raises(DecodeError):
             clone.decode(bad)
 
 
 def test_constructors_have_nothing_to_poison() -> None:
-    for name, row in values.TABLE.items():
+    for name, row in constructors.TABLE.items():
         assert row.name == name
-        assert getattr(values, name) is row
+        assert getattr(constructors, name) is row
         assert not hasattr(row, "__dict__")
         assert not hasattr(row, "__setstate__")
         with pytest.raises(TypeError, match="called by messages only"):
@@ -667,24 +670,24 @@ def test_dtypes_are_told_and_built_alike() -> None:
         [("a", "M8[ns]")],
     ):
         dtype = np.dtype(told)
-        assert arrays.build_dtype(arrays.dtype_text(dtype)) == dtype
+        assert ndarray.build_dtype(ndarray.dtype_text(dtype)) == dtype
     for told in ("V0", "S0", "U0", "O", [], [("a", "S0")], [("a", "O")], f"V{(1 << 28) + 1}"):
-        with pytest.raises(arrays.RefusedError):
-            arrays.dtype_text(np.dtype(told))
+        with pytest.raises(ndarray.RefusedError):
+            ndarray.dtype_text(np.dtype(told))
 
 
 def test_items_of_an_array_have_a_byte_at_least_and_256_mib_at_most() -> None:
     largest = 1 << 28
     for size in (1, largest):
-        assert arrays.build_dtype(f"|V{size}").itemsize == size
-        assert arrays.build_dtype(("fields", size, False, ("a", size - 1, "|u1"))).itemsize == size
-        assert arrays.build_dtype(("array", "|u1", size)).itemsize == size
+        assert ndarray.build_dtype(f"|V{size}").itemsize == size
+        assert ndarray.build_dtype(("fields", size, False, ("a", size - 1, "|u1"))).itemsize == size
+        assert ndarray.build_dtype(("array", "|u1", size)).itemsize == size
     for text in (
         "|V0", f"|V{largest + 1}", ("fields", 0, False), ("fields", largest + 1, False, ("a", 0, "|u1")),
         ("array", "|u1", 0), ("array", "|u1", largest + 1),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"no dtype|too large|no length"):
-            arrays.build_dtype(text)
+            ndarray.build_dtype(text)
     for value in (
         np.zeros(3, [("a", "S0")])["a"],
         np.zeros(0, f"V{largest + 1}"),

@@ -14,8 +14,8 @@ from fuzz import assembler as asm
 from fuzz import examples
 
 from lensipc import clone
+from lensipc.clone.constructors import TABLE
 from lensipc.errors import DecodeError
-from lensipc.values import TABLE
 
 LONGEST = 1 << 22
 """Bytes up to which a text or tuple is made that is longer than its row allows."""

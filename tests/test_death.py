@@ -171,7 +171,9 @@ async def test_a_renderer_removes_the_path_that_it_took_and_none_that_main_could
 OF_ANOTHER_USER = """
     import sys; sys.path[:] = {path!r}
     import asyncio, hmac, json, os, pathlib, signal
-    from lensipc import MainProcess, asyncio_face, attach
+    from lensipc import MainProcess
+    from lensipc.runtime import asyncio_driver as asyncio_face
+    from lensipc.transport import handshake
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 
     async def host():
@@ -273,8 +275,8 @@ async def test_closing_a_renderer_deactivates_its_parts_and_ends_it() -> None:
 
 
 async def test_a_renderer_that_will_not_exit_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.lifecycle.DEACTIVATION_WAIT", 0.3)
-    monkeypatch.setattr("lensipc.main_process.EXIT_WAIT", 0.3)
+    monkeypatch.setattr("lensipc.main.lifecycle.DEACTIVATION_WAIT", 0.3)
+    monkeypatch.setattr("lensipc.main.handle.EXIT_WAIT", 0.3)
     async with hosting(1) as host:
         (renderer,) = host.renderers
         running = asyncio.create_task(host.ipc.run(renderer, "lab:block", 60))
@@ -320,7 +322,7 @@ with RendererProcess.connect({str(path)!r}) as renderer:
 async def test_one_that_main_has_disconnected_and_that_does_not_end_is_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.main_process.EXIT_WAIT", 0.2)
+    monkeypatch.setattr("lensipc.main.handle.EXIT_WAIT", 0.2)
     async with hosting(1) as host:
         (renderer,) = host.renderers
         os.kill(renderer.pid, signal.SIGSTOP)

@@ -20,10 +20,11 @@ from typing import Any
 
 import pytest
 
-from lensipc import _core, clone, endpoint
-from lensipc.endpoint import RUN, Endpoint, Record, Timer, Topic, create_segment
+from lensipc import _core, clone
 from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
-from lensipc.message import MAX_CHANNELS
+from lensipc.runtime.protocol import MAX_CHANNELS
+from lensipc.transport import endpoint
+from lensipc.transport.endpoint import RUN, Endpoint, Record, Timer, Topic, create_segment
 
 CAPACITY = 1 << 16
 Pair = tuple[Endpoint, Endpoint]
@@ -552,8 +553,8 @@ def test_a_fork_does_not_inherit_an_endpoint(pair: Pair) -> None:
 def start(script: str, fd: int) -> subprocess.Popen[bytes]:
     program = f"""
 import os, sys
-from lensipc import endpoint
-from lensipc.endpoint import Endpoint
+from lensipc.transport import endpoint
+from lensipc.transport.endpoint import Endpoint
 peer = Endpoint({fd}, endpoint.SIDE_RENDERER, endpoint.WAKEUP_SEMAPHORE, -1,
                 high_water=1 << 20, limit=1 << 22, quota=1 << 26)
 {script}
@@ -624,7 +625,7 @@ while True:
 
 
 def test_the_types_of_the_core_are_those_of_the_core() -> None:
-    stub = Path(endpoint.__file__).with_name("_core.pyi").read_text()
+    stub = Path(_core.__file__).with_name("_core.pyi").read_text()
     for name, found in (("_Lib", _core.lib), ("_Calls", _core.lib.lipc_calls())):
         declared = stub.partition(f"class {name}:")[2].partition("\nclass ")[0].partition("\nffi:")[0]
         names = sorted(re.findall(r"^    (?:def )?(\w+)", declared, re.MULTILINE))

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from lensipc import ActivationError, ExtensionManifest, LensMainExtension, LensRendererExtension
-from lensipc.extension import ENTRY_POINTS, load, undo
+from lensipc.extension import ENTRY_POINTS
+from lensipc.runtime.loader import load, undo
 
 MODULE = """
 from lensipc import ExtensionManifest, LensMainExtension, LensRendererExtension

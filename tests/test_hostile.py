@@ -25,8 +25,8 @@ from loads import rss
 
 import lensipc
 from lensipc import ExtensionManifest, OutboxFull, clone
-from lensipc.endpoint import WAKEUP_SEMAPHORE
-from lensipc.message import (
+from lensipc.main.peer import RendererConnection
+from lensipc.runtime.protocol import (
     ACTIVATE,
     ALL,
     CANCEL,
@@ -41,7 +41,7 @@ from lensipc.message import (
     SUMMARY_BYTES,
     rebuild,
 )
-from lensipc.renderer_connection import RendererConnection
+from lensipc.transport.endpoint import WAKEUP_SEMAPHORE
 
 # So many attacks share one host: each begins where the last has left main.
 SLICES = 4
@@ -455,7 +455,7 @@ async def test_a_renderer_that_does_not_answer_its_activation_is_disconnected_an
 ) -> None:
     async with hostile.arena() as ring:
         renderer = await ring.connect()
-        monkeypatch.setattr("lensipc.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
+        monkeypatch.setattr("lensipc.main.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
         await ring.host.main.install(ExtensionManifest("other", "1", renderer="lensipc:LensRendererExtension"))
         assert renderer.gone
         (reason,) = ring.log.records
@@ -468,7 +468,7 @@ async def test_a_renderer_that_does_not_answer_its_activation_is_disconnected_an
 async def test_a_renderer_that_congests_itself_holds_up_nobody_who_sends_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.router.HOLD", 600.0)  # whoever is held is held for ever
+    monkeypatch.setattr("lensipc.main.router.HOLD", 600.0)  # whoever is held is held for ever
     async with hostile.arena() as ring:
         renderer, neighbour = await ring.connect(), ring.host.renderers[0]
         channel = renderer.declare("alone")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lensipc import Ipc, LensMainExtension, LensRendererExtension, NotActivatedError
-from lensipc.channels import Channel, ChannelTable
-from lensipc.extension import undo
-from lensipc.message import ALL
+from lensipc.runtime.channels import Channel, ChannelTable
+from lensipc.runtime.loader import undo
+from lensipc.runtime.protocol import ALL
 
 
 class Port:

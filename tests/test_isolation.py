@@ -12,7 +12,7 @@ import pytest
 from hosting import hosting, until
 
 from lensipc import ExtensionManifest, MainProcess, RendererProcess, clone
-from lensipc.message import ACTIVATE, ALL, CANCEL, DECLARE, EVENT, INVOKE, LISTEN, RESULT
+from lensipc.runtime.protocol import ACTIVATE, ALL, CANCEL, DECLARE, EVENT, INVOKE, LISTEN, RESULT
 
 OTHER = ExtensionManifest("other", "1", main="other:OtherMain", renderer="other:OtherRenderer")
 

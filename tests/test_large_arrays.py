@@ -16,11 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensipc import clone, endpoint
+from lensipc import clone
 from lensipc._core import lib
-from lensipc.arrays import OUT_OF_BAND
-from lensipc.endpoint import Endpoint, create_segment
-from lensipc.errors import DecodeError
+from lensipc.clone import codec
+from lensipc.clone.ndarray import OUT_OF_BAND
+from lensipc.errors import DataCloneError, DecodeError
+from lensipc.transport import endpoint
+from lensipc.transport.endpoint import Endpoint, create_segment
 
 CALLS = lib.lipc_calls()
 CODES = "?bBhHiIlLqQefdFD"
@@ -174,7 +176,7 @@ def test_other_arrays_are_left_to_the_pickler(line: Line, what: str) -> None:
 
 
 def test_an_array_of_objects_is_refused_as_ever(line: Line) -> None:
-    with pytest.raises(clone.DataCloneError, match="an array of objects"):
+    with pytest.raises(DataCloneError, match="an array of objects"):
         clone.encode_parts((np.zeros(20_000, object),))
     assert line.carry((np.zeros(20_000, object),)) is None
 
@@ -206,10 +208,10 @@ def test_a_message_that_is_refused_keeps_no_array_alive(line: Line) -> None:
 
 
 def message(pickle: bytes, *sizes: int, count: int | None = None) -> bytearray:
-    head = struct.pack("<4sIQ", clone.MAGIC, len(sizes) if count is None else count, len(pickle))
+    head = struct.pack("<4sIQ", codec.MAGIC, len(sizes) if count is None else count, len(pickle))
     body = bytearray(head + b"".join(struct.pack("<Q", size) for size in sizes) + pickle)
     for size in sizes:
-        body += bytes(-len(body) % clone.ALIGNMENT + size)
+        body += bytes(-len(body) % codec.ALIGNMENT + size)
     return body
 
 

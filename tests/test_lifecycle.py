@@ -443,7 +443,7 @@ async def test_handlers_have_cleaned_up_before_on_deactivate_and_renderers_come_
 async def test_a_handler_that_does_not_end_holds_its_extension_up_only_so_long(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("lensipc.lifecycle.DEACTIVATION_WAIT", 0.2)
+    monkeypatch.setattr("lensipc.main.lifecycle.DEACTIVATION_WAIT", 0.2)
     async with hosting(1) as host:
         over = asyncio.Event()
 
@@ -466,7 +466,7 @@ async def test_a_handler_that_does_not_end_holds_its_extension_up_only_so_long(
 async def test_on_deactivate_in_main_is_cancelled_after_its_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("lensipc.lifecycle.DEACTIVATION_WAIT", 0.2)
+    monkeypatch.setattr("lensipc.main.lifecycle.DEACTIVATION_WAIT", 0.2)
     async with hosting() as host:
         part = host.main._lifecycle._installed["lab"].part
         monkeypatch.setattr(part, "on_deactivate", asyncio.Event().wait)
@@ -538,8 +538,8 @@ async def test_a_renderer_that_has_answered_is_not_disconnected_because_main_was
     async with hosting(1) as host:
         if change == "disable":
             await host.main.install(manifest)
-        monkeypatch.setattr("lensipc.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
-        monkeypatch.setattr("lensipc.lifecycle.DEACTIVATION_WAIT", 0.2)
+        monkeypatch.setattr("lensipc.main.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
+        monkeypatch.setattr("lensipc.main.lifecycle.DEACTIVATION_WAIT", 0.2)
         (renderer,) = host.main.renderers
         changing = asyncio.create_task(
             host.main.install(manifest) if change == "install" else host.main.disable("busy")
@@ -556,8 +556,8 @@ async def test_a_renderer_that_has_answered_is_not_disconnected_because_main_was
 async def test_a_renderer_that_never_answers_is_disconnected_though_it_never_stops_talking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
-    monkeypatch.setattr("lensipc.renderer_connection.CATCH_UP", 20)
+    monkeypatch.setattr("lensipc.main.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
+    monkeypatch.setattr("lensipc.main.peer.CATCH_UP", 20)
     manifest = ExtensionManifest("endless", "1", renderer="starting:EndlessRenderer")
     async with hosting(1) as host:
         host.ipc.note("n")

@@ -45,27 +45,27 @@ def test_a_mutant_applies_and_names_tests_that_exist(mutant: run.Mutant) -> None
 HARMLESS = """
 [[mutant]]
 name = "harmless"
-file = "lensipc/patience.py"
+file = "lensipc/transport/busy_poll.py"
 promise = "none"
-tests = ["tests/test_patience.py"]
+tests = ["tests/test_busy_poll.py"]
 old = "How long one poll lasts"
 new = "How long a poll lasts"
 """
 HARMFUL = """
 [[mutant]]
 name = "harmful"
-file = "lensipc/patience.py"
+file = "lensipc/transport/busy_poll.py"
 promise = "Where others want the processor, that is noted."
-tests = ["tests/test_patience.py"]
+tests = ["tests/test_busy_poll.py"]
 old = "self.crowded = True"
 new = "self.crowded = False"
 """
 GONE = """
 [[mutant]]
 name = "gone"
-file = "lensipc/patience.py"
+file = "lensipc/transport/busy_poll.py"
 promise = "That of code which is there no more."
-tests = ["tests/test_patience.py"]
+tests = ["tests/test_busy_poll.py"]
 old = "what nobody has written"
 new = "what nobody reads"
 """
@@ -79,7 +79,7 @@ def run_mutants(folder: Path, mutants: str, *options: str) -> subprocess.Complet
 
 
 def test_the_runner_tells_what_was_caught_from_what_survived_and_what_could_not_be_made(tmp_path: Path) -> None:
-    source = run.ROOT / "lensipc" / "patience.py"
+    source = run.ROOT / "lensipc" / "transport" / "busy_poll.py"
     before = source.read_bytes(), source.stat().st_mtime_ns
     done = run_mutants(tmp_path, HARMLESS + HARMFUL + GONE)
     assert done.returncode == 1, done.stderr
@@ -88,8 +88,8 @@ def test_the_runner_tells_what_was_caught_from_what_survived_and_what_could_not_
         ["caught", "harmful"],
         ["FAILED", "gone"],
     ]
-    assert "test_patience.py::test_" in done.stdout  # which has caught it
-    assert "its old text is 0 times in lensipc/patience.py" in done.stdout
+    assert "test_busy_poll.py::test_" in done.stdout  # which has caught it
+    assert "its old text is 0 times in lensipc/transport/busy_poll.py" in done.stdout
     assert "3 mutants: 1 caught, 1 survived, 1 FAILED" in done.stdout
     assert (source.read_bytes(), source.stat().st_mtime_ns) == before
 
@@ -101,7 +101,7 @@ def test_the_runner_is_content_where_all_that_it_was_asked_for_are_caught(tmp_pa
 
 
 def test_the_runner_says_nothing_of_mutants_where_the_tests_fail_without_any(tmp_path: Path) -> None:
-    done = run_mutants(tmp_path, HARMFUL.replace("test_patience.py", "test_that_is_not_there.py"))
+    done = run_mutants(tmp_path, HARMFUL.replace("test_busy_poll.py", "test_that_is_not_there.py"))
     assert done.returncode == 2
     assert "without any mutant, pytest ends with 4" in done.stdout
 

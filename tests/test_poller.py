@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lensipc.poller import EDGE, Poller, seconds_of
+from lensipc.transport.poller import EDGE, Poller, seconds_of
 
 Pair = tuple[socket.socket, socket.socket]
 

@@ -18,8 +18,9 @@ import pytest
 from hosting import Host, hosting, until
 
 import lensipc
-from lensipc import ExtensionManifest, ForkError, MainProcess, PeerGone, ProtocolError, RendererProcess, attach
-from lensipc.endpoint import VERSION
+from lensipc import ExtensionManifest, ForkError, MainProcess, PeerGone, ProtocolError, RendererProcess
+from lensipc.transport import handshake, unix_socket
+from lensipc.transport.endpoint import VERSION
 
 ROOT = Path(__file__).parent.parent
 
@@ -360,8 +361,9 @@ async def test_a_renderer_of_another_version_is_told_so_and_so_is_mains_log(
 ) -> None:
     async with MainProcess(tmp_path / "s"):
         code = """
-            from lensipc import PeerGone, RendererProcess, attach
-            attach.VERSION += 1
+            from lensipc import PeerGone, RendererProcess
+            from lensipc.transport import handshake
+            handshake.VERSION += 1
             try:
                 with RendererProcess.connect(sys.argv[1]):
                     pass
@@ -376,7 +378,7 @@ async def test_a_renderer_of_another_version_is_told_so_and_so_is_mains_log(
 
 
 async def test_a_main_of_another_version_is_recognized(tmp_path: Path) -> None:
-    with attach.listen(tmp_path / "s") as listening:
+    with unix_socket.listen(tmp_path / "s") as listening:
 
         async def other_main() -> None:
             while True:
@@ -387,7 +389,7 @@ async def test_a_main_of_another_version_is_recognized(tmp_path: Path) -> None:
                     await asyncio.sleep(0.001)
             with sock, open(os.devnull) as null:  # noqa: PTH123
                 words = f'{{"lensipc": {VERSION + 1}}}'.encode()
-                attach.socket.send_fds(sock, [words], [null.fileno()] * 2)
+                handshake.socket.send_fds(sock, [words], [null.fileno()] * 2)
 
         serving = asyncio.create_task(other_main())
         with pytest.raises(ProtocolError, match=f"version {VERSION + 1} .* version {VERSION}:.*install the same"):

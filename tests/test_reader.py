@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from messages import HONEST
 
 import lensipc
-from lensipc import clone, values
-from lensipc.clone import Limits
+from lensipc import clone
+from lensipc.clone import Limits, constructors
 from lensipc.errors import DecodeError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +60,7 @@ REFUSED: dict[str, bytes] = {
     "NEWOBJ": P + name("as_dict") + b")\x81.",
     "NEWOBJ_EX": P + name("as_dict") + b")}\x92.",
     "a dotted name": P + text("lensipc.values") + text("as_dict.make.__globals__") + b"\x93)R.",
-    "a dotted module": P + text("lensipc") + text("values.as_dict") + b"\x93)R.",
+    "a dotted module": P + text("lensipc") + text("constructors.as_dict") + b"\x93)R.",
     "another name of the module": P + name("Row") + b"N\x85R.",
     "a private name of the module": P + name("__builtins__") + b"N\x85R.",
     "a name that is a value": P + name("TABLE") + b".",
@@ -375,14 +375,14 @@ def test_what_the_encoder_writes_passes(what: str) -> None:
 
 
 def test_each_constructor_is_called_by_an_honest_message() -> None:
-    called = {name for name in values.TABLE for body in map(clone.encode, HONEST.values()) if text(name) in body}
+    called = {name for name in constructors.TABLE for body in map(clone.encode, HONEST.values()) if text(name) in body}
     if sys.version_info >= (3, 12):  # whose pickler follows deeper than any message is
         called.add("as_last")
-    assert called == set(values.TABLE)
+    assert called == set(constructors.TABLE)
 
 
 def test_no_other_name_can_be_called() -> None:
-    for other in {*vars(values), *dir(values), "", "as_", "as_dict\0", "AS_DICT"} - set(values.TABLE):
+    for other in {*vars(constructors), *dir(constructors), "", "as_", "as_dict\0", "AS_DICT"} - set(constructors.TABLE):
         for arguments in (b")", b"N\x85", text("a") + b"\x85"):
             with pytest.raises(DecodeError, match="none of lensipc's constructors"):
                 clone.decode(P + name(other) + arguments + b"R.")
@@ -751,8 +751,8 @@ def test_where_only_plain_values_cross_others_are_refused() -> None:
     plain_only = Limits(plain=True)
     for what, value in HONEST.items():
         body = clone.encode(value)
-        called = {each for each in values.TABLE if text(each) in body}
-        if all(values.TABLE[each].plain for each in called) and what != "fields":
+        called = {each for each in constructors.TABLE if text(each) in body}
+        if all(constructors.TABLE[each].plain for each in called) and what != "fields":
             assert what == "deep" or alike(clone.decode(body, plain_only), clone.decode(body))
         else:
             with pytest.raises(DecodeError, match="where only plain values cross"):

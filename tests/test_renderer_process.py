@@ -18,7 +18,7 @@ import starting
 from hosting import Host, hosting, until
 
 from lensipc import ActivationError, Disposer, ExtensionManifest, MainProcess, PeerGone, RendererProcess
-from lensipc.message import MAX_CHANNELS, MAX_NAME, MAX_NAMES
+from lensipc.runtime.protocol import MAX_CHANNELS, MAX_NAME, MAX_NAMES
 
 
 async def test_a_renderer_connects_to_a_path_and_talks(tmp_path: Path) -> None:
@@ -578,7 +578,7 @@ async def test_a_signal_before_an_event_is_heard_loses_neither_it_nor_who_has_se
         plain_host,
         f"""
         import plain, time
-        from lensipc import hearing
+        from lensipc.renderer import dispatch as hearing
         with RendererProcess.connect(path) as renderer:
             ipc = plain.Ipc.get_instance()
             heard = []
@@ -610,7 +610,7 @@ async def test_a_signal_while_an_event_is_kept_for_dispatch_neither_loses_nor_do
         plain_host,
         f"""
         import plain
-        from lensipc import backlog as module
+        from lensipc.renderer import backlog as module
         with RendererProcess.connect(path) as renderer:
             ipc = plain.Ipc.get_instance()
             heard = []
@@ -1125,7 +1125,7 @@ async def test_a_loop_that_is_run_within_a_listener_on_asyncio_hears_what_comes(
 
 
 async def test_a_name_that_was_refused_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.renderer.MAX_NAMES", 1000)
+    monkeypatch.setattr("lensipc.renderer.core.MAX_NAMES", 1000)
     async with hosting(path=tmp_path / "s"), RendererProcess.connect(tmp_path / "s"):
         ipc = lab.IpcRenderer.get_instance()
         for _ in range(3):

@@ -17,7 +17,8 @@ import lab
 import pytest
 from test_process_life import script
 
-from lensipc import RendererProcess, endpoint
+from lensipc import RendererProcess
+from lensipc.transport import endpoint
 
 # A main process that can be starved. What it says on its log comes with its output.
 MAIN = """
@@ -227,7 +228,9 @@ async def test_a_renderer_without_descriptors_says_so(tmp_path: Path) -> None:
     path, log = tmp_path / "s", []  # type: ignore[var-annotated]
     code = """
         import os, resource, lab, json
-        from lensipc import RendererProcess, attach, plain_face
+        from lensipc import RendererProcess
+        from lensipc.transport import handshake
+        from lensipc.runtime import blocking_driver as plain_face
         used = len(os.listdir("/proc/self/fd")) - 1
         for free in range(9):
             resource.setrlimit(resource.RLIMIT_NOFILE, (used + free, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

@@ -20,11 +20,13 @@ import pytest
 import signed
 from hosting import hosting, until
 
-from lensipc import ActivationError, ExtensionManifest, MainProcess, PeerGone, freeze_support, spawn
-from lensipc.extension import adopt, import_path
+import lensipc
+from lensipc import ActivationError, ExtensionManifest, MainProcess, PeerGone, freeze_support
+from lensipc.renderer import spawned
+from lensipc.runtime.loader import adopt, import_path
 
 ROOT = Path(__file__).parent.parent
-HOME = Path(spawn.__file__).parent.parent  # the folder that lensipc is imported from
+HOME = Path(lensipc.__file__).parent.parent  # the folder that lensipc is imported from
 HERE = f"import sys; sys.path[:] = {sys.path!r}\n"
 
 # An extension of which nothing but its being active is of interest.
@@ -289,7 +291,7 @@ async def test_renderers_are_started_with_the_interpreter_that_main_was_given(
         monkeypatch.setattr(sys, "executable", "/nowhere")
         renderer = await main.spawn_renderer()
         assert (tmp_path / "log").read_text() == "started\n"
-        await asyncio.sleep(spawn.EXIT_WAIT + 0.5)  # it is not taken for one whose main has died
+        await asyncio.sleep(spawned.EXIT_WAIT + 0.5)  # it is not taken for one whose main has died
         assert main.renderers == [renderer]
     assert await renderer.wait() == 7
 

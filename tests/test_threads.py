@@ -31,9 +31,9 @@ from lensipc import (
     OutboxFull,
     PeerGone,
     RendererProcess,
-    renderer,
 )
-from lensipc.message import ACTIVATE, KINDS
+from lensipc.renderer import core
+from lensipc.runtime.protocol import ACTIVATE, KINDS
 
 PLAIN = ExtensionManifest("lab", "1", main="lab:LabMain", renderer="plain:PlainRenderer")
 
@@ -317,7 +317,7 @@ async def test_a_foreign_loop_sees_its_descriptor_readable_for_what_a_thread_sen
 async def test_a_script_that_sleeps_on_a_semaphore_is_roused_for_what_a_thread_sends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(renderer, "NAP", 1000.0)  # it looks for nothing by itself
+    monkeypatch.setattr(core, "NAP", 1000.0)  # it looks for nothing by itself
     async with MainProcess(tmp_path / "s") as main:
         await main.install(PLAIN)
         ipc = lab.IpcMain.get_instance()
@@ -456,7 +456,7 @@ async def test_an_invoke_that_a_thread_cancels_before_it_was_sent_is_not_execute
 
 
 async def test_what_threads_send_waits_for_a_receiver_that_others_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.router.HOLD", 600.0)  # whoever is held is held for ever
+    monkeypatch.setattr("lensipc.main.router.HOLD", 600.0)  # whoever is held is held for ever
     async with hosting(1, high_water=64 * 1024, outbox_limit=1024 * 1024) as host:
         (renderer,) = host.renderers
         await host.ipc.run(renderer, "note_count", "n")

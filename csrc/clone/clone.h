@@ -3,7 +3,7 @@
  * Structured clones in C: the writer of plain data, and the one reader of all messages.
  *
  * A message is a pickle of protocol 5. writer.c writes trees of plain builtins, and large arrays among them; CPython's own
- * pickler writes everything else (lensipc/clone.py). reader.c reads them all, and builds each value as it checks it: no
+ * pickler writes everything else (lensipc/clone/codec.py). reader.c reads them all, and builds each value as it checks it: no
  * unpickler ever sees a peer's bytes. Large buffers may travel beside the pickle, in the form that clone.py describes.
  */
 #ifndef LIPC_CLONE_H
@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-#include "../lensipc.h"
+#include "lensipc.h"
 
 /* Bytes of the largest pickle that lipc_write makes on the stack. */
 #define LIPC_PICKLE_MAX 32768

@@ -2,9 +2,9 @@
  *
  * Rows of lensipc.values.TABLE, and arguments held against them.
  */
-#include "constructors.h"
+#include "clone/constructors.h"
 
-#include "ndarray.h"
+#include "clone/ndarray.h"
 
 #define ROWS 48
 

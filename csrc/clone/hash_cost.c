@@ -3,7 +3,7 @@
  * The order of probing and the rules of growth are CPython's (Objects/dictobject.c, Objects/setobject.c), the same from 3.11
  * to 3.14. Should a later release differ, the count is less exact, and nothing else changes.
  */
-#include "hash_cost.h"
+#include "clone/hash_cost.h"
 
 #include <errno.h>
 #include <stdlib.h>

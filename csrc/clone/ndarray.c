@@ -2,7 +2,7 @@
  *
  * What is known of numpy, and its arrays taken apart and made.
  */
-#include "ndarray.h"
+#include "clone/ndarray.h"
 
 #include <string.h>
 

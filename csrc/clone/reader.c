@@ -9,19 +9,19 @@
  *   - keys that are not hashable, that come twice, or that take more hashing and probing than the budget has (hash_cost.h);
  *   - calls that cost more than the budget has;
  *   - containers that take more memory than the message's size warrants;
- *   - values of more than LIPC_DEPTH levels, or that a few bytes make huge by sharing (extent.h).
+ *   - values of more than LIPC_DEPTH levels, or that a few bytes make huge by sharing (measure.h).
  *
  * What is on the stack is a reference in `stack`. What more there is to know of a container, a call's result or a long int is a
  * note in `notes`, which has the values' positions in their order; a str, a float or a small int has none. So most values cost
  * no more than to make them.
  */
-#include "clone.h"
+#include "clone/clone.h"
 
-#include "constructors.h"
-#include "extent.h"
-#include "hash_cost.h"
-#include "ndarray.h"
-#include "opcodes.h"
+#include "clone/constructors.h"
+#include "clone/measure.h"
+#include "clone/hash_cost.h"
+#include "clone/ndarray.h"
+#include "clone/opcodes.h"
 
 #include <errno.h>
 #include <string.h>
@@ -119,7 +119,7 @@ struct reader {
     uint64_t plain, plain_left; /* what plain data may cost, and what is left of that */
     uint64_t memory, memory_limit;
     uint64_t written_limit, hash_limit;
-    PyObject *kept; /* what objects of users' classes were made of (extent.h); NULL: there are none */
+    PyObject *kept; /* what objects of users' classes were made of (measure.h); NULL: there are none */
     int shared; /* a container or a tuple was taken from the memo: how large the value is, is not known from its parts */
     uint64_t repeated; /* what else was taken from there, written out */
     PyObject *inline_stack[INLINE_STACK];

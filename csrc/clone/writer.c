@@ -2,11 +2,11 @@
  *
  * A tree of plain builtins as the opcodes of a pickle, without a memo. A message of 80 bytes takes 0.3 of a pickle.dumps.
  */
-#include "clone.h"
+#include "clone/clone.h"
 
-#include "hash_cost.h"
-#include "ndarray.h"
-#include "opcodes.h"
+#include "clone/hash_cost.h"
+#include "clone/ndarray.h"
+#include "clone/opcodes.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -18,7 +18,7 @@ from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from lensipc.endpoint import end_with_parent
+from lensipc.transport.endpoint import end_with_parent
 
 from .contest import Contest, Life
 from .figures import figures

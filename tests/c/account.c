@@ -6,7 +6,7 @@
 
 #define _GNU_SOURCE
 
-#include "../../csrc/account.h"
+#include "../../csrc/endpoint/account.h"
 #include "check.h"
 
 #include <pthread.h>

@@ -6,7 +6,7 @@
 
 #define _GNU_SOURCE
 
-#include "../../csrc/endpoint.h"
+#include "../../csrc/endpoint/endpoint.h"
 #include "options.h"
 
 #include <errno.h>

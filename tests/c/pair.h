@@ -56,10 +56,10 @@ static inline void test_free(void *memory)
 #define calloc test_calloc
 #define realloc test_realloc
 #define free test_free
-#include "../../csrc/account.c"
-#include "../../csrc/outbox.c"
-#include "../../csrc/endpoint.c"
-#include "../../csrc/send.c"
+#include "../../csrc/endpoint/account.c"
+#include "../../csrc/endpoint/outbox.c"
+#include "../../csrc/endpoint/endpoint.c"
+#include "../../csrc/endpoint/send.c"
 #undef malloc
 #undef calloc
 #undef realloc

@@ -5,9 +5,9 @@
 
 #define _GNU_SOURCE
 
-#include "../../csrc/ring.h"
+#include "../../csrc/ring/ring.h"
 #include "../../csrc/lensipc.h"
-#include "../../csrc/segment.h"
+#include "../../csrc/ring/segment.h"
 #include "check.h"
 
 #include <errno.h>

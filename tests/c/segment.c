@@ -5,7 +5,7 @@
 
 #define _GNU_SOURCE
 
-#include "../../csrc/segment.h"
+#include "../../csrc/ring/segment.h"
 #include "../../csrc/lensipc.h"
 #include "check.h"
 

@@ -14,7 +14,7 @@ static uint64_t test_clock(void)
 }
 
 #define lipc_clock test_clock
-#include "../../csrc/receive.c"
+#include "../../csrc/endpoint/receive.c"
 #undef lipc_clock
 
 #define CAPACITY LIPC_CAPACITY_MIN

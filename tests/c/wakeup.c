@@ -5,7 +5,7 @@
 
 #include "pair.h"
 
-#include "../../csrc/wakeup.h"
+#include "../../csrc/ring/wakeup.h"
 
 #include <poll.h>
 #include <pthread.h>

@@ -17,7 +17,7 @@ import command
 from command import Before, beat, summary
 from hosting import hosting
 
-from lensipc.router import TURN
+from lensipc.main.router import TURN
 
 BURST = 3 * TURN
 

@@ -30,8 +30,8 @@ from command import TESTS, Before, beat, summary
 from hosting import Host, hosting
 from loads import rss
 
-from lensipc.message import MAX_CHANNELS, MAX_NAMES
-from lensipc.renderer_connection import RendererConnection
+from lensipc.main.peer import RendererConnection
+from lensipc.runtime.protocol import MAX_CHANNELS, MAX_NAMES
 
 LIMITS = {"high_water": 1024 * 1024, "outbox_limit": 8 * 1024 * 1024, "message_limit": 16 * 1024 * 1024}
 # What main may grow by: an outbox, a message, the most channels and their names, and what allocators keep of it.

@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from lensipc import clone, values
+from lensipc import clone
 from lensipc._core import lib
+from lensipc.clone import codec, constructors
 from lensipc.errors import DecodeError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -100,9 +101,9 @@ class Unpickler(pickle.Unpickler):
     """CPython's own, which believes all that it reads. It calls what the reader calls, but with any arguments."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module != values.__name__ or name not in values.TABLE:
+        if module != constructors.WIRE_MODULE or name not in constructors.TABLE:
             raise pickle.UnpicklingError(f"{module}.{name}")
-        row = values.TABLE[name]
+        row = constructors.TABLE[name]
         own = {"dict": dict, "list": list, "last": lambda *args: args[-1]}
         return own.get(row.does, row.make)
 
@@ -158,7 +159,7 @@ def check(body: bytes, listener: Listener) -> tuple[str | None, bool]:
 def differs(body: bytes, value: Any) -> str | None:
     """What there is between a value that was decoded and what others make of the same message."""
     try:
-        if body.startswith(clone.MAGIC):
+        if body.startswith(codec.MAGIC):
             memory = bytearray(body)
             return None if alike(value, CALLS.decode(memory, clone.STANDARD.budget, OWNED)) else "in place it differs"
         other = Unpickler(io.BytesIO(unframed(body))).load()
@@ -178,10 +179,10 @@ def unframed(body: bytes) -> bytes:
 
 def with_arrays(pickled: bytes, *memory: bytes) -> bytes:
     """A message of arrays, smaller ones than those that travel beside the pickle as a rule."""
-    body = struct.pack("<4sIQ", clone.MAGIC, len(memory), len(pickled))
+    body = struct.pack("<4sIQ", codec.MAGIC, len(memory), len(pickled))
     body += b"".join(struct.pack("<Q", len(each)) for each in memory) + pickled
     for each in memory:
-        body += bytes(-len(body) % clone.ALIGNMENT) + each
+        body += bytes(-len(body) % codec.ALIGNMENT) + each
     return body
 
 

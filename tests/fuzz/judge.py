@@ -31,8 +31,8 @@ from grammar import BATCH, Grammar
 from listener import Listener
 
 from lensipc import clone
+from lensipc.clone.constructors import TABLE
 from lensipc.errors import DecodeError
-from lensipc.values import TABLE
 
 SECONDS = 0.05
 SECONDS_A_BYTE = 1e-6

@@ -30,8 +30,8 @@ from hostile.renderer import (
     connect,
 )
 from lensipc import log as log_module
-from lensipc import renderer_connection
-from lensipc.renderer_connection import RendererConnection
+from lensipc.main import peer as renderer_connection
+from lensipc.main.peer import RendererConnection
 
 
 class _Log(logging.Handler):

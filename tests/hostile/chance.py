@@ -11,7 +11,7 @@ from hostile.catalogue import EITHER, Named
 from hostile.renderer import CAPACITY, RINGS, Renderer, frame
 from hostile.words import bodies_of_no_use
 from lensipc import clone
-from lensipc.message import ALL, CANCEL, DECLARE, ERROR, EVENT, INVOKE, LISTEN, RESULT, UNLISTEN
+from lensipc.runtime.protocol import ALL, CANCEL, DECLARE, ERROR, EVENT, INVOKE, LISTEN, RESULT, UNLISTEN
 
 
 async def at_random(renderer: Renderer, rng: random.Random) -> None:

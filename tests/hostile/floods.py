@@ -12,8 +12,8 @@ from hosting import until
 from hostile.catalogue import INVALID, VALID, attack, attacks
 from hostile.renderer import MAX_INVOKES, MESSAGE_LIMIT, Renderer, connect
 from lensipc import OutboxFull, PeerGone, clone
-from lensipc.message import ALL, CANCEL, ERROR, EVENT, INVOKE, LISTEN, RESULT
-from lensipc.reception import MOST_OF_PROCESS
+from lensipc.main.acceptor import MOST_OF_PROCESS
+from lensipc.runtime.protocol import ALL, CANCEL, ERROR, EVENT, INVOKE, LISTEN, RESULT
 
 # ---- floods ----
 

@@ -22,7 +22,7 @@ from hostile.renderer import (
     frame,
 )
 from lensipc import clone
-from lensipc.message import ALL, EVENT, INVOKE, LISTEN
+from lensipc.runtime.protocol import ALL, EVENT, INVOKE, LISTEN
 
 # ---- positions ----
 

@@ -16,7 +16,7 @@ from hosting import until
 from hostile.catalogue import EITHER, INVALID, VALID, attack, attacks
 from hostile.renderer import DATA_OFFSET, RINGS, SLEEPERS, Renderer, frame
 from lensipc import clone
-from lensipc.message import ALL, EVENT, INVOKE, LISTEN
+from lensipc.runtime.protocol import ALL, EVENT, INVOKE, LISTEN
 
 # ---- the socket ----
 

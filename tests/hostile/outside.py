@@ -23,7 +23,7 @@ from hostile.chance import at_random  # noqa: E402 - the path comes first
 from hostile.renderer import DATA_OFFSET, Renderer, connect, frame  # noqa: E402
 from hostile.values import costly  # noqa: E402
 from lensipc import LensIpcError, clone  # noqa: E402
-from lensipc.message import ALL, EVENT, INVOKE, LISTEN, UNLISTEN  # noqa: E402
+from lensipc.runtime.protocol import ALL, EVENT, INVOKE, LISTEN, UNLISTEN  # noqa: E402
 
 SMALL = clone.encode((1,))
 

@@ -17,12 +17,13 @@ from typing import Any, Final
 
 from hosting import Host
 
-from lensipc import attach, clone
-from lensipc.endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SOCKET, Endpoint
-from lensipc.message import ACTIVATE, DECLARE, ERROR, INVOKE, READY, RESULT
-from lensipc.renderer_connection import RendererConnection
+from lensipc import clone
+from lensipc.main.peer import RendererConnection
+from lensipc.runtime.protocol import ACTIVATE, DECLARE, ERROR, INVOKE, READY, RESULT
+from lensipc.transport import handshake
+from lensipc.transport.endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SOCKET, Endpoint
 
-# csrc/layout.h, written down again on purpose: a hostile renderer does not ask the library where things are.
+# csrc/ring/layout.h, written down again on purpose: a hostile renderer does not ask the library where things are.
 DATA_OFFSET: Final = 65536
 RINGS: Final = 64
 SLEEPERS: Final = 320
@@ -240,10 +241,10 @@ async def connect(
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     while sock.connect_ex(str(path)):  # its backlog may be full
         await asyncio.sleep(0)
-    sock.send(attach.hello(wakeup))
+    sock.send(handshake.hello(wakeup))
     while True:
         try:
-            words, (segment, wakeup_fd) = attach.receive_welcome(sock)
+            words, (segment, wakeup_fd) = handshake.receive_welcome(sock)
             break
         except BlockingIOError:
             await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from fuzz.assembler import call, callee, number, text
 
 from hostile.catalogue import EITHER, INVALID, VALID, attacks
 from hostile.renderer import Renderer
-from lensipc.message import ALL, ERROR, EVENT
+from lensipc.runtime.protocol import ALL, ERROR, EVENT
 
 P = b"\x80\x05"
 

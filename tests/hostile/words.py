@@ -14,7 +14,7 @@ from hosting import until
 from hostile.catalogue import EITHER, INVALID, VALID, attack, attacks
 from hostile.renderer import LAB, MAX_CHANNELS, Renderer
 from lensipc import clone
-from lensipc.message import (
+from lensipc.runtime.protocol import (
     ACTIVATE,
     ALL,
     CANCEL,

@@ -5,7 +5,7 @@
 
 #include "shim.h"
 
-#include "../../csrc/layout.h"
+#include "../../csrc/ring/layout.h"
 
 static struct lipc_segment made;
 
@@ -22,7 +22,7 @@ static void *the_segment(const void *at, int fd)
 #define mmap(at, size, protection, flags, fd, offset) ((void)(size), (void)(offset), the_segment(at, fd))
 #define munmap(at, size) ((void)(at), 0)
 #undef syscall /* not reached here */
-#include "../../csrc/segment.c"
+#include "../../csrc/ring/segment.c"
 
 static void set_up(void)
 {

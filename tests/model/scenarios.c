@@ -7,7 +7,7 @@
  * fence, or plain: an exchange becomes a store), whereupon an error is to be found.
  */
 
-#include "../../csrc/endpoint.c"
+#include "../../csrc/endpoint/endpoint.c"
 
 #include <inttypes.h>
 #include <stdio.h>

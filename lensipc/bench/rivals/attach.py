@@ -9,7 +9,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from lensipc import MainProcess, RendererProcess, reception
+from lensipc import MainProcess, RendererProcess
+from lensipc.main import acceptor as reception
 
 from ..contest import Contest
 from ..loops import run

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lensipc.endpoint import (
+from lensipc.transport.endpoint import (
     FORM_MEMFD,
     SIDE_MAIN,
     SIDE_RENDERER,

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A walk in depth, with a table of the containers that it has met.
+ */
+#include "clone/measure.h"
+
+#include "clone/ndarray.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Bytes of a text that are as much as one value, and of what numpy prints of an array: a thousand items. */
+#define LEAF_BYTES 64
+#define PRINTED_ARRAY 16384
+
+/* A container that has been met. While it is open, to meet it again closes a cycle. */
+struct seen {
+    PyObject *object; /* NULL: this place is free */
+    uint64_t size;
+    unsigned depth;
+    int open;
+};
+
+/* A container that is being walked. */
+struct frame {
+    PyObject *object;
+    PyObject *holds;    /* itself, or the tuple of what it was made of */
+    PyObject *iterator; /* of a set; NULL otherwise */
+    PyObject *value;    /* of the key that a dict has just given, which comes next */
+    Py_ssize_t next;
+    uint64_t size;
+    unsigned depth; /* of what it holds */
+};
+
+struct walk {
+    struct seen *seen;
+    size_t mask, count;
+    struct frame *frames;
+    size_t top, room;
+};
+
+static int is_container(PyObject *object)
+{
+    const PyTypeObject *type = Py_TYPE(object);
+    return type == &PyList_Type || type == &PyTuple_Type || type == &PyDict_Type || type == &PySet_Type ||
+           type == &PyFrozenSet_Type;
+}
+
+/* What is to be walked of an object, or NULL: it is a leaf. *fails: there was no memory to find out. */
+static PyObject *held_by(PyObject *object, PyObject *kept, int *fails)
+{
+    if (is_container(object))
+        return object;
+    if (kept == NULL)
+        return NULL;
+    PyObject *address = PyLong_FromVoidPtr(object);
+    PyObject *pair = address == NULL ? NULL : PyDict_GetItemWithError(kept, address);
+    *fails |= address == NULL;
+    Py_XDECREF(address);
+    return pair == NULL ? NULL : PyTuple_GetItem(pair, 1);
+}
+
+/* The place of `object` in a table, or the free one where it belongs. */
+static struct seen *place_of(struct seen *table, size_t mask, const PyObject *object)
+{
+    uint64_t hash = (uint64_t)(uintptr_t)object * UINT64_C(0x9e3779b97f4a7c15);
+    size_t at = (size_t)(hash >> 32) & mask;
+    while (table[at].object != NULL && table[at].object != object)
+        at = (at + 1) & mask;
+    return &table[at];
+}
+
+static int enlarge_seen(struct walk *w)
+{
+    size_t mask = 2 * w->mask + 1;
+    struct seen *larger = calloc(mask + 1, sizeof *larger);
+    if (larger == NULL)
+        return 0;
+    for (size_t i = 0; i <= w->mask; i++)
+        if (w->seen[i].object != NULL)
+            *place_of(larger, mask, w->seen[i].object) = w->seen[i];
+    free(w->seen);
+    w->seen = larger;
+    w->mask = mask;
+    return 1;
+}
+
+/* Begins a container that has not been met. */
+static int enter(struct walk *w, PyObject *object, PyObject *holds)
+{
+    if (w->top == w->room) {
+        size_t room = w->room ? 2 * w->room : 64;
+        struct frame *larger = realloc(w->frames, room * sizeof *larger);
+        if (larger == NULL)
+            return 0;
+        w->frames = larger;
+        w->room = room;
+    }
+    if (2 * w->count > w->mask && !enlarge_seen(w))
+        return 0;
+    PyObject *iterator = NULL;
+    if (Py_TYPE(holds) == &PySet_Type || Py_TYPE(holds) == &PyFrozenSet_Type) {
+        iterator = PyObject_GetIter(holds);
+        if (iterator == NULL)
+            return 0;
+    }
+    *place_of(w->seen, w->mask, object) = (struct seen){.object = object, .open = 1};
+    w->count++;
+    w->frames[w->top++] = (struct frame){.object = object, .holds = holds, .iterator = iterator, .size = 1};
+    return 1;
+}
+
+/* What a container holds, one after the other: a borrowed reference; NULL at the end. */
+static PyObject *next_of(struct frame *f)
+{
+    PyObject *key, *item;
+    if (f->value != NULL) {
+        item = f->value;
+        f->value = NULL;
+        return item;
+    }
+    if (f->iterator != NULL) {
+        item = PyIter_Next(f->iterator);
+        Py_XDECREF(item); /* the set has one too */
+        return item;
+    }
+    if (PyDict_CheckExact(f->holds))
+        return PyDict_Next(f->holds, &f->next, &key, &f->value) ? key : NULL;
+    if (PyList_CheckExact(f->holds))
+        return f->next < PyList_Size(f->holds) ? PyList_GetItem(f->holds, f->next++) : NULL;
+    return f->next < PyTuple_Size(f->holds) ? PyTuple_GetItem(f->holds, f->next++) : NULL;
+}
+
+/* Bytes of an int that has more than eight; 0: it has not. */
+static Py_ssize_t long_bytes(PyObject *number)
+{
+    int overflows;
+    (void)PyLong_AsLongLongAndOverflow(number, &overflows);
+    PyObject *bits = overflows ? PyObject_CallMethod(number, "bit_length", NULL) : NULL;
+    Py_ssize_t bytes = bits == NULL ? 0 : PyLong_AsSsize_t(bits) / 8;
+    Py_XDECREF(bits);
+    PyErr_Clear();
+    return bytes;
+}
+
+uint64_t lipc_leaf_size(PyObject *leaf)
+{
+    const PyTypeObject *type = Py_TYPE(leaf);
+    Py_ssize_t bytes = 0;
+    if (type == &PyUnicode_Type)
+        bytes = PyUnicode_GetLength(leaf);
+    else if (type == &PyBytes_Type)
+        bytes = PyBytes_Size(leaf);
+    else if (type == &PyByteArray_Type)
+        bytes = PyByteArray_Size(leaf);
+    else if (type == &PyLong_Type)
+        bytes = long_bytes(leaf);
+    else if (lipc_is_array(leaf))
+        bytes = PRINTED_ARRAY;
+    return 1 + (uint64_t)bytes / LEAF_BYTES;
+}
+
+static enum lipc_extent walk(struct walk *w, struct lipc_extents *extents)
+{
+    int fails = 0;
+    while (w->top) {
+        struct frame *f = &w->frames[w->top - 1];
+        PyObject *item = next_of(f), *holds = item == NULL ? NULL : held_by(item, extents->kept, &fails);
+        extents->met++;
+        if (fails)
+            return LIPC_NO_MEMORY;
+        if (holds != NULL) {
+            const struct seen *known = place_of(w->seen, w->mask, item);
+            if (known->object == NULL) {
+                if (w->top == extents->depth_limit)
+                    return LIPC_TOO_DEEP;
+                if (!enter(w, item, holds))
+                    return LIPC_NO_MEMORY;
+                continue;
+            }
+            f->size += known->open ? 1 : known->size;
+            if (!known->open && known->depth > f->depth)
+                f->depth = known->depth;
+        } else if (item != NULL) {
+            f->size += lipc_leaf_size(item);
+        } else {
+            struct seen *done = place_of(w->seen, w->mask, f->object);
+            done->size = f->size;
+            done->depth = f->depth + 1;
+            done->open = 0;
+            Py_XDECREF(f->iterator);
+            w->top--;
+            if (w->top) {
+                w->frames[w->top - 1].size += done->size;
+                if (done->depth > w->frames[w->top - 1].depth)
+                    w->frames[w->top - 1].depth = done->depth;
+            }
+            if (done->depth > extents->depth_limit)
+                return LIPC_TOO_DEEP;
+            if (done->size > extents->size_limit)
+                return LIPC_TOO_LARGE;
+            extents->size = done->size;
+            continue;
+        }
+        if (f->size > extents->size_limit)
+            return LIPC_TOO_LARGE;
+    }
+    return LIPC_FITS;
+}
+
+enum lipc_extent lipc_measure(PyObject *value, struct lipc_extents *extents)
+{
+    struct walk w = {.mask = 63};
+    int fails = 0;
+    PyObject *holds = held_by(value, extents->kept, &fails);
+    extents->met = extents->size = 1;
+    if (holds == NULL)
+        return fails ? (PyErr_Clear(), LIPC_NO_MEMORY) : LIPC_FITS;
+    w.seen = calloc(w.mask + 1, sizeof *w.seen);
+    enum lipc_extent found = w.seen != NULL && enter(&w, value, holds) ? walk(&w, extents) : LIPC_NO_MEMORY;
+    while (w.top)
+        Py_XDECREF(w.frames[--w.top].iterator);
+    free(w.frames);
+    free(w.seen);
+    if (found == LIPC_NO_MEMORY)
+        PyErr_Clear();
+    return found;
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A first-in-first-out list. Each message waits in allocations made before the first byte of it goes anywhere: so a
+ * message that cannot be kept has not been sent in part either. An event that waits for many has one body, copied once:
+ * of 1 MiB to 16 renderers, main wrote 16 copies before.
+ *
+ * What may be dropped is also in a queue of its channel, in the same order. So the first message of all is in a queue if
+ * and only if it is that queue's oldest, and both lists lose their messages at the front alone: but for what is dropped,
+ * which leaves the list of all from its midst.
+ */
+
+#include "endpoint/outbox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The queue that a message would be in; NULL: its channel has none. */
+static struct lipc_queue *queue_of(const struct lipc_outbox *outbox, uint32_t channel)
+{
+    return channel < outbox->queue_count ? &outbox->queues[channel] : NULL;
+}
+
+/* Takes a message that is in no queue out of the list, and frees it. */
+static void unlink_and_free(struct lipc_outbox *outbox, struct lipc_waiting *waiting)
+{
+    uint64_t weight = lipc_weight(waiting->message.frame.total);
+    *(waiting->before ? &waiting->before->behind : &outbox->head) = waiting->behind;
+    *(waiting->behind ? &waiting->behind->before : &outbox->tail) = waiting->before;
+    outbox->bytes -= weight - waiting->message.sent;
+    lipc_account_count(outbox->account, 0, weight);
+    lipc_body_release(waiting->body);
+    free(waiting);
+}
+
+void lipc_outbox_clear(struct lipc_outbox *outbox)
+{
+    free(outbox->queues);
+    outbox->queues = NULL;
+    outbox->queue_count = 0;
+    while (outbox->head)
+        unlink_and_free(outbox, outbox->head);
+}
+
+void lipc_outgoing_copy(struct lipc_outgoing *message, char *to, size_t size)
+{
+    while (size) {
+        size_t left = message->part->size - message->offset;
+        size_t chunk = size < left ? size : left;
+        if (chunk)
+            memcpy(to, message->part->data + message->offset, chunk);
+        to += chunk;
+        size -= chunk;
+        message->offset += chunk;
+        if (message->offset == message->part->size) {
+            message->part++;
+            message->offset = 0;
+        }
+    }
+}
+
+struct lipc_body *lipc_body_create(uint64_t size)
+{
+    size_t bytes = sizeof(struct lipc_body) + size;
+    struct lipc_body *body = bytes < LIPC_BLOCK ? malloc(bytes) : lipc_block_take(bytes);
+    if (body)
+        *body = (struct lipc_body){.users = 1, .from = size, .whole = {.data = (char *)(body + 1), .size = size}};
+    return body;
+}
+
+void lipc_body_release(struct lipc_body *body)
+{
+    if (--body->users)
+        return;
+    if (sizeof *body + body->whole.size < LIPC_BLOCK)
+        free(body);
+    else
+        lipc_block_give(body);
+}
+
+int lipc_outbox_make_queue(struct lipc_outbox *outbox, uint32_t channel)
+{
+    if (channel < outbox->queue_count)
+        return 0;
+    uint32_t count = outbox->queue_count ? outbox->queue_count : 8;
+    while (count <= channel)
+        count *= 2;
+    struct lipc_queue *larger = realloc(outbox->queues, count * sizeof *larger);
+    if (!larger)
+        return -ENOMEM;
+    memset(larger + outbox->queue_count, 0, (count - outbox->queue_count) * sizeof *larger);
+    outbox->queues = larger;
+    outbox->queue_count = count;
+    return 0;
+}
+
+void lipc_outbox_append(struct lipc_outbox *outbox, struct lipc_waiting *waiting, struct lipc_outgoing *message,
+                        struct lipc_body *body, bool may_be_dropped)
+{
+    if (message->sent < body->from) {
+        lipc_outgoing_copy(message, (char *)(body + 1) + message->sent, body->from - message->sent);
+        body->from = message->sent;
+    }
+    body->users++;
+    *waiting = (struct lipc_waiting){.before = outbox->tail, .message = *message, .body = body};
+    waiting->message.part = &body->whole;
+    waiting->message.offset = message->sent;
+    *(outbox->tail ? &outbox->tail->behind : &outbox->head) = waiting;
+    outbox->tail = waiting;
+    if (may_be_dropped && message->sent == 0) {
+        struct lipc_queue *queue = queue_of(outbox, message->frame.channel);
+        *(queue->oldest ? &queue->newest->later : &queue->oldest) = waiting;
+        queue->newest = waiting;
+    }
+    uint64_t weight = lipc_weight(message->frame.total);
+    outbox->bytes += weight - message->sent;
+    lipc_account_count(outbox->account, weight, 0);
+}
+
+bool lipc_outbox_full(const struct lipc_outbox *outbox, uint64_t mark)
+{
+    const struct lipc_waiting *head = outbox->head;
+    uint64_t weight = head ? lipc_weight(head->message.frame.total) : 0;
+    uint64_t behind = head ? outbox->bytes - (weight - head->message.sent) : 0;
+    return behind >= mark || lipc_account_full(outbox->account, weight);
+}
+
+void lipc_outbox_advance(struct lipc_outbox *outbox, uint32_t size)
+{
+    struct lipc_waiting *head = outbox->head;
+    struct lipc_queue *queue = queue_of(outbox, head->message.frame.channel);
+    outbox->bytes -= size;
+    if (queue && queue->oldest == head)
+        queue->oldest = head->later;
+    if (head->message.sent == head->message.frame.total)
+        unlink_and_free(outbox, head);
+}
+
+uint64_t lipc_outbox_drop(struct lipc_outbox *outbox, uint32_t channel)
+{
+    struct lipc_queue *queue = queue_of(outbox, channel);
+    struct lipc_waiting *oldest = queue ? queue->oldest : NULL;
+    if (!oldest)
+        return 0;
+    queue->oldest = oldest->later;
+    uint64_t weight = lipc_weight(oldest->message.frame.total);
+    unlink_and_free(outbox, oldest);
+    return weight;
+}

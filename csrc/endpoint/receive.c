@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Frames become messages. The peer may be hostile: ring.c has copied and checked each header by itself, here is checked
+ * that frames make up a message.
+ */
+
+#include "endpoint/endpoint.h"
+#include "endpoint/topic.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Bodies in the caller's buffer begin where any scalar may. */
+#define BODY_ALIGN 8
+
+/* How long one call relays, about; and after how much work it looks at the clock, in bytes copied: to send a message to
+ * one listener is as much work as RELAY_EACH of them. A batch of small events to one or two is too little for a look. */
+#define RELAY_NS 1000000
+#define RELAY_EACH 2048
+#define RELAY_LOOK 262144
+
+/* Whether `frame` is the one that has to come next in a message whose first frame was `first` and of which `filled`
+ * bytes have come. All frames but those of an empty message hold something, so each brings the end nearer. */
+static bool continues(const struct lipc_frame *first, uint64_t filled, const struct lipc_frame *frame)
+{
+    uint64_t left = first->total - filled;
+    bool last = frame->size == left;
+    uint16_t flags = (uint16_t)((filled ? LIPC_FRAME_CONTINUED : 0) | (last ? 0 : LIPC_FRAME_MORE));
+    return frame->total == first->total && frame->correlation == first->correlation &&
+           frame->channel == first->channel && frame->peer == first->peer && frame->pid == first->pid &&
+           frame->kind == first->kind && frame->flags == flags && frame->size <= left && (frame->size || last);
+}
+
+static struct lipc_record to_record(const struct lipc_frame *frame, uint32_t offset)
+{
+    return (struct lipc_record){
+        .correlation = frame->correlation,
+        .size = frame->total,
+        .offset = offset,
+        .channel = frame->channel,
+        .peer = frame->peer,
+        .pid = frame->pid,
+        .kind = frame->kind,
+    };
+}
+
+/* Counts an event of a channel that is heard. Apart from to_record: in it, this cost who hears nothing half his speed. */
+static void count_event(struct lipc_endpoint *endpoint, struct lipc_record *record)
+{
+    if (record->kind != LIPC_EVENT || record->channel >= endpoint->heard_count)
+        return;
+    struct lipc_heard *heard = &endpoint->heard[record->channel];
+    uint64_t place = record->correlation;
+    record->correlation = place - heard->next;
+    record->follows = record->correlation == 0 && record->peer == heard->peer;
+    *heard = (struct lipc_heard){.next = place + 1, .peer = record->peer};
+}
+
+/* Gives the room of all frames taken back to the peer. */
+static void release(struct lipc_endpoint *endpoint)
+{
+    lipc_ring_release(&endpoint->in);
+    lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
+}
+
+/* Takes frames of the message that is being assembled, at most a ring full. Returns 1 with its record when that was
+ * the last of them, 0, -EBADMSG. */
+static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
+{
+    struct lipc_assembly *assembly = &endpoint->assembly;
+    uint64_t budget = endpoint->in.capacity;
+    while (budget) {
+        struct lipc_frame frame;
+        const char *body;
+        int got = lipc_ring_peek(&endpoint->in, &frame, &body);
+        if (got <= 0)
+            return got;
+        if (!continues(&assembly->first, assembly->filled, &frame))
+            return -EBADMSG;
+        memcpy(assembly->memory + assembly->filled, body, frame.size);
+        assembly->filled += frame.size;
+        lipc_ring_take(&endpoint->in, &frame);
+        release(endpoint); /* each frame by itself: the peer writes the next one meanwhile */
+        if (assembly->filled == assembly->first.total) {
+            *record = to_record(&assembly->first, LIPC_ASSEMBLED);
+            count_event(endpoint, record);
+            *assembly = (struct lipc_assembly){0};
+            return 1;
+        }
+        budget -= budget < lipc_frame_bytes(frame.size) ? budget : lipc_frame_bytes(frame.size);
+    }
+    return 0;
+}
+
+/* The topic that a frame is relayed to; NULL: it is handed out. */
+static struct lipc_topic *way_of(const struct lipc_endpoint *endpoint, const struct lipc_frame *frame)
+{
+    const struct lipc_routes *routes = &endpoint->routes;
+    if (frame->kind != LIPC_EVENT || frame->peer != LIPC_ALL || frame->channel >= routes->count || routes->watched ||
+        routes->topics[frame->channel]->heard)
+        return NULL;
+    return routes->topics[frame->channel];
+}
+
+/* How long a call has relayed. */
+struct lipc_relaying {
+    uint64_t work;  /* since the clock was looked at */
+    uint64_t until; /* 0: it has not been yet */
+};
+
+static int relay(const struct lipc_endpoint *endpoint, struct lipc_topic *topic, const char *body, uint32_t size)
+{
+    const struct lipc_part part = {.data = body, .size = size};
+    const struct lipc_header header = {
+        .kind = LIPC_EVENT, .peer = endpoint->routes.peer, .pid = endpoint->routes.pid};
+    return lipc_topic_send(topic, NULL, &header, &part, 1);
+}
+
+/* Counts what has just been relayed: whether that is enough for one call. */
+static bool is_enough(struct lipc_relaying *relaying, const struct lipc_topic *topic, uint32_t size)
+{
+    relaying->work += (topic->count + 1) * (RELAY_EACH + (uint64_t)size);
+    if (relaying->work < RELAY_LOOK)
+        return false;
+    relaying->work = 0;
+    uint64_t now = lipc_clock();
+    if (!relaying->until)
+        relaying->until = now + RELAY_NS;
+    return now >= relaying->until;
+}
+
+int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, char *buffer, size_t size,
+              uint64_t *wanted)
+{
+    struct lipc_assembly *assembly = &endpoint->assembly;
+    struct lipc_routes *routes = &endpoint->routes;
+    *wanted = routes->relayed = 0;
+    routes->told = 0;
+    if (max == 0 || size < LIPC_INLINE || size > LIPC_ASSEMBLED)
+        return -EINVAL;
+    if (assembly->memory)
+        return assemble(endpoint, &records[0]);
+    assembly->wanted = false;
+
+    uint32_t count = 0;
+    size_t used = 0;
+    size -= size % BODY_ALIGN; /* so that `used` never passes it */
+    int got = 0;
+    struct lipc_relaying relaying = {0};
+    while (count + routes->relayed < max) {
+        struct lipc_frame frame;
+        const char *body;
+        got = lipc_ring_peek(&endpoint->in, &frame, &body);
+        if (got <= 0)
+            break;
+        if (frame.total > LIPC_TOTAL_MAX || !continues(&frame, 0, &frame)) {
+            got = -EBADMSG;
+            break;
+        }
+        if (frame.size != frame.total || frame.size >= LIPC_INLINE) {
+            if (count == 0) {
+                *assembly = (struct lipc_assembly){.first = frame, .wanted = true};
+                *wanted = frame.total;
+            }
+            break;
+        }
+        struct lipc_topic *topic = way_of(endpoint, &frame);
+        if (frame.size > size - used || (topic && count))
+            break;
+        memcpy(buffer + used, body, frame.size); /* what is relayed, too: all are to be sent the same */
+        lipc_ring_take(&endpoint->in, &frame);
+        if (topic) {
+            routes->told |= relay(endpoint, topic, buffer, frame.size);
+            routes->relayed++;
+            if (is_enough(&relaying, topic, frame.size))
+                break;
+            continue;
+        }
+        records[count] = to_record(&frame, (uint32_t)used);
+        count_event(endpoint, &records[count++]);
+        used += (frame.size + BODY_ALIGN - 1) / BODY_ALIGN * BODY_ALIGN;
+    }
+    if (count || routes->relayed) { /* what is wrong behind them is told by the next call */
+        release(endpoint);
+        return (int)count;
+    }
+    return got < 0 ? got : 0;
+}
+
+uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told)
+{
+    *told = endpoint->routes.told;
+    return endpoint->routes.relayed;
+}
+
+int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size)
+{
+    struct lipc_assembly *assembly = &endpoint->assembly;
+    if (!assembly->wanted || assembly->memory || !memory || size != assembly->first.total)
+        return -EINVAL;
+    assembly->memory = memory;
+    return 0;
+}

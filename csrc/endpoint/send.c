@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Messages become frames: in the ring while it has room, in the outbox when it has none.
+ */
+
+#include "endpoint/endpoint.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How long a large message waits for room for its next frame before the rest of it goes to the outbox. A reader that
+ * runs takes a frame in a few microseconds; one that has just been woken starts within about 50. */
+#define STREAM_PATIENCE_NS 50000
+
+static struct lipc_frame common_frame(const struct lipc_header *header, uint64_t total)
+{
+    return (struct lipc_frame){
+        .total = total,
+        .correlation = header->correlation,
+        .channel = header->channel,
+        .peer = header->peer,
+        .pid = header->pid,
+        .kind = (uint16_t)header->kind,
+    };
+}
+
+static bool is_valid(const struct lipc_header *header, int when_full)
+{
+    return header->kind != 0 && header->kind <= UINT16_MAX && when_full >= LIPC_REFUSE &&
+           when_full <= LIPC_KEEP && (when_full != LIPC_DROP_OLDEST || header->channel < LIPC_CHANNELS);
+}
+
+/* Bytes of the body in the next frame of a message: all frames but the last are as large as one may be, so that what
+ * room the next one needs does not depend on what room there is. */
+static uint32_t next_size(const struct lipc_endpoint *endpoint, const struct lipc_outgoing *message)
+{
+    uint64_t left = message->frame.total - message->sent;
+    uint32_t most = lipc_ring_frame_max(&endpoint->out);
+    return left < most ? (uint32_t)left : most;
+}
+
+/* Bytes that all frames of a body take in the ring. */
+static uint64_t ring_bytes(const struct lipc_endpoint *endpoint, uint64_t total)
+{
+    uint64_t most = lipc_ring_frame_max(&endpoint->out);
+    uint64_t last = total % most;
+    return total / most * lipc_frame_bytes(most) + (last || total == 0 ? lipc_frame_bytes(last) : 0);
+}
+
+/* Puts the next frame of a message into the ring: 1, 0 when it has no room, -EBADMSG. */
+static int put_frame(struct lipc_endpoint *endpoint, struct lipc_outgoing *message)
+{
+    uint32_t size = next_size(endpoint, message);
+    char *at;
+    int claimed = lipc_ring_claim(&endpoint->out, lipc_frame_bytes(size), &at);
+    if (claimed <= 0)
+        return claimed;
+    struct lipc_frame frame = message->frame;
+    frame.size = size;
+    frame.flags = (uint16_t)((message->sent ? LIPC_FRAME_CONTINUED : 0) |
+                             (message->sent + size < frame.total ? LIPC_FRAME_MORE : 0));
+    memcpy(at, &frame, sizeof frame);
+    lipc_outgoing_copy(message, at + sizeof frame, size);
+    lipc_ring_commit(&endpoint->out, lipc_frame_bytes(size));
+    message->sent += size;
+    return 1;
+}
+
+int64_t lipc_flush(struct lipc_endpoint *endpoint)
+{
+    bool published = false;
+    while (endpoint->outbox.head) {
+        struct lipc_outgoing *message = &endpoint->outbox.head->message;
+        uint32_t size = next_size(endpoint, message);
+        int put = put_frame(endpoint, message);
+        if (put < 0)
+            return put;
+        if (put == 0)
+            break;
+        lipc_outbox_advance(&endpoint->outbox, size);
+        published = true;
+    }
+    if (published)
+        lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_DATA);
+    return (int64_t)endpoint->outbox.bytes;
+}
+
+bool lipc_can_flush(struct lipc_endpoint *endpoint)
+{
+    const struct lipc_waiting *first = endpoint->outbox.head;
+    char *at;
+    return first && lipc_ring_claim(&endpoint->out, lipc_frame_bytes(next_size(endpoint, &first->message)), &at) != 0;
+}
+
+/* Waits a little for room for a message's next frame: 1, 0 when there is still none, -EBADMSG. A slow or hostile
+ * reader costs STREAM_PATIENCE_NS for each quarter of the ring at most. */
+static int await_room(struct lipc_endpoint *endpoint, const struct lipc_outgoing *message)
+{
+    uint64_t bytes = lipc_frame_bytes(next_size(endpoint, message));
+    uint64_t deadline = lipc_clock() + STREAM_PATIENCE_NS;
+    for (;;) {
+        int64_t room = lipc_ring_room(&endpoint->out, bytes);
+        if (room < 0)
+            return (int)room;
+        if ((uint64_t)room >= bytes)
+            return 1;
+        if (lipc_clock() >= deadline)
+            return 0;
+        (void)sched_yield();
+    }
+}
+
+/* Writes a message's frames while the ring takes them. One that is larger than the ring streams: the reader makes room
+ * as it is written. Returns 1 when all is written, 0, -EBADMSG. */
+static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, const struct lipc_copies *copies)
+{
+    bool streams = !copies->many && ring_bytes(endpoint, message->frame.total) > endpoint->out.capacity;
+    int put;
+    do {
+        put = put_frame(endpoint, message);
+        if (put == 0 && streams) {
+            lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_DATA);
+            put = await_room(endpoint, message);
+        }
+    } while (put > 0 && message->sent < message->frame.total);
+    lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_DATA);
+    return put;
+}
+
+/* Gives up the oldest of the channel that may be dropped until a new one fits: until the outbox is below its high-water
+ * mark and the account below its limit, or what waits is at least no larger with the new one than it was before. False
+ * when it does not fit even so; *dropped counts those given up either way. */
+static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_frame *message, int *dropped)
+{
+    uint64_t freed = 0;
+    while (freed < lipc_weight(message->total) && lipc_outbox_full(&endpoint->outbox, endpoint->high_water)) {
+        uint64_t bytes = lipc_outbox_drop(&endpoint->outbox, message->channel);
+        if (bytes == 0)
+            return false;
+        freed += bytes;
+        ++*dropped;
+    }
+    return true;
+}
+
+/* The way of a message that the ring has no room for as a whole. The order of the steps makes it whole or not at all:
+ * all that can fail comes before the first byte that the peer can see. */
+static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
+                         struct lipc_copies *copies)
+{
+    struct lipc_outbox *outbox = &endpoint->outbox;
+    bool may_be_dropped = when_full == LIPC_DROP_OLDEST;
+    if (when_full == LIPC_DROP_NEWEST && lipc_outbox_full(outbox, endpoint->high_water))
+        return 1;
+    if (when_full == LIPC_REFUSE && lipc_outbox_full(outbox, endpoint->limit))
+        return -ENOBUFS;
+    struct lipc_waiting *node = malloc(sizeof *node);
+    /* Memory for all of the body, though the ring may take much of it: pages that are never touched cost nothing. */
+    if (!copies->body)
+        copies->body = lipc_body_create(message->frame.total);
+    if (!node || !copies->body || (may_be_dropped && lipc_outbox_make_queue(outbox, message->frame.channel) < 0)) {
+        free(node);
+        return -ENOMEM;
+    }
+    int dropped = 0;
+    if (may_be_dropped && !drop_until_fits(endpoint, &message->frame, &dropped)) {
+        free(node);
+        return dropped + 1;
+    }
+    /* Only the first in line may write: the frames of one message follow each other in the ring. */
+    int written = outbox->head ? 0 : write_message(endpoint, message, copies);
+    if (written != 0) {
+        free(node);
+        return written < 0 ? written : dropped;
+    }
+    lipc_outbox_append(outbox, node, message, copies->body, may_be_dropped);
+    /* An event loop sends after it has parked, too: its next wake has to come for room as well. */
+    if (lipc_wakeup_parked(&endpoint->wakeup)) {
+        lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
+        (void)lipc_flush(endpoint); /* the look after the fence; an error stays, and the next flush reports it */
+    }
+    return dropped;
+}
+
+/* The way of every message that is not one frame into a ring with room. */
+static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
+                        struct lipc_copies *copies)
+{
+    int64_t waiting = endpoint->outbox.head ? lipc_flush(endpoint) : 0;
+    if (waiting < 0)
+        return (int)waiting;
+    if (!endpoint->outbox.head) {
+        uint64_t bytes = ring_bytes(endpoint, message->frame.total);
+        int64_t room = lipc_ring_room(&endpoint->out, bytes);
+        if (room < 0)
+            return (int)room;
+        if ((uint64_t)room >= bytes) {
+            int written = write_message(endpoint, message, copies);
+            return written < 0 ? written : 0;
+        }
+    }
+    return queue_message(endpoint, message, when_full, copies);
+}
+
+/* The usual way is here at once: one frame, one pass, one copy, no allocation. */
+int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
+                 size_t count, int when_full, struct lipc_copies *copies)
+{
+    if (!is_valid(header, when_full))
+        return -EINVAL;
+    uint64_t total = 0, most = when_full == LIPC_KEEP ? LIPC_TOTAL_MAX : endpoint->most;
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].size > most - total)
+            return -EMSGSIZE;
+        total += parts[i].size;
+    }
+    struct lipc_frame frame = common_frame(header, total);
+    if (count == 1 && total <= lipc_ring_frame_max(&endpoint->out) && !endpoint->outbox.head) {
+        char *at;
+        int claimed = lipc_ring_claim(&endpoint->out, lipc_frame_bytes(total), &at);
+        if (claimed < 0)
+            return claimed;
+        if (claimed) {
+            frame.size = (uint32_t)total;
+            memcpy(at, &frame, sizeof frame);
+            if (total)
+                memcpy(at + sizeof frame, parts->data, total);
+            lipc_ring_commit(&endpoint->out, lipc_frame_bytes(total));
+            lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_DATA);
+            return 0;
+        }
+    }
+    struct lipc_outgoing message = {.frame = frame, .part = parts};
+    return send_message(endpoint, &message, when_full, copies);
+}
+
+int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
+                    size_t count, int when_full)
+{
+    struct lipc_copies copies = {0};
+    int sent = lipc_send_to(endpoint, header, parts, count, when_full, &copies);
+    if (copies.body)
+        lipc_body_release(copies.body);
+    return sent;
+}
+
+int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
+              int when_full)
+{
+    const struct lipc_part part = {.data = body, .size = size};
+    return lipc_send_parts(endpoint, header, &part, 1, when_full);
+}
+
+uint64_t lipc_outbox(const struct lipc_endpoint *endpoint)
+{
+    return endpoint->outbox.bytes;
+}
+
+uint64_t lipc_progress(struct lipc_endpoint *endpoint)
+{
+    (void)lipc_ring_room(&endpoint->out, endpoint->out.capacity); /* a bad position counts as none; a send reports it */
+    return endpoint->out.read_pos;
+}

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""Structured clone: what may cross from one process to another, as bytes and back.
+
+    codec             a value to a message, and back
+    constructors      what a message may call: the table that csrc/clone/reader.c holds every call against
+    reducers          what is written for what is not a plain builtin
+    stdlib_reducers   the same for the standard library's types
+    ndarray           the same for numpy's
+    diagnose          which part of a value cannot be cloned, and why
+    transfer          emptying what was sent away
+
+docs/clone.md tells what arrives, what is lost and what raises. Knows nothing of rings, processes or channels.
+"""
+
+from __future__ import annotations
+
+from .codec import (
+    STANDARD,
+    Limits,
+    check_transfer,
+    decode,
+    decode_owned,
+    detach,
+    encode,
+    encode_parts,
+    register,
+    weigh,
+)
+
+__all__ = [
+    "STANDARD",
+    "Limits",
+    "check_transfer",
+    "decode",
+    "decode_owned",
+    "detach",
+    "encode",
+    "encode_parts",
+    "register",
+    "weigh",
+]

@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: MIT
+"""Structured clone: what may cross from one process to another, as bytes and back.
+
+A message is a pickle of protocol 5 that holds plain data, and names no callables but the constructors in `values`.
+csrc/clone/writer.c writes trees of plain builtins, in less than half the time of a pickler, and most large arrays in
+them; CPython's own pickler writes everything else, and asks `reducers` about what is not a plain builtin. All of it is
+read by csrc/clone/reader.c, which builds each value as it checks it: no unpickler sees a message. Large arrays travel
+beside the pickle, so that their memory is copied once on each side:
+
+    4 bytes  MAGIC, with which no pickle begins
+    4 bytes  how many buffers there are
+    8 bytes  how long the pickle is
+    8 bytes  for each buffer: how long it is
+    the pickle, then each buffer, at multiples of ALIGNMENT
+
+This module knows nothing of rings, processes or channels. docs/clone.md tells what arrives, what is lost and what
+raises.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .._core import lib
+from ..errors import DataCloneError, DecodeError, UnknownValueError
+from . import constructors, diagnose, reducers
+from . import stdlib_reducers as _library  # noqa: F401 - fills the tables of reducers
+from .transfer import check_transfer, detach
+
+__all__ = [
+    "STANDARD",
+    "Limits",
+    "check_transfer",
+    "decode",
+    "decode_owned",
+    "detach",
+    "encode",
+    "encode_parts",
+    "register",
+    "weigh",
+]
+
+MAGIC = b"LIB\x01"
+ALIGNMENT = 64
+"""Where a buffer begins, in bytes: a cache line, and as much as any vector instruction asks for."""
+
+REUSED = 4096
+"""Bytes up to which a pickler is used again. Its first buffer has this size; grown, it slows all that comes after."""
+
+UNTRIED = 1024
+"""Bytes up to which a pickle that takes nothing from its memo is sent without a trial: so short, it is not nested too
+deep, and costs not too much to read."""
+
+FEW_REPEATED = 16
+"""So often may a pickle take something from its memo that no part of it is in there a thousand times, however its
+containers share each other."""
+
+LARGE = 1 << 16
+"""Bytes from which on `decode_owned` works in the memory it was given. Below, a copy is cheaper."""
+
+_OWNED, _PLAIN, _ALL, _TRIAL = 1, 2, 4, 8  # LIPC_READ_* of csrc/clone/clone.h
+
+
+class Limits(NamedTuple):
+    """What reading a message may cost. Main chooses it, and tells its renderers, who hold what they send against it.
+
+    Attributes:
+        budget: what the keys and constructors of one message may cost, in units of 10 ns; 20 ns for each byte of its
+            pickle come to it.
+        plain: only builtins and arrays of simple dtypes cross.
+        count_all: plain data counts against the budget too, and nothing comes to it.
+    """
+
+    budget: int = lib.LIPC_BUDGET
+    plain: bool = False
+    count_all: bool = False
+
+    @property
+    def flags(self) -> int:
+        """The same for csrc/clone/reader.c."""
+        return self.plain * _PLAIN | self.count_all * _ALL
+
+
+STANDARD = Limits()
+
+_HEADER = struct.Struct("<4sIQ")
+_LENGTH = struct.Struct("<Q")
+_calls = lib.lipc_calls()
+_calls.know_constructors(DecodeError, UnknownValueError, constructors.rows())
+_encode_plain, _decode, _weigh = _calls.encode, _calls.decode, _calls.weigh
+
+
+class _Message:
+    """What `reducers` and `arrays` note down while one message is written."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        self.limits = STANDARD
+        self.price = 0
+        """What its patterns take to compile."""
+        self.may_be_key = False
+        """Whether there is something in it whose clone may be no key, or equal to another, where it is a key."""
+        self.current: Any = None
+        """The object that the pickler asks about."""
+        self.buffers: list[memoryview] = []
+        self.arrays: list[tuple[Any, Any]] = []
+        self.places: dict[Any, Any] = {}
+        """The first array of the message for each piece of memory; `arrays` are those not placed yet."""
+
+
+class _Pickler(pickle.Pickler):
+    """A pickler with a function of its own for what it does not know.
+
+    In a slot: as a method it would be bound again for every message, which takes 0.07 of a small one.
+    """
+
+    __slots__ = ("reducer_override",)
+
+    reducer_override: Callable[[Any], Any]
+
+
+class _Writer:
+    """A file to the pickler. It is handed bytes and bytearrays of 64 KiB or more as they are, uncopied."""
+
+    __slots__ = ("write",)
+
+    def __init__(self, write: Callable[[Any], None]) -> None:
+        self.write = write
+
+
+_Entry = tuple[list[Any], _Message, _Pickler]
+
+_idle: list[_Entry] = []
+"""Picklers that nobody uses now, with what they write to. Making one takes longer than a small message.
+
+list.pop and list.append are atomic, so threads share it, and an encoder that calls `encode` finds another one."""
+
+
+def _new_entry() -> _Entry:
+    chunks: list[Any] = []
+    message = _Message()
+    pickler = _Pickler(_Writer(chunks.append), 5)
+    known = reducers.TABLE.get
+
+    def reducer_override(obj: Any) -> Any:
+        message.current = obj
+        reduce = known(id(type(obj))) or reducers.reducer_of(obj)
+        return reduce(obj, message)
+
+    pickler.reducer_override = reducer_override
+    return chunks, message, pickler
+
+
+def encode(obj: object, limits: Limits = STANDARD, name: str = "value") -> bytes:
+    """Clone a value into bytes that `decode` takes, here or in another process.
+
+    Args:
+        obj: what to clone. docs/clone.md says what arrives of it.
+        limits: what its receiver has.
+        name: what a DataCloneError calls `obj`: with "args", a tuple's first item is `args[0]`.
+
+    Returns:
+        The message, complete in itself.
+
+    Raises:
+        DataCloneError: something in `obj` has no clone; it says where and what. Or its receiver would refuse it.
+    """
+    body = _encode_plain(obj)
+    if body is None:
+        return b"".join(_encode(obj, name, limits))
+    return body if limits is STANDARD else _checked(body, obj, name, limits)
+
+
+def encode_parts(obj: object, name: str = "value", limits: Limits = STANDARD) -> bytes | list[Any]:
+    """Clone a value without copying the large memory in it.
+
+    Args:
+        obj, name, limits: as `encode` takes them.
+
+    Returns:
+        The message in one piece, or its pieces in order: bytes and memoryviews of single bytes. Views may show the
+        memory of `obj` itself; then what arrives is what it holds when they are copied.
+
+    Raises:
+        DataCloneError: as `encode` does.
+    """
+    body = _encode_plain(obj)
+    if body is not None:
+        return body if limits is STANDARD else _checked(body, obj, name, limits)
+    parts = _encode(obj, name, limits)
+    return parts[0] if len(parts) == 1 and type(parts[0]) is bytes else parts
+
+
+def _checked(body: bytes, obj: object, name: str, limits: Limits) -> bytes:
+    """A message of plain data, once it is known that its receiver takes so much of it."""
+    if limits.count_all and len(body) > UNTRIED:
+        _try(body, obj, name, limits)
+    return body
+
+
+def _encode(obj: object, name: str, limits: Limits) -> list[Any]:
+    """The pieces of any message."""
+    try:
+        entry = _idle.pop()
+    except IndexError:
+        entry = _new_entry()
+    entry[1].limits = limits
+    try:
+        entry[2].dump(obj)
+    except BaseException as error:  # this pickler may be in any state: it is not used again
+        entry = _recover(error, obj, name, limits)
+    return _finish(entry, obj, name, limits)
+
+
+def _recover(error: BaseException, obj: object, name: str, limits: Limits) -> _Entry:
+    """Say what was wrong with a value, or clone it once more if it was merely too deep for the pickler."""
+    if isinstance(error, RecursionError):
+        entry = _new_entry()
+        entry[1].limits = limits
+        try:
+            entry[2].dump(_Sequence((*diagnose.cuts(obj), obj)))
+            return entry
+        except RecursionError:
+            raise DataCloneError(f"{name} is nested too deep") from None
+        except BaseException as another:
+            error = another
+    if isinstance(error, reducers.Unclonable):
+        path = diagnose.path_to(obj, error.culprit, name) or f"something in {name}"
+        raise DataCloneError(f"{path} is {error.what}") from error.__cause__
+    if isinstance(error, MemoryError) or not isinstance(error, Exception):
+        raise error
+    raise DataCloneError(f"{name} could not be cloned: {error}") from error
+
+
+class _Sequence:
+    """Values to be cloned one after the other, of which only the last arrives."""
+
+    def __init__(self, members: tuple[Any, ...]) -> None:
+        self.members = members
+
+
+reducers.EXACT[_Sequence] = lambda obj, _: (constructors.as_last, obj.members)
+
+
+def _finish(entry: _Entry, obj: object, name: str, limits: Limits) -> list[Any]:
+    """The message that a pickler has written."""
+    chunks, message, pickler = entry
+    parts = [chunk if type(chunk) is bytes else _view(chunk) for chunk in chunks]
+    chunks.clear()
+    size = sum(map(len, parts))
+    if message.may_be_key or limits.plain or _is_to_be_tried(parts, size):
+        _try(b"".join(parts), obj, name, limits)
+    buffers = message.buffers
+    if size <= REUSED:
+        pickler.memo = _EMPTY
+        message.begin()
+        _idle.append(entry)
+    if not buffers:
+        return parts
+    head = _HEADER.pack(MAGIC, len(buffers), size) + b"".join([_LENGTH.pack(len(buffer)) for buffer in buffers])
+    end = len(head) + size
+    parts.insert(0, head)
+    if size <= REUSED:  # the sender has less to do for one piece, the first buffer's padding in it
+        padding = -end % ALIGNMENT
+        parts = [b"".join((*parts, bytes(padding)))]
+        end += padding
+    for buffer in buffers:
+        if padding := -end % ALIGNMENT:
+            parts.append(bytes(padding))
+        parts.append(buffer)
+        end += padding + len(buffer)
+    return parts
+
+
+_EMPTY: dict[int, tuple[int, Any]] = {}
+
+
+def _view(chunk: Any) -> memoryview:
+    """The memory of a bytearray or PickleBuffer. While the view lives, a bytearray cannot change its size."""
+    return chunk.raw() if type(chunk) is pickle.PickleBuffer else memoryview(chunk)
+
+
+def _is_to_be_tried(parts: list[Any], size: int) -> bool:
+    if size <= UNTRIED:  # in one piece
+        return b"h" in parts[0] or b"j" in parts[0]  # BINGET and LONG_BINGET: nothing is shared without
+    # A large piece is a string's bytes and nothing else.
+    small = [part for part in parts if len(part) < LARGE]
+    if sum(map(len, small)) > UNTRIED:
+        return True
+    return len(small) < len(parts) and sum(part.count(b"h") + part.count(b"j") for part in small) > FEW_REPEATED
+
+
+def _try(pickle: bytes, obj: object, name: str, limits: Limits) -> None:
+    """Read what is to be sent, so that its sender hears what the receiver would refuse."""
+    try:
+        _decode(pickle, limits.budget, limits.flags | _TRIAL)
+    except DecodeError as error:
+        refusal = str(error)
+    else:
+        return
+    # Where it is takes a walk through all of it, which is made only where it can tell.
+    if "not hashable" in refusal:
+        found = diagnose.unhashable(obj)
+    elif "there already" in refusal:
+        found = diagnose.colliding(obj, _arrive)
+    else:
+        found = diagnose.too_deep(obj) if "levels" in refusal else None
+    if found is not None:
+        culprit, what = found
+        raise DataCloneError(f"{diagnose.path_to(obj, culprit, name) or name} is {what}")
+    raise DataCloneError(f"{name} could not be cloned: its pickle has {refusal.partition(': ')[2]}")
+
+
+def _arrive(key: Any) -> Any:
+    """What a key arrives as, by itself."""
+    entry = _new_entry()
+    entry[2].dump(key)
+    return _decode(b"".join(entry[0]))
+
+
+def decode(buffer: Any, limits: Limits = STANDARD) -> Any:
+    """Make the value that `encode` was given, from bytes that nobody vouches for.
+
+    Args:
+        buffer: the message, as bytes or anything else that exports its memory. The result shares none of it.
+        limits: what reading it may cost.
+
+    Returns:
+        A new value, of plain builtins and the types in docs/clone.md.
+
+    Raises:
+        DecodeError: these bytes are no message, or one that would do harm; it says at which byte and why.
+        UnknownValueError: a DecodeError too: an honest message, of something that this process does not know.
+    """
+    if type(buffer) is not bytes:
+        buffer = bytes(buffer)  # so that it cannot change while it is read
+    return _decode(buffer) if limits is STANDARD else _decode(buffer, limits.budget, limits.flags)
+
+
+def decode_owned(buffer: bytes | bytearray | memoryview, limits: Limits = STANDARD) -> Any:
+    """Make the value as `decode` does, from memory that the value may keep.
+
+    Args:
+        buffer: the message, as single bytes of memory that nobody else reads or writes, now or later. Arrays of the
+            result live in it where it is writable, and large enough to be worth it.
+        limits: what reading it may cost.
+
+    Returns:
+        A new value.
+
+    Raises:
+        DecodeError: as `decode` does.
+    """
+    if len(buffer) < LARGE:
+        return decode(buffer, limits)
+    return _decode(buffer, limits.budget, limits.flags | _OWNED)
+
+
+def weigh(buffer: bytes | bytearray | memoryview, limits: Limits = STANDARD, *, owned: bool = True) -> tuple[Any, int]:
+    """Make the value as `decode_owned` does, or as `decode`, and say what it weighs: bytes of memory at most."""
+    if not owned and type(buffer) is not bytes:
+        buffer = bytes(buffer)
+    flags = limits.flags | (_OWNED if owned and len(buffer) >= LARGE else 0)
+    value, weight = _weigh(buffer, limits.budget, flags)
+    return value, weight + len(buffer)
+
+
+_registered: set[type] = set()
+
+
+def register(cls: type, name: str, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> Callable[[], None]:
+    """Let instances of one's own class cross as such. Both sides register it, under one name.
+
+    Args:
+        cls: the class. Its subclasses are not meant.
+        name: what it is called in messages: the same on both sides, and unique there.
+        encode: takes an instance and returns a value to be cloned in its place.
+        decode: takes that value's clone and returns an instance. What it gets a peer chose: it must check it.
+
+    Returns:
+        A function that undoes the registration.
+
+    Raises:
+        TypeError: `cls` is no class, or one of Python's own builtins.
+        ValueError: `cls` or `name` is registered already.
+    """
+    if not isinstance(cls, type) or cls.__module__ == "builtins":
+        raise TypeError(f"{cls!r} is not a class of one's own")
+    if cls in _registered:
+        raise ValueError(f"{cls.__qualname__} is registered already")
+    if name in constructors.DECODERS:
+        raise ValueError(f"{name!r} is registered already")
+
+    def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
+        return constructors.as_registered, (name, encode(obj))
+
+    _registered.add(cls)
+    constructors.DECODERS[name] = decode
+    before = reducers.EXACT.get(cls)
+    reducers.EXACT[cls] = reduce
+    reducers.forget(cls)
+
+    def undo() -> None:
+        if reducers.EXACT.get(cls) is not reduce:
+            return
+        del reducers.EXACT[cls], constructors.DECODERS[name]
+        if before is not None:
+            reducers.EXACT[cls] = before
+        reducers.forget(cls)
+        _registered.discard(cls)
+
+    return undo

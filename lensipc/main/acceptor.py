@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: MIT
+"""How renderers come in: by the path at which main listens, until they have said who they are.
+
+Whoever connects there has said nothing yet and may never do so. It has a time to say hello in, and it shares a few
+places with others like it: when those are taken, whoever holds most of them gives one up, the one that has been silent
+longest. So nobody who speaks at once is kept out, and silence costs main no more than those places.
+
+Who has said hello takes a place of another kind, of which each process, each user, and all together have so many. It
+keeps that until it has hung up, and main has taken back the memory that they shared: it gains nothing by being
+disconnected and coming again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from fcntl import ioctl
+from functools import partial
+from mmap import MADV_REMOVE, mmap
+from resource import RLIMIT_NOFILE, getrlimit
+from select import EPOLLET, EPOLLOUT, EPOLLRDHUP, POLLRDHUP, poll
+from struct import unpack
+from termios import TIOCOUTQ
+from typing import TYPE_CHECKING, Any, Final
+
+from ..errors import PeerGone, ProtocolError
+from ..log import log
+from ..transport import handshake, unix_socket
+from ..transport.poller import Poller
+
+if TYPE_CHECKING:
+    import asyncio
+    from pathlib import Path
+
+    from ..transport.endpoint import Account
+
+# How long the listening socket rests when this process has no descriptor left to accept with (seconds).
+ACCEPT_REST: Final = 0.1
+# How many may be connected without having said hello.
+MOST_SILENT: Final = 64
+# How many may be attached by the path: of one process; of one user who is not main's own; and of all, with the bytes
+# of rings that those may have, unless the host says how many.
+MOST_OF_PROCESS: Final = 16
+MOST_OF_USER: Final = 64
+MOST: Final = 1024
+MOST_SHARED: Final = 1024 * 1024 * 1024
+# So many descriptors, or a quarter of them all, are never used for those who come by the path: the host has them for
+# its own files, and for the renderers that it starts.
+RESERVE: Final = 64
+# The errors of one of these limits being met.
+FULL: Final = (errno.EMFILE, errno.ENFILE, errno.EDQUOT)
+
+
+async def hear_hello(
+    sock: socket.socket, poller: Poller, loop: asyncio.AbstractEventLoop, token: str | None, seconds: float
+) -> int:
+    """Wait for a renderer's first words: what it is woken by. The socket is the caller's to close if this fails.
+
+    Raises:
+        PeerGone: it has closed the connection.
+        ProtocolError: it speaks another version or does not know the token; it has been told.
+        TimeoutError: it has said nothing in time; it has been told.
+    """
+    import asyncio
+
+    from ..runtime.asyncio_driver import set_once
+
+    sock.setblocking(False)
+    said = loop.create_future()
+    poller.register(sock.fileno(), partial(set_once, said))
+    try:
+        await asyncio.wait_for(said, seconds)
+    except TimeoutError:
+        handshake.say_goodbye(sock, f"no hello in {seconds:g} s")
+        raise TimeoutError(f"it said nothing in {seconds:g} s") from None
+    finally:
+        poller.unregister(sock.fileno())
+    data = sock.recv(handshake.HELLO_MAX, socket.MSG_DONTWAIT)
+    if not data:
+        raise PeerGone("it ended before it was attached")
+    try:
+        return handshake.check_hello(data, token)
+    except ProtocolError as error:
+        handshake.say_goodbye(sock, str(error))
+        raise
+
+
+def check_reserve(*descriptors: int) -> None:
+    """Raise OSError if descriptors that were opened for one who came by the path are of the host's reserve.
+
+    The system gives out the lowest number that is free, so the last ones stay free for the host.
+    """
+    limit, _ = getrlimit(RLIMIT_NOFILE)
+    reserve = min(RESERVE, limit // 4)
+    if max(descriptors) >= limit - reserve:
+        raise OSError(
+            errno.EMFILE,
+            f"main may have {limit} descriptors open, and keeps the last {reserve} for the renderers that it starts: "
+            "its process needs a higher limit (ulimit -n)",
+        )
+
+
+def unread(sock: socket.socket) -> bool:
+    """Whether something that was sent lies at the other end still, with the descriptors in it.
+
+    They count as this user's open ones until it is read or that end is closed; to shut it down is not enough.
+    """
+    return bool(unpack("i", ioctl(sock, TIOCOUTQ, bytes(4)))[0])
+
+
+def discard(segment: int) -> None:
+    """Give a segment's memory back to the system, whoever has it mapped; they read zeros from then on."""
+    with mmap(segment, 0) as memory:
+        memory.madvise(MADV_REMOVE)
+
+
+class Visitor:
+    """One who came by the path.
+
+    Attributes:
+        sock: its socket.
+        pid, uid: who it is; pid 0: a process that main cannot see, of another PID namespace.
+        pidfd: what tells that its process has ended; -1: nothing does, or its RendererHandle has it.
+        certain: whether that is certainly its process.
+        segment: the memory that it shares with main; -1: none yet.
+        account: what waits for it counts in this, which lives as long as one of its payer's has it.
+        payer: for whom what it takes counts: a process of main's own user, or a user.
+        bounds: all for whom it counts, and how many of each there may be.
+    """
+
+    def __init__(self, sock: socket.socket, reception: Reception) -> None:
+        self.sock = sock
+        self.pid, self.uid = unix_socket.peer(sock)
+        self.pidfd, self.certain = -1, False
+        self.segment = -1
+        self.account: Account | None = None
+        ours = self.uid == os.geteuid() and self.pid
+        self.payer = ("process", self.pid) if ours else ("user", self.uid)
+        self.bounds = {("main", 0): reception.most, self.payer: MOST_OF_USER}
+        if self.pid:  # the payer may be the process
+            self.bounds["process", self.pid] = MOST_OF_PROCESS
+        self._reception = reception
+
+    def watch(self) -> None:
+        """Have its process watched. OSError: main has no descriptor for that."""
+        self.pidfd, self.certain = unix_socket.watch(self.sock, self.pid)
+        check_reserve(self.pidfd)
+
+    def linger(self) -> None:
+        """Main has closed the connection: keep its place until it has hung up, too."""
+        if self._reception.closed:
+            self.leave()
+            return
+        with suppress(OSError):  # it has hung up
+            self.sock.shutdown(socket.SHUT_WR)
+        self._reception.lingering.add(self)
+        # Told once when it hangs up, and each time that it reads; nothing of what it sends.
+        self._reception.poller.register(self.sock.fileno(), self._look, EPOLLRDHUP | EPOLLOUT | EPOLLET)
+        self._look()
+
+    def _look(self) -> None:
+        hung_up = poll()
+        hung_up.register(self.sock, POLLRDHUP)
+        if hung_up.poll(0) and not unread(self.sock):
+            with suppress(OSError):  # no room to map it
+                discard(self.segment)  # it could keep that open, and come again for more
+            self.leave()
+
+    def leave(self) -> None:
+        """Close all that main has of it, and give its place up. Idempotent."""
+        self._reception.give_up(self)
+        self.sock.close()
+        for fd in (self.pidfd, self.segment):
+            if fd >= 0:
+                os.close(fd)
+        self.pidfd = self.segment = -1
+
+
+class Reception:
+    """The path, and those who came by it.
+
+    Args:
+        path: where to listen.
+        token: what they have to know; None: nothing, but they have to be of this user.
+        most: how many may be attached at once.
+        poller: what the socket is registered with.
+        loop: the loop it runs on.
+        take_in: serves one that has said hello, and what it is woken by.
+
+    Raises:
+        OSError: somebody listens there, or the folder is not safe.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        token: str | None,
+        most: int,
+        poller: Poller,
+        loop: asyncio.AbstractEventLoop,
+        take_in: Callable[[Visitor, int], Awaitable[None]],
+    ) -> None:
+        self.most = most
+        self.poller = poller
+        self.closed = False
+        self.lingering: set[Visitor] = set()
+        self._places: Counter[tuple[str, int]] = Counter()  # that are taken, by whom
+        self._holders: set[Visitor] = set()
+        self._path = path
+        self._token = token
+        self._loop = loop
+        self._take_in = take_in
+        self._tasks: set[asyncio.Task[Any]] = set()
+        # Those of them that wait for a hello, the oldest first, and for whom they count.
+        self._silent: dict[asyncio.Task[Any], tuple[str, int]] = {}
+        self._starved = False  # there was no descriptor the last time
+        self._sock = unix_socket.listen(path, for_all=token is not None)
+        poller.register(self._sock.fileno(), self._accept)
+
+    async def close(self) -> None:
+        """Listen no more, and send away those who are on their way in."""
+        import asyncio
+
+        self.closed = True
+        self.poller.unregister(self._sock.fileno())
+        self._sock.close()
+        self._path.unlink(missing_ok=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for visitor in list(self.lingering):
+            visitor.leave()
+
+    def take_place(self, visitor: Visitor) -> None:
+        """Take a place for one who has said hello. OSError: those for whom it counts have theirs."""
+        for (kind, number), most in visitor.bounds.items():
+            if self._places[kind, number] >= most:
+                whose = "in all, by MainProcess(connection_limit=)" if kind == "main" else f"of {kind} {number}"
+                raise OSError(errno.EDQUOT, f"{most} renderers may be connected by its path {whose}, and are")
+        self._places.update(list(visitor.bounds))
+        self._holders.add(visitor)
+
+    def give_up(self, visitor: Visitor) -> None:
+        """Give its place up, if it has one."""
+        if visitor in self.lingering:
+            self.lingering.remove(visitor)
+            self.poller.unregister(visitor.sock.fileno())
+        if visitor in self._holders:
+            self._holders.remove(visitor)
+            self._places -= Counter(list(visitor.bounds))  # which forgets those that have none left
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._sock.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            # No descriptor to accept with: the socket would stay readable, and spin.
+            if not self._starved:
+                log.error("cannot accept a renderer until there is room again: %s", error)
+            self._starved = True
+            self.poller.unregister(self._sock.fileno())
+            self.poller.call_later(ACCEPT_REST, self._accept_again)
+            return
+        self._starved = False
+        if len(self._silent) >= MOST_SILENT:
+            (most, _), *_ = Counter(self._silent.values()).most_common(1)
+            oldest = next(task for task, payer in self._silent.items() if payer == most)
+            del self._silent[oldest]
+            oldest.cancel()
+        visitor = Visitor(sock, self)
+        task = self._loop.create_task(self._receive(visitor))
+        self._silent[task] = visitor.payer
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _accept_again(self) -> None:
+        if self._sock.fileno() >= 0:
+            self.poller.register(self._sock.fileno(), self._accept)
+
+    async def _receive(self, visitor: Visitor) -> None:
+        import asyncio
+
+        sock, pid, uid = visitor.sock, visitor.pid, visitor.uid
+        try:
+            try:
+                if self._token is None and uid not in (os.geteuid(), 0):
+                    handshake.say_goodbye(sock, "it runs as another user")
+                    raise PermissionError(1, f"a process of user {uid}")
+                check_reserve(sock.fileno())
+                wakeup = await hear_hello(sock, self.poller, self._loop, self._token, handshake.HANDSHAKE_WAIT)
+            finally:
+                task = asyncio.current_task()
+                assert task is not None
+                self._silent.pop(task, None)
+            self.take_place(visitor)
+            visitor.watch()
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                handshake.say_goodbye(sock, f"main cannot take it in: {error}")
+            log.warning("a renderer (pid %d, user %d) did not attach: %r", pid, uid, error)
+            visitor.leave()
+            return
+        except BaseException:  # too many are silent, or main is being left
+            handshake.say_goodbye(sock, "main has no time for one that says nothing")
+            visitor.leave()
+            raise
+        await self._take_in(visitor, wakeup)

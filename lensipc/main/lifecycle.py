@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: MIT
+"""Extensions come and go: installed, enabled, disabled, uninstalled, in main and in every renderer at once.
+
+A change of an extension's state is one task, which holds the extension's lock until all of it is done or undone: so
+changes come one after another, and none stops half-way because whoever waits for it is cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ..errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, PeerGone, RemoteError
+from ..extension import ExtensionManifest, LensMainExtension
+from ..log import log, log_raised
+from ..runtime.driver import is_awaitable
+from ..runtime.loader import adopt, import_path, load, undo
+from ..runtime.protocol import READY
+from ..user_code import ends_process, text_of, type_name
+from .peer import RendererConnection
+from .port import MainPort
+from .router import Router
+
+if TYPE_CHECKING:
+    import asyncio
+
+# How long a part may take to deactivate before it is left, or its renderer disconnected (seconds).
+DEACTIVATION_WAIT: Final = 10.0
+# How long a part in a renderer may take to activate before that renderer is disconnected (seconds).
+RENDERER_ACTIVATION_WAIT: Final = 30.0
+
+Result = TypeVar("Result")
+
+
+class Installed:
+    """An extension that is installed, and its part in main while that is active."""
+
+    def __init__(self, manifest: ExtensionManifest, port: MainPort) -> None:
+        self.manifest = manifest
+        self.port = port
+        self.enabled = False
+        self.folders: list[str] = []  # where main could import it from when it was enabled
+        self.activating: asyncio.Task[Any] | None = None
+        self.given_up = False  # the activation, because it is to be disabled
+        self.part: LensMainExtension | None = None
+
+
+class Lifecycle:
+    """All extensions that a host has installed.
+
+    Args:
+        router: main's core.
+        loop: the loop it runs on.
+    """
+
+    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop) -> None:
+        self._router = router
+        self._loop = loop
+        self._installed: dict[str, Installed] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._changes: set[asyncio.Task[Any]] = set()
+
+    async def install(self, manifest: ExtensionManifest) -> None:
+        """Install an extension and activate all its parts."""
+        await self._stoppable(self._install(manifest))
+
+    async def enable(self, id: str) -> None:
+        """Activate all its parts again."""
+        await self._stoppable(self._enable(self._find(id)))
+
+    async def disable(self, id: str) -> None:
+        """Deactivate all its parts."""
+        await self.shielded(self._disable(self._find(id)))
+
+    async def uninstall(self, id: str) -> None:
+        """Deactivate all its parts and forget it."""
+        await self.shielded(self._uninstall(self._find(id)))
+
+    async def end(self) -> None:
+        """Deactivate everything."""
+        import asyncio
+
+        await asyncio.gather(*map(self._disable, list(self._installed.values())), return_exceptions=True)
+
+    async def bring_up(self, connection: RendererConnection) -> None:
+        """Activate in a new renderer all that is enabled, and tell it that this is all."""
+        connection.brought_up = True
+        enabled = [installed for installed in self._installed.values() if installed.enabled]
+        await _all(*(self._activate_in(connection, installed) for installed in enabled))
+        if connection.closed:
+            how = connection.fate and await connection.fate()
+            how = how or f"is gone: {connection.reason}"
+            raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) {how}")
+        connection.send(READY)
+
+    async def take_down(self, connection: RendererConnection) -> None:
+        """Deactivate in a renderer all that is enabled."""
+        import asyncio
+
+        enabled = [installed for installed in self._installed.values() if installed.enabled]
+        await asyncio.gather(*(self._deactivate_in(connection, installed) for installed in enabled))
+
+    def _find(self, id: str) -> Installed:
+        if id not in self._installed:
+            raise KeyError(f"extension {id!r} is not installed")
+        return self._installed[id]
+
+    async def shielded(self, change: Coroutine[Any, Any, None]) -> None:
+        """Wait for a change that goes on to its end, though who waits for it is cancelled."""
+        import asyncio
+
+        await asyncio.shield(self._started(change))
+
+    async def _stoppable(self, change: Coroutine[Any, Any, Result]) -> Result:
+        """Wait for a change. Cancelling whoever waits for it makes it undo what it has done."""
+        import asyncio
+
+        task = self._started(change)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+
+    def _started(self, change: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        try:
+            self._router.poller.check_fork()
+        except ForkError:  # the loop is the parent's too
+            change.close()
+            raise
+        task = self._loop.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return task
+
+    def _lock(self, id: str) -> asyncio.Lock:
+        import asyncio
+
+        return self._locks.setdefault(id, asyncio.Lock())
+
+    async def _install(self, manifest: ExtensionManifest) -> None:
+        async with self._lock(manifest.id):
+            if manifest.id in self._installed:
+                raise ValueError(f"extension {manifest.id!r} is installed already: uninstall it first")
+            installed = Installed(manifest, self._router.port(manifest.id))
+            self._installed[manifest.id] = installed
+            try:
+                await self._activate(installed)
+            except BaseException:
+                del self._installed[manifest.id]
+                raise
+
+    async def _enable(self, installed: Installed) -> None:
+        manifest = installed.manifest
+        async with self._lock(manifest.id):
+            if self._installed.get(manifest.id) is not installed:
+                raise KeyError(f"extension {manifest.id!r} is not installed any more")
+            if not installed.enabled:
+                await self._activate(installed)
+
+    async def _disable(self, installed: Installed) -> None:
+        if installed.activating is not None:
+            installed.given_up = True
+            installed.activating.cancel()
+        async with self._lock(installed.manifest.id):
+            if installed.enabled:
+                await self._deactivate(installed)
+
+    async def _uninstall(self, installed: Installed) -> None:
+        manifest = installed.manifest
+        await self._disable(installed)
+        async with self._lock(manifest.id):
+            if self._installed.get(manifest.id) is installed and not installed.enabled:
+                del self._installed[manifest.id]
+
+    async def _activate(self, installed: Installed) -> None:
+        """Activate all parts, or none."""
+        import asyncio
+
+        port = installed.port
+        adopt(installed.folders, import_path())
+        installed.activating = asyncio.current_task()
+        installed.given_up = False
+        installed.enabled = port.activating = True
+        renderers = [each for each in self._router.connections.values() if each.brought_up]
+        try:
+            await _all(
+                self._activate_in_main(installed),
+                *(self._activate_in(each, installed, veto=each.started_here) for each in renderers),
+            )
+        except BaseException as error:
+            installed.activating = None  # what is undone is not given up
+            await to_the_end(self._deactivate(installed))
+            if isinstance(error, asyncio.CancelledError) and installed.given_up:  # and nobody who waits was cancelled
+                why = f"extension {installed.manifest.id!r} was disabled while it was being activated"
+                raise ActivationError(why) from None
+            raise
+        finally:
+            installed.activating = None
+            port.end_activation()
+
+    async def _activate_in_main(self, installed: Installed) -> None:
+        manifest, port = installed.manifest, installed.port
+        try:
+            if manifest.main is None:
+                return
+            part = load(manifest.main, LensMainExtension, manifest.id)(manifest.id, manifest.version, port)
+            installed.part = part
+            port.table.open = True
+            result = part.on_activate()
+            if is_awaitable(result):
+                await result
+        except ActivationError:
+            raise
+        except BaseException as error:
+            if _ends_us(error):
+                raise
+            why = f"extension {manifest.id!r} ({manifest.main}) in main raised {_said(error)}"
+            raise ActivationError(why) from error
+        finally:
+            port.end_activation()
+
+    async def _activate_in(self, connection: RendererConnection, installed: Installed, *, veto: bool = True) -> None:
+        """Activate a renderer's part. Without `veto`, one that fails is its renderer's own affair, and end."""
+        manifest = installed.manifest
+        if manifest.renderer is None or not connection.may_speak_for(manifest.id):
+            return
+        if connection.closed:
+            return
+        pending = self._router.face.pending()
+        where = f"extension {manifest.id!r} ({manifest.renderer}) in {_place(connection)}"
+        wait = RENDERER_ACTIVATION_WAIT
+        try:
+            connection.activate(installed.port, manifest.version, manifest.renderer, installed.folders, pending, wait)
+            await pending
+        except PeerGone as gone:  # it has no part, and one that came by itself needs none
+            how = connection.fate and await connection.fate()
+            if how:
+                raise ActivationError(f"{where} was being activated when the process {how}") from gone
+        except InvokeTimeout:  # or a renderer that says nothing would keep the whole host from going on
+            why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
+            self._router.disconnect(connection, why)
+        except RemoteError as error:
+            why = f"{where} raised {_said(error)}"
+            if veto:
+                raise ActivationError(why) from error
+            self._router.disconnect(connection, why)
+
+    async def _deactivate(self, installed: Installed) -> None:
+        import asyncio
+
+        installed.enabled = False
+        connections = list(self._router.connections.values())
+        await asyncio.gather(*(self._deactivate_in(each, installed) for each in connections))
+        await self._deactivate_in_main(installed)  # last: what a part in a renderer still asks for is answered
+
+    async def _deactivate_in_main(self, installed: Installed) -> None:
+        import asyncio
+
+        part, installed.part = installed.part, None
+        if part is None:
+            return
+        port = installed.port
+        port.end_handlers()
+        if port.stopping:  # what they use is still there
+            _, running = await asyncio.wait(port.stopping, timeout=DEACTIVATION_WAIT)
+            if running:
+                why = "%d handlers of extension %s still run, %g s after they were cancelled"
+                log.warning(why, len(running), part.id, DEACTIVATION_WAIT)
+        try:
+            async with asyncio.timeout(DEACTIVATION_WAIT) as limit:
+                result = part.on_deactivate()
+                if is_awaitable(result):
+                    await result
+        except BaseException as error:
+            if _ends_us(error):
+                raise
+            what = f"took more than {DEACTIVATION_WAIT:g} s" if limit.expired() else "raised"
+            log_raised(error, f"on_deactivate of extension %s in main {what}", part.id)
+        finally:
+            undo(part)
+
+    async def _deactivate_in(self, connection: RendererConnection, installed: Installed) -> None:
+        if installed.port.number not in connection.ports or connection.closed:
+            return
+        pending = self._router.face.pending()
+        try:
+            connection.deactivate(installed.port, pending, DEACTIVATION_WAIT)
+            await pending
+        except PeerGone:
+            pass
+        except InvokeTimeout:
+            self._router.disconnect(
+                connection,
+                f"extension {installed.manifest.id!r} did not deactivate in {DEACTIVATION_WAIT:g} s",
+            )
+        except LensIpcError as error:
+            what = "on_deactivate of extension %s in %s raised %s"
+            log.error(what, installed.manifest.id, _place(connection), _said(error))
+
+
+def _ends_us(error: BaseException) -> bool:
+    """Whether it is not the part that has raised it: the change is cancelled, or a signal ends this process."""
+    import asyncio
+
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return ends_process(error)
+
+
+def _place(connection: RendererConnection) -> str:
+    return f"renderer {connection.frame_id} (pid {connection.pid})"
+
+
+def _said(error: BaseException) -> str:
+    """What was raised: its type and its text."""
+    kind = error.remote_type if isinstance(error, RemoteError) else type_name(error)
+    text = text_of(error)
+    return f"{kind}: {text}" if text else kind
+
+
+async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Await it even while being cancelled; only then let the cancellation take its course."""
+    import asyncio
+
+    task = asyncio.ensure_future(coroutine)
+    cancelled: BaseException | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except Exception:
+            break
+    if cancelled is not None:
+        raise cancelled
+    task.result()
+
+
+async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Await them all, also when one fails; then raise the first failure."""
+    import asyncio
+
+    for outcome in await asyncio.gather(*coroutines, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome

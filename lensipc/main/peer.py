@@ -1,0 +1,565 @@
+# SPDX-License-Identifier: MIT
+"""Main's end of the line to one renderer: everything that comes in is checked here before it is believed.
+
+A renderer may be hostile. What it may speak for was granted when it attached; it names channels by numbers that it
+declared for extensions it was told of, so there is no number by which it could reach another's. Whatever cannot have
+come from an honest renderer is a ProtocolError, and that disconnects it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import clone
+from ..errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError, UnknownValueError, printable
+from ..events import IpcMainInvokeEvent
+from ..runtime.channels import Running
+from ..runtime.connection import Connection, body_of
+from ..runtime.driver import is_awaitable
+from ..runtime.pending import Invocations
+from ..runtime.protocol import (
+    ACTIVATE,
+    CANCEL,
+    DEACTIVATE,
+    DECLARE,
+    ERROR,
+    EVENT,
+    INVOKE,
+    KINDS,
+    LISTEN,
+    MAX_CHANNELS,
+    MAX_NAME,
+    MAX_NAMES,
+    MAX_REPORTS,
+    REPORT,
+    RESULT,
+    UNLISTEN,
+    describe,
+    read_summary,
+)
+from ..transport.endpoint import DROP_NEWEST, KEEP, Buffer, Endpoint, Record
+from ..user_code import conclude, explained
+from .backpressure import Pace
+from .port import MainChannel, MainPort
+from .router import Router
+
+if TYPE_CHECKING:
+    import asyncio
+
+# So often a deadline of a renderer that has something to say is put off: for that many of its turns, and milliseconds.
+CATCH_UP: Final = 1000
+# So often that of an invoke which waits for activation: what main's own loop has to do in between may end that.
+GIVE_WAY: Final = 20
+# How long an invoke waits for main to finish activating its extension (seconds).
+ACTIVATION_WAIT: Final = 5.0
+# What a renderer may have at once: bounds on main's memory that no honest renderer meets.
+MAX_INVOKES: Final = 8192  # in flight; each that an async handler answers costs main 2.7 KiB and its arguments
+MAX_HELD: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, the last one not counted
+# So many async listeners in main that its events have started, and that have not finished, make what else it sends
+# wait in its ring: so much work at once uses up any loop, and a flood of it costs main no more than that.
+MAX_LISTENERS: Final = 1024
+# How long main may work for one renderer before the next one has its turn (seconds): a message that is no small plain
+# data can take a thousand times as long as others, so that a turn of so many messages is no bound.
+TURN_TIME: Final = 0.002
+# How long a renderer has to read as much as the high-water mark (seconds): as TIME_TO_READ_NS of csrc/endpoint/topic.c.
+TIME_TO_READ: Final = 1.0
+# An invoke of more bytes counts toward what a renderer may have in flight, as much as its largest message, by what its
+# arguments weigh. Of those that do not count, 8,192 are 64 MiB.
+SMALL: Final = 256
+
+
+class _Held:
+    """An invoke that waits until main has activated its extension, or has had the time to."""
+
+    __slots__ = ("body", "channel", "connection", "correlation", "deadline")
+
+    def __init__(self, connection: RendererConnection, channel: MainChannel, correlation: int, body: Buffer) -> None:
+        self.connection = connection
+        self.channel = channel
+        self.correlation = correlation
+        self.body = body
+        self.deadline = connection.poller.call_later(ACTIVATION_WAIT, self.execute, lambda asked: asked >= GIVE_WAY)
+        connection.held_bytes += len(body)
+        channel.port.held[self] = None
+
+    def cancel(self) -> None:
+        """Wait no longer."""
+        self.deadline.cancel()
+        self.connection.held_bytes -= len(self.body)
+        self.channel.port.held.pop(self, None)
+
+    def execute(self) -> None:
+        """Have it done, if nobody has cancelled it."""
+        if self.connection.running.pop(self.correlation, None) is not None:
+            self.cancel()
+            try:
+                args = self.connection.read_arguments(self.correlation, self.body)
+                if args is not None:
+                    self.connection._contexts.apart(self.connection.execute, self.channel, self.correlation, args)
+            except (ProtocolError, DecodeError) as error:
+                self.connection.broken(error)
+
+
+def _stop(port: MainPort, running: Any) -> None:
+    """Cancel an invoke that waits or is awaited; its extension may have to wait until its handler has ended."""
+    if running is not None:
+        running.cancel()
+        if hasattr(running, "add_done_callback"):  # a handler's own task: it has to end
+            port.stopping.add(running)
+            running.add_done_callback(port.stopping.discard)
+
+
+class RendererConnection(Connection):
+    """One renderer, as main's core sees it."""
+
+    def __init__(
+        self,
+        router: Router,
+        endpoint: Endpoint,
+        sock: socket.socket,
+        wakeup_fd: int,
+        frame_id: int,
+        pid: int,
+        grants: frozenset[str] | None,
+        capacity: int,
+        message_limit: int,
+        limits: clone.Limits,
+    ) -> None:
+        on_message: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
+        on_message[EVENT] = self._on_event
+        on_message[INVOKE] = self._on_invoke
+        on_message[CANCEL] = self._on_cancel
+        on_message[RESULT] = self._on_result
+        on_message[ERROR] = self._on_error
+        on_message[DECLARE] = self._on_declare
+        on_message[LISTEN] = self._on_listen
+        on_message[UNLISTEN] = self._on_unlisten
+        on_message[REPORT] = self._on_report
+        super().__init__(endpoint, sock, router.poller, router.low_water, on_message, 1 << INVOKE, SMALL)
+        self.router = router
+        self._contexts = router.face.contexts
+        self.wakeup_fd = wakeup_fd  # the eventfd that the renderer signals main by; ours to close
+        self.frame_id = frame_id
+        self.pid = pid
+        self.grants = grants
+        self.reason = ""  # why it was closed
+        self.started_here = False  # by main: what it fails to activate is not installed at all
+        self.fate: Callable[[], Awaitable[str | None]] | None = None  # how that ended; None: as main wished
+        self.brought_up = False  # what is enabled from now on is activated in it, too
+        self.on_closed: list[Callable[[], None]] = []
+        self.requests = Invocations(router.poller.call_later, self._caught_up)
+        self.given_up: set[int] = set()  # those of them that had no outcome in time
+        self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
+        self.channels: list[MainChannel] = []  # by the numbers it declared
+        self.name_bytes = 0  # of their names
+        self.declared: set[MainChannel] = set()
+        self.listening: set[MainChannel] = set()
+        self.places: dict[int, int] = {}  # of channels it listens to no more: so that every gap is a drop
+        self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes that wait, or are awaited
+        self.invoked: dict[MainChannel, IpcMainInvokeEvent] = {}  # what the handlers of its invokes are called with
+        self.held_bytes = 0  # of invokes that wait for activation
+        self.message_limit = message_limit
+        self.limits = limits  # of what it sends
+        self.large: dict[int, int] = {}  # its large invokes without an outcome, and their bytes
+        self.large_bytes = 0
+        self.last_invoke = 0
+        self.listeners = 0  # in main, async ones that its events have started and that have not finished
+        self.listeners_bytes = 0  # which their arguments weigh
+        self.crowded = False  # there are too many of them
+        self.backed_up: Pace | None = None  # running while its outcomes wait beyond its outbox's limit
+        self.watched = False  # another could not decode what it has sent: main looks first
+        self.reports = 0  # of others, within a second from then on
+        self.reports_since = 0.0
+        self.until = 0.0  # when its turn ends
+        self.overdue = False  # its last turn was cut short then
+        self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
+        self.hold: Pace | None = None  # running while it is congested and holds its senders back
+        self.lagging = False  # congested for longer than that
+
+    def may_speak_for(self, extension: str) -> bool:
+        """Whether main granted it that extension."""
+        return self.grants is None or extension in self.grants
+
+    # ---- requests of main's own ----
+
+    def activate(
+        self, port: MainPort, version: str, path: str, folders: list[str], pending: Any, timeout: float
+    ) -> None:
+        """Tell the renderer to activate its part; `pending` has the outcome."""
+        self.ports[port.number] = port
+        # One that connected by itself imports from where it will: its Python may be another.
+        body = clone.encode((port.extension, version, path, folders if self.started_here else []))
+        self._request(ACTIVATE, port, body, pending, timeout)
+
+    def deactivate(self, port: MainPort, pending: Any, timeout: float) -> None:
+        """Tell the renderer to deactivate its part; `pending` has the outcome."""
+        self._request(DEACTIVATE, port, b"", pending, timeout)
+
+    def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float) -> None:
+        what = f"renderer {self.frame_id}, extension {port.extension!r}"
+        correlation = self.requests.open(pending, what, timeout, self.given_up.add)
+        self._tell(kind, port.number, correlation, body)
+
+    def _caught_up(self, asked: int) -> bool:
+        """Whether this renderer has been heard, before it is judged by a deadline that main may have been busy past.
+
+        What waits in its ring has its turns first: so many, or who writes there without end would have no deadline. One
+        whose events keep main busy enough is not read on, and may be for ever.
+        """
+        return not self.ready or self.crowded or self.backed_up is not None or asked >= CATCH_UP
+
+    def _asked(self, record: Record) -> Any:
+        """What waits for this outcome; None: main has given it up."""
+        pending = self.requests.take(record[5])
+        if pending is None and record[5] not in self.given_up:
+            raise ProtocolError(f"an outcome of request {record[5]}, which main has not made or which has had one")
+        self.given_up.discard(record[5])
+        return pending
+
+    def _on_result(self, record: Record) -> None:
+        pending = self._asked(record)
+        if pending is not None:
+            pending.set_result(None)
+
+    def _on_error(self, record: Record) -> None:
+        error, pending = read_summary(body_of(record)), self._asked(record)
+        if pending is not None:
+            pending.set_exception(error)
+
+    # ---- what the renderer asks for ----
+
+    def _on_nonsense(self, record: Record) -> None:
+        raise ProtocolError(f"a message of kind {record[0]}, which a renderer never sends")
+
+    def _channel(self, number: int) -> MainChannel:
+        if number >= len(self.channels):
+            raise ProtocolError(f"channel number {number}, where it declared {len(self.channels)}")
+        return self.channels[number]
+
+    def _on_declare(self, record: Record) -> None:
+        number, extension, body = record[2], record[3], body_of(record)
+        if number != len(self.channels) or number >= MAX_CHANNELS:
+            raise ProtocolError(f"declared channel number {number}, where {len(self.channels)} was next")
+        port = self.ports.get(extension)
+        if port is None:
+            raise ProtocolError(f"a channel of extension number {extension}, which it was not granted")
+        if len(body) > MAX_NAME:
+            raise ProtocolError(f"a channel name of {len(body)} bytes, where {MAX_NAME} are allowed")
+        self.name_bytes += len(body)
+        if self.name_bytes > MAX_NAMES:
+            raise ProtocolError(f"channel names of {self.name_bytes} bytes, where {MAX_NAMES} are allowed")
+        try:
+            name = str(body, "utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise ProtocolError(f"a channel name that is no UTF-8: {error}") from None
+        channel = port.table[name]
+        if channel in self.declared:
+            raise ProtocolError(f"declared channel '{printable(name)}' of extension {port.extension!r} twice")
+        self.endpoint.relay(number, channel.topic, self.frame_id, self.pid)
+        self.declared.add(channel)
+        self.channels.append(channel)
+        channel.declared += 1
+
+    def _on_listen(self, record: Record) -> None:
+        number, when_full = record[2], record[3]
+        channel = self._channel(number)
+        if channel in self.listening or when_full > DROP_NEWEST:
+            raise ProtocolError(f"listens to channel number {number} twice, or with policy {when_full}")
+        channel.topic.add(self.endpoint, number, when_full, self.places.pop(number, 0))
+        self.listening.add(channel)
+
+    def _on_unlisten(self, record: Record) -> None:
+        number = record[2]
+        channel = self._channel(number)
+        if channel not in self.listening:
+            raise ProtocolError(f"stops listening to channel number {number}, to which it does not listen")
+        self.listening.remove(channel)
+        self.places[number] = channel.topic.remove(self.endpoint)
+
+    def _on_event(self, record: Record) -> None:
+        """An event that main listens to, or for one process, too large to be relayed in C, or to be looked at."""
+        channel, body = self._channel(record[2]), body_of(record)
+        if self.watched:
+            self._check(body)
+        self.told |= self.router.route(channel, self.frame_id, self.pid, body, record[3])
+        self.router.deliver()
+        self.look_at_the_clock()
+
+    def _check(self, body: Buffer) -> None:
+        try:
+            if type(clone.decode_owned(body, self.limits)) is not tuple:
+                raise DecodeError("arguments that are no tuple")
+        except UnknownValueError:  # others may know it
+            return
+        except DecodeError as error:
+            raise DecodeError(f"it sent an event that cannot be decoded: {error}") from None
+
+    def _on_report(self, record: Record) -> None:
+        """It says that it could not decode an event of another renderer's, which may be true or not."""
+        now = time.monotonic()
+        if now - self.reports_since >= 1.0:
+            self.reports, self.reports_since = 0, now
+        self.reports += 1
+        reported = self.router.connections.get(record[3])
+        if reported is not None and reported is not self and self.reports <= MAX_REPORTS:
+            reported.watch()
+
+    def watch(self) -> None:
+        """Decode each of its events before it is relayed: the first that cannot be decoded is the end of it."""
+        self.watched = True
+        self.endpoint.watch()
+
+    def take_turn(self, budget: int) -> int:
+        """Handle what has come, for a while: how many messages."""
+        self.until = time.monotonic() + TURN_TIME
+        self.overdue = False
+        try:
+            return self.pump(budget)
+        finally:
+            if self.overdue:
+                self.resume()  # in its next turn
+
+    def look_at_the_clock(self) -> None:
+        """Let the rest wait for the next turn, if this one is over."""
+        if time.monotonic() >= self.until:
+            self.paused = self.overdue = True
+
+    def count_listener(self, size: int, change: int) -> None:
+        """An async listener begins (1), or has finished (-1), whose arguments weigh `size` bytes."""
+        self.listeners += change
+        self.listeners_bytes += change * size
+        crowded = self.listeners >= MAX_LISTENERS or self.listeners_bytes > self.message_limit
+        if crowded != self.crowded:
+            self.crowded = crowded
+            self.resume()
+            self.poller.wake()
+
+    def resume(self) -> None:
+        """Read on, unless it is to wait. What one that has ended can still send is little."""
+        self.paused = (self.crowded or self.backed_up is not None) and not self.ended
+
+    def end(self) -> None:
+        super().end()
+        self.resume()
+
+    def _on_invoke(self, record: Record) -> None:
+        _, body, number, _, _, correlation, args = record
+        channels = self.channels
+        channel = channels[number] if number < len(channels) else self._channel(number)
+        if correlation <= self.last_invoke:
+            raise ProtocolError(f"invoke {correlation} after invoke {self.last_invoke}: ids only grow")
+        self.last_invoke = correlation
+        if len(self.running) >= MAX_INVOKES:
+            self._answer(correlation, None, OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight"))
+            return
+        if channel.port.activating:
+            self._hold(channel, correlation, clone.encode(args) if body is None else body)
+            return
+        if body is not None:
+            args = self.read_arguments(correlation, body)
+            if args is None:
+                return
+        contexts = self._contexts
+        try:
+            changed = contexts.context != contexts.base  # as contexts.changed(), which would take 40 ns more
+        except Exception:
+            changed = True
+        if changed:
+            contexts.apart(self.execute, channel, correlation, args)
+        else:
+            self.execute(channel, correlation, args)
+        self.look_at_the_clock()
+
+    def read_arguments(self, correlation: int, body: Buffer) -> tuple[Any, ...] | None:
+        """The arguments of an invoke; None: it has had its outcome, because they are too many or not known here."""
+        weight = len(body)
+        if self._is_room_for(weight):
+            args: tuple[Any, ...]
+            try:
+                args, weight = clone.weigh(body, self.limits)
+            except UnknownValueError as error:  # honest, and nothing for this process
+                self._answer(correlation, None, error)
+                return None
+            if type(args) is not tuple:
+                raise ProtocolError("arguments that are no tuple")
+            if weight <= SMALL:
+                return args
+        if not self._is_room_for(weight):
+            why = f"invokes of this renderer that weigh {self.large_bytes} bytes are in flight"
+            self._answer(correlation, None, OutboxFull(why))
+            return None
+        self.large[correlation] = weight
+        self.large_bytes += weight
+        return args
+
+    def _is_room_for(self, weight: int) -> bool:
+        return not self.large_bytes or self.large_bytes + weight <= self.message_limit
+
+    def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
+        if self.held_bytes > MAX_HELD:
+            self._answer(correlation, None, OutboxFull(f"{self.held_bytes} bytes of invokes wait for activation"))
+        else:
+            self.running[correlation] = (channel.port, _Held(self, channel, correlation, body))
+
+    def execute(self, channel: MainChannel, correlation: int, args: Any) -> None:
+        """Call an invoke's handler, or say that there is none."""
+        port, handler = channel.port, channel.handler
+        if handler is None or port.activating:
+            if port.activating:
+                why = f"main is still activating extension {port.extension!r} after {ACTIVATION_WAIT:g} s"
+            elif not port.table.open:
+                why = f"extension {port.extension!r} is not active in main"
+            else:
+                why = f"extension {port.extension!r} has no handler in main for channel '{printable(channel.name)}'"
+            self._answer(correlation, None, NoHandlerError(why))
+            return
+        if type(args) is not tuple:
+            raise ProtocolError("arguments that are no tuple")
+        event = self.invoked.get(channel)
+        if event is None:  # it holds nothing that changes: one serves for all that this renderer invokes on the channel
+            event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
+            self.invoked[channel] = event
+        try:
+            result = handler.callback(event, *args)
+        except BaseException as error:  # SystemExit and CancelledError, too
+            error = explained(error, handler.callback, len(args))
+            conclude(error, partial(self._answer, correlation, None, error))
+            return
+        try:
+            if not self.large and not self.closed and self.endpoint.send_value(RESULT, 0, correlation, result):
+                return
+        except OutboxFull:
+            self._answer(correlation, result, None)
+            return
+        except ProtocolError as error:
+            self.broken(error)
+            return
+        try:
+            if is_awaitable(result):
+                task = self.router.face.finish(result, partial(self._settle, correlation))  # which settles it later
+                if not self.closed:
+                    self.running[correlation] = (port, task)
+                elif task is not None:  # closed by what its own handler did
+                    _stop(port, task)
+                return
+        except Exception as error:  # of the result's own code
+            self._answer(correlation, None, error)
+            return
+        self._answer(correlation, result, None)
+
+    def _settle(self, correlation: int, result: object, error: BaseException | None) -> None:
+        """Give an invoke that was awaited its one outcome; nothing if it has had one (cancelled, deactivated, gone)."""
+        if self.running.pop(correlation, None) is not None:
+            self._answer(correlation, result, error)
+
+    def _answer(self, correlation: int, result: object, error: BaseException | None) -> None:
+        """Tell the renderer how an invoke went."""
+        if self.large:
+            self.large_bytes -= self.large.pop(correlation, 0)
+        if self.closed:
+            return
+        if error is not None:
+            self._tell(ERROR, 0, correlation, describe(error))
+            return
+        try:
+            body = clone.encode_parts(result, "result", self.router.limits)
+        except BaseException as unclonable:  # DataCloneError, or what the value's own code or its size brings about
+            conclude(unclonable, partial(self._tell, ERROR, 0, correlation, describe(unclonable)))
+            return
+        self._tell(RESULT, 0, correlation, body)
+
+    def _tell(self, kind: int, peer: int, correlation: int, body: Buffer | Sequence[Buffer]) -> None:
+        try:
+            try:
+                self.send(kind, 0, peer, 0, correlation, body)
+            except OutboxFull:
+                waiting, limit = self.endpoint.outbox, self.router.outbox_limit
+                if waiting < limit:  # what waits for all renderers of its process is too much
+                    raise
+                if waiting >= 2 * limit:
+                    full = OutboxFull(f"{waiting} bytes of what this renderer has asked for wait for it already")
+                    kind, body = ERROR, describe(full)
+                self.send(kind, 0, peer, 0, correlation, body, KEEP)
+                self._back_up()
+        except (OutboxFull, ProtocolError) as error:
+            self.broken(error)
+
+    def _back_up(self) -> None:
+        """Its outcomes fill its outbox: what else it asks for waits in its ring until it has read them.
+
+        It has its time for that, as for events (guarantee 5). Those of handlers that run already are kept, too: as many
+        bytes more as the outbox may have, and from then on OutboxFull in their place.
+        """
+        if self.backed_up is None and not self.closed:
+            self.backed_up = Pace(self, TIME_TO_READ, self._has_not_read)
+            self.resume()
+
+    def _has_not_read(self) -> None:
+        self.broken(OutboxFull(f"{self.endpoint.outbox} bytes of what it has asked for wait for it"))
+
+    def broken(self, error: Exception) -> None:
+        """That is this renderer's fault and the end of it, and nobody else's concern."""
+        slow = "it reads too slowly: " if isinstance(error, OutboxFull) else ""
+        self.router.disconnect(self, slow + str(error) or "there is no memory for what it sends")
+
+    def _on_cancel(self, record: Record) -> None:
+        running = self.running.pop(record[5], None)  # None: it had its outcome while the cancel was on its way
+        self.large_bytes -= self.large.pop(record[5], 0)
+        if running is not None:
+            _stop(*running)
+
+    def relieved(self) -> None:
+        if self.backed_up is not None:
+            self.backed_up.cancel()
+            self.backed_up = None
+            self.resume()
+            self.poller.wake()
+        if self.lagging or self.hold is not None:
+            self.router.release(self, False)
+
+    # ---- how things end ----
+
+    def forget(self, port: MainPort) -> None:
+        """The extension is inactive in main: give its running invokes an outcome."""
+        for correlation, (owner, task) in list(self.running.items()):
+            if owner is port:
+                why = f"extension {port.extension!r} was deactivated in main while its handler ran"
+                self._settle(correlation, None, NoHandlerError(why))
+                _stop(port, task)
+
+    def spare(self, task: asyncio.Task[Any] | None) -> None:
+        """Let this handler go on when its connection is closed: it is what closes it."""
+        for correlation, (_, running) in list(self.running.items()):
+            if running is task:
+                del self.running[correlation]
+
+    def close(self) -> None:
+        """Undo everything that this renderer was part of. Idempotent."""
+        if self.closed:
+            return
+        for channel in self.listening:  # before there is no endpoint
+            channel.topic.remove(self.endpoint)
+        if self.backed_up is not None:
+            self.backed_up.cancel()
+        self.listening.clear()
+        super().close()
+        self.poller.unregister(self.wakeup_fd)
+        os.close(self.wakeup_fd)
+        for channel in self.channels:
+            channel.declared -= 1
+            if not channel.declared:
+                channel.port.table.forget(channel)
+        self.invoked.clear()
+        self.channels.clear()  # they are freed now, and not when the garbage collector comes to this object's cycles
+        self.declared.clear()
+        running, self.running = self.running, {}
+        for port, task in running.values():
+            _stop(port, task)
+        self.requests.fail_all(lambda: PeerGone(f"renderer {self.frame_id} is gone: {self.reason}"))
+        for closed in self.on_closed:
+            closed()

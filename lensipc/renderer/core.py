@@ -1,0 +1,539 @@
+# SPDX-License-Identifier: MIT
+"""A renderer's core: what it sends to main, and what comes from there to its listeners and pending invokes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import length_hint
+from typing import Final
+
+from .. import clone
+from ..errors import DecodeError, PeerGone, ProtocolError
+from ..runtime.connection import Connection, body_of, size_of
+from ..runtime.driver import Face, NextStep
+from ..runtime.pending import Invocations, Outcome
+from ..runtime.posts import Posts
+from ..runtime.protocol import (
+    ACTIVATE,
+    CANCEL,
+    DEACTIVATE,
+    DECLARE,
+    ERROR,
+    EVENT,
+    KINDS,
+    MAX_CHANNELS,
+    MAX_NAMES,
+    READY,
+    REPORT,
+    RESULT,
+    rebuild,
+    summarize,
+)
+from ..transport import handshake
+from ..transport.busy_poll import LOOK, LOOKING, Patience
+from ..transport.endpoint import INLINE, KEEP, REFUSE, RUN, Buffer, Endpoint, Record
+from ..transport.poller import Poller
+from .backlog import OUTCOMES, Backlog, parts_of
+from .dispatch import Hearing
+from .parts import Parts
+from .port import RendererChannel, RendererPort, encoded_name
+
+# Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
+TURN: Final = 256
+# How long a renderer that sleeps on a semaphore does so before it looks for main's death (seconds).
+NAP: Final = 0.05
+# As long as the kernel takes for a wait at once, at least (seconds): who means to wait for longer looks in between.
+LONGEST: Final = 2.0**20
+# So many turns' messages are taken from the ring before a deadline is judged: more than one of the usual size holds.
+CATCH_UP: Final = 64
+# So many rounds a blocking invoke goes through before it looks for what else is due, where each finds something.
+ROUNDS: Final = 64
+
+# What comes decoded.
+DECODED: Final = 1 << EVENT | 1 << RESULT
+
+
+class RendererCore(Connection):
+    """A renderer's end of the line to main.
+
+    Args:
+        face: how callbacks are run.
+        parts: what activates extensions here.
+        frame_id: this renderer's number.
+        on_change: called when main has activated here all that it had installed, and when main is gone.
+        wakeup_fd: the eventfd that main is signalled by; closed with the connection.
+        semaphore: whether this side sleeps on the segment's semaphore and not on `poller`.
+        high_water: bytes in the outbox from which `drain` waits.
+        backlog_limit: bytes of messages that may wait for `dispatch` while a blocking invoke waits for its outcome.
+        limits: what main lets reading a message of this renderer cost.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        sock: socket.socket,
+        poller: Poller,
+        face: Face,
+        parts: Parts,
+        frame_id: int,
+        *,
+        on_change: Callable[[], None],
+        wakeup_fd: int,
+        semaphore: bool,
+        high_water: int,
+        backlog_limit: int,
+        limits: clone.Limits,
+    ) -> None:
+        handlers: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
+        self._channels: list[RendererChannel] = endpoint.heard
+        self._reads = limits._replace(count_all=False)  # who sends has been held to more
+        self._hearing = Hearing(self._channels, face, frame_id, self._reads, self._report_sender)
+        handlers[EVENT] = self._hearing.on_event
+        handlers[RUN] = self._hearing.on_run
+        handlers[RESULT] = self._on_result
+        handlers[ERROR] = self._on_error
+        handlers[ACTIVATE] = self._on_activate
+        handlers[DEACTIVATE] = self._on_deactivate
+        handlers[READY] = self._on_ready
+        super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED, INLINE)
+        self.face = face
+        self.thread = poller.thread
+        self.posts = Posts(poller, backlog_limit, self._holds_posts, endpoint.rouse if semaphore else None)
+        self.limits = limits
+        self.most = endpoint.most
+        self.parts = parts
+        self._on_change = on_change
+        self.frame_id = frame_id
+        self.invocations = Invocations(poller.call_later, self.caught_up)
+        self.attached = False  # main has activated here all that it had installed
+        self.reason = "it closed the connection, or died"
+        self.told_goodbye = False
+        self._drained: list[Callable[[], None]] = []
+        self._leaves_signals = False  # what comes by the socket is read when this turn is over
+        self._signalled = False  # something has come there, and is not read yet
+        self._wakeup_fd = wakeup_fd
+        self._semaphore = semaphore
+        self._high_water = high_water
+        self._ports: dict[int, RendererPort] = {}
+        self._name_bytes = 0  # of all its channels' names
+        self._handlers = handlers
+        self._only_outcomes = [handlers[kind] if kind in OUTCOMES else self._keep for kind in range(KINDS)]
+        self._nothing = [self._keep_outcome if kind in OUTCOMES else self._keep for kind in range(KINDS)]
+        self._patience = Patience()
+        self._next = NextStep(face, lambda: self.closed)
+        self._backlog = Backlog()
+        self._backlog_limit = backlog_limit
+        poller.register(sock.fileno(), self._on_socket)
+        poller.wake()
+
+    # ---- toward main ----
+
+    def send(
+        self,
+        kind: int,
+        channel: int = 0,
+        peer: int = 0,
+        pid: int = 0,
+        correlation: int = 0,
+        body: Buffer | Sequence[Buffer] = b"",
+        when_full: int = REFUSE,
+    ) -> int:
+        """Send a message, without blocking. PeerGone: main is gone. OutboxFull: not sent."""
+        self.check_open()
+        return super().send(kind, channel, peer, pid, correlation, body, when_full)
+
+    def declare(self, channel: RendererChannel) -> None:
+        """Give a channel its number, and tell main."""
+        name = encoded_name(channel.name)
+        number = len(self._channels)
+        if number == MAX_CHANNELS:
+            raise ValueError(f"a renderer has at most {MAX_CHANNELS} channels, and this one has as many")
+        if self._name_bytes + len(name) > MAX_NAMES:
+            raise ValueError(f"a renderer's channel names have at most {MAX_NAMES} bytes together")
+        self.check_open()
+        self.endpoint.hear(channel)
+        self.send(DECLARE, number, channel.port.number, body=name, when_full=KEEP)
+        channel.number = number
+        self._name_bytes += len(name)
+
+    def cancel(self, correlation: int) -> None:
+        """Tell main that nobody waits for this invoke any more."""
+        if not self.closed and not self.ended:
+            self.send(CANCEL, correlation=correlation, when_full=KEEP)
+
+    def abandon(self, correlation: int) -> None:
+        """Nobody waits for this invoke any more: here and in main."""
+        self.invocations.forget(correlation)
+        self.cancel(correlation)
+
+    def _report_sender(self, frame_id: int) -> None:
+        if not self.closed and not self.ended:
+            self.send(REPORT, peer=frame_id, when_full=KEEP)
+
+    # ---- from main ----
+
+    def _on_nonsense(self, record: Record) -> None:
+        raise ProtocolError(f"a message of kind {record[0]}, which main never sends")
+
+    def _on_result(self, record: Record) -> None:
+        pending = self.invocations.take(record[5])
+        if pending is not None:
+            _, body, _, _, _, _, value = record
+            try:
+                value = value if body is None else clone.decode_owned(body, self._reads)
+            except DecodeError as error:
+                pending.set_exception(error)
+                self.face.started = True
+            else:
+                if not pending.set_result(value):
+                    self.face.started = True  # who awaits it is to go on
+
+    def _on_error(self, record: Record) -> None:
+        pending = self.invocations.take(record[5])
+        if pending is not None:
+            self.face.started = True
+            try:
+                error = rebuild(body_of(record))
+            except DecodeError as undecodable:
+                error = undecodable
+            pending.set_exception(error)
+
+    def _on_activate(self, record: Record) -> None:
+        number, correlation = record[3], record[5]
+        extension, version, path, folders = clone.decode(body_of(record))
+        port = self._ports.get(number)
+        if port is None:
+            port = self._ports[number] = RendererPort(self, extension, number)
+        self.parts.activate(port, version, path, folders, partial(self._report, correlation))
+
+    def _on_deactivate(self, record: Record) -> None:
+        number, correlation = record[3], record[5]
+        self.parts.deactivate(self._ports[number], partial(self._report, correlation))
+
+    def _report(self, correlation: int, _result: object, error: BaseException | None) -> None:
+        if not self.closed and not self.ended:
+            if error is None:
+                self.send(RESULT, correlation=correlation, when_full=KEEP)
+            else:
+                self.send(ERROR, correlation=correlation, body=summarize(error), when_full=KEEP)
+
+    def _on_ready(self, _record: Record) -> None:
+        self.attached = True
+        self._on_change()
+
+    # ---- turns ----
+
+    def broken(self, error: Exception) -> None:
+        self._end(str(error) or "there is no memory here for what it sends")
+
+    def _end(self, reason: str) -> None:
+        self.reason = reason
+        self.told_goodbye = True  # main has not died, as far as is known
+        self.ended = True
+        self.gone()
+
+    def dispatch(self, timeout: float | None = 0.0, budget: int = TURN) -> int:
+        """Wait at most `timeout` seconds for something to do, and handle at most `budget` messages of it."""
+        # A callback may run a loop of its own, which waits for the descriptor: so that stays readable until this is
+        # over, by the signal that has made it so where there is one.
+        self._leaves_signals = True
+        try:
+            self._sleep(0.0 if self.ready or self._backlog else timeout)
+            self._leaves_signals = False
+            if not (self.ready or self._backlog):
+                return 0
+            if not self._signalled:
+                self.poller.wake()
+            handled: int = self.face.contexts.turn(self._handle, budget)
+            return handled
+        finally:
+            self._leaves_signals = False
+            self._settle()
+
+    def on_nesting_loop(self) -> None:
+        """The same, a step of a loop that may be run from within a callback."""
+        if not self.poller.closed:
+            self.dispatch()
+
+    def on_loop(self) -> None:
+        """The same, called by an event loop when the poller's descriptor is readable."""
+        self.poller.poll()
+        self._turn()
+
+    def _turn(self) -> None:
+        handled = TURN
+        try:
+            until = time.monotonic_ns() + LOOKING
+            handled = self._handle(TURN)
+            while handled < TURN and not self.face.started and time.monotonic_ns() < until and self._look(LOOK):
+                handled += self._handle(TURN - handled)
+        finally:
+            self.face.started = False
+            if handled == TURN or self.pending or self._backlog:
+                self._next(self._turn)
+            elif self._patience.nanoseconds and not self.ended:
+                self._next(self._linger)  # when the tasks that this turn has woken have sent what they will
+            else:
+                self._patience.rested()
+                self._settle()
+
+    def _look(self, nanoseconds: int) -> bool | None:
+        """Look for more to do for a little, if that has paid lately: whether there is some."""
+        return self._patience.nanoseconds > 0 and self.ready and self.endpoint.poll(nanoseconds)
+
+    def _linger(self) -> None:
+        """Look for more to do for longer, before parking."""
+        if (
+            self.pending
+            or self._backlog
+            or (self.ready and self._patience.report(self._look(self._patience.nanoseconds)))
+        ):
+            self._turn()
+        else:
+            self._settle()
+
+    def _handle(self, budget: int) -> int:
+        handled = 0
+        while handled < budget and not self.closed:
+            if length_hint(self._hearing.run):
+                self._take_up()
+            if self._backlog:
+                handled += 1
+                self._handle_kept()
+                continue
+            if self.ready:
+                self.paused = False
+                handled += self.pump(budget - handled)
+            if not self._backlog:
+                break
+        return handled
+
+    def _handle_kept(self) -> None:
+        record = self._backlog.take()
+        try:
+            self._handlers[record[0]](record)
+        except (ProtocolError, DecodeError, MemoryError) as error:
+            self.broken(error)
+        except (KeyboardInterrupt, SystemExit):
+            self.interrupted(record)
+            raise
+
+    def interrupted(self, record: Record) -> None:
+        # What has not begun is done later, in its place: what the core counts an event after is then heard before it.
+        kind = record[0]
+        if self.on_message is self._nothing:
+            begun = self._backlog.has_kept(record)
+        elif kind in OUTCOMES:
+            begun = record[5] not in self.invocations
+        else:
+            begun = kind not in (EVENT, RUN) or self._hearing.cut_short(record) or self._backlog.has_kept(record)
+        if not begun:
+            if kind in OUTCOMES:
+                self.invocations.call_off(record[5])
+            if self.on_message is not self._handlers:
+                self._backlog.keep(record)
+            else:
+                self._backlog.put_first(parts_of(record))
+                self._backlog.size += size_of(record)
+                self._backlog.has_outcomes |= kind in OUTCOMES
+
+    def _take_up(self) -> None:
+        """What is left of a run that a callback has cut short comes before all that is kept."""
+        self._backlog.put_first(self._hearing.left())
+
+    def _settle(self) -> None:
+        """Before there is nothing to run here: see to it that what is left, and what comes, makes itself known."""
+        if self._signalled:
+            self._signalled = False
+            self._on_socket()
+        if not self.closed:
+            if length_hint(self._hearing.run):
+                self._take_up()
+            if not self._backlog:
+                self.paused = False
+            if self._backlog or (self.ready and not self.rest()):
+                self.poller.wake()
+            elif self.ended:
+                self.gone()
+            elif self.poller.waking:
+                self.poller.hush()
+
+    def wait(self, outcome: Outcome) -> None:
+        """Block until there is an outcome. All other messages are kept for `dispatch`, in their order."""
+        before, self.on_message = self.on_message, self._only_outcomes
+        self.decoded = 1 << RESULT  # events are kept as they are
+        self.paused = self._leaves_signals = False
+        rounds = 0
+        try:
+            self._wake_up()
+            if length_hint(self._hearing.run):
+                self._take_up()
+            if self._backlog.has_outcomes:
+                self._handle_kept_outcomes()
+            patience = self._patience
+            while not outcome.done and not self.closed:
+                rounds += 1
+                if rounds % ROUNDS == 0:
+                    self.poller.poll()
+                # Poll first: straight after a request nothing can have come, and a look at the ring would only keep
+                # a peer on the same core waiting.
+                if not length_hint(self._batch):
+                    nanoseconds = patience.nanoseconds
+                    if not nanoseconds or not patience.report(self.endpoint.poll(nanoseconds)):
+                        patience.rested()
+                        if self.rest():
+                            if self.ended:
+                                self.gone()
+                                break
+                            self._sleep(None)
+                            self._wake_up()
+                self.pump(TURN)
+        finally:
+            self.on_message = before
+            if before is not self._only_outcomes:  # else another wait further up the stack goes on
+                self.decoded = DECODED
+                self.paused = bool(self._backlog)  # a dispatch further up the stack is not to overtake the backlog
+            self._settle()
+
+    def _handle_kept_outcomes(self) -> None:
+        """Handle the outcomes among what is kept before all that is kept with them."""
+        self._backlog.put_outcomes_first()
+        while self._backlog and self._backlog[0][0] in OUTCOMES:
+            self._handle_kept()
+        self._backlog.has_outcomes = False
+
+    def caught_up(self, _asked: int) -> bool:
+        """Look at what has come, before a deadline is judged that this process may have been busy past.
+
+        All of it is kept, and handled in its order in the next turn; an outcome calls its deadline off. In the midst of
+        a wait, outcomes are handled at once.
+        """
+        before = self.on_message
+        if before is self._handlers:
+            self.on_message = self._nothing
+        self.paused = False
+        try:
+            for _ in range(CATCH_UP):
+                if self.closed or self._backlog.size > self._backlog_limit // 2 or not self.pump(TURN):
+                    break
+        finally:
+            self.on_message = before
+            self.paused = before is not self._only_outcomes and bool(self._backlog)
+        return True
+
+    def _wake_up(self) -> None:
+        """What comes is looked for from now on: main need not signal it."""
+        if not self.ready and not self.closed:
+            self.endpoint.unpark()
+            self.ready = True
+
+    def _keep_outcome(self, record: Record) -> None:
+        self.invocations.call_off(record[5])
+        self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        self._backlog.keep(record)
+        if self._backlog.size > self._backlog_limit:
+            size, limit = self._backlog.size, self._backlog_limit
+            self._end(f"{size} bytes of events waited here for dispatch(), where {limit} may")
+
+    def _sleep(self, timeout: float | None) -> None:
+        if not self._semaphore:
+            self.poller.poll(None if timeout is None else min(timeout, LONGEST))
+            return
+        # No descriptor tells of a semaphore, and no semaphore of main's death or of a timer: look after those
+        # between naps.
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            called = self.poller.poll()
+            left = NAP if until is None else min(NAP, until - time.monotonic())
+            if self.closed:
+                return
+            if self.endpoint.wait(0.0 if called else left, self.posts.__len__):
+                self.woken()
+                self.poller.poll()  # another thread may have roused this one
+                return
+            if called or left <= 0:
+                return
+
+    def relieved(self) -> None:
+        if self._drained:
+            self._resume()
+
+    def _resume(self) -> None:
+        self.awaited = False
+        drained, self._drained = self._drained, []
+        for resume in drained:
+            resume()
+
+    def _holds_posts(self, resume: Callable[[], None]) -> bool:
+        """Other threads cannot drain: what they send waits here for as long as that would."""
+        if self.closed or self.endpoint.outbox <= min(self._high_water, self._backlog_limit - 1):
+            return False
+        self._drained.append(resume)
+        self.awaited = True
+        return True
+
+    async def drain(self) -> None:
+        """Wait until little waits to be sent."""
+        self.poller.check_thread("drain", "await it on the loop of that thread")
+        await self.face.give_way()
+        if not self.closed and self.endpoint.outbox > self._high_water:
+            pending = self.face.pending()
+            self._drained.append(partial(pending.set_result, None))
+            self.awaited = True
+            await pending
+        self.check_open()
+
+    def drain_sync(self) -> None:
+        """The same, blocking."""
+        self.poller.check_thread("drain_sync", "call it there")
+        if not self.closed and self.endpoint.outbox > self._high_water:
+            outcome = Outcome()
+            self._drained.append(partial(outcome.set_result, None))
+            self.awaited = True
+            self.wait(outcome)
+        self.check_open()
+
+    def check_open(self) -> None:
+        """PeerGone: main is gone."""
+        if self.closed or self.ended:
+            raise PeerGone(f"main is gone: {self.reason}")
+
+    def _on_socket(self) -> None:
+        if self.closed:
+            return
+        if self._leaves_signals:
+            self._signalled = True
+            self.woken()
+            return
+        data = self.read_socket()
+        if data is None:
+            return
+        if len(data) == 1:
+            self.woken()
+        else:
+            self.reason = handshake.read_goodbye(data)
+            self.told_goodbye = True
+
+    def gone(self) -> None:
+        """Main is gone, or this process is done with it: whatever still waits for it has that outcome."""
+        if not self.closed:
+            self._hearing.left()  # which nobody is to hear
+
+            def gone() -> PeerGone:
+                return PeerGone(f"main is gone: {self.reason}")
+
+            self.posts.refuse(gone)  # before there is no endpoint
+            self.close()
+            os.close(self._wakeup_fd)
+            self.posts.close(gone)
+            self.invocations.fail_all(gone)
+            self._resume()
+            self.parts.deactivate_all()
+            self._on_change()
+            self.poller.wake()  # until `dispatch` has said so

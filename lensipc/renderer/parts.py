@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""An extension's parts in this renderer: how each is activated and deactivated, when main says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from ..extension import LensRendererExtension
+from ..log import log_raised
+from ..runtime.driver import Face, Settle, call
+from ..runtime.loader import load, undo
+from ..user_code import conclude
+from .port import RendererPort
+
+
+class _Part:
+    """One that is active, or on its way. Its activation ends before its deactivation begins."""
+
+    def __init__(self, part: LensRendererExtension) -> None:
+        self.part = part
+        self.activating = True
+        self.then: list[Callable[[], None]] = []
+
+
+class Parts:
+    """The parts of one renderer.
+
+    Args:
+        face: how what their methods return is awaited.
+        frame_id: this renderer's number.
+
+    Attributes:
+        failure: what the last one that could not be activated has raised.
+    """
+
+    def __init__(self, face: Face, frame_id: int) -> None:
+        self.failure: BaseException | None = None
+        self._face = face
+        self._frame_id = frame_id
+        self._active: dict[RendererPort, _Part] = {}
+        self._leaving: dict[RendererPort, list[Settle]] = {}  # whose on_deactivate runs, and who waits for that
+
+    def __len__(self) -> int:
+        """How many are active, or on their way there or back."""
+        return len(self._active) + len(self._leaving)
+
+    def activate(self, port: RendererPort, version: str, path: str, folders: list[str], settle: Settle) -> None:
+        """Load and activate a part; `settle(None, error)` says how that went."""
+        try:
+            part = load(path, LensRendererExtension, port.extension, folders)(port.extension, version, port)
+        except BaseException as error:
+            self._failed(port, error)
+            conclude(error, partial(settle, None, error))
+            return
+        active = self._active[port] = _Part(part)
+        port.table.open = True
+
+        def activated(_result: object, error: BaseException | None) -> None:
+            active.activating = False
+            if error is not None:
+                self._failed(port, error)
+                self._active.pop(port, None)
+                undo(part)
+            settle(None, error)
+            for then in active.then:
+                then()
+
+        call(self._face, part.on_activate, activated)
+
+    def _failed(self, port: RendererPort, error: BaseException) -> None:
+        self.failure = error
+        self._log_raised("on_activate", port, error)
+
+    def deactivate(self, port: RendererPort, settle: Settle = lambda _result, _error: None) -> None:
+        """Deactivate a part, when it has been activated; `settle(None, error)` says how that went."""
+        active = self._active.get(port)
+        if port in self._leaving:
+            self._leaving[port].append(settle)
+            return
+        if active is None:
+            settle(None, None)
+            return
+        if active.activating:
+            active.then.append(partial(self.deactivate, port, settle))
+            return
+        del self._active[port]
+        part = active.part
+        self._leaving[port] = [settle]
+
+        def deactivated(_result: object, error: BaseException | None) -> None:
+            if error is not None:
+                self._log_raised("on_deactivate", port, error)
+            undo(part)
+            for each in self._leaving.pop(port):
+                each(None, error)
+
+        call(self._face, part.on_deactivate, deactivated)
+
+    def deactivate_all(self) -> None:
+        """Deactivate what is active."""
+        for port in list(self._active):
+            self.deactivate(port)
+
+    def _log_raised(self, method: str, port: RendererPort, error: BaseException) -> None:
+        """Log it here, with its traceback: main is told its type and its text only."""
+        log_raised(error, "%s of extension %s in renderer %d raised", method, port.extension, self._frame_id)

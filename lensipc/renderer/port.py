@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: MIT
+"""Through which an extension's part in a renderer talks: its channels, its sends, its requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import clone
+from ..errors import InvokeTimeout, NotActivatedError, PeerGone
+from ..events import IpcRendererEvent
+from ..runtime.channels import Callback, Channel, ChannelTable, Disposer
+from ..runtime.connection import post_args
+from ..runtime.pending import Outcome
+from ..runtime.posts import Fail, not_done
+from ..runtime.protocol import EVENT, INVOKE, LISTEN, MAX_NAME, UNLISTEN
+from ..transport.endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
+from ..transport.poller import get_ident, seconds_of
+
+if TYPE_CHECKING:
+    from .core import RendererCore
+
+WHEN_SLOW: Final = {"disconnect": REFUSE, "drop_oldest": DROP_OLDEST, "drop_newest": DROP_NEWEST}
+
+
+def encoded_name(channel: str) -> bytes:
+    """A channel's name as main is told it. ValueError: it is too long."""
+    name = channel.encode("utf-8", "surrogatepass")
+    if len(name) > MAX_NAME:
+        raise ValueError(f"a channel's name has at most {MAX_NAME} bytes, this one has {len(name)}")
+    return name
+
+
+class RendererChannel(Channel):
+    """A channel, and the number by which main knows it."""
+
+    __slots__ = ("event", "number", "port", "when_full")
+
+    def __init__(self, port: RendererPort, name: str) -> None:
+        super().__init__(name)
+        self.port = port
+        self.number = -1  # declared when first used
+        self.event: IpcRendererEvent | None = None  # what listeners are called with for who has sent to them last
+        self.when_full = 0
+
+
+class RendererPort:
+    """Through which an extension's part in a renderer talks."""
+
+    def __init__(self, core: RendererCore, extension: str, number: int) -> None:
+        self.core = core
+        self.extension = extension
+        self.number = number
+        self.table: ChannelTable[RendererChannel] = ChannelTable(
+            extension, partial(RendererChannel, self), self._listening, core.posts.post_from_elsewhere
+        )
+
+    def close(self) -> None:
+        """The part is over: undo what it has registered, and end what runs of it, and what it has asked for."""
+        self.core.posts.take_all()
+        self.table.close()
+        pending: Any
+        for correlation, pending in self.core.invocations:
+            if getattr(pending, "abandon", None) == self.abandon:
+                self.abandon(correlation)
+                why = f"extension {self.extension!r} was deactivated here while main was asked"
+                pending.set_exception(self.core.face.deactivated(why))
+
+    def abandon(self, correlation: int) -> None:
+        """Nobody waits for this invoke any more."""
+        core = self.core
+        if get_ident() == core.thread:
+            core.abandon(correlation)
+        elif correlation:  # else it is on its way to the owner, who looks whether it was cancelled
+            with suppress(PeerGone):
+                core.posts.post(0, partial(core.abandon, correlation), not_done("cancel"))
+
+    def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
+        """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
+        table, core = self.table, self.core
+        found = table.channels.get(channel)
+        if (
+            found is not None
+            and found.number >= 0
+            and table.open
+            and not (transfer or core.closed or core.ended)
+            # Whether this is the core's thread, C asks: here that takes 45 ns.
+            and core.endpoint.send_value(EVENT, found.number, 0, args, target)
+        ):
+            return
+        if get_ident() != core.thread:
+            self._post(target, channel, args, transfer)
+            return
+        number = self._number(channel)
+        if transfer:
+            clone.check_transfer(transfer)
+        core.send(EVENT, number, target, 0, 0, clone.encode_parts(args, "args", core.limits))
+        if transfer:
+            clone.detach(transfer)
+
+    def _post(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
+        """The same, called in another thread: the event is written there, and sent by the owner's."""
+        send, lost = partial(self._send_body, target, channel), not_done(f"broadcast of {self.extension}/{channel}")
+        self._post_args(channel, args, transfer, send, lost)
+
+    def _post_args(
+        self,
+        channel: str,
+        args: tuple[Any, ...],
+        transfer: Sequence[Any],
+        send: Callable[[bytes], object],
+        fail: Fail,
+    ) -> None:
+        core = self.core
+        self._check_active()
+        self.table.check_open(channel)
+        encoded_name(channel)
+        post_args(core.posts, args, transfer, core.limits, send, fail, core.most)
+
+    def _send_body(self, target: int, channel: str, body: bytes) -> None:
+        self.core.send(EVENT, self._number(channel), target, body=body)
+
+    def listen(self, channel: str, listener: Callback, when_slow: str) -> Disposer:
+        """Add a listener; the first of a channel says what main does when this process is too slow for it."""
+        if when_slow not in WHEN_SLOW:
+            raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
+        self._check_active()
+
+        def begin(first: RendererChannel) -> None:
+            first.when_full = WHEN_SLOW[when_slow]
+
+        return self.table.listen(channel, listener, begin)
+
+    def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+        """Send a request; returns the future of its outcome."""
+        core = self.core
+        if get_ident() != core.thread:
+            return self._post_invoke(channel, args, timeout, transfer)
+        invocation = core.face.invocation(self.abandon)
+        invocation.correlation = self._request(channel, args, timeout, invocation, transfer)
+        return invocation
+
+    def _post_invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+        """The same, called in another thread: a concurrent.futures.Future."""
+        left = seconds_of(timeout)
+        until = None if left is None else time.monotonic() + left
+        future = self.core.face.posted(self.abandon)
+        self._post_args(
+            channel, args, transfer, partial(self._send_request, channel, until, future), future.set_exception
+        )
+        if left is not None:
+            self.core.posts.post_ahead(partial(self._limit_unsent, channel, left, future))
+        return future
+
+    def _limit_unsent(self, channel: str, left: float, future: Any) -> None:
+        """Let a request of another thread have its timeout though it waits to be sent: main reads too slowly."""
+
+        def expire() -> None:
+            if not future.correlation:
+                future.set_exception(InvokeTimeout(f"invoke of {self.extension}/{channel} was not sent in {left:g} s"))
+
+        if not (self.core.closed or future.done() or future.correlation):
+            future.limit = self.core.poller.call_later(left, expire)
+
+    def _send_request(self, channel: str, until: float | None, future: Any, body: bytes) -> None:
+        if future.limit is not None:
+            future.limit.cancel()
+        if future.done():
+            return
+        core, number = self.core, self._number(channel)
+        left = None if until is None else max(0.0, until - time.monotonic())
+        correlation = core.invocations.open(future, f"invoke of {self.extension}/{channel}", left, core.cancel)
+        future.correlation = correlation
+        try:
+            core.send(INVOKE, number, 0, 0, correlation, body)
+        except BaseException:
+            core.invocations.forget(correlation)
+            raise
+        if future.cancelled():  # just now, by a thread that knew of no correlation
+            core.abandon(correlation)
+
+    def invoke_sync(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+        """Send a request and block until its outcome is there."""
+        core = self.core
+        if get_ident() != core.thread:
+            core.poller.check_thread("invoke_sync", "ipc.invoke(...).result() waits here")
+        if not core.face.blocking:
+            raise RuntimeError("invoke_sync would block this process's event loop: use `await ipc.invoke(...)`")
+        outcome = Outcome()
+        correlation = self._request(channel, args, timeout, outcome, transfer)
+        try:
+            core.wait(outcome)
+        except BaseException:  # Ctrl-C: nobody waits for it any more
+            core.abandon(correlation)
+            raise
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
+
+    async def drain(self) -> None:
+        """Wait until little waits to be sent."""
+        await self.core.drain()
+
+    def drain_sync(self) -> None:
+        """The same, blocking."""
+        self.core.drain_sync()
+
+    def _request(
+        self,
+        channel: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+        pending: Any,
+        transfer: Sequence[Any],
+    ) -> int:
+        if timeout is not None:
+            timeout = seconds_of(timeout)
+        core, number = self.core, self._number(channel)
+        invocations = core.invocations
+        what = "" if timeout is None else f"invoke of {self.extension}/{channel}"
+        correlation = invocations.open(pending, what, timeout, core.cancel)
+        try:
+            if transfer or not core.endpoint.send_value(INVOKE, number, correlation, args):
+                # An encoder of the user's may invoke, too, and ids only grow on their way: this one gets another.
+                invocations.forget(correlation)
+                if transfer:
+                    clone.check_transfer(transfer)
+                body = clone.encode_parts(args, "args", core.limits)
+                correlation = invocations.open(pending, what, timeout, core.cancel)
+                core.send(INVOKE, number, 0, 0, correlation, body)
+        except BaseException:
+            invocations.forget(correlation)
+            raise
+        if transfer:
+            clone.detach(transfer)
+        return correlation
+
+    def _number(self, name: str) -> int:
+        """The number of a channel by which something can be sent now."""
+        table, core = self.table, self.core
+        if not table.open:
+            self._check_active()
+        channel = table.channels.get(name) or table[name]
+        if channel.number < 0:
+            core.declare(channel)
+        if core.closed or core.ended:
+            core.check_open()
+        return channel.number
+
+    def _check_active(self) -> None:
+        """PeerGone: main is gone, and the part with it. NotActivatedError: the part is not active."""
+        if not self.table.open:
+            self.core.check_open()
+            raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
+
+    def _listening(self, channel: RendererChannel, listening: bool) -> None:
+        if not listening and (self.core.closed or self.core.ended):
+            return  # main is gone: nothing more will come
+        if channel.number < 0:
+            self.core.declare(channel)
+        self.core.send(LISTEN if listening else UNLISTEN, channel.number, channel.when_full, when_full=KEEP)

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: MIT
+"""A renderer process: connected by its own wish, or started by main (spawn.py)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
+
+from .. import clone
+from ..errors import PeerGone
+from ..runtime.driver import Face
+from ..transport import handshake, unix_socket
+from ..transport.endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint
+from ..transport.poller import Poller, get_ident, seconds_of
+from .core import LONGEST, TURN, RendererCore
+from .parts import Parts
+
+if TYPE_CHECKING:
+    import asyncio
+    from pathlib import Path
+
+# How long one rests that found too many others waiting for main to accept them (seconds).
+CONNECT_REST: Final = 0.01
+
+
+class RendererProcess:
+    """This process as a renderer. Enter it with `async with` on an asyncio loop, or with `with` in a plain script.
+
+    In a plain script nothing runs by itself: `dispatch`, `run_forever` and `invoke_sync` do. A foreign event loop
+    (Qt, GLib, trio) watches `fileno()` and calls `dispatch()` when it is readable.
+
+    Attributes:
+        frame_id: this renderer's number.
+        main_pid: main's process id.
+    """
+
+    frame_id: int
+    main_pid: int
+
+    def __init__(
+        self,
+        connect: Callable[[], socket.socket],
+        wakeup: int,
+        timeout: float,
+        token: str | None = None,
+        path: Path | None = None,
+    ) -> None:
+        self._connect = connect
+        self._wakeup = wakeup
+        self._token = token
+        self._timeout = timeout
+        self._path = path
+        self._core: RendererCore | None = None
+        self._closing: Callable[[], object] = lambda: None
+        self._changed: asyncio.Event | None = None  # on asyncio: set when main has come or gone
+
+    @classmethod
+    def connect(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        wakeup: Literal["socket", "semaphore"] = "socket",
+        timeout: float | None = handshake.HANDSHAKE_WAIT,
+        token: str | None = None,
+        user: int | None = None,
+    ) -> RendererProcess:
+        """A renderer that connects, when it is entered, to the main process that listens at `path`.
+
+        Entering it returns when the parts of all installed extensions that main lets it speak for are active here.
+
+        Args:
+            path: MainProcess's `path`.
+            wakeup: how this process is woken: by its socket, which any event loop can wait for, or by a semaphore
+                in the segment, for a plain script only.
+            timeout: seconds that main may take for that; None: as many as it likes.
+            token: MainProcess's `token`, if it has one. Not from the command line or the environment, which others
+                can read: from a file, or a pipe.
+            user: the id of the user that main runs as; None: this process's own, or root.
+
+        Raises, when entered:
+            OSError: nothing listens there (FileNotFoundError, ConnectionRefusedError), or somebody else does
+                (PermissionError): nothing has been said to them.
+            PeerGone: main declined, or an extension's part could not be activated; says why.
+            ProtocolError: main is of another version.
+            TimeoutError: main did not answer in time.
+        """
+        limit = seconds_of(timeout)
+        timeout = LONGEST if limit is None else min(limit, LONGEST)
+        kinds = {"socket": WAKEUP_SOCKET, "semaphore": WAKEUP_SEMAPHORE}
+        if wakeup not in kinds:
+            raise ValueError(f"wakeup is 'socket' or 'semaphore', not {wakeup!r}")
+
+        from pathlib import Path
+
+        absolute = Path(path).absolute()
+
+        def connected() -> socket.socket:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                sock.settimeout(timeout)
+                sock.connect(str(path))
+                _, uid = unix_socket.peer(sock)
+                if uid not in ((os.geteuid(), 0) if user is None else (user,)):
+                    expected = "this user" if user is None else f"user {user}"
+                    raise PermissionError(errno.EPERM, f"user {uid} listens there, not {expected}", str(path))
+            except OSError as error:
+                sock.close()
+                if isinstance(error, BlockingIOError):
+                    raise  # so many connect at once that the kernel's queue is full: once more
+                raise unix_socket.naming(path, error) from None
+            return sock
+
+        return cls(connected, kinds[wakeup], timeout, token, absolute)
+
+    # ---- life ----
+
+    async def __aenter__(self) -> RendererProcess:
+        import asyncio
+
+        from ..runtime.asyncio_driver import AsyncioFace, readable
+
+        if self._wakeup == WAKEUP_SEMAPHORE:
+            raise ValueError("wakeup='semaphore' is for a plain script: an event loop cannot wait for a semaphore")
+        loop = asyncio.get_running_loop()
+        deadline = time.monotonic() + self._timeout
+        while (sock := self._greet(deadline)) is None:
+            await asyncio.sleep(CONNECT_REST)
+        try:
+            if not await readable(sock.fileno(), deadline - time.monotonic()):
+                raise self._too_late()
+        except BaseException:
+            sock.close()
+            raise
+        self._changed = asyncio.Event()
+        face = AsyncioFace()
+        core = self._begin(sock, face)
+        face.watch(core.poller.fileno(), core.on_nesting_loop if face.nests else core.on_loop)
+        self._closing = partial(loop.remove_reader, core.poller.fileno())
+        try:
+            while not core.attached and not core.closed:
+                try:
+                    await asyncio.wait_for(self._change(), deadline - time.monotonic())
+                except TimeoutError:
+                    core.dispatch()  # this process may have been busy: what has come is handled first
+                    if not core.attached and not core.closed:
+                        raise self._too_late() from None
+            self._check_attached(core)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        import asyncio
+
+        core = self._entered
+        if core.poller.closed:
+            return  # closed already, or left by a fork of the process that entered it
+        self._owned("__exit__")
+        core.parts.deactivate_all()
+        deadline = time.monotonic() + self._timeout
+        while core.parts and time.monotonic() < deadline:  # also those that main's death has ended
+            await asyncio.sleep(0.001)
+        deadline = time.monotonic() + self._timeout
+        while self._sending and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
+        self.close()
+
+    def __enter__(self) -> RendererProcess:
+        from ..runtime.blocking_driver import PlainFace
+
+        deadline = time.monotonic() + self._timeout
+        while (sock := self._greet(deadline)) is None:
+            time.sleep(CONNECT_REST)
+        try:
+            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            with suppress(ConnectionResetError):  # main has closed the connection; it may have said why
+                sock.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            sock.close()
+            raise self._too_late() from None
+        except BaseException:
+            sock.close()
+            raise
+        face = PlainFace()
+        core = face.core = self._begin(sock, face)
+        try:
+            while not core.attached and not core.closed:
+                left = deadline - time.monotonic()
+                if not core.dispatch(max(left, 0.0)) and left <= 0:
+                    raise self._too_late()
+            self._check_attached(core)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        core = self._entered
+        if core.poller.closed:
+            return  # closed already, or left by a fork of the process that entered it
+        self._owned("__exit__")
+        core.parts.deactivate_all()
+        deadline = time.monotonic() + self._timeout
+        while self._sending and time.monotonic() < deadline:
+            core.dispatch(max(0.0, deadline - time.monotonic()))
+        self.close()
+
+    @property
+    def _sending(self) -> bool:
+        """Whether something that was sent still waits for room: it would be lost if this process left now."""
+        core = self._entered
+        return not core.closed and not core.ended and (core.endpoint.outbox > 0 or len(core.posts) > 0)
+
+    def close(self) -> None:
+        """Disconnect from main; what still waits for it has the outcome PeerGone. Idempotent."""
+        core = self._core
+        if core is not None and not core.poller.closed:
+            self._owned("close")
+            core.reason = "this process has closed the connection"
+            core.told_goodbye = True
+            core.gone()
+            self._closing()
+            core.poller.close()
+
+    def _greet(self, deadline: float) -> socket.socket | None:
+        """Connect and say hello; None: main has more of them waiting than fit, try again."""
+        if self._core is not None:
+            raise RuntimeError("a RendererProcess is entered once")
+        try:
+            sock = self._connect()
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                return None
+            raise self._too_late() from None
+        with suppress(ConnectionError):  # it has closed the connection already: what it said first is still there
+            sock.send(handshake.hello(self._wakeup, self._token), socket.MSG_NOSIGNAL)
+        return sock
+
+    def _begin(self, sock: socket.socket, face: Face) -> RendererCore:
+        """Main has answered: share its segment."""
+        with ExitStack() as undo_all:
+            undo_all.callback(sock.close)
+            words, (segment, wakeup_fd) = handshake.receive_welcome(sock)
+            undo_all.callback(os.close, wakeup_fd)
+            sock.setblocking(False)
+            try:
+                endpoint = Endpoint(
+                    segment,
+                    SIDE_RENDERER,
+                    WAKEUP_EVENTFD,
+                    wakeup_fd,
+                    high_water=words["high_water"],
+                    limit=words["limit"],
+                    quota=2**62,  # main is trusted
+                    most=words["quota"],
+                )
+            finally:
+                os.close(segment)
+            undo_all.callback(endpoint.close)
+            poller = Poller()
+            undo_all.callback(poller.close)
+            self.frame_id = words["frame_id"]
+            self.main_pid = words["pid"]
+            if unix_socket.peer(sock)[1] != os.geteuid():
+                self._path = None  # not ours to remove: that user could lead us from there to another file
+            self._core = RendererCore(
+                endpoint,
+                sock,
+                poller,
+                face,
+                Parts(face, self.frame_id),
+                self.frame_id,
+                on_change=self._on_change,
+                wakeup_fd=wakeup_fd,
+                semaphore=self._wakeup == WAKEUP_SEMAPHORE,
+                high_water=words["high_water"],
+                backlog_limit=words["limit"],
+                limits=clone.Limits(words["budget"], words["plain"], words["count_all"]),
+            )
+            undo_all.pop_all()
+        return self._core
+
+    def _too_late(self) -> TimeoutError:
+        return TimeoutError(f"main did not take this renderer in within {self._timeout:g} s")
+
+    def _check_attached(self, core: RendererCore) -> None:
+        if not core.attached:
+            raise PeerGone(f"main did not take this renderer in: {core.reason}") from core.parts.failure
+
+    # ---- driving it ----
+
+    @property
+    def _entered(self) -> RendererCore:
+        if self._core is None:
+            raise RuntimeError("this RendererProcess has not been entered")
+        return self._core
+
+    def _owned(self, call: str) -> RendererCore:
+        core = self._entered
+        if get_ident() != core.thread:
+            core.poller.check_thread(f"RendererProcess.{call}", "call it there")
+        return core
+
+    @property
+    def connected(self) -> bool:
+        """Whether main is there."""
+        return self._core is not None and not self._core.closed
+
+    def fileno(self) -> int:
+        """A descriptor that is readable exactly while `dispatch` has something to do.
+
+        So it is in a loop that a listener runs, too, and when main is gone: until `dispatch` has raised PeerGone, once.
+
+        Not with `wakeup="semaphore"`: no descriptor tells of that.
+        """
+        return self._entered.poller.fileno()
+
+    def dispatch(self, timeout: float | None = 0.0, *, budget: int = TURN) -> int:
+        """Handle what has come: call listeners, settle invokes, activate and deactivate parts.
+
+        Args:
+            timeout: seconds to wait for something if there is nothing, none if negative; None or infinity: for ever.
+            budget: how many messages to handle at most; more leave `fileno()` readable.
+
+        Returns:
+            How many messages were handled.
+
+        Raises:
+            PeerGone: main is gone, and everything that it had sent has been handled.
+            TypeError, ValueError: the timeout is no number.
+        """
+        core = self._owned("dispatch")
+        if timeout is not None and timeout != 0.0:
+            timeout = seconds_of(timeout)
+        if core.closed:
+            core.poller.hush()
+            core.check_open()
+        return core.dispatch(timeout, budget)
+
+    def run_forever(self) -> None:
+        """Dispatch until main is gone."""
+        core = self._owned("run_forever")
+        while not core.closed:
+            core.dispatch(None)
+
+    async def wait_closed(self) -> None:
+        """Wait until main is gone."""
+        core = self._owned("wait_closed")
+        if core.face.blocking:
+            raise RuntimeError("wait_closed is for an event loop: here, run_forever() returns when main is gone")
+        while not core.closed:
+            await self._change()
+
+    async def _change(self) -> None:
+        assert self._changed is not None
+        await self._changed.wait()
+        self._changed.clear()
+
+    def _on_change(self) -> None:
+        """Main has activated here all that it had installed, or is gone."""
+        if self._changed is not None:
+            self._changed.set()
+        core = self._entered
+        if core.closed and self._path is not None and not core.told_goodbye:
+            with suppress(OSError):  # the folder cannot be written to
+                unix_socket.remove_stale(self._path)  # main was killed: it could not

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""A process that main has started to be a renderer: how it finds that out, runs, and ends (main/spawn.py starts it)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from ..errors import PeerGone
+from ..transport import handshake
+from ..transport.endpoint import WAKEUP_SOCKET, end_with_parent
+from .process import RendererProcess
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+# How long a renderer that main started may take to exit once main is gone (seconds).
+EXIT_WAIT: Final = 2
+
+
+def freeze_support() -> None:
+    """Be a renderer, where this process was started to be one, and exit; else do nothing.
+
+    A program that PyInstaller or the like has frozen, or that embeds Python, has no interpreter to start renderers
+    with: main starts the program itself once more. So call this first in the program's main module:
+
+        if __name__ == "__main__":
+            lensipc.freeze_support()
+            asyncio.run(main())
+    """
+    if handshake.MARK in os.environ:
+        run(handshake.inherited())
+
+
+def run(fd: int) -> NoReturn:
+    """Be the renderer that has this socket, and exit."""
+    import asyncio
+
+    os.environ.pop(handshake.MARK, None)  # what this process starts is no renderer of its main
+    del sys.argv[1:]  # which are not its own
+    sock = socket.socket(fileno=fd)
+    os.set_inheritable(fd, False)
+    ending = _handle_signals()
+    # Not main's pid, which would be another where a wrapper stands between. Where main has died already, the socket
+    # is at its end.
+    end_with_parent(os.getppid(), EXIT_WAIT)
+
+    async def serve() -> None:
+        async with RendererProcess(lambda: sock, WAKEUP_SOCKET, handshake.SPAWN_WAIT) as renderer:
+            await ending.wait(asyncio.ensure_future(renderer.wait_closed()))
+
+    try:
+        asyncio.run(serve())
+    except PeerGone as error:
+        raise SystemExit(str(error)) from None
+    sys.exit()
+
+
+class _Ending:
+    """Has the renderer end in good order, once a signal has asked for that."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._end: Callable[[], object] | None = None
+
+    async def wait(self, closed: asyncio.Future[None]) -> None:
+        """Wait until the renderer is to end: main has closed the connection, or there was a signal."""
+        import asyncio
+
+        # It may come when the renderer ends already: that is not cut short.
+        self._end = partial(closed.get_loop().call_soon_threadsafe, closed.cancel)
+        if self._asked:
+            self._end()
+        await asyncio.wait([closed])
+
+    def ask(self, *_: object) -> None:
+        """The signals' handler. Another one changes nothing: a shell and the terminal both send SIGHUP."""
+        self._asked = True
+        if self._end is not None:
+            self._end()
+
+
+def _handle_signals() -> _Ending:
+    """See to the signals that reach main and its renderers alike, from a terminal or a supervisor.
+
+    SIGINT: nothing happens. Ctrl-C need not end main, which may be a prompt: that is main's to decide.
+
+    SIGTERM, SIGHUP: the renderer ends in good order, with its parts' `on_deactivate`, and exits with status 0. Who
+    supervises processes sends SIGTERM to all of a group or to one alone, and expects each that gets it to end; none can
+    tell which it was. Where main ends as well, each part is deactivated once, whoever was first.
+
+    They are handled and not ignored, because what a renderer starts would inherit that. What main's own starter has
+    had ignored (nohup) stays ignored, there as in any program. What main has blocked is not blocked here.
+    """
+    from threading import local
+
+    ending = _Ending()
+    handled = {signal.SIGINT: _nothing, signal.SIGTERM: ending.ask, signal.SIGHUP: ending.ask}
+    for number, handler in handled.items():
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+            signal.siginterrupt(number, False)  # code that does not expect EINTR meets none
+
+    # A fork is no renderer: multiprocessing ends its processes by SIGTERM. None that comes meanwhile is lost.
+    before = local()
+
+    def block() -> None:
+        before.mask = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before.mask)
+
+    def reset() -> None:
+        for number, handler in handled.items():
+            if signal.getsignal(number) == handler:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=reset)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    return ending
+
+
+def _nothing(*_: object) -> None:
+    pass

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: MIT
+"""The channels of one extension in one process: who listens, who handles, and how each is undone.
+
+Isolation rests on this table: an extension's part is given its own table and no other, so there is no channel name
+by which it could reach another extension. Knows nothing of processes, bytes or event loops.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
+
+from ..errors import ForkError, HandlerExistsError, NotActivatedError
+
+Disposer = Callable[[], None]
+Callback = Callable[..., object]
+Post = Callable[[Callable[[], object], str], bool]
+
+
+def _stay(_call: Callable[[], object], _what: str) -> bool:
+    """The `post` of a table that one thread alone has."""
+    return False
+
+
+class Running(Protocol):
+    """User code on its way."""
+
+    def cancel(self) -> object: ...
+
+
+class Registration:
+    """One listener or handler: calling it disposes of it, once; afterwards no new call of it starts."""
+
+    __slots__ = ("_post", "_undo", "active", "callback", "where")
+
+    def __init__(
+        self,
+        callback: Callback,
+        where: str,
+        undo: Callable[[Registration], None],
+        post: Post = _stay,
+    ) -> None:
+        self._post = post
+        self.callback = callback
+        self.where = where
+        self.active = True
+        self._undo = undo
+
+    def __call__(self) -> None:
+        if self.active:
+            self.active = False
+            if not self._post(partial(self._undo, self), "disposing"):
+                self._undo(self)
+
+
+class Channel:
+    """A named channel of one extension.
+
+    What is asked for each event is an attribute, for a class with a `__getattr__` has none that takes less than 35 ns.
+
+    Attributes:
+        has_listeners: whether there are any.
+        only: the callback of the one listener that there is; None: there is none, or there are several.
+    """
+
+    __slots__ = ("_present", "_snapshot", "handler", "has_listeners", "name", "only")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.has_listeners = False
+        self.only: Callback | None = None
+        self.handler: Registration | None = None
+        self._present: dict[Registration, None] = {}
+        self._snapshot: tuple[Registration, ...] | None = None
+
+    def add(self, registration: Registration) -> None:
+        """Add a listener: the last to be called."""
+        self._present[registration] = None
+        self._change()
+
+    def remove(self, registration: Registration) -> None:
+        """Remove a listener."""
+        self._present.pop(registration, None)
+        self._change()
+
+    def _change(self) -> None:
+        self.has_listeners = bool(self._present)
+        self.only = next(iter(self._present)).callback if len(self._present) == 1 else None
+        self._snapshot = None
+
+    @property
+    def listeners(self) -> tuple[Registration, ...]:
+        """A snapshot: it is replaced, never changed. Made when it is asked for, so that to add n takes n steps."""
+        if self._snapshot is None:
+            self._snapshot = tuple(self._present)
+        return self._snapshot
+
+
+AnyChannel = TypeVar("AnyChannel", bound=Channel)
+
+
+class ChannelTable(Generic[AnyChannel]):
+    """All channels of one extension in one process.
+
+    Args:
+        extension: the extension's id, for error messages.
+        make: makes a channel from its name.
+        on_listening: called with a channel when its first listener comes (True) and when its last goes (False).
+        post: `post(call, what)` has the owner's thread call that, if this is another: whether it is.
+    """
+
+    def __init__(
+        self,
+        extension: str,
+        make: Callable[[str], AnyChannel],
+        on_listening: Callable[[AnyChannel, bool], None] | None = None,
+        post: Post = _stay,
+    ) -> None:
+        self.extension = extension
+        self.open = False
+        self.running: set[Running] = set()  # async listeners on their way
+        self._make = make
+        self._on_listening = on_listening or (lambda _channel, _listening: None)
+        self._post = post
+        self._claims: dict[str, Registration] = {}  # handlers of other threads that are not set yet
+        self._claiming = threading.RLock()  # a signal's handler may claim a channel, too
+        self.channels: dict[str, AnyChannel] = {}  # those that have been asked for
+        self._registrations: dict[Registration, None] = {}  # in the order they came
+        _tables.add(self)
+
+    def __getitem__(self, name: str) -> AnyChannel:
+        """The channel of that name, made if it is new. TypeError: the name is no text."""
+        channel = self.channels.get(name)
+        if channel is None:
+            if not isinstance(name, str):
+                raise TypeError(f"a channel's name is a str, not {type(name).__name__}")
+            channel = self.channels[name] = self._make(name)
+        return channel
+
+    def listen(
+        self, name: str, callback: Callback, begin: Callable[[AnyChannel], None] = lambda _channel: None
+    ) -> Disposer:
+        """Add a listener; the disposer removes it. `begin` is called with the channel before its first one is added."""
+        self._check(name, callback, "listener")
+        registration = Registration(callback, _caller(), partial(self._remove_listener, name), self._post)
+        if not self._post(partial(self._add_listener, name, registration, begin), f"listen to {name!r}"):
+            self._add_listener(name, registration, begin)
+        return registration
+
+    def _add_listener(self, name: str, registration: Registration, begin: Callable[[AnyChannel], None]) -> None:
+        if not registration.active:
+            return
+        self.check_open(name)
+        channel = self[name]
+        first = not channel.has_listeners
+        if first:
+            begin(channel)
+        self._registrations[registration] = None
+        channel.add(registration)
+        if first:
+            try:
+                self._on_listening(channel, True)
+            except BaseException:  # main could not be told: it is as if this had not been called
+                registration.active = False
+                del self._registrations[registration]
+                channel.remove(registration)
+                raise
+
+    def _remove_listener(self, name: str, registration: Registration) -> None:
+        if registration in self._registrations:
+            del self._registrations[registration]
+            channel = self[name]
+            channel.remove(registration)
+            if not channel.has_listeners:
+                self._on_listening(channel, False)
+
+    def handle(self, name: str, callback: Callback) -> Disposer:
+        """Set the handler; the disposer removes it. HandlerExistsError: there is one."""
+        self._check(name, callback, "handler")
+        registration = Registration(callback, _caller(), partial(self._remove_handler, name), self._post)
+        self._claim(name, registration)
+        if not self._post(partial(self._set_handler, name, registration), f"handle {name!r}"):
+            self._set_handler(name, registration)
+        return registration
+
+    def _claim(self, name: str, registration: Registration) -> None:
+        with self._claiming:
+            known = self.channels.get(name)
+            for other in (self._claims.get(name), None if known is None else known.handler):
+                if other is not None and other.active:
+                    raise HandlerExistsError(
+                        f"channel {name!r} of extension {self.extension!r} has a handler already, registered at "
+                        f"{other.where}: dispose of that one first"
+                    )
+            self._claims[name] = registration
+
+    def _set_handler(self, name: str, registration: Registration) -> None:
+        with self._claiming:
+            if self._claims.get(name) is registration:
+                del self._claims[name]
+            if registration.active:
+                self.check_open(name)
+                self[name].handler = registration
+                self._registrations[registration] = None
+
+    def _remove_handler(self, name: str, registration: Registration) -> None:
+        if registration in self._registrations:
+            del self._registrations[registration]
+            channel = self[name]
+            if channel.handler is registration:  # another may have come since this was disposed of
+                channel.handler = None
+
+    def forget(self, channel: AnyChannel) -> None:
+        """Drop a channel that nobody knows by anything but its name, unless something is registered for it."""
+        if not channel.has_listeners and channel.handler is None:
+            self.channels.pop(channel.name, None)
+
+    def stop_handling(self) -> None:
+        """Dispose of all handlers."""
+        for channel in self.channels.values():
+            if channel.handler is not None:
+                channel.handler()
+
+    def close(self) -> None:
+        """Dispose of all listeners and handlers, the last first, and cancel what of them still runs.
+
+        Nothing can be registered until `open` is set.
+        """
+        self.open = False
+        with ExitStack() as stack:  # one that raises stops none of the others
+            for task in list(self.running):
+                stack.callback(task.cancel)
+            for registration in self._registrations:
+                stack.callback(registration)
+
+    def check_open(self, name: str) -> None:
+        """NotActivatedError: the extension is not active. TypeError: that is no channel's name."""
+        if not self.open:
+            raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
+        if not isinstance(name, str):
+            raise TypeError(f"a channel's name is a str, not {type(name).__name__}")
+
+    def _check(self, name: str, callback: Callback, what: str) -> None:
+        self.check_open(name)
+        if not callable(callback):
+            raise TypeError(f"a {what} is a function, not {type(callback).__name__}")
+
+
+class _ForkedTable(ChannelTable[Any]):
+    """What an inherited table turns into: whatever is sent, listened to or handled by it would reach nobody."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return object.__getattribute__(self, name)
+        if name in ("close", "forget"):  # there is nothing to undo here
+            return lambda *_: None
+        return self._refuse()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._refuse()
+
+    def __getitem__(self, name: str) -> Any:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        extension = self.__dict__["extension"]
+        raise ForkError(f"extension {extension!r} is active in the parent process, and this is a fork of it")
+
+
+_tables: weakref.WeakSet[ChannelTable[Any]] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    """In a forked child: the channels are the parent's."""
+    for table in list(_tables):
+        table.__class__ = _ForkedTable
+    _tables.clear()
+
+
+os.register_at_fork(after_in_child=_disown)
+
+
+# The packages between an extension's code and this module.
+_OURS = ("lensipc", "lensipc.main", "lensipc.renderer", "lensipc.runtime")
+
+
+def _caller() -> str:
+    """File and line of the nearest caller outside lensipc."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__package__") in _OURS:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""How user code is run: what the cores need to know of the way they are driven. No thread is ever started.
+
+The cores (router.py, renderer.py) are the same whatever drives them. What differs is what becomes of an awaitable
+that a callback returns, and what a pending invoke is: see asyncio_face.py and plain_face.py, which are imported when
+a process is entered, for `import lensipc` is to cost little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, Protocol, TypeGuard
+
+from ..errors import NoHandlerError
+from ..user_code import conclude
+from .channels import Running
+
+Settle = Callable[[Any, BaseException | None], None]
+Abandon = Callable[[int], None]
+
+
+class Contexts:
+    """What context variables callbacks see: each message has a context of its own, and what it sets there is its own.
+
+    A context for each message costs it 30 ns, and hardly any callback sets a variable. So those of a turn share one,
+    and before each it is asked whether that is still as it was, which takes 9 ns: if not, all that follow have copies.
+
+    Attributes:
+        base: what a message's context holds at first.
+        context: what a turn runs in; None once something was set there.
+    """
+
+    def __init__(self, of_script: bool) -> None:
+        """`of_script`: messages find what has been set where the script dispatches, not where it has begun to."""
+        self.base = copy_context()
+        self.context: Context | None = self.base.copy()
+        self._of_script = of_script
+
+    def turn(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call this, a turn that no loop calls in a context of ours; there may be another up the stack."""
+        outer, begins = self.context, self._of_script
+        if begins:
+            self.base = copy_context()
+            self._of_script = False  # those within it begin with what it has begun with
+        context = self.context = self.base.copy()
+        try:
+            return context.run(function, *args)
+        finally:
+            self.context, self._of_script = outer, begins
+
+    def changed(self) -> bool:
+        """Whether a message before this one has set a variable."""
+        try:
+            changed = self.context != self.base
+        except Exception:  # a variable whose values cannot be compared
+            changed = True
+        if changed:
+            self.context = None
+        return changed
+
+    def apart(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call this, for one message, in a context that nobody has set anything in."""
+        return self.base.copy().run(function, *args)
+
+
+class Face(Protocol):
+    """One way to drive a core.
+
+    Attributes:
+        contexts: what callbacks are called in.
+        blocking: no event loop is there that a call which blocks would stop.
+        deactivated: what a request ends with whose extension is deactivated here.
+        started: something was left to the event loop, which is to have its turn soon. Who drives the core clears it.
+    """
+
+    contexts: Contexts
+    blocking: bool
+    deactivated: type[NoHandlerError]
+    started: bool
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call this when other callbacks of the loop have had their turn."""
+
+    def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running | None:
+        """Wait for what a callback returned; `settle(result, error)` then has its outcome, whatever it raises."""
+
+    async def give_way(self) -> None:
+        """Let the other callbacks of the loop have their turn."""
+
+    def pending(self) -> Any:
+        """A new future; an outcome that comes when it has one is dropped."""
+
+    def invocation(self, abandon: Abandon) -> Any:
+        """A new future of a request; when its user cancels it, `abandon(future.correlation)` is called."""
+
+    def posted(self, abandon: Abandon) -> Any:
+        """The same for another thread to wait for: a concurrent one."""
+
+
+def is_awaitable(result: object) -> TypeGuard[Awaitable[Any]]:
+    """Whether what a callback has returned is to be awaited. Its class says so: an instance may have any attribute."""
+    return hasattr(type(result), "__await__")
+
+
+def call(face: Face, function: Callable[[], Any], settle: Settle) -> None:
+    """Call a part's method, and await what it returns: `settle(result, error)` has its outcome, whatever it raises."""
+    try:
+        result = function()
+    except BaseException as error:
+        conclude(error, partial(settle, None, error))
+        return
+    if is_awaitable(result):
+        face.finish(result, settle)
+    else:
+        settle(result, None)
+
+
+class NextStep:
+    """What a core does next, when other callbacks of the loop have had their turn: one step at a time is on its way.
+
+    Args:
+        face: how the core is driven.
+        over: whether the core is closed, so that a step on its way is not taken.
+    """
+
+    __slots__ = ("_face", "_over", "_step")
+
+    def __init__(self, face: Face, over: Callable[[], bool]) -> None:
+        self._face = face
+        self._over = over
+        self._step: Callable[[], None] | None = None
+
+    def __call__(self, step: Callable[[], None]) -> None:
+        """Take this step, unless another is on its way: each looks for all there is to do."""
+        if self._step is None:
+            self._step = step
+            self._face.soon(self._take)
+
+    def _take(self) -> None:
+        step, self._step = self._step, None
+        if step is not None and not self._over():
+            step()

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""The handshake by which a renderer and main come to share a segment. Both sides of it, so that they agree.
+
+    renderer -> main    HELLO    {"lensipc": version, "wakeup": how the renderer sleeps, "token": if main wants one}
+    main -> renderer    WELCOME  {"lensipc": version, "frame_id", "pid", "high_water", "limit", "quota",
+                                 "budget", "plain", "count_all"}
+                                 with the segment and main's eventfd as ancillary descriptors
+    main -> renderer    {"goodbye": reason}   in place of WELCOME, or at any time before main disconnects
+
+Each is one datagram of JSON on a SOCK_SEQPACKET socket. Main takes nothing but HELLO from a renderer here, and no
+descriptors: it receives without room for them, so the kernel closes what is sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from array import array
+from typing import Any, Final
+
+from ..errors import QUOTE_MOST, PeerGone, ProtocolError, printable
+from ..user_code import repr_of
+from .endpoint import VERSION
+
+HELLO_MAX: Final = 4096
+WELCOME_MAX: Final = 65536
+REASON_MAX: Final = 300  # How long either side waits for the other's part of the handshake (seconds).
+HANDSHAKE_WAIT: Final = 10.0
+# The same where main starts the renderer: an interpreter starts, among many at once, and then activates its parts.
+SPAWN_WAIT: Final = 60.0
+# The environment variable that marks a process that is to be a renderer: its socket's descriptor and inode, and the
+# descriptor of main's path where it was given one.
+MARK: Final = "LENSIPC_RENDERER"
+# A token of fewer characters could be guessed.
+TOKEN_MIN: Final = 16
+
+
+def _datagram(words: dict[str, Any]) -> bytes:
+    import json  # here, for it is needed only once a process is entered
+
+    return json.dumps(words).encode()
+
+
+def hello(wakeup: int, token: str | None = None) -> bytes:
+    """The renderer's first words."""
+    return _datagram({"lensipc": VERSION, "wakeup": wakeup} | ({} if token is None else {"token": token}))
+
+
+def check_hello(data: bytes, token: str | None = None) -> int:
+    """Main: what the renderer is woken by.
+
+    Raises:
+        ProtocolError: these are no words of a lensipc of this version, or of one who knows the token.
+    """
+    words = _words(data)
+    _check_version(words)
+    if token is not None:
+        from hmac import compare_digest  # takes as long wherever they differ
+
+        said = words.get("token")
+        if not isinstance(said, str) or not compare_digest(_secret(said), _secret(token)):
+            raise ProtocolError("the renderer does not know main's token")
+    wakeup = words.get("wakeup")
+    if type(wakeup) is not int or wakeup not in (1, 2):
+        raise ProtocolError(f"the renderer asked for wakeup {_shown(wakeup)}")
+    return wakeup
+
+
+def _secret(token: str) -> bytes:
+    return token.encode("utf-8", "surrogatepass")
+
+
+def welcome(sock: socket.socket, descriptors: list[int], words: dict[str, Any]) -> None:
+    """Main: hand over the segment and the eventfd."""
+    data = _datagram({"lensipc": VERSION, **words})
+    socket.send_fds(sock, [data], descriptors, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def receive_welcome(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Renderer: main's words and the descriptors that came with them. PeerGone: main declined, or is gone."""
+    # Not by socket.recv_fds: it takes flags and does not use them, so a child would inherit the descriptors.
+    room = socket.CMSG_LEN(2 * array("i").itemsize)
+    try:
+        data, messages, flags, _ = sock.recvmsg(WELCOME_MAX, room, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:  # main has closed it and not read our hello: what it said first comes after this
+        data, messages, flags, _ = sock.recvmsg(WELCOME_MAX, room, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array("i", b"".join(message[2] for message in messages)).tolist()
+    try:
+        if not data:
+            raise PeerGone("main closed the connection during the handshake")
+        words = _words(data)
+        if "goodbye" in words:
+            raise PeerGone(f"main declined: {words['goodbye']}")
+        _check_version(words)
+        if flags & socket.MSG_CTRUNC or len(descriptors) != 2:
+            raise OSError(24, "no descriptors left in this process for the segment and its wakeup")
+    except BaseException:
+        for fd in descriptors:
+            os.close(fd)
+        raise
+    return words, descriptors
+
+
+def say_goodbye(sock: socket.socket, reason: str) -> None:
+    """Main: tell a renderer why it will be disconnected, if it can still be told."""
+    with contextlib.suppress(OSError):
+        sock.send(_datagram({"goodbye": reason[:REASON_MAX]}), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def read_goodbye(data: bytes) -> str:
+    """Renderer: the reason in main's last words."""
+    return str(_words(data).get("goodbye", ""))
+
+
+def inherited() -> int:
+    """The socket of a process that main has started, as MARK names it. OSError: it was closed on the way."""
+    fd, inode, *path = map(int, os.environ[MARK].split(":"))
+    with contextlib.suppress(OSError):
+        if os.fstat(fd).st_ino == inode:
+            for each in path:  # for an interpreter only
+                os.close(each)
+            return fd
+    raise OSError(
+        f"{MARK} says that this process is a renderer with descriptor {fd} for its socket, which it does not have: "
+        "what started it in main's place has to leave its descriptors open"
+    )
+
+
+def _words(data: bytes) -> dict[str, Any]:
+    import json
+
+    try:
+        words = json.loads(data)
+    except (ValueError, RecursionError):
+        words = None
+    if not isinstance(words, dict):
+        raise ProtocolError("the peer does not speak lensipc")
+    return words
+
+
+def _shown(word: object) -> str:
+    """A word of the peer's, for an error."""
+    return printable(repr_of(word), 2 * QUOTE_MOST)
+
+
+def _check_version(words: dict[str, Any]) -> None:
+    theirs = words.get("lensipc")
+    if theirs != VERSION:
+        raise ProtocolError(
+            f"the peer speaks version {_shown(theirs)} of the lensipc protocol and this process version {VERSION}: "
+            "install the same lensipc on both sides"
+        )

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""Unix sockets: a path that nobody else can put one at, who is at the other end, and what a fork inherits."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import struct
+import weakref
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from ..log import log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# characters of a goodbye: as JSON at most 12 bytes each, so it fits in 4096
+# The option of a connected Unix socket that gives a pidfd of its peer: Linux 6.5. Python has no name for it.
+SO_PEERPIDFD: Final = 77
+# How long a process may take to close its descriptors while it dies (seconds).
+DYING_WAIT: Final = 0.25
+# The owner that a file has here if its real one has no id in this user namespace.
+OVERFLOW_ID: Final = 65534
+# So many links in one path are a circle: the kernel's own number.
+MOST_LINKS: Final = 40
+
+
+def peer(sock: socket.socket) -> tuple[int, int]:
+    """Pid and uid of the process at the other end of a connected socket (not of a socketpair).
+
+    The pid is 0 if that process is in a PID namespace that this one cannot see into.
+    """
+    pid, uid, _gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid
+
+
+def watch(sock: socket.socket, pid: int) -> tuple[int, bool]:
+    """A pidfd of the process that `peer` has named, and whether it is certainly that process's.
+
+    It is readable once the process has ended; -1: there is none. Where the kernel does not give the peer's own, it is
+    that of whoever has the pid now: good enough to watch, for a peer whose pid is another's has ended itself.
+
+    Raises:
+        OSError: this process has no descriptor left.
+    """
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD), True
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+    return open_pidfd(pid), False
+
+
+def open_pidfd(pid: int) -> int:
+    """A pidfd, -1 if the system gives none. OSError: this process has no descriptor left."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        if error.errno not in (errno.ESRCH, errno.EINVAL):  # it has ended; it is in another PID namespace
+            _say_once(f"pidfd_open: {error.strerror}")
+        return -1
+
+
+@cache
+def _say_once(why: str) -> None:
+    log.warning("%s: main learns of a renderer's death by the end of its connection alone", why)
+
+
+def listen(path: Path, *, for_all: bool = False) -> socket.socket:
+    """Main: a socket at `path` that only this user can connect to, or anybody. A dead main's socket is replaced.
+
+    Raises:
+        PermissionError: another user could put a socket of theirs in its place.
+        OSError: EADDRINUSE when a living process listens there, or the file there is no socket.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    try:
+        check_folder(path.parent)
+        remove_stale(path)
+        umask = os.umask(0o111 if for_all else 0o177)
+        try:
+            sock.bind(str(path))
+        except OSError as error:
+            raise naming(path, error) from None
+        finally:
+            os.umask(umask)
+        sock.listen(128)
+        keep_from_forks(sock)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def check_folder(folder: Path) -> None:
+    """Whether this user and root alone can say what is in `folder`, and where it is: PermissionError if not.
+
+    Who can write to any folder on the way there could rename the next one and put another in its place.
+    """
+    folder = folder.absolute()
+    here = root = type(folder)(folder.root)
+    ahead, links = list(reversed(folder.parts[1:])), 0
+    _check_one(here)
+    while ahead:
+        name = ahead.pop()
+        if name == "..":
+            here = here.parent
+            continue
+        below = here / name
+        _check_one(below)
+        if not below.is_symlink():
+            here = below
+            continue
+        links += 1
+        if links > MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+        target = below.readlink()
+        if target.is_absolute():
+            here = root
+        ahead += reversed(target.parts[target.is_absolute() :])
+
+
+def _check_one(found: Path) -> None:
+    """Check a folder, or a link to one: what it leads to comes next."""
+    status = found.lstat()
+    owner, mode = status.st_uid, status.st_mode
+    if owner not in (os.geteuid(), 0) and not _is_of_outside(owner):
+        raise PermissionError(
+            errno.EPERM,
+            f"the folder belongs to user {owner}, who could put another socket in main's place: use one of your own",
+            str(found),
+        )
+    if stat.S_ISDIR(mode) and mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        raise PermissionError(
+            errno.EPERM,
+            "other users can write to the folder and could put another socket in main's place: chmod go-w",
+            str(found),
+        )
+
+
+def _is_of_outside(owner: int) -> bool:
+    """Whether an owner is nobody of this user namespace: in a sandbox, root outside has no id of its own."""
+    from pathlib import Path
+
+    if owner != OVERFLOW_ID:
+        return False
+    try:
+        lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return False
+    spans = [[int(number) for number in line.split()] for line in lines]  # first here, first outside, how many
+    return not any(first <= owner < first + count for first, _, count in spans)
+
+
+def naming(path: str | os.PathLike[str], error: OSError) -> OSError:
+    """The same error of bind or connect, which do not say of which path they speak."""
+    if error.errno is None:  # Python's own words for a path that is too long
+        return OSError(errno.ENAMETOOLONG, f"{error}", os.fspath(path))
+    return type(error)(error.errno, error.strerror, os.fspath(path))
+
+
+def remove_stale(path: Path) -> None:
+    """Remove the socket at `path` if nobody listens on it any more."""
+    for _ in range(8):  # each time that it ends while it is asked
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(found.st_mode):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            probe.settimeout(DYING_WAIT)
+            try:
+                probe.connect(str(path))
+                # Somebody listens, or did a moment ago: a dying process closes its descriptors one by one, and this
+                # connection ends with the last of them.
+                if probe.recv(1):
+                    return
+            except ConnectionRefusedError:
+                with contextlib.suppress(FileNotFoundError):
+                    if path.lstat().st_ino == found.st_ino:  # and not that of a new main
+                        path.unlink()
+                return
+            except ConnectionError:
+                continue
+            except OSError:  # TimeoutError: whoever listens is alive
+                return
+
+
+def keep_from_forks(sock: socket.socket) -> None:
+    """Close this socket in children that this process forks: it would not end with this process otherwise."""
+    _private.add(sock)
+
+
+_private: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    for sock in list(_private):
+        sock.close()
+    _private.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

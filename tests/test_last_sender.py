@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Main guesses who has woken it before it asks: that must change nothing but the time it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import lab
+import pytest
+from hosting import Host, hosting, until
+
+from lensipc import RendererProcess
+from lensipc.main.peer import RendererConnection
+
+
+def _connection(host: Host) -> RendererConnection:
+    (connection,) = host.main._router.connections.values()
+    return connection
+
+
+async def test_who_has_called_last_has_its_answer_before_the_poller_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        order = []
+        host.ipc.handle("order", lambda _event: order.append("answered"))
+        ipc = lab.IpcRenderer.get_instance()
+        await ipc.invoke("order")
+        await until(lambda: not _connection(host).ready)
+        order.clear()
+        poll: Callable[[], bool] = host.main._router.poller.poll
+
+        def asked() -> bool:
+            order.append("asked")
+            return poll()
+
+        monkeypatch.setattr(host.main._router.poller, "poll", asked)
+        await ipc.invoke("order")
+        assert order[:2] == ["answered", "asked"]
+
+
+async def test_a_guess_that_is_wrong_is_given_up_and_everybody_is_served() -> None:
+    async with hosting(3) as host:
+        for number in range(30):
+            renderer = host.renderers[number % 3]
+            assert await host.ipc.run(renderer, "invoke", "echo", number) == (number,)
+
+
+async def test_one_that_waits_is_not_served_for_having_called_last(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
+        ipc, router = lab.IpcRenderer.get_instance(), host.main._router
+        await ipc.invoke("echo", 1)
+        connection = _connection(host)
+        await until(lambda: not connection.ready)
+        connection.paused = True
+        waiting = ipc.invoke("echo", 2)
+        router.dispatch()
+        assert connection.last_invoke < waiting.correlation
+        connection.resume()
+        router.poller.wake()
+        assert await waiting == (2,)
+
+
+async def test_one_that_is_gone_is_not_remembered(tmp_path: Path) -> None:
+    async with hosting(path=tmp_path / "s") as host:
+        async with RendererProcess.connect(tmp_path / "s"):
+            await lab.IpcRenderer.get_instance().invoke("echo", 1)
+        await until(lambda: not host.main.renderers)
+        assert host.main._router._latest is None
