@@ -29,7 +29,7 @@ from hosting import Host, hosting, until
 from test_process_life import script
 
 from lensipc import MainProcess, PeerGone, RendererProcess
-from lensipc.main import acceptor as reception
+from lensipc.main import acceptor
 from lensipc.transport import handshake, unix_socket
 from lensipc.transport.endpoint import FORM_MEMFD, FORM_SHM, create_segment
 
@@ -70,14 +70,14 @@ async def test_one_that_says_nothing_is_told_and_sent_away(tmp_path: Path, monke
 async def test_the_silent_share_a_few_places_and_one_that_speaks_gets_in(tmp_path: Path) -> None:
     async with hosting(path=tmp_path / "s"):
         before, socks = descriptors(), []
-        for _ in range(3 * reception.MOST_SILENT):
+        for _ in range(3 * acceptor.MOST_SILENT):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
             socks.append(sock)
             while sock.connect_ex(str(tmp_path / "s")):
                 await asyncio.sleep(0)
         async with RendererProcess.connect(tmp_path / "s"):
             assert await lab.IpcRenderer.get_instance().invoke("echo", 1) == (1,)
-        await until(lambda: descriptors() - before - len(socks) <= reception.MOST_SILENT)
+        await until(lambda: descriptors() - before - len(socks) <= acceptor.MOST_SILENT)
         assert b"says nothing" in socks[0].recv(4096)  # the one that was silent longest
         with pytest.raises(BlockingIOError):
             socks[-1].recv(4096)
@@ -101,7 +101,7 @@ async def test_who_is_silent_most_gives_its_places_up_and_others_keep_theirs(tmp
     async with hosting(path=tmp_path / "s") as host:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as sock:
             sock.connect(str(tmp_path / "s"))
-            await until(lambda: host.main._reception._silent)  # type: ignore[union-attr]
+            await until(lambda: host.main._acceptor._silent)  # type: ignore[union-attr]
             assert await script(flood, tmp_path / "s") == (0, "")
             with pytest.raises(BlockingIOError):
                 sock.recv(4096)  # the one that has been silent longest of all
@@ -196,7 +196,7 @@ async def test_another_user_who_got_at_the_socket_is_declined(open_folder: Path)
         (open_folder / "s").chmod(0o666)
         assert "PeerGone main declined: it runs as another user" in await as_another_user(open_folder / "s", None, 0)
         assert main.renderers == []
-        assert not main._reception._silent  # type: ignore[union-attr]
+        assert not main._acceptor._silent  # type: ignore[union-attr]
 
 
 @root
@@ -289,8 +289,8 @@ async def visitors(path: Path, *count: int) -> AsyncIterator[list[str]]:
 async def test_one_process_has_sixteen_places_and_its_neighbours_have_theirs(tmp_path: Path) -> None:
     async with hosting(path=tmp_path / "s") as host:
         before = descriptors()
-        async with visitors(tmp_path / "s", reception.MOST_OF_PROCESS + 3) as outcomes:
-            assert outcomes[:16] == ["in"] * reception.MOST_OF_PROCESS
+        async with visitors(tmp_path / "s", acceptor.MOST_OF_PROCESS + 3) as outcomes:
+            assert outcomes[:16] == ["in"] * acceptor.MOST_OF_PROCESS
             declined = re.compile(
                 r"main declined: .* 16 renderers may be connected by its path of process \d+, and are"
             )
@@ -314,10 +314,10 @@ async def test_the_host_may_say_how_many_places_there_are_in_all(tmp_path: Path)
 
 
 def test_how_many_places_there_are_follows_from_the_memory_that_they_take() -> None:
-    assert MainProcess()._connection_limit == reception.MOST
+    assert MainProcess()._connection_limit == acceptor.MOST
     for capacity in (2**20, 2**24, 2**28):
         limit = MainProcess(capacity=capacity)._connection_limit
-        assert 2 * capacity * limit <= reception.MOST_SHARED < 2 * capacity * (limit + 1)
+        assert 2 * capacity * limit <= acceptor.MOST_SHARED < 2 * capacity * (limit + 1)
     assert MainProcess(capacity=2**30)._connection_limit == 1
 
 
@@ -349,7 +349,7 @@ OF_ANOTHER_USER = """
 async def test_another_user_has_so_many_places_whatever_processes_it_has(
     open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reception, "MOST_OF_USER", 3)
+    monkeypatch.setattr(acceptor, "MOST_OF_USER", 3)
     async with hosting(path=open_folder / "s", token=TOKEN):
         processes = []
         limit = "3 renderers may be connected by its path of user 65534, and are"
@@ -374,19 +374,19 @@ def test_what_was_sent_is_unread_until_it_is_read_or_the_other_end_is_closed() -
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         for again in range(2):
-            assert not reception.unread(ours)
+            assert not acceptor.unread(ours)
             socket.send_fds(ours, [b"x"], [0])
             theirs.shutdown(socket.SHUT_WR)
-            assert reception.unread(ours)
+            assert acceptor.unread(ours)
             (theirs.close if again else partial(theirs.recv, 1))()
-            assert not reception.unread(ours)
+            assert not acceptor.unread(ours)
 
 
 @pytest.mark.parametrize("form", [FORM_MEMFD, FORM_SHM])
 def test_a_discarded_segment_has_no_memory_any_more(form: int) -> None:
     segment = create_segment(form, 64 * 1024)
     assert os.fstat(segment).st_blocks > 0
-    reception.discard(segment)
+    acceptor.discard(segment)
     assert os.fstat(segment).st_blocks == 0
     os.close(segment)
 
@@ -420,7 +420,7 @@ async def test_one_that_is_disconnected_keeps_its_place_until_it_has_hung_up_and
             renderer.sock.close()
         if "close" in how:
             renderer.sock.close()
-        await until(lambda: not host.main._reception.lingering)  # type: ignore[union-attr]
+        await until(lambda: not host.main._acceptor.lingering)  # type: ignore[union-attr]
         assert os.fstat(segment).st_blocks == 0  # what it kept is worth nothing
         os.close(segment)
         renderer.close()

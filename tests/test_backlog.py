@@ -8,15 +8,15 @@ import pytest
 from lensipc.renderer import backlog as module
 from lensipc.renderer.backlog import Backlog
 from lensipc.runtime.protocol import ERROR, EVENT, RESULT
-from lensipc.transport.endpoint import RUN, Record
+from lensipc.transport.endpoint import Message
 
 
-def event(body: bytes) -> Record:
-    return (EVENT, body, 0, 0, 0, 0, None)
+def event(body: bytes) -> Message:
+    return Message(EVENT, body)
 
 
-def outcome(kind: int, correlation: int) -> Record:
-    return (kind, b"xx", 0, 0, 0, correlation, None)
+def outcome(kind: int, correlation: int) -> Message:
+    return Message(kind, b"xx", correlation=correlation)
 
 
 def test_what_is_kept_comes_in_its_order_and_is_counted_until_it_is_taken() -> None:
@@ -31,15 +31,15 @@ def test_what_is_kept_comes_in_its_order_and_is_counted_until_it_is_taken() -> N
 
 def test_a_run_comes_apart_into_its_events() -> None:
     backlog = Backlog()
-    backlog.keep((RUN, ["x", (1,), "y", (2,)], 0, 0, 0, 0, None))
-    assert [record[1] for record in backlog] == [["x", (1,)], ["y", (2,)]]
+    backlog.keep(["x", (1,), "y", (2,)])
+    assert list(backlog) == [["x", (1,)], ["y", (2,)]]
 
 
 def test_what_is_put_first_comes_first_in_its_own_order() -> None:
     backlog = Backlog()
     backlog.keep(event(b"c"))
     backlog.put_first([event(b"a"), event(b"b")])
-    assert [record[1] for record in backlog] == [b"a", b"b", b"c"]
+    assert [record.body for record in backlog] == [b"a", b"b", b"c"]
 
 
 def test_outcomes_can_be_put_before_all_else_and_nothing_else_changes_its_place() -> None:
@@ -48,7 +48,7 @@ def test_outcomes_can_be_put_before_all_else_and_nothing_else_changes_its_place(
         backlog.keep(record)
     size = backlog.size
     backlog.put_outcomes_first()
-    assert [record[5] or record[1] for record in backlog] == [1, 2, b"a", b"b", b"c"]
+    assert [record.correlation or record.body for record in backlog] == [1, 2, b"a", b"b", b"c"]
     assert backlog.size == size
     assert backlog.has_outcomes
 

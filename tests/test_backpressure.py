@@ -145,13 +145,13 @@ async def test_a_drain_ends_when_main_is_gone(tmp_path: Path) -> None:
         fill(ipc)
         draining = asyncio.create_task(ipc.drain())
         await asyncio.sleep(0)
-        host.main._router.disconnect(next(iter(host.main._router.connections.values())), "for the test")
+        host.main._core.disconnect(next(iter(host.main._core.connections.values())), "for the test")
         with pytest.raises(PeerGone, match="for the test"):
             await draining
 
 
 async def test_mains_drain_ends_when_the_one_that_it_waits_for_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.main.router.HOLD", 600.0)  # whoever is held is held for ever
+    monkeypatch.setattr("lensipc.main.backpressure.HOLD", 600.0)  # whoever is held is held for ever
     async with hosting(1, **SMALL) as host:
         (stopped,) = host.renderers
         await host.ipc.run(stopped, "note_count", "n")
@@ -166,7 +166,7 @@ async def test_mains_drain_ends_when_the_one_that_it_waits_for_dies(monkeypatch:
 
 
 async def test_a_large_message_on_its_way_holds_its_sender_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.main.router.HOLD", 600.0)
+    monkeypatch.setattr("lensipc.main.backpressure.HOLD", 600.0)
     async with hosting(2, **SMALL) as host:
         stopped, sender = host.renderers
         await host.ipc.run(stopped, "note_count", "n")
@@ -180,7 +180,9 @@ async def test_a_large_message_on_its_way_holds_its_sender_back_too(monkeypatch:
 
 
 async def test_one_that_trickles_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.main.router.HOLD", 0.5)  # in which it takes something however slow this machine is
+    monkeypatch.setattr(
+        "lensipc.main.backpressure.HOLD", 0.5
+    )  # in which it takes something however slow this machine is
     async with one_that_reads_by_hand() as (ring, renderer):
         ring.host.ipc.broadcast("n", bytes(1 << 26))
         draining = asyncio.create_task(ring.host.ipc.drain())
@@ -190,7 +192,7 @@ async def test_one_that_trickles_holds_nobody_up(monkeypatch: pytest.MonkeyPatch
             renderer.receive()
             await asyncio.sleep(0.15)
         assert draining.done()
-        assert renderer.main_end.lagging
+        assert ring.host.main._core.backpressure.is_lagging(renderer.main_end)
 
 
 async def test_one_that_was_too_slow_and_has_read_all_has_its_time_again() -> None:
@@ -201,8 +203,8 @@ async def test_one_that_was_too_slow_and_has_read_all_has_its_time_again() -> No
         for _ in range(8):
             host.ipc.broadcast("n", bytes(100_000))
         await host.ipc.drain()
-        (connection,) = host.main._router.connections.values()
-        assert connection.lagging
+        (connection,) = host.main._core.connections.values()
+        assert host.main._core.backpressure.is_lagging(connection)
         os.kill(renderer.pid, signal.SIGCONT)
         assert await host.ipc.run(renderer, "count_heard", "n", 8) == 8
         os.kill(renderer.pid, signal.SIGSTOP)
@@ -274,7 +276,7 @@ async def test_the_answer_to_an_activation_is_sent_over_a_full_outbox(
 async def test_a_report_is_sent_over_a_full_outbox(tmp_path: Path) -> None:
     async with hosting(path=tmp_path / "s", **SMALL) as host, RendererProcess.connect(tmp_path / "s") as process:
         ipc = lab.IpcRenderer.get_instance()
-        (connection,) = host.main._router.connections.values()
+        (connection,) = host.main._core.connections.values()
         fill(ipc)
         process._entered._report_sender(77)
         await ipc.drain()
@@ -301,7 +303,7 @@ async def test_one_that_reads_at_a_pace_holds_its_senders_back_while_a_large_mes
             await asyncio.sleep(0.002)
         assert not draining.done()
         await draining  # it reads no more, so nobody waits for it any longer
-        assert renderer.main_end.lagging
+        assert ring.host.main._core.backpressure.is_lagging(renderer.main_end)
 
 
 @pytest.mark.parametrize("kind", ["array", "texts", "objects"])
@@ -338,7 +340,7 @@ async def test_a_message_larger_than_main_allows_is_refused_at_its_sender_and_th
             with pytest.raises(DataCloneError, match=refused):
                 send()
         assert len(memory) == 200_000  # nothing was sent, so it is its owner's still
-        assert not list(process._core.invocations)  # type: ignore[union-attr]
+        assert not list(process._core.pending_invokes)  # type: ignore[union-attr]
         ipc.broadcast("n", small)
         await ipc.invoke("echo", small)
         assert len(host.ipc.heard["n"]) == 1
@@ -398,15 +400,19 @@ async def test_a_renderers_turn_in_main_ends_soon_whatever_its_messages_take(tmp
 
 
 async def test_what_main_relays_unread_counts_in_its_senders_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.main.peer.TURN_TIME", 0.0)
+    monkeypatch.setattr("lensipc.main.core.TURN_TIME", 0.0)
     async with hostile.arena() as ring:
         renderer = await ring.connect()
         channel = renderer.declare("news")
         await renderer.parked()
         for _ in range(200):
             renderer.send(EVENT, channel, ALL, body=b"")
-        assert renderer.main_end.take_turn(1000) == 64  # one call of the core
+        relay_status = renderer.main_end.endpoint.relay_status
+        calls: list[int] = []
+        renderer.main_end.endpoint.relay_status = lambda: (calls.append(1), relay_status())[1]
+        assert ring.host.main._core._serve(renderer.main_end)
         assert renderer.main_end.overdue
+        assert len(calls) == 1  # of the C core, which hands out 64
         renderer.close()
         await renderer.over()
 
@@ -614,7 +620,7 @@ async def test_outcomes_that_fill_an_outbox_wait_until_a_renderer_that_was_busy_
         waiting: list[int] = []
 
         def answer(event: Types.IpcMainInvokeEvent, size: int) -> bytes:
-            waiting.append(host.main._router.connections[event.frame_id].endpoint.outbox)
+            waiting.append(host.main._core.connections[event.frame_id].endpoint.outbox)
             return bytes(size)
 
         async def answer_later(event: Types.IpcMainInvokeEvent, size: int) -> bytes:

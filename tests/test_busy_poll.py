@@ -3,57 +3,57 @@
 
 from __future__ import annotations
 
-from lensipc.transport.busy_poll import CREDIT, POLL, TRIAL, Patience
+from lensipc.transport.busy_poll import CREDIT, POLL, TRIAL, BusyPoll
 
 
 def test_one_who_finds_nothing_polls_only_now_and_then() -> None:
-    patience = Patience()
+    busy_poll = BusyPoll()
     polls = 0
     for _ in range(TRIAL * 10):
-        if patience.nanoseconds:
+        if busy_poll.nanoseconds:
             polls += 1
-            assert patience.report(False) is False
+            assert busy_poll.report(False) is False
         else:
-            patience.rested()
+            busy_poll.rested()
     assert 8 <= polls <= 10
 
 
 def test_a_find_earns_more_polls_and_failures_use_them_up() -> None:
-    patience = Patience()
-    assert patience.nanoseconds == 0
-    assert patience.report(True) is True
-    assert patience.nanoseconds == POLL
+    busy_poll = BusyPoll()
+    assert busy_poll.nanoseconds == 0
+    assert busy_poll.report(True) is True
+    assert busy_poll.nanoseconds == POLL
     failures = 0
-    while patience.nanoseconds:
-        patience.report(False)
+    while busy_poll.nanoseconds:
+        busy_poll.report(False)
         failures += 1
     assert 1 <= failures <= CREDIT
 
 
 def test_credit_has_a_limit() -> None:
-    patience = Patience()
+    busy_poll = BusyPoll()
     for _ in range(1000):
-        patience.report(True)
+        busy_poll.report(True)
     failures = 0
-    while patience.nanoseconds:
-        patience.report(False)
+    while busy_poll.nanoseconds:
+        busy_poll.report(False)
         failures += 1
     assert failures <= CREDIT
 
 
 def test_where_others_want_the_processor_all_credit_is_lost_at_once() -> None:
-    patience = Patience()
+    busy_poll = BusyPoll()
     for _ in range(CREDIT):
-        patience.report(True)
-    assert patience.report(None) is False
-    assert patience.nanoseconds == 0
+        busy_poll.report(True)
+    assert busy_poll.report(None) is False
+    assert busy_poll.nanoseconds == 0
 
 
 def test_that_others_want_the_processor_is_believed_until_it_is_time_to_try_again() -> None:
-    patience = Patience()
-    assert not patience.crowded
-    patience.report(None)
+    busy_poll = BusyPoll()
+    assert not busy_poll.preempted
+    busy_poll.report(None)
     for _ in range(TRIAL):
-        assert patience.crowded
-        patience.rested()
-    assert not patience.crowded
+        assert busy_poll.preempted
+        busy_poll.rested()
+    assert not busy_poll.preempted

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from lines import receive
 
-import lensipc.transport.endpoint
 from lensipc import ProtocolError
-from lensipc.runtime.connection import BATCH, Connection
+from lensipc.runtime.connection import BATCH, CLOSED, Connection
 from lensipc.runtime.protocol import ALL, EVENT, KINDS
 from lensipc.transport.endpoint import (
     FORM_MEMFD,
@@ -23,7 +23,7 @@ from lensipc.transport.endpoint import (
     SIDE_RENDERER,
     WAKEUP_EVENTFD,
     Endpoint,
-    Record,
+    Message,
     Topic,
     create_segment,
 )
@@ -38,16 +38,16 @@ class Line:
     def __init__(self, poller: Poller, sock: socket.socket, peer: socket.socket, fds: list[int]) -> None:
         self.heard: list[int] = []
         self.signals = fds[1]  # what the other end signals this one by
-        self.on_record: Callable[[Record], None] = lambda _record: None
+        self.on_record: Callable[[Message], None] = lambda _record: None
         self.peer_sock = peer
         sizes = {"high_water": 1 << 20, "limit": LIMIT, "quota": 1 << 24}
         self.peer = Endpoint(fds[0], SIDE_RENDERER, WAKEUP_EVENTFD, fds[1], **sizes)
         ours = Endpoint(fds[0], SIDE_MAIN, WAKEUP_EVENTFD, fds[2], **sizes)
-        self.connection = Connection(ours, sock, poller, 1 << 18, [self.hear] * KINDS, 0, 0)
+        self.connection = Connection(ours, sock, poller, 1 << 18, [self.hear] * KINDS, lambda _batch: None, 0, 0)
         poller.register(sock.fileno(), self.connection.read_socket)
 
-    def hear(self, record: Record) -> None:
-        self.heard.append(record[5])
+    def hear(self, record: Message) -> None:
+        self.heard.append(record.correlation)
         self.on_record(record)
 
     def send(self, *numbers: int, kind: int = EVENT, body: bytes = b"") -> None:
@@ -77,15 +77,15 @@ def test_a_turn_that_only_relays_ends_by_the_clock_too(line: Line, monkeypatch: 
 
     def look() -> None:
         looked.append(True)
-        connection.paused = len(looked) == 2
+        connection.paused = int(len(looked) == 2)
 
-    monkeypatch.setattr(connection, "look_at_the_clock", look)
+    monkeypatch.setattr(connection, "end_turn_if_over", look)
     for _ in range(5 * BATCH):
         line.peer.send(EVENT, 0, ALL, 0, 0, b"")
     line.send(7)
     assert connection.pump(1000) == 2 * BATCH
     assert connection.paused
-    connection.paused = False
+    connection.paused = 0
     assert connection.pump(1000) == 3 * BATCH + 1
     assert line.heard == [7]
 
@@ -107,15 +107,15 @@ def test_the_memory_of_a_large_body_that_nobody_holds_is_free_before_the_next_on
     """Two in turn would take twice the memory."""
     bodies: list[Any] = []
     holders: set[int] = set()
-    receive = Endpoint.receive
+    receive = line.connection.endpoint.receive
 
-    def watched(*args: Any) -> list[Record]:
+    def watched(*args: Any) -> int:
         if bodies:
             holders.add(sys.getrefcount(bodies[-1]) - 1)
         return receive(*args)
 
-    monkeypatch.setattr(Endpoint, "receive", watched)
-    line.on_record = lambda record: bodies.append(record[1])
+    monkeypatch.setattr(line.connection.endpoint, "receive", watched)
+    line.on_record = lambda record: bodies.append(record.body)
     line.send(*range(4), body=bytes(size))
     while len(line.heard) < 4:
         line.connection.pump(64)
@@ -138,21 +138,22 @@ def test_a_signal_between_the_core_and_its_caller_loses_no_message_and_no_memory
     line: Line, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """Small, assembled in memory that C has made, and in a block: with its parts from one call to the next."""
-    receive = lensipc.endpoint._receive
+    endpoint = line.connection.endpoint
+    receive = endpoint.receive
     interrupted = 0
 
-    def struck(*args: Any) -> Any:
-        code = receive(*args)
-        if args[-1] or args[-2][0] is not None:
+    def struck(limit: int, decoded: int, most: int, into: list[Any]) -> int:
+        relayed = receive(limit, decoded, most, into)
+        if into or endpoint.assembling:
             nonlocal interrupted
             interrupted += 1
             raise KeyboardInterrupt
-        return code
+        return relayed
 
-    monkeypatch.setattr(lensipc.endpoint, "_receive", struck)
+    monkeypatch.setattr(endpoint, "receive", struck)
     sent = bytes(range(256)) * (size // 256)
     bodies: list[bytes] = []
-    line.on_record = lambda record: bodies.append(bytes(record[1]))
+    line.on_record = lambda record: bodies.append(bytes(record.body))
     line.send(1, 2, 3, body=sent)
     for _ in range(10_000):
         if len(line.heard) == 3:
@@ -167,31 +168,31 @@ def test_a_signal_between_the_core_and_its_caller_loses_no_message_and_no_memory
 
 
 def test_who_is_woken_by_an_old_signal_is_awake_and_is_not_signalled_again(line: Line) -> None:
-    assert line.connection.rest()
+    assert line.connection.park()
     line.connection.woken()  # by a signal of a park before this one
     line.send(1)
     with pytest.raises(BlockingIOError):
         os.eventfd_read(line.signals)
     assert line.connection.pump(64) == 1
-    assert line.connection.rest()
+    assert line.connection.park()
     line.send(2)
     assert os.eventfd_read(line.signals) == 1
 
 
 def test_what_has_been_taken_and_not_handled_is_pending_and_keeps_the_connection_awake(line: Line) -> None:
-    def pause(_: Record) -> None:
-        line.connection.paused = line.heard == [1]
+    def pause(_: Message) -> None:
+        line.connection.paused = int(line.heard == [1])
 
     line.on_record = pause
     line.send(1, 2, 3)
     line.connection.pump(64)
-    line.connection.paused = False
+    line.connection.paused = 0
     assert line.connection.pending
-    assert not line.connection.rest()
+    assert not line.connection.park()
     assert line.connection.ready
     line.connection.pump(64)
     assert not line.connection.pending
-    assert line.connection.rest()
+    assert line.connection.park()
     assert not line.connection.ready
 
 
@@ -199,7 +200,7 @@ def test_what_has_been_taken_and_not_handled_is_pending_and_keeps_the_connection
 def test_who_waits_until_little_waits_to_be_sent_is_told_however_a_turn_ends(line: Line, budget: int) -> None:
     """By its budget too: a peer that always has more to say would else keep drain() waiting for ever."""
     told: list[int] = []
-    line.connection.relieved = lambda: told.append(1)  # type: ignore[method-assign]
+    line.connection.below_low_water = lambda: told.append(1)  # type: ignore[method-assign]
     line.send(1, 2, 3)
     line.connection.pump(budget)
     assert told == []
@@ -211,8 +212,8 @@ def test_who_waits_until_little_waits_to_be_sent_is_told_however_a_turn_ends(lin
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_callback_that_raises_loses_no_message_but_its_own(line: Line, error: type[BaseException]) -> None:
-    def fail(record: Record) -> None:
-        if record[5] % 7 == 3:
+    def fail(record: Message) -> None:
+        if record.correlation % 7 == 3:
             raise error
 
     line.on_record = fail
@@ -230,7 +231,7 @@ def test_a_callback_that_raises_loses_no_message_but_its_own(line: Line, error: 
 def test_a_callback_may_pump_and_the_order_stays(line: Line) -> None:
     depths: list[int] = []
 
-    def nest(_record: Record) -> None:
+    def nest(_record: Message) -> None:
         depths.append(1)
         if len(depths) < 50:
             line.connection.pump(3)
@@ -244,14 +245,14 @@ def test_a_callback_may_pump_and_the_order_stays(line: Line) -> None:
 
 
 def test_a_callback_that_pauses_stops_the_pump_and_what_is_left_waits(line: Line) -> None:
-    def pause(record: Record) -> None:
-        line.connection.paused = record[5] == 4
+    def pause(record: Message) -> None:
+        line.connection.paused = int(record.correlation == 4)
 
     line.on_record = pause
     line.send(*range(10))
     assert line.connection.pump(64) == 5
     assert line.heard == [0, 1, 2, 3, 4]
-    line.connection.paused = False
+    line.connection.paused = 0
     assert line.connection.pump(64) == 5
     assert line.heard == list(range(10))
 
@@ -261,7 +262,7 @@ def test_a_callback_that_closes_stops_the_pump(line: Line) -> None:
     line.send(*range(10))
     assert line.connection.pump(64) == 1
     assert line.heard == [0]
-    assert line.connection.closed
+    assert line.connection.state is CLOSED
 
 
 @pytest.mark.parametrize("kind", [KINDS, KINDS + 1, 255, 65535])
@@ -275,7 +276,7 @@ def test_a_kind_that_is_none_is_a_protocol_error(line: Line, kind: int) -> None:
 
 def test_a_large_message_comes_whole_between_small_ones(line: Line) -> None:
     bodies: list[Any] = []
-    line.on_record = lambda record: bodies.append(bytes(record[1]))
+    line.on_record = lambda record: bodies.append(bytes(record.body))
     large = os.urandom(300_000)
     line.send(1, body=b"small")
     line.send(2, body=large)
@@ -287,14 +288,14 @@ def test_a_large_message_comes_whole_between_small_ones(line: Line) -> None:
     assert bodies == [b"small", large, b"small too"]
 
 
-@pytest.mark.parametrize("paused", [False, True])
-def test_a_wake_makes_it_ready_and_what_has_waited_is_sent(line: Line, paused: bool) -> None:
+@pytest.mark.parametrize("paused", [0, 1])
+def test_a_wake_makes_it_ready_and_what_has_waited_is_sent(line: Line, paused: int) -> None:
     """By the pump, or at once where there will be none."""
     while line.connection.endpoint.outbox == 0:
         line.connection.send(EVENT, body=bytes(10_000))
     line.connection.paused = paused
-    assert line.connection.rest()
-    while line.peer.receive(256):
+    assert line.connection.park()
+    while receive(line.peer, 256):
         pass
     line.connection.woken()
     assert line.connection.ready
@@ -305,13 +306,13 @@ def test_a_wake_makes_it_ready_and_what_has_waited_is_sent(line: Line, paused: b
 
 def test_little_waiting_is_told(line: Line) -> None:
     told: list[int] = []
-    line.connection.relieved = lambda: told.append(1)  # type: ignore[method-assign]
+    line.connection.below_low_water = lambda: told.append(1)  # type: ignore[method-assign]
     line.connection.low_water = 0
     while line.connection.endpoint.outbox == 0:
         line.connection.send(EVENT, body=bytes(10_000))
     line.connection.flush()
     assert told == []
-    while line.peer.receive(256):
+    while receive(line.peer, 256):
         line.connection.flush()
     line.connection.flush()
     assert told

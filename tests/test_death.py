@@ -221,9 +221,9 @@ async def test_one_that_has_closed_its_end_is_let_go_though_main_was_about_to_re
         host.ipc.note("n")
         lab.IpcRenderer.get_instance().broadcast("n", 1)
         renderer.close()
-        router = host.main._router
-        router._next(router._linger)
-        router.dispatch()
+        core = host.main._core
+        core.next(core._linger)
+        core.dispatch()
         await until(lambda: not host.main.renderers)
         assert host.ipc.heard["n"][0][1] == 1
 
@@ -326,7 +326,7 @@ async def test_one_that_main_has_disconnected_and_that_does_not_end_is_killed(
     async with hosting(1) as host:
         (renderer,) = host.renderers
         os.kill(renderer.pid, signal.SIGSTOP)
-        host.main._router.disconnect(host.main._router.connections[renderer.frame_id], "for the test")
+        host.main._core.disconnect(host.main._core.connections[renderer.frame_id], "for the test")
         assert await renderer.wait() == -signal.SIGKILL
 
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from lensipc import clone
-from lensipc.renderer.dispatch import Hearing
+from lensipc.renderer.dispatch import EventDispatcher
 from lensipc.renderer.port import RendererChannel, RendererPort
-from lensipc.runtime.blocking_driver import PlainFace
+from lensipc.runtime.blocking_driver import BlockingDriver
 from lensipc.runtime.channels import Registration
 from lensipc.runtime.protocol import EVENT, MAX_REPORTS
-from lensipc.transport.endpoint import RUN, Record
+from lensipc.transport.endpoint import Batch, Message
 
 Listener = Callable[..., object]
 
@@ -36,8 +36,10 @@ class Heard:
         port = RendererPort(CORE, "x", 0)  # it sends nothing here
         self.channels = [RendererChannel(port, f"n{number}") for number in range(channels)]
         self.channel = self.channels[0]
-        self.face = PlainFace()
-        self.hearing = Hearing(self.channels, self.face, 1, clone.STANDARD, lambda sender: self.reported.append(sender))
+        self.driver = BlockingDriver()
+        self.dispatch = EventDispatcher(
+            self.channels, self.driver, 1, clone.STANDARD, lambda sender: self.reported.append(sender)
+        )
         self.said: list[Any] = []
         self.reported: list[int] = []
         for number in range(channels):
@@ -56,7 +58,7 @@ class Heard:
 
     def event(self, number: int, value: Any, missed: int = 0, sender: int = 0) -> None:
         """One by itself."""
-        self.hearing.on_event((EVENT, clone.encode((value,)), number, sender, 1, missed, None))
+        self.dispatch.on_event(Message(EVENT, clone.encode((value,)), number, sender, 1, missed))
 
     def run(self, *numbers: int) -> None:
         """Of the first channel."""
@@ -65,23 +67,23 @@ class Heard:
     def mixed(self, *events: tuple[int, int]) -> None:
         """A run of these numbers of these channels."""
         run = [each for number, value in events for each in (self.channels[number], (value,))]
-        self.hearing.on_run((RUN, run, 0, 0, 0, 0, None))
+        self.dispatch.on_batch(run)
 
-    def rest(self) -> list[Record]:
+    def rest(self) -> list[Batch]:
         """What is left of a run, heard."""
-        left = self.hearing.left()
+        left = self.dispatch.take_rest()
         for record in left:
-            self.hearing.on_run(record)
+            self.dispatch.on_batch(record)
         return left
 
 
 def test_a_run_calls_the_listener_for_each_event_with_one_event_object() -> None:
     heard = Heard(lambda event, *args: heard.said.append((event, args)))
     run = [each for args in ((1,), (), (2, 3)) for each in (heard.channel, args)]
-    heard.hearing.on_run((RUN, run, 0, 0, 0, 0, None))
+    heard.dispatch.on_batch(run)
     assert [args for _, args in heard.said] == [(1,), (), (2, 3)]
     assert len({id(event) for event, _ in heard.said}) == 1
-    assert heard.hearing.left() == []
+    assert heard.dispatch.take_rest() == []
 
 
 def test_a_run_spans_channels_and_calls_their_listeners_in_its_order() -> None:
@@ -111,7 +113,7 @@ def test_only_the_event_behind_a_gap_says_how_many_were_missed() -> None:
 def test_events_that_follow_are_from_whom_the_one_before_was_from() -> None:
     heard = Heard(lambda event, value: heard.said.append((event.frame_id, event.pid, value)))
     heard.run(1)
-    heard.hearing.on_event((EVENT, None, 0, 7, 70, 0, (2,)))
+    heard.dispatch.on_event(Message(EVENT, None, 0, 7, 70, 0, (2,)))
     heard.run(3, 4)
     heard.event(0, 5)
     heard.run(6)
@@ -120,7 +122,7 @@ def test_events_that_follow_are_from_whom_the_one_before_was_from() -> None:
 
 def test_each_of_several_listeners_has_a_clone_of_its_own() -> None:
     heard = Heard(*(lambda _, value: heard.said.append(value) for _ in range(3)))
-    heard.hearing.on_run((RUN, [heard.channel, ([1],), heard.channel, ([2],)], 0, 0, 0, 0, None))
+    heard.dispatch.on_batch([heard.channel, ([1],), heard.channel, ([2],)])
     assert heard.said == [[1], [1], [1], [2], [2], [2]]
     assert len({id(value) for value in heard.said}) == 6
 
@@ -140,7 +142,7 @@ def interrupt() -> None:
 def test_each_of_several_listeners_has_a_large_array_of_its_own() -> None:
     heard = Heard(lambda _event, array: array.fill(7), lambda _event, array: heard.said.append(array))
     body = memoryview(bytearray(clone.encode((np.zeros(100_000),))))  # as it was assembled: it may be kept
-    heard.hearing.on_event((EVENT, body, 0, 0, 1, 0, None))
+    heard.dispatch.on_event(Message(EVENT, body, 0, 0, 1, 0, None))
     (array,) = heard.said
     assert not array.any()
 
@@ -167,13 +169,13 @@ def test_a_listener_that_raises_loses_no_event_but_its_own(
         heard.run(*range(10))
     except KeyboardInterrupt:
         raised += 1
-        left = heard.hearing.left()
+        left = heard.dispatch.take_rest()
         while left:
             try:
-                heard.hearing.on_run(left.pop(0))
+                heard.dispatch.on_batch(left.pop(0))
             except KeyboardInterrupt:
                 raised += 1
-                assert heard.hearing.left() == []  # each that was left is a run by itself
+                assert heard.dispatch.take_rest() == []  # each that was left is a run by itself
     heard.run(11)
     assert heard.said == [(number, 0) for number in (*range(10), 11)]
     assert raised == (3 if how is ctrl_c else 0)
@@ -186,8 +188,8 @@ def test_a_callback_that_takes_what_is_left_hears_it_in_order_and_once() -> None
     def nested(event: Any, number: int) -> None:
         heard.note(event, number)
         if number == 2:
-            assert [record[1] for record in heard.rest()] == [[heard.channels[1], (3,)], [heard.channel, (4,)]]
-            assert length_hint(heard.hearing.run) == 0
+            assert heard.rest() == [[heard.channels[1], (3,)], [heard.channel, (4,)]]
+            assert length_hint(heard.dispatch.batch) == 0
 
     heard = Heard(nested, channels=2)
     heard.listen(nested, 1)
@@ -208,7 +210,7 @@ def test_a_run_that_a_callback_has_begun_and_not_ended_is_not_forgotten() -> Non
     heard = Heard(nested)
     heard.run(1)
     assert heard.said == [1, 10]
-    assert [record[1] for record in heard.rest()] == [[heard.channel, (11,)]]
+    assert heard.rest() == [[heard.channel, (11,)]]
 
 
 @pytest.mark.parametrize("listeners", [1, 2])
@@ -221,7 +223,7 @@ def test_what_a_listener_sets_in_a_context_variable_no_later_event_of_its_run_se
             user.set("the listener's")
 
     heard = Heard(*[note] * listeners)
-    contexts = heard.face.contexts
+    contexts = heard.driver.contexts
     contexts.turn(heard.run, 1, 2, 3, 4)
     contexts.turn(heard.run, 5, 2, 6)
 
@@ -277,7 +279,7 @@ def test_what_is_left_of_a_run_and_dropped_calls_no_listener_any_more() -> None:
 
     def end(event: Any, number: int) -> None:
         heard.note(event, number)
-        heard.hearing.left()
+        heard.dispatch.take_rest()
 
     heard = Heard(end)
     heard.run(1, 2, 3)
@@ -293,8 +295,8 @@ def test_an_event_that_cannot_be_decoded_calls_nobody_and_its_sender_is_reported
     body: bytes | None, value: object, listeners: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard = Heard(*[lambda _event, *args: heard.said.append(args)] * listeners)
-    heard.hearing.on_event((EVENT, body, 0, 7, 70, 0, value))
-    heard.hearing.on_event((EVENT, None, 0, 7, 70, 0, ("good",)))
+    heard.dispatch.on_event(Message(EVENT, body, 0, 7, 70, 0, value))
+    heard.dispatch.on_event(Message(EVENT, None, 0, 7, 70, 0, ("good",)))
     assert heard.said == [("good",)] * listeners
     assert heard.reported == [7]
     (line,) = [record.getMessage() for record in caplog.records]
@@ -310,7 +312,7 @@ def test_who_sends_without_end_what_cannot_be_decoded_is_reported_once_in_a_seco
     for second in range(3):
         now = 100.0 + second
         for number in range(1000):
-            heard.hearing.on_event((EVENT, b"no message" * 100, 0, 7 + number % 2, 70, 0, None))
+            heard.dispatch.on_event(Message(EVENT, b"no message" * 100, 0, 7 + number % 2, 70, 0, None))
     assert heard.reported == [7, 8] * 3
     assert len(caplog.records) == 6
     assert max(len(record.getMessage()) for record in caplog.records) < 400
@@ -319,7 +321,7 @@ def test_who_sends_without_end_what_cannot_be_decoded_is_reported_once_in_a_seco
 def test_many_who_send_what_cannot_be_decoded_are_reported_a_few_in_a_second(caplog: pytest.LogCaptureFixture) -> None:
     heard = Heard()
     for sender in range(2, 100):
-        heard.hearing.on_event((EVENT, b"no message", 0, sender, 70, 0, None))
+        heard.dispatch.on_event(Message(EVENT, b"no message", 0, sender, 70, 0, None))
     assert len(heard.reported) in (MAX_REPORTS, 2 * MAX_REPORTS)  # a second may have begun meanwhile
     assert len(caplog.records) == len(heard.reported)
 
@@ -327,7 +329,7 @@ def test_many_who_send_what_cannot_be_decoded_are_reported_a_few_in_a_second(cap
 def test_main_and_this_renderer_itself_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     heard = Heard()
     for sender in (0, 1):
-        heard.hearing.on_event((EVENT, b"no message", 0, sender, 70, 0, None))
+        heard.dispatch.on_event(Message(EVENT, b"no message", 0, sender, 70, 0, None))
     assert heard.reported == []
     assert len(caplog.records) == 2
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lensipc.runtime.asyncio_driver import AsyncioFace, Invocation, set_once
-from lensipc.runtime.blocking_driver import PlainFace
+from lensipc.runtime.asyncio_driver import AsyncioDriver, Invocation, set_once
+from lensipc.runtime.blocking_driver import BlockingDriver
 from lensipc.runtime.driver import Contexts
 
 
 def sent(given_up: list[int] | None = None) -> Invocation:
     """An invoke on its way."""
-    invocation = AsyncioFace().invocation(lambda number: given_up.append(number) if given_up is not None else None)
+    invocation = AsyncioDriver().invocation(lambda number: given_up.append(number) if given_up is not None else None)
     invocation.correlation = 1
     return invocation
 
@@ -246,12 +246,12 @@ async def test_a_timeout_of_wait_for_is_a_cancellation() -> None:
 
 
 async def test_what_main_waits_for_takes_no_outcome_that_comes_late_or_twice() -> None:
-    pending = AsyncioFace().pending()
+    pending = AsyncioDriver().pending()
     pending.set_result(1)
     pending.set_result(2)
     pending.set_exception(ValueError())
     assert await pending == 1
-    cancelled = AsyncioFace().pending()
+    cancelled = AsyncioDriver().pending()
     cancelled.cancel()
     cancelled.set_result(1)
     cancelled.set_exception(ValueError())
@@ -272,42 +272,42 @@ async def test_closing_an_invocation_that_nobody_awaited_is_no_error() -> None:
 
 
 async def test_what_a_callback_returns_runs_in_a_task_and_is_settled_once() -> None:
-    face, settled = AsyncioFace(), asyncio.get_running_loop().create_future()
+    driver, settled = AsyncioDriver(), asyncio.get_running_loop().create_future()
 
     async def callback() -> int:
         await asyncio.sleep(0)
         return 5
 
-    face.finish(callback(), lambda result, error: settled.set_result((result, error)))
+    driver.finish(callback(), lambda result, error: settled.set_result((result, error)))
     assert await settled == (5, None)
-    assert not face.blocking
+    assert not driver.blocking
 
 
 async def test_an_error_and_a_cancellation_are_settled_too() -> None:
-    face, settled = AsyncioFace(), []
+    driver, settled = AsyncioDriver(), []
 
     async def fail() -> None:
         raise ValueError("no")
 
-    face.finish(fail(), lambda *outcome: settled.append(outcome))
-    face.finish(asyncio.sleep(60), lambda *outcome: settled.append(outcome)).cancel()
+    driver.finish(fail(), lambda *outcome: settled.append(outcome))
+    driver.finish(asyncio.sleep(60), lambda *outcome: settled.append(outcome)).cancel()
     while len(settled) < 2:
         await asyncio.sleep(0)
     assert [type(error) for _, error in settled] == [ValueError, asyncio.CancelledError]
 
 
 async def test_a_task_is_kept_alive_while_it_runs_and_no_longer() -> None:
-    face, settled = AsyncioFace(), []
-    face.finish(asyncio.sleep(0.01), lambda *outcome: settled.append(outcome))
+    driver, settled = AsyncioDriver(), []
+    driver.finish(asyncio.sleep(0.01), lambda *outcome: settled.append(outcome))
     gc.collect()
-    assert len(face._tasks) == 1
+    assert len(driver._tasks) == 1
     while not settled:
         await asyncio.sleep(0.001)
-    assert len(face._tasks) == 0
+    assert len(driver._tasks) == 0
 
 
 async def test_any_awaitable_will_do() -> None:
-    face, settled = AsyncioFace(), []
+    driver, settled = AsyncioDriver(), []
 
     class Awaitable:
         def __await__(self) -> Any:
@@ -316,15 +316,15 @@ async def test_any_awaitable_will_do() -> None:
 
     future = asyncio.get_running_loop().create_future()
     future.set_result(6)
-    face.finish(Awaitable(), lambda result, _error: settled.append(result))
-    face.finish(future, lambda result, _error: settled.append(result))
+    driver.finish(Awaitable(), lambda result, _error: settled.append(result))
+    driver.finish(future, lambda result, _error: settled.append(result))
     while len(settled) < 2:
         await asyncio.sleep(0)
     assert sorted(settled) == [5, 6]
 
 
 async def test_who_stops_waiting_for_what_is_not_its_own_leaves_it_running() -> None:
-    face, settled = AsyncioFace(), []
+    driver, settled = AsyncioDriver(), []
     shared = asyncio.ensure_future(asyncio.sleep(0.01, 5))
 
     class Shared:
@@ -332,8 +332,8 @@ async def test_who_stops_waiting_for_what_is_not_its_own_leaves_it_running() -> 
             return shared.__await__()
 
     for awaitable in (shared, Shared()):
-        hasty = face.finish(awaitable, lambda *outcome: settled.append(outcome))
-        face.finish(awaitable, lambda *outcome: settled.append(outcome))
+        hasty = driver.finish(awaitable, lambda *outcome: settled.append(outcome))
+        driver.finish(awaitable, lambda *outcome: settled.append(outcome))
         await asyncio.sleep(0)
         hasty.cancel()
         hasty.cancel()
@@ -342,18 +342,18 @@ async def test_who_stops_waiting_for_what_is_not_its_own_leaves_it_running() -> 
         await asyncio.sleep(0.001)
     assert settled[2:] == [(5, None)] * 2
     await asyncio.sleep(0)
-    assert len(face._tasks) == 0
+    assert len(driver._tasks) == 0
 
 
 async def test_a_shared_task_that_others_cancel_or_that_fails_is_settled_so() -> None:
-    face, settled = AsyncioFace(), []
+    driver, settled = AsyncioDriver(), []
 
     async def fail() -> None:
         raise ValueError("no")
 
     cancelled = asyncio.ensure_future(asyncio.sleep(60))
     for shared in (cancelled, asyncio.ensure_future(fail())):
-        face.finish(shared, lambda *outcome: settled.append(outcome))
+        driver.finish(shared, lambda *outcome: settled.append(outcome))
     cancelled.cancel()
     while len(settled) < 2:
         await asyncio.sleep(0)
@@ -415,7 +415,7 @@ def test_the_turns_of_a_script_begin_with_what_it_has_set_and_those_within_them_
 async def test_soon_is_after_the_callbacks_that_are_due() -> None:
     order: list[int] = []
     asyncio.get_running_loop().call_soon(order.append, 1)
-    AsyncioFace().soon(lambda: order.append(2))
+    AsyncioDriver().soon(lambda: order.append(2))
     assert order == []
     await asyncio.sleep(0)
     assert order == [1, 2]
@@ -433,19 +433,19 @@ async def test_set_once_leaves_a_future_alone_that_is_done() -> None:
 
 def test_without_a_loop_a_pending_invoke_is_a_concurrent_future() -> None:
     given_up: list[int] = []
-    future = PlainFace().invocation(given_up.append)
+    future = BlockingDriver().invocation(given_up.append)
     future.correlation = 1
     assert isinstance(future, concurrent.futures.Future)
     future.set_result(5)
     assert future.result(0) == 5
     assert not future.cancel()
     assert given_up == []
-    assert PlainFace().blocking
+    assert BlockingDriver().blocking
 
 
 def test_without_a_loop_cancelling_tells_the_other_side() -> None:
     given_up: list[int] = []
-    future = PlainFace().invocation(given_up.append)
+    future = BlockingDriver().invocation(given_up.append)
     future.correlation = 1
     assert future.cancel()
     assert given_up == [1]
@@ -462,7 +462,7 @@ def test_without_a_loop_an_async_callback_is_refused_with_the_way_out() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it is closed: no "was never awaited"
-        assert PlainFace().finish(callback(), lambda *outcome: settled.append(outcome)) is None
+        assert BlockingDriver().finish(callback(), lambda *outcome: settled.append(outcome)) is None
         gc.collect()
     (outcome,) = settled
     assert outcome[0] is None
@@ -478,11 +478,11 @@ def test_without_a_loop_an_awaitable_that_cannot_be_closed_is_refused_as_well() 
             yield
 
     settled: list[Any] = []
-    PlainFace().finish(Awaitable(), lambda *outcome: settled.append(outcome))
+    BlockingDriver().finish(Awaitable(), lambda *outcome: settled.append(outcome))
     assert isinstance(settled[0][1], TypeError)
 
 
 def test_without_a_loop_soon_is_now() -> None:
     called: list[int] = []
-    PlainFace().soon(lambda: called.append(1))
+    BlockingDriver().soon(lambda: called.append(1))
     assert called == [1]

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lines import fields, receive
 
 from lensipc import _core, clone
 from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
 from lensipc.runtime.protocol import MAX_CHANNELS
 from lensipc.transport import endpoint
-from lensipc.transport.endpoint import RUN, Endpoint, Record, Timer, Topic, create_segment
+from lensipc.transport.endpoint import Endpoint, Message, Timer, Topic, create_segment
 
 CAPACITY = 1 << 16
 Pair = tuple[Endpoint, Endpoint]
@@ -62,11 +63,15 @@ def pair(segment: int) -> Iterator[Pair]:
         side.close()
 
 
-def receive_one(receiver: Endpoint, sender: Endpoint | None = None) -> Record:
+def seen(side: Endpoint, limit: int, decoded: int = 0) -> list[Any]:
+    return [fields(message) for message in receive(side, limit, decoded)]
+
+
+def receive_one(receiver: Endpoint, sender: Endpoint | None = None) -> Message:
     while True:
         if sender:
             sender.flush()
-        if records := receiver.receive(1):
+        if records := receive(receiver, 1):
             return records[0]
         if not sender:
             assert receiver.wait(60), "nothing comes"
@@ -80,8 +85,8 @@ def test_a_message_arrives_with_all_that_goes_with_it(pair: Pair) -> None:
     largest = 2**16 - 1, 2**32 - 1, 2**32 - 2, 2**32 - 3, 2**64 - 1
     assert main.send(1, 2, 3, 4, 5, b"body") == 0
     assert main.send(*largest, b"") == 0
-    assert renderer.receive(10) == [(1, b"body", 2, 3, 4, 5, None), (2**16 - 1, b"", *largest[1:], None)]
-    assert renderer.receive(10) == []
+    assert seen(renderer, 10) == [(1, b"body", 2, 3, 4, 5, None), (2**16 - 1, b"", *largest[1:], None)]
+    assert receive(renderer, 10) == []
 
 
 def test_small_plain_bodies_of_the_kinds_asked_for_come_decoded(pair: Pair) -> None:
@@ -89,7 +94,7 @@ def test_small_plain_bodies_of_the_kinds_asked_for_come_decoded(pair: Pair) -> N
     plain, other = clone.encode(({"a": [1, 2.5]},)), clone.encode(({1, 2},))
     for kind, body in ((1, plain), (2, plain), (1, other), (1, b"no message"), (1, b"")):
         main.send(kind, 2, 3, 4, 5, body)
-    assert renderer.receive(10, 1 << 2) == [
+    assert seen(renderer, 10, 1 << 2) == [
         (1, plain, 2, 3, 4, 5, None),
         (2, None, 2, 3, 4, 5, ({"a": [1, 2.5]},)),
         (1, other, 2, 3, 4, 5, None),
@@ -98,7 +103,7 @@ def test_small_plain_bodies_of_the_kinds_asked_for_come_decoded(pair: Pair) -> N
     ]
 
 
-def test_decoded_events_that_nothing_is_missing_before_come_as_a_run_whatever_their_channels(pair: Pair) -> None:
+def test_decoded_events_that_nothing_is_missing_before_come_as_a_batch_whatever_their_channels(pair: Pair) -> None:
     main, renderer = pair
     for hearer in ("zero", "one", "two"):
         renderer.hear(hearer)
@@ -124,23 +129,23 @@ def test_decoded_events_that_nothing_is_missing_before_come_as_a_run_whatever_th
     main.send(1, 1, 0, 5, 11, clone.encode("no tuple"))
     main.send(1, 1, 0, 5, 12, clone.encode((12,)))
 
-    def run(*pairs: object) -> Record:
-        return (RUN, list(pairs), 0, 0, 0, 0, None)
+    def batch(*pairs: object) -> list[object]:
+        return list(pairs)
 
-    assert renderer.receive(64, 1 << 1) == [
+    assert seen(renderer, 64, 1 << 1) == [
         (1, None, 1, 0, 5, 0, (0,)),
-        run("one", (1,)),
+        batch("one", (1,)),
         (1, None, 2, 3, 4, 0, (2,)),
-        run("one", (3,), "two", (4,), "one", (5,)),
+        batch("one", (3,), "two", (4,), "one", (5,)),
         (1, None, 1, 0, 5, 2, (6,)),
-        run("one", (7,)),
+        batch("one", (7,)),
         (1, None, 2, 0, 5, 0, (8,)),
-        run("two", (9,)),
+        batch("two", (9,)),
         (1, None, 9, 0, 5, 1, (10,)),
         (1, other, 1, 0, 5, 0, None),
-        run("one", (11,)),
+        batch("one", (11,)),
         (1, None, 1, 0, 5, 0, "no tuple"),
-        run("one", (12,)),
+        batch("one", (12,)),
     ]
 
 
@@ -152,10 +157,10 @@ def test_what_is_missing_before_an_event_is_counted_however_the_event_comes(pair
     main.send(1, 0, 0, 5, 7, bytes(endpoint.INLINE))
     main.send(4, 0, 0, 5, 7, b"")  # no event
     main.send(1, 0, 0, 5, 8, clone.encode((1,)))
-    got: list[Record] = []
+    got: list[Message] = []
     while len(got) < 5:
-        got += renderer.receive(64)
-    assert [record[5] for record in got] == [1, 0, 3, 7, 0]
+        got += receive(renderer, 64)
+    assert [record.correlation for record in got] == [1, 0, 3, 7, 0]
 
 
 def test_only_events_are_dropped_for_an_event_of_their_channel(pair: Pair) -> None:
@@ -172,13 +177,13 @@ def test_only_events_are_dropped_for_an_event_of_their_channel(pair: Pair) -> No
     assert dropped > 0
     kinds: list[int] = []
     while len(kinds) < results + events - dropped:
-        kinds += [record[0] for record in renderer.receive(64)]
+        kinds += [record.kind for record in receive(renderer, 64)]
         main.flush()
-    assert renderer.receive(64) == []
+    assert receive(renderer, 64) == []
     assert kinds.count(4) == results
 
 
-def test_what_is_relayed_before_a_large_message_is_told_with_it(pair: Pair) -> None:
+def test_what_is_relayed_before_a_large_message_is_told_before_it(pair: Pair) -> None:
     main, renderer = pair
     fd = create_segment(endpoint.FORM_MEMFD, CAPACITY)
     receiver = open_endpoint(fd, endpoint.SIDE_MAIN, high_water=1000)
@@ -189,12 +194,13 @@ def test_what_is_relayed_before_a_large_message_is_told_with_it(pair: Pair) -> N
         renderer.send(1, 0, 0xFFFFFFFF, 0, 0, bytes(15_000))
         receiver.send(1, 0, 0, 0, 0, bytes(15_000))  # so that they wait there
     renderer.send(1, 0, 5, 0, 0, bytes(40_000))
-    got: list[Record] = []
+    got: list[Message] = []
+    assert main.receive(64, 0, endpoint.INLINE, got) == 3
+    assert main.relay_status() == endpoint.CONGESTED
     while not got:
-        got = main.receive(64)
         renderer.flush()
-    assert [len(record[1]) for record in got] == [40_000]
-    assert main.relayed == (3, endpoint.CONGESTED)
+        assert main.receive(64, 0, endpoint.INLINE, got) == 0
+    assert [len(record.body) for record in got] == [40_000]
     topic.remove(receiver)
     receiver.close()
     os.close(fd)
@@ -204,16 +210,16 @@ def test_bodies_of_more_bytes_than_asked_for_come_as_they_are(pair: Pair) -> Non
     main, renderer = pair
     for size in (100, 101):
         main.send(2, 0, 0, 0, size, clone.encode(bytes(size - len(clone.encode(b"")))))
-    assert [record[1] is None for record in renderer.receive(10, 1 << 2, 100)] == [True, False]
+    assert [record.body is None for record in receive(renderer, 10, 1 << 2, 100)] == [True, False]
 
 
 def test_a_value_goes_as_it_is_if_it_is_small_plain_data(pair: Pair) -> None:
     main, renderer = pair
-    assert main.send_value(2, 3, 5, ({"a": [1, 2.5]},), 4)
-    assert not main.send_value(2, 3, 5, ({1, 2},))
-    assert not main.send_value(2, 3, 5, (bytes(40_000),))
-    assert renderer.receive(10) == [(2, clone.encode(({"a": [1, 2.5]},)), 3, 4, 0, 5, None)]
-    assert renderer.receive(10) == []
+    assert main.send_value(2, 3, 4, 5, ({"a": [1, 2.5]},))
+    assert not main.send_value(2, 3, 0, 5, ({1, 2},))
+    assert not main.send_value(2, 3, 0, 5, (bytes(40_000),))
+    assert seen(renderer, 10) == [(2, clone.encode(({"a": [1, 2.5]},)), 3, 4, 0, 5, None)]
+    assert receive(renderer, 10) == []
 
 
 def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
@@ -229,10 +235,10 @@ def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
             wrong()
     for wrong in (
         lambda: calls.flush(0),
-        lambda: calls.receive(0, 1, 0, 0, [], 0, [None], []),
+        lambda: calls.receive(0, [None], print, 0, [], 1, 0, 0, []),
         lambda: calls.publish(0, 1, 2, b""),
         lambda: calls.publish_value(0, 1, 2, ()),
-        lambda: calls.send_value(0, 1, 2, 3, 4, 5, (), 0),
+        lambda: calls.send_value(0, 1, 2, 3, 4, ()),
     ):
         with pytest.raises(ValueError, match="no address"):
             wrong()
@@ -242,7 +248,7 @@ def test_no_more_messages_come_than_asked_for(pair: Pair) -> None:
     main, renderer = pair
     for number in range(200):
         main.send(1, 0, 0, 0, number, b"")
-    counts = [len(renderer.receive(n)) for n in (1, 7, 1000, 1000, 1000, 1000)]
+    counts = [len(receive(renderer, n)) for n in (1, 7, 1000, 1000, 1000, 1000)]
     assert sum(counts) == 200
     assert counts[:2] == [1, 7]
 
@@ -253,7 +259,7 @@ def test_a_body_in_pieces_arrives_as_one(pair: Pair, size: int) -> None:
     whole = os.urandom(size)
     one, other = size // 3, size // 2
     main.send(1, 2, 3, 4, 5, [whole[:one], b"", bytearray(whole[one:other]), memoryview(whole)[other:]])
-    assert bytes(receive_one(renderer, main)[1]) == whole
+    assert bytes(receive_one(renderer, main).body) == whole
 
 
 def test_bodies_stay_when_others_come(pair: Pair) -> None:
@@ -262,7 +268,7 @@ def test_bodies_stay_when_others_come(pair: Pair) -> None:
     bodies = [os.urandom(size) for size in (90, 40_000, 0, 200_000, 32_768, 32_767)] * 3
     for body in bodies:
         main.send(1, 0, 0, 0, 0, body)
-        kept.append(receive_one(renderer, main)[1])
+        kept.append(receive_one(renderer, main).body)
     assert [bytes(body) for body in kept] == bodies
 
 
@@ -270,7 +276,7 @@ def test_bodies_stay_when_others_come(pair: Pair) -> None:
 def test_a_large_body_is_memory_of_its_own(pair: Pair, size: int, kind: type) -> None:
     main, renderer = pair
     main.send(1, 0, 0, 0, 0, bytes(size))
-    body = receive_one(renderer, main)[1]
+    body = receive_one(renderer, main).body
     assert type(body) is kind
     body[:] = b"x" * size
     renderer.close()
@@ -284,7 +290,7 @@ def test_what_is_no_contiguous_buffer_is_not_sent(pair: Pair) -> None:
             main.send(1, 0, 0, 0, 0, [memoryview(bytes(size))[::2], bytes(size)])
     with pytest.raises(TypeError):
         main.send(1, 0, 0, 0, 0, ["text"])  # type: ignore[list-item]
-    assert renderer.receive(1) == []
+    assert receive(renderer, 1) == []
 
 
 # ---- the outbox ----
@@ -304,7 +310,7 @@ def test_a_full_outbox_refuses_and_takes_again_when_the_peer_has_read(segment: i
     before = main.progress
     received = 0
     while received < sent:
-        assert receive_one(renderer, main)[5] == received
+        assert receive_one(renderer, main).correlation == received
         received += 1
     assert main.progress > before
     assert main.flush() == main.outbox == 0
@@ -374,10 +380,10 @@ def test_drop_oldest_keeps_the_latest(segment: int) -> None:
     numbers = []
     while True:
         main.flush()
-        records = renderer.receive(64)
+        records = receive(renderer, 64)
         if not records:
             break
-        numbers += [record[5] for record in records]
+        numbers += [record.correlation for record in records]
     assert len(numbers) + dropped == 1000
     assert numbers == sorted(numbers)
     assert numbers[-1] == 999
@@ -392,7 +398,7 @@ def test_a_message_over_the_quota_breaks_the_protocol(segment: int) -> None:
     main = open_endpoint(segment, endpoint.SIDE_MAIN, quota=50_000)
     renderer = open_endpoint(segment, endpoint.SIDE_RENDERER)
     renderer.send(1, 0, 0, 0, 0, bytes(50_000))
-    assert len(receive_one(main, renderer)[1]) == 50_000
+    assert len(receive_one(main, renderer).body) == 50_000
     renderer.send(1, 0, 0, 0, 0, bytes(50_001))
     with pytest.raises(ProtocolError, match=r"50001 .* 50000"):
         receive_one(main, renderer)
@@ -430,7 +436,7 @@ def test_a_hole_punched_in_the_segment_is_found(segment: int, pair: Pair) -> Non
     rings = os.fstat(segment).st_size - 2 * CAPACITY
     assert libc.fallocate(segment, keep_size_punch_hole, rings, 2 * CAPACITY) == 0
     with pytest.raises(ProtocolError):
-        main.receive(10)
+        receive(main, 10)
 
 
 def test_random_bytes_in_the_ring_are_no_frame(segment: int, pair: Pair) -> None:
@@ -438,7 +444,7 @@ def test_random_bytes_in_the_ring_are_no_frame(segment: int, pair: Pair) -> None
     renderer.send(1, 0, 0, 0, 0, b"body")
     os.pwrite(segment, os.urandom(40), os.fstat(segment).st_size - CAPACITY)
     with pytest.raises(ProtocolError):
-        main.receive(10)
+        receive(main, 10)
 
 
 # ---- sleeping ----
@@ -453,7 +459,7 @@ def test_there_is_no_parking_over_work(pair: Pair) -> None:
     assert endpoint.poll([main], 0)
     assert main.wait(0)
     assert main.wait(math.inf)
-    main.receive(1)
+    receive(main, 1)
     assert not endpoint.poll([main], 1000)
     assert not main.wait(0.001)
     assert not main.wait(-1)
@@ -524,7 +530,7 @@ def test_a_closed_endpoint_says_so(pair: Pair) -> None:
     main.close()
     assert "Closed" in repr(main)
     with pytest.raises(LensIpcError, match="receive: the endpoint is closed"):
-        main.receive(1)
+        receive(main, 1)
     with pytest.raises(LensIpcError, match="outbox: the endpoint is closed"):
         _ = main.outbox
 
@@ -544,7 +550,7 @@ def test_a_fork_does_not_inherit_an_endpoint(pair: Pair) -> None:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     main.send(1, 0, 0, 0, 0, b"from the parent")
-    assert renderer.receive(10)[0][1] == b"from the parent"
+    assert receive(renderer, 10)[0].body == b"from the parent"
 
 
 # ---- two processes ----
@@ -566,7 +572,11 @@ def test_two_processes_talk_and_sleep(segment: int) -> None:
     main = open_endpoint(segment, endpoint.SIDE_MAIN)
     echo = """
 while True:
-    for kind, body, *rest, _ in peer.receive(64):
+    messages = []
+    peer.receive(64, 0, 0, messages)
+    for message in messages:
+        kind, body = message.kind, message.body
+        rest = message.channel, message.target, message.pid, message.correlation
         peer.send(kind, *rest, [body])
         if kind == 2:
             sys.exit()
@@ -581,7 +591,7 @@ while True:
             while main.flush():
                 main.wait(60)
             record = receive_one(main)
-            assert (record[5], bytes(record[1])) == (number, body)
+            assert (record.correlation, bytes(record.body)) == (number, body)
         main.send(2, 0, 0, 0, 0, b"")
         assert process.wait(60) == 0
     main.close()
@@ -605,8 +615,9 @@ while True:
     with start(write, segment) as process:
         killed = False
         while True:
-            records = main.receive(64)
-            for kind, body, *_, number, _ in records:
+            records = receive(main, 64)
+            for record in records:
+                kind, body, number = record.kind, record.body, record.correlation
                 assert (kind, number) == (1, received)
                 assert body == number.to_bytes(4, "little") * (number * 7919 % 3000 // 4)
                 received += 1

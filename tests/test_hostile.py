@@ -25,7 +25,7 @@ from loads import rss
 
 import lensipc
 from lensipc import ExtensionManifest, OutboxFull, clone
-from lensipc.main.peer import RendererConnection
+from lensipc.main.peer import Peer
 from lensipc.runtime.protocol import (
     ACTIVATE,
     ALL,
@@ -97,13 +97,13 @@ async def test_many_that_keep_main_busy_hold_up_a_neighbour_for_no_longer_than_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[int] = []
-    plain_read = RendererConnection.read_arguments
+    plain_read = Peer.read_arguments
 
-    def counted(self: RendererConnection, correlation: int, body: Any) -> Any:
+    def counted(self: Peer, correlation: int, body: Any) -> Any:
         read.append(self.frame_id)
         return plain_read(self, correlation, body)
 
-    monkeypatch.setattr(RendererConnection, "read_arguments", counted)
+    monkeypatch.setattr(Peer, "read_arguments", counted)
     body = hostile.values.costly("colliding keys")
     async with hostile.arena() as ring:
         attackers = [await ring.connect() for _ in range(6)]
@@ -160,7 +160,7 @@ async def test_what_an_invoke_weighs_is_given_back_when_it_is_answered_or_cancel
         echo, sleep = renderer.declare("async echo"), renderer.declare("sleep")
         large = bytes(3_000_000)  # of MESSAGE_LIMIT, which is 4 MiB: two at once are too many
         for _ in range(3):
-            assert (await renderer.outcome(renderer.invoke(echo, large)))[0] == RESULT
+            assert (await renderer.outcome(renderer.invoke(echo, large))).kind == RESULT
             correlation = renderer.invoke(sleep, 60.0, large)
             await renderer.parked()
             assert ring.host.ipc.running == 1
@@ -218,14 +218,14 @@ async def test_no_answer_to_an_activation_can_stop_main_from_installing_or_forge
         manifest = ExtensionManifest("other", "1", renderer="lensipc:LensRendererExtension")
         renderer = await ring.connect()
         installing = asyncio.create_task(ring.host.main.install(manifest))
-        while not (activate := [each for each in renderer.receive() if each[0] == ACTIVATE]):
+        while not (activate := [each for each in renderer.receive() if each.kind == ACTIVATE]):
             await asyncio.sleep(0)
-        renderer.send(ERROR, correlation=activate[0][5], body=HOSTILE_ERRORS[number])
+        renderer.send(ERROR, correlation=activate[0].correlation, body=HOSTILE_ERRORS[number])
         while not installing.done():
             renderer.flush()
             for record in renderer.receive():
-                if record[0] == DEACTIVATE:
-                    renderer.send(RESULT, correlation=record[5])
+                if record.kind == DEACTIVATE:
+                    renderer.send(RESULT, correlation=record.correlation)
             await asyncio.sleep(0.001)
         await installing  # one that came by itself has no say in that
         assert renderer.gone
@@ -249,8 +249,8 @@ async def test_no_answer_to_a_deactivation_can_forge_a_line_of_the_log_or_stop_i
         while not uninstalling.done():
             renderer.flush()
             for record in renderer.receive():
-                if record[0] == DEACTIVATE:
-                    renderer.send(ERROR, correlation=record[5], body=error)
+                if record.kind == DEACTIVATE:
+                    renderer.send(ERROR, correlation=record.correlation, body=error)
             await asyncio.sleep(0.001)
         await uninstalling
         assert renderer.gone == (len(error) > SUMMARY_BYTES)
@@ -281,15 +281,15 @@ async def test_a_cancelled_installation_is_not_upset_by_the_answers_that_come_la
         installing = asyncio.create_task(
             ring.host.main.install(ExtensionManifest("other", "1", renderer="lensipc:LensRendererExtension"))
         )
-        while not (activate := [each for each in renderer.receive() if each[0] == ACTIVATE]):
+        while not (activate := [each for each in renderer.receive() if each.kind == ACTIVATE]):
             await asyncio.sleep(0)
         installing.cancel()
         await asyncio.sleep(0.01)
-        renderer.send(RESULT, correlation=activate[0][5])
+        renderer.send(RESULT, correlation=activate[0].correlation)
         while not installing.done():
             for record in renderer.receive():
-                if record[0] == DEACTIVATE:
-                    renderer.send(RESULT, correlation=record[5])
+                if record.kind == DEACTIVATE:
+                    renderer.send(RESULT, correlation=record.correlation)
             await asyncio.sleep(0.001)
         assert installing.cancelled()
         await ring.neighbour_is_well()
@@ -347,9 +347,9 @@ async def test_a_greeting_that_is_none_is_declined_with_one_reason(data: bytes) 
 
 async def test_renderers_that_die_right_after_their_greeting_leave_nothing_in_main() -> None:
     code = (
-        "import socket, sys; from lensipc import attach;"
+        "import socket, sys; from lensipc.transport import handshake;"
         "sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET);"
-        "sock.connect(sys.argv[1]); sock.send(attach.hello(1))"
+        "sock.connect(sys.argv[1]); sock.send(handshake.hello(1))"
     )
     async with hostile.arena() as ring:
         before = len(list(Path("/proc/self/fd").iterdir()))
@@ -396,11 +396,11 @@ async def test_invokes_that_wait_for_activation_are_bounded_and_forgotten_when_c
         manifest = ExtensionManifest("never", "1", main="starting:NeverMain", renderer="lensipc:LensRendererExtension")
         renderer = await ring.connect()
         installing = asyncio.create_task(main.install(manifest))
-        while not (activate := [each for each in renderer.receive() if each[0] == ACTIVATE]):
+        while not (activate := [each for each in renderer.receive() if each.kind == ACTIVATE]):
             await asyncio.sleep(0)
-        renderer.send(RESULT, correlation=activate[0][5])
-        channel, end = renderer.declare("anything", activate[0][3]), renderer.main_end
-        port = end.ports[activate[0][3]]
+        renderer.send(RESULT, correlation=activate[0].correlation)
+        channel, end = renderer.declare("anything", activate[0].extension), renderer.main_end
+        port = end.ports[activate[0].extension]
         for _ in range(100):  # cancelled at once: nothing of them is kept, though no outcome was sent
             correlation = renderer.invoke(channel, bytes(10_000))
             renderer.send(CANCEL, correlation=correlation)
@@ -410,8 +410,8 @@ async def test_invokes_that_wait_for_activation_are_bounded_and_forgotten_when_c
         while not heard:  # not cancelled: there comes an end to them
             renderer.invoke(channel, body=body)
             await renderer.parked()
-            heard = [record for record in renderer.receive() if record[0] == ERROR]
-        assert "bytes of invokes" in str(rebuild(heard[0][1]))
+            heard = [record for record in renderer.receive() if record.kind == ERROR]
+        assert "bytes of invokes" in str(rebuild(heard[0].body))
         assert len(port.held) == len(end.running) < 20
         renderer.close()
         await renderer.over()
@@ -442,7 +442,7 @@ async def test_whatever_a_handler_returns_the_invoke_has_an_outcome(make: type) 
         dispose = ring.host.ipc.handle("odd", lambda _event: make())
         renderer = await ring.connect()
         record = await renderer.outcome(renderer.invoke(renderer.declare("odd")))
-        assert record[0] == (ERROR if make is OddAwaitable else RESULT)
+        assert record.kind == (ERROR if make is OddAwaitable else RESULT)
         dispose()
         renderer.close()
         await renderer.over()
@@ -468,18 +468,18 @@ async def test_a_renderer_that_does_not_answer_its_activation_is_disconnected_an
 async def test_a_renderer_that_congests_itself_holds_up_nobody_who_sends_elsewhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.main.router.HOLD", 600.0)  # whoever is held is held for ever
+    monkeypatch.setattr("lensipc.main.backpressure.HOLD", 600.0)  # whoever is held is held for ever
     async with hostile.arena() as ring:
         renderer, neighbour = await ring.connect(), ring.host.renderers[0]
         channel = renderer.declare("alone")
         renderer.send(LISTEN, channel)
-        while renderer.main_end.hold is None:
+        while not ring.host.main._core.backpressure.is_congested(renderer.main_end):
             renderer.send(EVENT, channel, ALL, body=bytes(10_000))
             renderer.flush()
             await asyncio.sleep(0.001)
         await ring.host.ipc.run(neighbour, "broadcast", "elsewhere", 1000)
         await ring.neighbour_is_well()
-        ring.host.main._router.release(renderer.main_end, True)
+        ring.host.main._core.backpressure.release(renderer.main_end, lagging=True)
         renderer.close()
         await renderer.over()
 
@@ -612,7 +612,8 @@ async def test_main_has_no_descriptor_of_a_renderer_on_which_it_could_block() ->
         renderer.close()
         await renderer.over()
     # What main does with it, in all of its source: it makes, registers, hands over and closes it.
-    source = "".join(path.read_text() for path in sorted(Path(lensipc.__file__).parent.glob("*.py")))
+    files = [path for path in Path(lensipc.__file__).parent.rglob("*.py") if "bench" not in path.parts]
+    source = "".join(path.read_text() for path in files)
     calls = set(re.findall(r"eventfd_(?:read|write)\(([\w.]+)", source))
     assert calls == {"self._wake_fd", "self._signal_fd"}  # the poller's own, which nobody shares
 

@@ -194,7 +194,7 @@ async def test_deactivating_an_extension_leaves_the_invokes_of_others_alone() ->
 
         host.ipc.handle("wait", wait)
         asking = asyncio.create_task(host.ipc.run(renderer, "invoke", "wait"))
-        await until(lambda: any(len(each.running) for each in host.main._router.connections.values()))
+        await until(lambda: any(len(each.running) for each in host.main._core.connections.values()))
         await host.main.disable("other")
         may_end.set()
         assert await asking == "its own"
@@ -207,12 +207,12 @@ async def test_deactivating_an_extension_ends_what_a_renderer_still_asks_of_it()
         correlation = renderer.invoke(renderer.declare("sleep"), 60.0, "not taken back")
         await until(lambda: ipc.running == 1)
         disabling = asyncio.create_task(ring.host.main.disable("lab"))
-        while not (told := [record for record in renderer.receive() if record[0] == DEACTIVATE]):
+        while not (told := [record for record in renderer.receive() if record.kind == DEACTIVATE]):
             await asyncio.sleep(0.001)
         assert ipc.running == 1  # what it still asks for is answered
-        renderer.send(RESULT, correlation=told[0][5])
+        renderer.send(RESULT, correlation=told[0].correlation)
         record = await renderer.outcome(correlation)
-        assert "was deactivated in main while its handler ran" in str(rebuild(record[1]))
+        assert "was deactivated in main while its handler ran" in str(rebuild(record.body))
         await disabling
         assert (ipc.running, ipc.cancelled) == (0, ["not taken back"])
         renderer.close()
@@ -226,9 +226,9 @@ async def test_deactivating_an_extension_ends_what_its_part_in_a_renderer_waits_
         await until(lambda: in_main.running == 1)
         ended: list[object] = []
         in_main.extension.disposers.callback(lambda: ended.append(in_main.running))
-        (port,) = host.main._router.ports.values()
+        (port,) = host.main._core.ports.values()
         answered: list[int] = []
-        (connection,) = host.main._router.connections.values()
+        (connection,) = host.main._core.connections.values()
         forget = connection.forget
         connection.forget = lambda port: (answered.append(len(connection.running)), forget(port))  # type: ignore
         await host.main.disable("lab")
@@ -248,7 +248,7 @@ async def test_a_handler_that_closes_its_own_connection_is_not_awaited() -> None
             await asyncio.sleep(60)
 
         def last(event: Any) -> Any:
-            host.main._router.disconnect(host.main._router.connections[event.frame_id], "for the test")
+            host.main._core.disconnect(host.main._core.connections[event.frame_id], "for the test")
             return rest()
 
         host.ipc.handle("last", last)

@@ -100,14 +100,14 @@ async def test_whatever_a_renderer_forges_nothing_of_another_extension_is_reache
         theirs = other.IpcMain.get_instance()
         theirs.listen("news", lambda _event, *args: heard.append(args))
         theirs.handle("secret", lambda _event: heard.append("asked"))
-        number = ring.host.main._router.ports["other"].number
+        number = ring.host.main._core.ports["other"].number
         neighbour = ring.host.renderers[0]
         await ring.host.ipc.run(neighbour, "other:note", "news")
         asking = asyncio.create_task(ring.host.ipc.run(neighbour, "invoke", "sleep", 0.1, "the neighbour's"))
         await until(lambda: ring.host.ipc.running)
         for forged in (number, 0, 2**32 - 1):
             renderer = await ring.connect()
-            assert [clone.decode(record[1])[0] for record in renderer.inbox if record[0] == ACTIVATE] == ["lab"]
+            assert [clone.decode(record.body)[0] for record in renderer.inbox if record.kind == ACTIVATE] == ["lab"]
             if kind == DECLARE:
                 renderer.declare("news", extension=forged)
                 renderer.send(EVENT, 1, ALL, body=clone.encode(("forged",)))
@@ -118,7 +118,7 @@ async def test_whatever_a_renderer_forges_nothing_of_another_extension_is_reache
             await renderer.parked()
             theirs.broadcast("news", "theirs")
             await renderer.parked()
-            assert not any(b"theirs" in bytes(record[1]) for record in renderer.receive())
+            assert not any(b"theirs" in bytes(record.body) for record in renderer.receive())
             renderer.close()
             await renderer.over()
         assert await asking == "the neighbour's"
@@ -135,9 +135,11 @@ async def test_the_same_correlation_ids_in_two_renderers_are_two_requests() -> N
                 renderer.invoke(0, renderer.frame_id)
         for renderer in (first, second):
             for correlation in range(1, 101):
-                record = next((each for each in renderer.inbox if each[5] == correlation and each[0] == RESULT), None)
+                record = next(
+                    (each for each in renderer.inbox if each.correlation == correlation and each.kind == RESULT), None
+                )
                 record = record or await renderer.outcome(correlation)
-                assert clone.decode(record[1]) == (renderer.frame_id,)
+                assert clone.decode(record.body) == (renderer.frame_id,)
             renderer.close()
             await renderer.over()
 

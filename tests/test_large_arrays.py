@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lines import receive
 
 from lensipc import clone
 from lensipc._core import lib
@@ -42,11 +43,11 @@ class Line:
     def carry(self, value: object) -> Any:
         """The body that arrives of a value; None: it is left to the pickler."""
         main, renderer = self.sides
-        if not main.send_value(2, 0, 0, value):
+        if not main.send_value(2, 0, 0, 0, value):
             return None
         while True:
             main.flush()
-            if records := renderer.receive(1):
+            if records := receive(renderer, 1):
                 return records[0][1]
 
 

@@ -11,11 +11,11 @@ import pytest
 from hosting import Host, hosting, until
 
 from lensipc import RendererProcess
-from lensipc.main.peer import RendererConnection
+from lensipc.main.peer import Peer
 
 
-def _connection(host: Host) -> RendererConnection:
-    (connection,) = host.main._router.connections.values()
+def _connection(host: Host) -> Peer:
+    (connection,) = host.main._core.connections.values()
     return connection
 
 
@@ -29,13 +29,13 @@ async def test_who_has_called_last_has_its_answer_before_the_poller_is_asked(
         await ipc.invoke("order")
         await until(lambda: not _connection(host).ready)
         order.clear()
-        poll: Callable[[], bool] = host.main._router.poller.poll
+        poll: Callable[[], bool] = host.main._core.poller.poll
 
         def asked() -> bool:
             order.append("asked")
             return poll()
 
-        monkeypatch.setattr(host.main._router.poller, "poll", asked)
+        monkeypatch.setattr(host.main._core.poller, "poll", asked)
         await ipc.invoke("order")
         assert order[:2] == ["answered", "asked"]
 
@@ -49,15 +49,15 @@ async def test_a_guess_that_is_wrong_is_given_up_and_everybody_is_served() -> No
 
 async def test_one_that_waits_is_not_served_for_having_called_last(tmp_path: Path) -> None:
     async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
-        ipc, router = lab.IpcRenderer.get_instance(), host.main._router
+        ipc, router = lab.IpcRenderer.get_instance(), host.main._core
         await ipc.invoke("echo", 1)
         connection = _connection(host)
         await until(lambda: not connection.ready)
-        connection.paused = True
+        connection.hold_for_congestion()
         waiting = ipc.invoke("echo", 2)
         router.dispatch()
         assert connection.last_invoke < waiting.correlation
-        connection.resume()
+        connection.resume_congested()
         router.poller.wake()
         assert await waiting == (2,)
 
@@ -67,4 +67,4 @@ async def test_one_that_is_gone_is_not_remembered(tmp_path: Path) -> None:
         async with RendererProcess.connect(tmp_path / "s"):
             await lab.IpcRenderer.get_instance().invoke("echo", 1)
         await until(lambda: not host.main.renderers)
-        assert host.main._router._latest is None
+        assert host.main._core._latest is None

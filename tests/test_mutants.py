@@ -57,8 +57,8 @@ name = "harmful"
 file = "lensipc/transport/busy_poll.py"
 promise = "Where others want the processor, that is noted."
 tests = ["tests/test_busy_poll.py"]
-old = "self.crowded = True"
-new = "self.crowded = False"
+old = "self.preempted = True"
+new = "self.preempted = False"
 """
 GONE = """
 [[mutant]]

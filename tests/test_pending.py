@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lensipc import InvokeTimeout, PeerGone
-from lensipc.runtime.pending import Invocations
+from lensipc.runtime.pending import PendingInvokes
 
 
 class Timer:
@@ -57,15 +57,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def invocations(clock: Clock) -> Invocations:
-    return Invocations(clock.call_later, lambda _asked: True)
+def invocations(clock: Clock) -> PendingInvokes:
+    return PendingInvokes(clock.call_later, lambda _asked: True)
 
 
 def nobody(_correlation: int) -> None:
     """Tell nobody."""
 
 
-def test_ids_are_never_used_again(invocations: Invocations) -> None:
+def test_ids_are_never_used_again(invocations: PendingInvokes) -> None:
     ids = []
     for _ in range(10):
         ids.append(invocations.open(Pending(), "it", None, nobody))
@@ -73,7 +73,7 @@ def test_ids_are_never_used_again(invocations: Invocations) -> None:
     assert ids == list(range(1, 11))
 
 
-def test_what_is_taken_is_taken_once(invocations: Invocations) -> None:
+def test_what_is_taken_is_taken_once(invocations: PendingInvokes) -> None:
     pending = Pending()
     correlation = invocations.open(pending, "it", None, nobody)
     assert len(invocations) == 1
@@ -82,12 +82,12 @@ def test_what_is_taken_is_taken_once(invocations: Invocations) -> None:
     assert len(invocations) == 0
 
 
-def test_an_outcome_of_nothing_that_was_asked_meets_nobody(invocations: Invocations) -> None:
+def test_an_outcome_of_nothing_that_was_asked_meets_nobody(invocations: PendingInvokes) -> None:
     for correlation in (0, 1, 2**64 - 1):
         assert invocations.take(correlation) is None
 
 
-def test_a_timeout_is_the_outcome_and_the_other_side_is_told(invocations: Invocations, clock: Clock) -> None:
+def test_a_timeout_is_the_outcome_and_the_other_side_is_told(invocations: PendingInvokes, clock: Clock) -> None:
     pending, told = Pending(), []
     correlation = invocations.open(pending, "invoke of ext/channel", 1.5, told.append)
     assert [seconds for seconds, _ in clock.timers] == [1.5]
@@ -98,7 +98,7 @@ def test_a_timeout_is_the_outcome_and_the_other_side_is_told(invocations: Invoca
     assert invocations.take(correlation) is None  # a late outcome meets nobody
 
 
-def test_an_outcome_calls_its_timer_off(invocations: Invocations, clock: Clock) -> None:
+def test_an_outcome_calls_its_timer_off(invocations: PendingInvokes, clock: Clock) -> None:
     told: list[int] = []
     invocations.take(invocations.open(Pending(), "it", 1.0, told.append))
     assert clock.timers[0][1].callback is None
@@ -107,7 +107,7 @@ def test_an_outcome_calls_its_timer_off(invocations: Invocations, clock: Clock) 
 
 
 def test_who_gives_up_calls_the_timer_off_and_an_outcome_that_comes_then_is_late(
-    invocations: Invocations, clock: Clock
+    invocations: PendingInvokes, clock: Clock
 ) -> None:
     correlation = invocations.open(Pending(), "it", 1.0, nobody)
     invocations.forget(correlation)
@@ -118,7 +118,7 @@ def test_who_gives_up_calls_the_timer_off_and_an_outcome_that_comes_then_is_late
     assert invocations.late == 1
 
 
-def test_what_has_come_and_is_taken_later_has_no_timeout_any_more(invocations: Invocations, clock: Clock) -> None:
+def test_what_has_come_and_is_taken_later_has_no_timeout_any_more(invocations: PendingInvokes, clock: Clock) -> None:
     pending = Pending()
     correlation = invocations.open(pending, "it", 1.0, nobody)
     invocations.call_off(correlation)
@@ -128,13 +128,13 @@ def test_what_has_come_and_is_taken_later_has_no_timeout_any_more(invocations: I
     assert invocations.take(correlation) is pending
 
 
-def test_without_a_timeout_there_is_no_timer(invocations: Invocations, clock: Clock) -> None:
+def test_without_a_timeout_there_is_no_timer(invocations: PendingInvokes, clock: Clock) -> None:
     invocations.open(Pending(), "it", None, nobody)
     assert clock.timers == []
 
 
 def test_a_timeout_that_cannot_be_told_to_the_other_side_is_the_outcome_all_the_same(
-    invocations: Invocations, clock: Clock
+    invocations: PendingInvokes, clock: Clock
 ) -> None:
     def fail(_correlation: int) -> None:
         raise BufferError("no room")
@@ -146,7 +146,7 @@ def test_a_timeout_that_cannot_be_told_to_the_other_side_is_the_outcome_all_the_
     assert isinstance(pending.outcomes[0], InvokeTimeout)
 
 
-def test_when_the_peer_is_gone_each_has_an_error_of_its_own(invocations: Invocations, clock: Clock) -> None:
+def test_when_the_peer_is_gone_each_has_an_error_of_its_own(invocations: PendingInvokes, clock: Clock) -> None:
     pending = [Pending() for _ in range(5)]
     for each in pending:
         invocations.open(each, "it", 1.0, nobody)
@@ -159,7 +159,7 @@ def test_when_the_peer_is_gone_each_has_an_error_of_its_own(invocations: Invocat
     assert len(invocations) == 0
 
 
-def test_those_that_wait_can_be_gone_through_while_each_is_given_its_outcome(invocations: Invocations) -> None:
+def test_those_that_wait_can_be_gone_through_while_each_is_given_its_outcome(invocations: PendingInvokes) -> None:
     pending = {invocations.open(each, "it", None, nobody): each for each in (Pending(), Pending(), Pending())}
     for correlation, each in invocations:
         assert pending[correlation] is each
@@ -167,7 +167,7 @@ def test_those_that_wait_can_be_gone_through_while_each_is_given_its_outcome(inv
     assert len(invocations) == 0
 
 
-def test_what_is_opened_while_all_fail_is_not_lost(invocations: Invocations) -> None:
+def test_what_is_opened_while_all_fail_is_not_lost(invocations: PendingInvokes) -> None:
     opened: list[int] = []
 
     class Reopens(Pending):
@@ -181,7 +181,7 @@ def test_what_is_opened_while_all_fail_is_not_lost(invocations: Invocations) -> 
 
 
 def test_whatever_happens_in_whatever_order_each_request_has_exactly_one_outcome(
-    invocations: Invocations, clock: Clock
+    invocations: PendingInvokes, clock: Clock
 ) -> None:
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed {seed}")
@@ -219,7 +219,7 @@ def test_a_timeout_that_is_refused_leaves_nothing() -> None:
     def refuse(*_: object) -> Timer:
         raise ValueError("no such time")
 
-    invocations = Invocations(refuse, lambda _asked: True)
+    invocations = PendingInvokes(refuse, lambda _asked: True)
     with pytest.raises(ValueError, match="no such time"):
         invocations.open(Pending(), "asked", 1.0, lambda _correlation: None)
     assert len(invocations) == 0

@@ -73,9 +73,9 @@ async def test_in_a_fork_of_main_every_object_is_refused_and_the_parent_is_unhar
         host.ipc.note("n")
         said = in_a_fork(
             lambda: host.ipc.broadcast("n", "from the child"),
-            host.main._router.dispatch,
-            lambda: host.main._router.poller.call_later(0, print),
-            lambda: next(iter(host.main._router.connections.values())).send(1),
+            host.main._core.dispatch,
+            lambda: host.main._core.poller.call_later(0, print),
+            lambda: next(iter(host.main._core.connections.values())).send(1),
         )
         assert said == ["ForkError"] * 4
         assert await host.ipc.run(host.renderers[0], "invoke", "echo", 1) == (1,)
@@ -406,7 +406,7 @@ async def test_an_object_of_the_parent_says_whose_it_is(tmp_path: Path) -> None:
 
 def _raises(host: Host) -> None:
     with pytest.raises(ForkError, match="belongs to the parent process"):
-        host.main._router.dispatch()
+        host.main._core.dispatch()
 
 
 async def test_a_renderer_that_main_leaves_behind_is_told_and_ends(tmp_path: Path) -> None:

@@ -578,18 +578,18 @@ async def test_a_signal_before_an_event_is_heard_loses_neither_it_nor_who_has_se
         plain_host,
         f"""
         import plain, time
-        from lensipc.renderer import dispatch as hearing
+        from lensipc.renderer import dispatch
         with RendererProcess.connect(path) as renderer:
             ipc = plain.Ipc.get_instance()
             heard = []
             ipc.listen("n", lambda event, n: heard.append((event.pid, event.missed, n)))
             ipc.invoke_sync("send soon")
             time.sleep(0.3)
-            real = getattr(hearing, {where!r}, iter)
+            real = getattr(dispatch, {where!r}, iter)
             def strike(*args):  # stands for a signal that comes now
-                setattr(hearing, {where!r}, real)
+                setattr(dispatch, {where!r}, real)
                 signal.raise_signal(signal.SIGINT)
-            setattr(hearing, {where!r}, strike)
+            setattr(dispatch, {where!r}, strike)
             interrupted = 0
             while len(heard) < 20:
                 try:

@@ -47,7 +47,7 @@ async def test_a_renderer_whose_main_breaks_the_protocol_loses_it_once(
     async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s") as renderer:
         ipc = lab.IpcRenderer.get_instance()
         invocation = ipc.invoke("sleep", 100)
-        (connection,) = host.main._router.connections.values()
+        (connection,) = host.main._core.connections.values()
         connection.endpoint.send(kind, 0, 0, 0, 0, b"\xff")
         with pytest.raises(PeerGone, match=f"kind {kind}, which is none" if kind == KINDS else "main is gone"):
             await invocation
@@ -74,8 +74,8 @@ async def test_a_script_whose_main_breaks_the_protocol_loses_it_once(tmp_path: P
             return said
 
         script = asyncio.get_running_loop().run_in_executor(None, run)
-        await until(lambda: script.done() or any(each.running for each in main._router.connections.values()))
-        for connection in main._router.connections.values():
+        await until(lambda: script.done() or any(each.running for each in main._core.connections.values()))
+        for connection in main._core.connections.values():
             connection.endpoint.send(KINDS, 0, 0, 0, 0, b"")
         assert all(f"kind {KINDS}, which is none" in text for text in await script)
 
@@ -456,7 +456,7 @@ async def test_an_invoke_that_a_thread_cancels_before_it_was_sent_is_not_execute
 
 
 async def test_what_threads_send_waits_for_a_receiver_that_others_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.main.router.HOLD", 600.0)  # whoever is held is held for ever
+    monkeypatch.setattr("lensipc.main.backpressure.HOLD", 600.0)  # whoever is held is held for ever
     async with hosting(1, high_water=64 * 1024, outbox_limit=1024 * 1024) as host:
         (renderer,) = host.renderers
         await host.ipc.run(renderer, "note_count", "n")
@@ -465,7 +465,7 @@ async def test_what_threads_send_waits_for_a_receiver_that_others_wait_for(monke
             host.ipc.broadcast("n", bytes(100_000))
         at_once(lambda: host.ipc.broadcast("n", 1))
         await asyncio.sleep(0.1)
-        assert len(host.main._router.posts) == 1
+        assert len(host.main._core.posts) == 1
         os.kill(renderer.pid, signal.SIGCONT)
         await host.ipc.run(renderer, "wait_count", "n", 7)
 

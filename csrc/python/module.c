@@ -10,6 +10,9 @@
 #include "clone/ndarray.h"
 #include "endpoint/endpoint.h"
 #include "endpoint/topic.h"
+#include "python/message.h"
+
+#include <errno.h>
 
 /* Messages of one call of `receive`, and endpoints of one of `poll`. */
 #define BATCH 64
@@ -33,6 +36,29 @@ static PyObject *none(void)
 {
     Py_INCREF(Py_None);
     return Py_None;
+}
+
+/* What raises the exception that a negative number of the core's means. */
+static PyObject *raises;
+
+static PyObject *fail_with(PyObject *module, PyObject *function)
+{
+    (void)module;
+    Py_INCREF(function);
+    Py_XDECREF(raises);
+    raises = function;
+    return none();
+}
+
+/* NULL, with the exception set that -errno means. */
+static PyObject *failed(int64_t code)
+{
+    PyObject *never = PyObject_CallFunction(raises, "L", (long long)code);
+    if (never != NULL) {
+        Py_DECREF(never);
+        PyErr_SetString(PyExc_SystemError, "a failure that raised nothing");
+    }
+    return NULL;
 }
 
 static PyObject *encode(PyObject *module, PyObject *value)
@@ -132,52 +158,48 @@ static PyObject *know_arrays(PyObject *module, PyObject *const *arguments, Py_ss
     return known < 0 ? NULL : PyBool_FromLong(known);
 }
 
-/* What `send` and `send_value` take but for the body: 0 with an exception set where they do not. */
-static int read_send(PyObject *const *arguments, Py_ssize_t count, struct lipc_endpoint **endpoint,
-                     struct lipc_header *header, int *when_full)
+static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
+    char *body;
+    Py_ssize_t size;
+    (void)module;
     if (!count_is(count, 8))
-        return 0;
-    *endpoint = address(arguments[0]);
-    *header = (struct lipc_header){
+        return NULL;
+    struct lipc_endpoint *endpoint = address(arguments[0]);
+    const struct lipc_header header = {
         .kind = (uint32_t)PyLong_AsUnsignedLong(arguments[1]),
         .channel = (uint32_t)PyLong_AsUnsignedLong(arguments[2]),
         .peer = (uint32_t)PyLong_AsUnsignedLong(arguments[3]),
         .pid = (uint32_t)PyLong_AsUnsignedLong(arguments[4]),
         .correlation = PyLong_AsUnsignedLongLong(arguments[5]),
     };
-    *when_full = (int)PyLong_AsLong(arguments[7]);
-    return !PyErr_Occurred();
-}
-
-static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
-{
-    struct lipc_endpoint *endpoint;
-    struct lipc_header header;
-    int when_full;
-    char *body;
-    Py_ssize_t size;
-    (void)module;
-    if (!read_send(arguments, count, &endpoint, &header, &when_full) ||
-        PyBytes_AsStringAndSize(arguments[6], &body, &size))
+    int when_full = (int)PyLong_AsLong(arguments[7]);
+    if (PyErr_Occurred() || PyBytes_AsStringAndSize(arguments[6], &body, &size))
         return NULL;
     return PyLong_FromLong(lipc_send(endpoint, &header, body, (size_t)size, when_full));
 }
 
 static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
-    struct lipc_endpoint *endpoint;
-    struct lipc_header header;
-    int when_full, sent;
     struct lipc_written message;
+    int sent;
     (void)module;
-    if (!read_send(arguments, count, &endpoint, &header, &when_full))
+    if (!count_is(count, 6))
         return NULL;
-    if (!lipc_is_owner(endpoint) || !lipc_write(arguments[6], 1, LIPC_PICKLE_MAX, &message))
-        return none();
-    AT_LENGTH(message.size, sent = lipc_send_parts(endpoint, &header, message.parts, message.count, when_full));
+    struct lipc_endpoint *endpoint = address(arguments[0]);
+    const struct lipc_header header = {
+        .kind = (uint32_t)PyLong_AsUnsignedLong(arguments[1]),
+        .channel = (uint32_t)PyLong_AsUnsignedLong(arguments[2]),
+        .peer = (uint32_t)PyLong_AsUnsignedLong(arguments[3]),
+        .correlation = PyLong_AsUnsignedLongLong(arguments[4]),
+    };
+    if (PyErr_Occurred())
+        return NULL;
+    if (!lipc_is_owner(endpoint) || !lipc_write(arguments[5], 1, LIPC_PICKLE_MAX, &message))
+        return PyBool_FromLong(0);
+    AT_LENGTH(message.size, sent = lipc_send_parts(endpoint, &header, message.parts, message.count, LIPC_REFUSE));
     lipc_written_release(&message);
-    return PyLong_FromLong(sent);
+    return sent >= 0 || sent == -EMSGSIZE ? PyBool_FromLong(sent >= 0) : failed(sent);
 }
 
 /* What `publish` and `publish_value` take but for the body. */
@@ -205,7 +227,8 @@ static PyObject *publish(PyObject *module, PyObject *const *arguments, Py_ssize_
     if (!read_publish(arguments, count, &topic, &header) || PyBytes_AsStringAndSize(arguments[3], &body, &size))
         return NULL;
     const struct lipc_part part = {.data = body, .size = (size_t)size};
-    return PyLong_FromLong(lipc_topic_send(topic, NULL, &header, &part, 1));
+    int status = lipc_topic_send(topic, NULL, &header, &part, 1);
+    return status >= 0 ? PyLong_FromLong(status) : failed(status);
 }
 
 static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
@@ -213,66 +236,15 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
     struct lipc_topic *topic;
     struct lipc_header header;
     struct lipc_written message;
-    int told;
+    int status;
     (void)module;
     if (!read_publish(arguments, count, &topic, &header))
         return NULL;
     if (!lipc_topic_is_owner(topic) || !lipc_write(arguments[3], 1, LIPC_PICKLE_MAX, &message))
         return none();
-    AT_LENGTH(message.size, told = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
+    AT_LENGTH(message.size, status = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
     lipc_written_release(&message);
-    return PyLong_FromLong(told);
-}
-
-/* A record as a tuple: its body as bytes, or None and the `value` that it is, whose reference is taken over; `assembled`
- * where `body` is NULL. */
-static PyObject *tuple_of(const struct lipc_record *record, const char *body, PyObject *assembled, PyObject *value)
-{
-    if (body == NULL)
-        Py_INCREF(assembled);
-    PyObject *items[] = {
-        PyLong_FromUnsignedLong(record->kind),
-        value ? none() : body ? PyBytes_FromStringAndSize(body, (Py_ssize_t)record->size) : assembled,
-        PyLong_FromUnsignedLong(record->channel),
-        PyLong_FromUnsignedLong(record->peer),
-        PyLong_FromUnsignedLong(record->pid),
-        PyLong_FromUnsignedLongLong(record->correlation),
-        value ? value : none(),
-    };
-    PyObject *tuple = PyTuple_New(sizeof items / sizeof items[0]);
-    for (Py_ssize_t i = 0; i < (Py_ssize_t)(sizeof items / sizeof items[0]); i++) {
-        if (items[i] == NULL || tuple == NULL) {
-            Py_CLEAR(tuple);
-            Py_XDECREF(items[i]);
-        } else {
-            PyTuple_SetItem(tuple, i, items[i]);
-        }
-    }
-    return tuple;
-}
-
-/* Appends what `made` is, whose reference is taken over: whether that went well. */
-static int append(PyObject *list, PyObject *made)
-{
-    int appended = made != NULL && PyList_Append(list, made) == 0;
-    Py_XDECREF(made);
-    return appended;
-}
-
-/* Begins a run at the end of `list`, which holds it. */
-static PyObject *begin_run(PyObject *list)
-{
-    PyObject *run = PyList_New(0);
-    PyObject *tuple = run == NULL ? NULL : Py_BuildValue("iNiiiiO", 0, run, 0, 0, 0, 0, Py_None);
-    return append(list, tuple) ? run : NULL;
-}
-
-/* What stands for a record's channel in a run; NULL: it is to come by itself. */
-static PyObject *hearer_of(const struct lipc_record *record, PyObject *value, PyObject *heard)
-{
-    if (!record->follows || value == NULL || !PyTuple_CheckExact(value) || record->channel >= PyList_Size(heard))
-        return NULL;
-    return PyList_GetItem(heard, record->channel);
+    return status >= 0 ? PyLong_FromLong(status) : failed(status);
 }
 
 /* The value of a small message of plain data; NULL where it is another, or refused, with an exception set or not. */
@@ -285,27 +257,60 @@ static PyObject *read_quietly(const char *body, size_t size)
     return lipc_read(&message);
 }
 
-/* Adds messages to `list`: whether that went well. Those of the kinds in `decoded` that have no more than `most` bytes are
- * decoded. One that was assembled has the body `assembled`. */
-static int add_to(PyObject *list, const struct lipc_record *records, int count, const char *bodies, PyObject *assembled,
-                  unsigned long decoded, uint64_t most, PyObject *heard)
+/* Appends what `made` is, whose reference is taken over: whether that went well. */
+static int append(PyObject *list, PyObject *made)
 {
-    PyObject *run = NULL;
+    int appended = made != NULL && PyList_Append(list, made) == 0;
+    Py_XDECREF(made);
+    return appended;
+}
+
+/* A record as a message: with its body, `assembled` where it has none here, or with `value`, whose reference is taken over. */
+static PyObject *message_of(const struct lipc_record *record, const char *body, PyObject *assembled, PyObject *value)
+{
+    if (value != NULL)
+        return lipc_message_new(record, none(), value);
+    if (body == NULL)
+        Py_INCREF(assembled);
+    return lipc_message_new(record, body ? PyBytes_FromStringAndSize(body, (Py_ssize_t)record->size) : assembled, none());
+}
+
+/* What stands for the channel of an event that can be in a batch; NULL: it comes by itself. */
+static PyObject *channel_of(const struct lipc_record *record, PyObject *value, PyObject *channels)
+{
+    if (!record->follows || value == NULL || !PyTuple_CheckExact(value) || record->channel >= PyList_Size(channels))
+        return NULL;
+    return PyList_GetItem(channels, record->channel);
+}
+
+/* What is handed out by one call of `receive`, and how. */
+struct handed_out {
+    PyObject *into;     /* the list that messages and batches are added to */
+    PyObject *channels; /* a list: what stands for each channel in a batch */
+    unsigned long decoded; /* bits of the kinds that are decoded, */
+    uint64_t most;         /* up to so many bytes */
+};
+
+/* Adds messages: whether that went well. One that was assembled has the body `assembled`. */
+static int hand_out(const struct handed_out *to, const struct lipc_record *records, int count, const char *bodies,
+                    PyObject *assembled)
+{
+    PyObject *batch = NULL; /* which `into` holds */
     int added = 1;
     for (const struct lipc_record *record = records; added && record < records + count; record++) {
         const char *body = record->offset == LIPC_ASSEMBLED ? NULL : bodies + record->offset;
         PyObject *value = NULL;
-        if (body != NULL && record->size <= most && record->kind < 32 && decoded >> record->kind & 1)
+        if (body != NULL && record->size <= to->most && record->kind < 32 && to->decoded >> record->kind & 1)
             value = read_quietly(body, (size_t)record->size);
-        PyObject *hearer = hearer_of(record, value, heard);
-        if (hearer != NULL) {
-            if (run == NULL)
-                run = begin_run(list);
-            added = run != NULL && PyList_Append(run, hearer) == 0 && PyList_Append(run, value) == 0;
+        PyObject *channel = channel_of(record, value, to->channels);
+        if (channel != NULL) {
+            if (batch == NULL && !append(to->into, batch = PyList_New(0)))
+                batch = NULL;
+            added = batch != NULL && PyList_Append(batch, channel) == 0 && PyList_Append(batch, value) == 0;
             Py_DECREF(value);
         } else {
-            run = NULL;
-            added = !PyErr_Occurred() && append(list, tuple_of(record, body, assembled, value));
+            batch = NULL;
+            added = !PyErr_Occurred() && append(to->into, message_of(record, body, assembled, value));
         }
     }
     return added;
@@ -316,28 +321,35 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     struct lipc_record records[BATCH];
     _Alignas(8) char bodies[LIPC_INLINE];
     uint64_t wanted;
-    int told;
+    int status;
     (void)module;
-    if (!count_is(count, 8))
+    if (!count_is(count, 9))
         return NULL;
     struct lipc_endpoint *endpoint = address(arguments[0]);
-    unsigned long max = PyLong_AsUnsignedLong(arguments[1]);
-    unsigned long decoded = PyLong_AsUnsignedLong(arguments[2]);
-    unsigned long most = PyLong_AsUnsignedLong(arguments[3]);
-    PyObject *heard = arguments[4];
-    unsigned long given = PyLong_AsUnsignedLong(arguments[5]);
-    PyObject *memory = arguments[6], *list = arguments[7];
+    PyObject *memory = arguments[1], *provide = arguments[2];
+    unsigned long made_here = PyLong_AsUnsignedLong(arguments[3]);
+    unsigned long max = PyLong_AsUnsignedLong(arguments[5]);
+    const struct handed_out to = {
+        .channels = arguments[4],
+        .decoded = PyLong_AsUnsignedLong(arguments[6]),
+        .most = PyLong_AsUnsignedLong(arguments[7]),
+        .into = arguments[8],
+    };
     if (PyErr_Occurred())
         return NULL;
-    if (!PyList_Check(heard) || !PyList_Check(memory) || PyList_Size(memory) != 1 || !PyList_Check(list)) {
+    if (!PyList_Check(to.channels) || !PyList_Check(memory) || PyList_Size(memory) != 1 || !PyList_Check(to.into)) {
         PyErr_SetString(PyExc_TypeError, "lists expected");
         return NULL;
     }
     int got = lipc_recv(endpoint, records, max < BATCH ? (uint32_t)max : BATCH, bodies, sizeof bodies, &wanted);
-    uint32_t relayed = lipc_relayed(endpoint, &told);
-    if (wanted && wanted <= given && relayed) {
-        wanted = 0; /* it is the next call's: what has been sent on is told first */
-    } else if (wanted && wanted <= given) {
+    uint32_t relayed = lipc_relayed(endpoint, &status);
+    if (wanted && !relayed) { /* else it is the next call's: what has been sent on is told first */
+        if (wanted > made_here) {
+            /* Code of Python's may close the endpoint: what it provides is for the next call. */
+            PyObject *provided = PyObject_CallFunction(provide, "K", (unsigned long long)wanted);
+            Py_XDECREF(provided);
+            return provided == NULL ? NULL : PyLong_FromLong(0);
+        }
         PyObject *made = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)wanted);
         /* Its owner has it before the core writes there: whatever a signal's handler raises, it stays. */
         if (made == NULL || PyList_SetItem(memory, 0, made))
@@ -350,32 +362,47 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     if (waiting < 0 && got == 0)
         got = (int)waiting;
     /* From here on code of Python's may run, a finalizer say, which closes the endpoint. */
+    if (got < 0)
+        return failed(got);
     if (got > 0) {
         PyObject *assembled = PyList_GetItem(memory, 0);
         Py_INCREF(assembled);
-        int added = add_to(list, records, got, bodies, assembled, decoded, most, heard);
+        int added = hand_out(&to, records, got, bodies, assembled);
         Py_DECREF(assembled);
         if (!added || (records[0].offset == LIPC_ASSEMBLED && PyList_SetItem(memory, 0, none())))
             return NULL;
     }
-    PyObject *result = got < 0 ? PyLong_FromLong(got) : PyLong_FromUnsignedLongLong(wanted);
-    return result != NULL && relayed ? Py_BuildValue("NIi", result, relayed, told) : result;
+    return PyLong_FromUnsignedLong(relayed);
+}
+
+static PyObject *relay_status(PyObject *module, PyObject *endpoint)
+{
+    struct lipc_endpoint *relaying = address(endpoint);
+    int status;
+    (void)module;
+    if (relaying == NULL)
+        return NULL;
+    (void)lipc_relayed(relaying, &status);
+    return PyLong_FromLong(status);
 }
 
 static PyObject *flush(PyObject *module, PyObject *endpoint)
 {
     struct lipc_endpoint *flushed = address(endpoint);
     (void)module;
-    return flushed == NULL ? NULL : PyLong_FromLongLong(lipc_flush(flushed));
+    if (flushed == NULL)
+        return NULL;
+    int64_t waiting = lipc_flush(flushed);
+    return waiting >= 0 ? PyLong_FromLongLong(waiting) : failed(waiting);
 }
 
 static PyObject *park(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)module;
-    if (!count_is(count, 2))
+    if (count != 1 && !count_is(count, 2))
         return NULL;
     struct lipc_endpoint *endpoint = address(arguments[0]);
-    int for_data = PyObject_IsTrue(arguments[1]);
+    int for_data = count == 1 ? 1 : PyObject_IsTrue(arguments[1]);
     if (endpoint == NULL || for_data < 0)
         return NULL;
     return PyBool_FromLong(lipc_park(endpoint, for_data));
@@ -396,12 +423,12 @@ static PyObject *poll(PyObject *module, PyObject *const *arguments, Py_ssize_t c
     struct lipc_endpoint *endpoints[POLLED];
     (void)module;
     if (count < 1 || count > POLLED + 1) {
-        PyErr_SetString(PyExc_TypeError, "a time and a few endpoints expected");
+        PyErr_SetString(PyExc_TypeError, "a few endpoints and a time expected");
         return NULL;
     }
-    unsigned long long nanoseconds = PyLong_AsUnsignedLongLong(arguments[0]);
-    for (Py_ssize_t i = 1; i < count; i++)
-        endpoints[i - 1] = address(arguments[i]);
+    for (Py_ssize_t i = 0; i < count - 1; i++)
+        endpoints[i] = address(arguments[i]);
+    unsigned long long nanoseconds = PyLong_AsUnsignedLongLong(arguments[count - 1]);
     if (PyErr_Occurred())
         return NULL;
     int found;
@@ -426,25 +453,25 @@ static PyMethodDef functions[] = {
     {"send", FASTCALL(send), METH_FASTCALL,
      "send(endpoint, kind, channel, peer, pid, correlation, body, when_full): lipc_send of bytes."},
     {"send_value", FASTCALL(send_value), METH_FASTCALL,
-     "send_value(endpoint, kind, channel, peer, pid, correlation, value, when_full): the same of small plain data, and of large "
-     "arrays in it; None where the value is something else."},
+     "send_value(endpoint, kind, channel, peer, correlation, value): send small plain data, and large arrays in it; whether the "
+     "value is that, no larger than the peer takes, and this thread the endpoint's."},
     {"publish", FASTCALL(publish), METH_FASTCALL,
      "publish(topic, peer, pid, body): lipc_topic_send of bytes to all who listen."},
     {"publish_value", FASTCALL(publish_value), METH_FASTCALL,
      "publish_value(topic, peer, pid, value): the same of such a value, or None."},
     {"receive", FASTCALL(receive), METH_FASTCALL,
-     "receive(endpoint, max, decoded, most, heard, given, memory, into): lipc_recv, and lipc_flush if something waits: 0, "
-     "or what is wanted, or -errno; (that, events, told) if lipc_relayed has something to tell. Messages are added to the "
-     "list `into` as (kind, body, channel, peer, pid, correlation, value). Bodies of at most `most` bytes of the kinds whose "
-     "bits are set in `decoded` are decoded if they are small plain data; body is then None. Events that follow come then "
-     "as (0, run, 0, 0, 0, 0, None): those that nothing else is between, for each what stands for its channel in `heard`, a "
-     "list, and its value. `memory` is a list of what the message under way is assembled in: it is that one's body. One of "
-     "at most `given` bytes has it made here."},
+     "receive(endpoint, memory, provide, made_here, channels, max, decoded, most, into): lipc_recv, and lipc_flush if something "
+     "waits. Adds messages to `into`, and gives how many events it has sent on. `memory` is a list of what the message under "
+     "way is assembled in: of at most `made_here` bytes it is made here, of more by `provide(size)`. Bodies of at most `most` "
+     "bytes of the kinds whose bits are set in `decoded` are decoded if they are small plain data. Events that follow then "
+     "come as a batch: a list of, for each, what stands for its channel in `channels`, and its arguments."},
+    {"relay_status", relay_status, METH_O, "relay_status(endpoint): FAILED and CONGESTED of what the last `receive` has sent on."},
     {"flush", flush, METH_O, "flush(endpoint): lipc_flush."},
-    {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data): lipc_park, as a bool."},
+    {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data=True): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},
     {"poll", FASTCALL(poll), METH_FASTCALL,
-     "poll(nanoseconds, *endpoints): lipc_poll of at most 64 endpoints, as a bool; None: LIPC_CROWDED."},
+     "poll(*endpoints, nanoseconds): lipc_poll of at most 64 endpoints, as a bool; None: LIPC_CROWDED."},
+    {"fail_with", fail_with, METH_O, "fail_with(function): what raises the exception that -errno means."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -453,5 +480,10 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "lensipc._core.ca
 
 PyObject *lipc_calls(void)
 {
-    return PyModule_Create(&definition);
+    PyObject *module = PyModule_Create(&definition);
+    if (module != NULL && PyModule_AddObject(module, "Message", lipc_message_type())) {
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
 }

@@ -132,7 +132,7 @@ class Visitor:
         bounds: all for whom it counts, and how many of each there may be.
     """
 
-    def __init__(self, sock: socket.socket, reception: Reception) -> None:
+    def __init__(self, sock: socket.socket, acceptor: Acceptor) -> None:
         self.sock = sock
         self.pid, self.uid = unix_socket.peer(sock)
         self.pidfd, self.certain = -1, False
@@ -140,10 +140,10 @@ class Visitor:
         self.account: Account | None = None
         ours = self.uid == os.geteuid() and self.pid
         self.payer = ("process", self.pid) if ours else ("user", self.uid)
-        self.bounds = {("main", 0): reception.most, self.payer: MOST_OF_USER}
+        self.bounds = {("main", 0): acceptor.most, self.payer: MOST_OF_USER}
         if self.pid:  # the payer may be the process
             self.bounds["process", self.pid] = MOST_OF_PROCESS
-        self._reception = reception
+        self._acceptor = acceptor
 
     def watch(self) -> None:
         """Have its process watched. OSError: main has no descriptor for that."""
@@ -152,14 +152,14 @@ class Visitor:
 
     def linger(self) -> None:
         """Main has closed the connection: keep its place until it has hung up, too."""
-        if self._reception.closed:
+        if self._acceptor.closed:
             self.leave()
             return
         with suppress(OSError):  # it has hung up
             self.sock.shutdown(socket.SHUT_WR)
-        self._reception.lingering.add(self)
+        self._acceptor.lingering.add(self)
         # Told once when it hangs up, and each time that it reads; nothing of what it sends.
-        self._reception.poller.register(self.sock.fileno(), self._look, EPOLLRDHUP | EPOLLOUT | EPOLLET)
+        self._acceptor.poller.register(self.sock.fileno(), self._look, EPOLLRDHUP | EPOLLOUT | EPOLLET)
         self._look()
 
     def _look(self) -> None:
@@ -172,7 +172,7 @@ class Visitor:
 
     def leave(self) -> None:
         """Close all that main has of it, and give its place up. Idempotent."""
-        self._reception.give_up(self)
+        self._acceptor.give_up(self)
         self.sock.close()
         for fd in (self.pidfd, self.segment):
             if fd >= 0:
@@ -180,7 +180,7 @@ class Visitor:
         self.pidfd = self.segment = -1
 
 
-class Reception:
+class Acceptor:
     """The path, and those who came by it.
 
     Args:

@@ -11,10 +11,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from ..log import log
+from ..runtime.connection import CLOSED
 from ..transport import handshake
 from . import spawn
 from .acceptor import Visitor
-from .peer import RendererConnection
+from .peer import Peer
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,7 +40,7 @@ class RendererHandle:
     def __init__(
         self,
         main: MainProcess,
-        connection: RendererConnection,
+        connection: Peer,
         process: spawn.Child | None,
         visitor: Visitor | None,
     ) -> None:
@@ -106,10 +107,10 @@ class RendererHandle:
         import asyncio
 
         self._asked = True
-        if not self._connection.closed:
+        if self._connection.state is not CLOSED:
             await self._main._lifecycle.take_down(self._connection)
             handshake.say_goodbye(self._connection.sock, "main closed this renderer")
-            self._main._router.detach(self._connection, "main closed it")
+            self._main._core.detach(self._connection, "main closed it")
         if self._process is not None:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._exited), EXIT_WAIT)
@@ -143,7 +144,7 @@ class RendererHandle:
         self._release()
         # Its socket's end of file tells the same, unless it has left its descriptors to a child.
         self._connection.end()
-        self._main._router.poller.wake()
+        self._main._core.poller.wake()
         if self._process is not None and self._connection.ended and not self._asked:
             level = logging.WARNING if self._process.status else logging.INFO
             log.log(level, "renderer %d (pid %d) %s", self.frame_id, self.pid, self._process.fate)
@@ -166,7 +167,7 @@ class RendererHandle:
             elif self._pidfd >= 0:
                 os.close(self._pidfd)
             self._exited.set_result(None)
-        if self._connection.closed:
+        if self._connection.state is CLOSED:
             self._main._handles.pop(self.frame_id, None)
 
     def __repr__(self) -> str:

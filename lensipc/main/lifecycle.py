@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ..errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, PeerGone, RemoteError
 from ..extension import ExtensionManifest, LensMainExtension
 from ..log import log, log_raised
+from ..runtime.connection import CLOSED
 from ..runtime.driver import is_awaitable
 from ..runtime.loader import adopt, import_path, load, undo
 from ..runtime.protocol import READY
 from ..user_code import ends_process, text_of, type_name
-from .peer import RendererConnection
+from .core import MainCore
+from .peer import Peer
 from .port import MainPort
-from .router import Router
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,12 +50,12 @@ class Lifecycle:
     """All extensions that a host has installed.
 
     Args:
-        router: main's core.
+        core: main's core.
         loop: the loop it runs on.
     """
 
-    def __init__(self, router: Router, loop: asyncio.AbstractEventLoop) -> None:
-        self._router = router
+    def __init__(self, core: MainCore, loop: asyncio.AbstractEventLoop) -> None:
+        self._core = core
         self._loop = loop
         self._installed: dict[str, Installed] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -82,18 +83,18 @@ class Lifecycle:
 
         await asyncio.gather(*map(self._disable, list(self._installed.values())), return_exceptions=True)
 
-    async def bring_up(self, connection: RendererConnection) -> None:
+    async def bring_up(self, connection: Peer) -> None:
         """Activate in a new renderer all that is enabled, and tell it that this is all."""
         connection.brought_up = True
         enabled = [installed for installed in self._installed.values() if installed.enabled]
         await _all(*(self._activate_in(connection, installed) for installed in enabled))
-        if connection.closed:
+        if connection.state is CLOSED:
             how = connection.fate and await connection.fate()
             how = how or f"is gone: {connection.reason}"
             raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) {how}")
         connection.send(READY)
 
-    async def take_down(self, connection: RendererConnection) -> None:
+    async def take_down(self, connection: Peer) -> None:
         """Deactivate in a renderer all that is enabled."""
         import asyncio
 
@@ -125,7 +126,7 @@ class Lifecycle:
 
     def _started(self, change: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         try:
-            self._router.poller.check_fork()
+            self._core.poller.check_fork()
         except ForkError:  # the loop is the parent's too
             change.close()
             raise
@@ -143,7 +144,7 @@ class Lifecycle:
         async with self._lock(manifest.id):
             if manifest.id in self._installed:
                 raise ValueError(f"extension {manifest.id!r} is installed already: uninstall it first")
-            installed = Installed(manifest, self._router.port(manifest.id))
+            installed = Installed(manifest, self._core.port(manifest.id))
             self._installed[manifest.id] = installed
             try:
                 await self._activate(installed)
@@ -183,7 +184,7 @@ class Lifecycle:
         installed.activating = asyncio.current_task()
         installed.given_up = False
         installed.enabled = port.activating = True
-        renderers = [each for each in self._router.connections.values() if each.brought_up]
+        renderers = [each for each in self._core.connections.values() if each.brought_up]
         try:
             await _all(
                 self._activate_in_main(installed),
@@ -221,14 +222,14 @@ class Lifecycle:
         finally:
             port.end_activation()
 
-    async def _activate_in(self, connection: RendererConnection, installed: Installed, *, veto: bool = True) -> None:
+    async def _activate_in(self, connection: Peer, installed: Installed, *, veto: bool = True) -> None:
         """Activate a renderer's part. Without `veto`, one that fails is its renderer's own affair, and end."""
         manifest = installed.manifest
         if manifest.renderer is None or not connection.may_speak_for(manifest.id):
             return
-        if connection.closed:
+        if connection.state is CLOSED:
             return
-        pending = self._router.face.pending()
+        pending = self._core.driver.pending()
         where = f"extension {manifest.id!r} ({manifest.renderer}) in {_place(connection)}"
         wait = RENDERER_ACTIVATION_WAIT
         try:
@@ -240,18 +241,18 @@ class Lifecycle:
                 raise ActivationError(f"{where} was being activated when the process {how}") from gone
         except InvokeTimeout:  # or a renderer that says nothing would keep the whole host from going on
             why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
-            self._router.disconnect(connection, why)
+            self._core.disconnect(connection, why)
         except RemoteError as error:
             why = f"{where} raised {_said(error)}"
             if veto:
                 raise ActivationError(why) from error
-            self._router.disconnect(connection, why)
+            self._core.disconnect(connection, why)
 
     async def _deactivate(self, installed: Installed) -> None:
         import asyncio
 
         installed.enabled = False
-        connections = list(self._router.connections.values())
+        connections = list(self._core.connections.values())
         await asyncio.gather(*(self._deactivate_in(each, installed) for each in connections))
         await self._deactivate_in_main(installed)  # last: what a part in a renderer still asks for is answered
 
@@ -281,17 +282,17 @@ class Lifecycle:
         finally:
             undo(part)
 
-    async def _deactivate_in(self, connection: RendererConnection, installed: Installed) -> None:
-        if installed.port.number not in connection.ports or connection.closed:
+    async def _deactivate_in(self, connection: Peer, installed: Installed) -> None:
+        if installed.port.number not in connection.ports or connection.state is CLOSED:
             return
-        pending = self._router.face.pending()
+        pending = self._core.driver.pending()
         try:
             connection.deactivate(installed.port, pending, DEACTIVATION_WAIT)
             await pending
         except PeerGone:
             pass
         except InvokeTimeout:
-            self._router.disconnect(
+            self._core.disconnect(
                 connection,
                 f"extension {installed.manifest.id!r} did not deactivate in {DEACTIVATION_WAIT:g} s",
             )
@@ -310,7 +311,7 @@ def _ends_us(error: BaseException) -> bool:
     return ends_process(error)
 
 
-def _place(connection: RendererConnection) -> str:
+def _place(connection: Peer) -> str:
     return f"renderer {connection.frame_id} (pid {connection.pid})"
 
 

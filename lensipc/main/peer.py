@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Main's end of the line to one renderer: everything that comes in is checked here before it is believed.
+"""A renderer as main sees it: everything that comes from it is checked here before it is believed.
 
 A renderer may be hostile. What it may speak for was granted when it attached; it names channels by numbers that it
 declared for extensions it was told of, so there is no number by which it could reach another's. Whatever cannot have
@@ -19,9 +19,9 @@ from .. import clone
 from ..errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError, UnknownValueError, printable
 from ..events import IpcMainInvokeEvent
 from ..runtime.channels import Running
-from ..runtime.connection import Connection, body_of
+from ..runtime.connection import CLOSED, Connection, body_of
 from ..runtime.driver import is_awaitable
-from ..runtime.pending import Invocations
+from ..runtime.pending import PendingInvokes
 from ..runtime.protocol import (
     ACTIVATE,
     CANCEL,
@@ -42,14 +42,15 @@ from ..runtime.protocol import (
     describe,
     read_summary,
 )
-from ..transport.endpoint import DROP_NEWEST, KEEP, Buffer, Endpoint, Record
+from ..transport.endpoint import DROP_NEWEST, KEEP, Batch, Buffer, Endpoint, Message
 from ..user_code import conclude, explained
 from .backpressure import Pace
 from .port import MainChannel, MainPort
-from .router import Router
 
 if TYPE_CHECKING:
     import asyncio
+
+    from .core import MainCore
 
 # So often a deadline of a renderer that has something to say is put off: for that many of its turns, and milliseconds.
 CATCH_UP: Final = 1000
@@ -63,11 +64,14 @@ MAX_HELD: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation,
 # So many async listeners in main that its events have started, and that have not finished, make what else it sends
 # wait in its ring: so much work at once uses up any loop, and a flood of it costs main no more than that.
 MAX_LISTENERS: Final = 1024
-# How long main may work for one renderer before the next one has its turn (seconds): a message that is no small plain
-# data can take a thousand times as long as others, so that a turn of so many messages is no bound.
-TURN_TIME: Final = 0.002
 # How long a renderer has to read as much as the high-water mark (seconds): as TIME_TO_READ_NS of csrc/endpoint/topic.c.
 TIME_TO_READ: Final = 1.0
+# Why what a renderer sends waits in its ring: its turn is over; so many async listeners of its events run; its outcomes
+# fill its outbox; somebody who listens to what it sends is congested.
+TURN_OVER: Final = 1
+LISTENERS: Final = 2
+OUTCOMES: Final = 4
+CONGESTION: Final = 8
 # An invoke of more bytes counts toward what a renderer may have in flight, as much as its largest message, by what its
 # arguments weigh. Of those that do not count, 8,192 are 64 MiB.
 SMALL: Final = 256
@@ -78,7 +82,7 @@ class _Held:
 
     __slots__ = ("body", "channel", "connection", "correlation", "deadline")
 
-    def __init__(self, connection: RendererConnection, channel: MainChannel, correlation: int, body: Buffer) -> None:
+    def __init__(self, connection: Peer, channel: MainChannel, correlation: int, body: Buffer) -> None:
         self.connection = connection
         self.channel = channel
         self.correlation = correlation
@@ -114,12 +118,16 @@ def _stop(port: MainPort, running: Any) -> None:
             running.add_done_callback(port.stopping.discard)
 
 
-class RendererConnection(Connection):
-    """One renderer, as main's core sees it."""
+class Peer(Connection):
+    """One renderer, as main's core sees it.
+
+    Attributes:
+        paused: why what it sends has to wait in its ring: TURN_OVER, LISTENERS, OUTCOMES, CONGESTION.
+    """
 
     def __init__(
         self,
-        router: Router,
+        core: MainCore,
         endpoint: Endpoint,
         sock: socket.socket,
         wakeup_fd: int,
@@ -130,7 +138,7 @@ class RendererConnection(Connection):
         message_limit: int,
         limits: clone.Limits,
     ) -> None:
-        on_message: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
+        on_message: list[Callable[[Message], None]] = [self._on_nonsense] * KINDS
         on_message[EVENT] = self._on_event
         on_message[INVOKE] = self._on_invoke
         on_message[CANCEL] = self._on_cancel
@@ -140,9 +148,9 @@ class RendererConnection(Connection):
         on_message[LISTEN] = self._on_listen
         on_message[UNLISTEN] = self._on_unlisten
         on_message[REPORT] = self._on_report
-        super().__init__(endpoint, sock, router.poller, router.low_water, on_message, 1 << INVOKE, SMALL)
-        self.router = router
-        self._contexts = router.face.contexts
+        super().__init__(endpoint, sock, core.poller, core.low_water, on_message, self._on_batch, 1 << INVOKE, SMALL)
+        self.core = core
+        self._contexts = core.driver.contexts
         self.wakeup_fd = wakeup_fd  # the eventfd that the renderer signals main by; ours to close
         self.frame_id = frame_id
         self.pid = pid
@@ -152,14 +160,14 @@ class RendererConnection(Connection):
         self.fate: Callable[[], Awaitable[str | None]] | None = None  # how that ended; None: as main wished
         self.brought_up = False  # what is enabled from now on is activated in it, too
         self.on_closed: list[Callable[[], None]] = []
-        self.requests = Invocations(router.poller.call_later, self._caught_up)
+        self.requests = PendingInvokes(core.poller.call_later, self._caught_up)
         self.given_up: set[int] = set()  # those of them that had no outcome in time
         self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
         self.channels: list[MainChannel] = []  # by the numbers it declared
         self.name_bytes = 0  # of their names
         self.declared: set[MainChannel] = set()
         self.listening: set[MainChannel] = set()
-        self.places: dict[int, int] = {}  # of channels it listens to no more: so that every gap is a drop
+        self.last_sequences: dict[int, int] = {}  # of channels it listens to no more: so that every gap is a drop
         self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes that wait, or are awaited
         self.invoked: dict[MainChannel, IpcMainInvokeEvent] = {}  # what the handlers of its invokes are called with
         self.held_bytes = 0  # of invokes that wait for activation
@@ -170,16 +178,13 @@ class RendererConnection(Connection):
         self.last_invoke = 0
         self.listeners = 0  # in main, async ones that its events have started and that have not finished
         self.listeners_bytes = 0  # which their arguments weigh
-        self.crowded = False  # there are too many of them
-        self.backed_up: Pace | None = None  # running while its outcomes wait beyond its outbox's limit
+        self._backed_up: Pace | None = None  # running while its outcomes wait beyond its outbox's limit
         self.watched = False  # another could not decode what it has sent: main looks first
         self.reports = 0  # of others, within a second from then on
         self.reports_since = 0.0
         self.until = 0.0  # when its turn ends
         self.overdue = False  # its last turn was cut short then
         self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
-        self.hold: Pace | None = None  # running while it is congested and holds its senders back
-        self.lagging = False  # congested for longer than that
 
     def may_speak_for(self, extension: str) -> bool:
         """Whether main granted it that extension."""
@@ -211,38 +216,42 @@ class RendererConnection(Connection):
         What waits in its ring has its turns first: so many, or who writes there without end would have no deadline. One
         whose events keep main busy enough is not read on, and may be for ever.
         """
-        return not self.ready or self.crowded or self.backed_up is not None or asked >= CATCH_UP
+        return not self.ready or bool(self.paused & (LISTENERS | OUTCOMES)) or asked >= CATCH_UP
 
-    def _asked(self, record: Record) -> Any:
+    def _asked(self, message: Message) -> Any:
         """What waits for this outcome; None: main has given it up."""
-        pending = self.requests.take(record[5])
-        if pending is None and record[5] not in self.given_up:
-            raise ProtocolError(f"an outcome of request {record[5]}, which main has not made or which has had one")
-        self.given_up.discard(record[5])
+        correlation = message.correlation
+        pending = self.requests.take(correlation)
+        if pending is None and correlation not in self.given_up:
+            raise ProtocolError(f"an outcome of request {correlation}, which main has not made or which has had one")
+        self.given_up.discard(correlation)
         return pending
 
-    def _on_result(self, record: Record) -> None:
-        pending = self._asked(record)
+    def _on_result(self, message: Message) -> None:
+        pending = self._asked(message)
         if pending is not None:
             pending.set_result(None)
 
-    def _on_error(self, record: Record) -> None:
-        error, pending = read_summary(body_of(record)), self._asked(record)
+    def _on_error(self, message: Message) -> None:
+        error, pending = read_summary(body_of(message)), self._asked(message)
         if pending is not None:
             pending.set_exception(error)
 
     # ---- what the renderer asks for ----
 
-    def _on_nonsense(self, record: Record) -> None:
-        raise ProtocolError(f"a message of kind {record[0]}, which a renderer never sends")
+    def _on_nonsense(self, message: Message) -> None:
+        raise ProtocolError(f"a message of kind {message.kind}, which a renderer never sends")
+
+    def _on_batch(self, _batch: Batch) -> None:
+        raise AssertionError("main asks for no batches")
 
     def _channel(self, number: int) -> MainChannel:
         if number >= len(self.channels):
             raise ProtocolError(f"channel number {number}, where it declared {len(self.channels)}")
         return self.channels[number]
 
-    def _on_declare(self, record: Record) -> None:
-        number, extension, body = record[2], record[3], body_of(record)
+    def _on_declare(self, message: Message) -> None:
+        number, extension, body = message.channel, message.extension, body_of(message)
         if number != len(self.channels) or number >= MAX_CHANNELS:
             raise ProtocolError(f"declared channel number {number}, where {len(self.channels)} was next")
         port = self.ports.get(extension)
@@ -265,30 +274,31 @@ class RendererConnection(Connection):
         self.channels.append(channel)
         channel.declared += 1
 
-    def _on_listen(self, record: Record) -> None:
-        number, when_full = record[2], record[3]
+    def _on_listen(self, message: Message) -> None:
+        number, when_full = message.channel, message.when_full
         channel = self._channel(number)
         if channel in self.listening or when_full > DROP_NEWEST:
             raise ProtocolError(f"listens to channel number {number} twice, or with policy {when_full}")
-        channel.topic.add(self.endpoint, number, when_full, self.places.pop(number, 0))
+        channel.topic.add(self.endpoint, number, when_full, self.last_sequences.pop(number, 0))
         self.listening.add(channel)
 
-    def _on_unlisten(self, record: Record) -> None:
-        number = record[2]
+    def _on_unlisten(self, message: Message) -> None:
+        number = message.channel
         channel = self._channel(number)
         if channel not in self.listening:
             raise ProtocolError(f"stops listening to channel number {number}, to which it does not listen")
         self.listening.remove(channel)
-        self.places[number] = channel.topic.remove(self.endpoint)
+        self.last_sequences[number] = channel.topic.remove(self.endpoint)
 
-    def _on_event(self, record: Record) -> None:
+    def _on_event(self, message: Message) -> None:
         """An event that main listens to, or for one process, too large to be relayed in C, or to be looked at."""
-        channel, body = self._channel(record[2]), body_of(record)
+        channel, body = self._channel(message.channel), body_of(message)
         if self.watched:
             self._check(body)
-        self.told |= self.router.route(channel, self.frame_id, self.pid, body, record[3])
-        self.router.deliver()
-        self.look_at_the_clock()
+        router = self.core.router
+        self.status |= router.route(channel, self.frame_id, self.pid, body, message.target)
+        router.deliver()
+        self.end_turn_if_over()
 
     def _check(self, body: Buffer) -> None:
         try:
@@ -299,13 +309,13 @@ class RendererConnection(Connection):
         except DecodeError as error:
             raise DecodeError(f"it sent an event that cannot be decoded: {error}") from None
 
-    def _on_report(self, record: Record) -> None:
+    def _on_report(self, message: Message) -> None:
         """It says that it could not decode an event of another renderer's, which may be true or not."""
         now = time.monotonic()
         if now - self.reports_since >= 1.0:
             self.reports, self.reports_since = 0, now
         self.reports += 1
-        reported = self.router.connections.get(record[3])
+        reported = self.core.connections.get(message.sender)
         if reported is not None and reported is not self and self.reports <= MAX_REPORTS:
             reported.watch()
 
@@ -314,41 +324,43 @@ class RendererConnection(Connection):
         self.watched = True
         self.endpoint.watch()
 
-    def take_turn(self, budget: int) -> int:
-        """Handle what has come, for a while: how many messages."""
-        self.until = time.monotonic() + TURN_TIME
-        self.overdue = False
-        try:
-            return self.pump(budget)
-        finally:
-            if self.overdue:
-                self.resume()  # in its next turn
-
-    def look_at_the_clock(self) -> None:
-        """Let the rest wait for the next turn, if this one is over."""
+    def end_turn_if_over(self) -> None:
+        """Let the rest wait for the next turn, if this one's time is over."""
         if time.monotonic() >= self.until:
-            self.paused = self.overdue = True
+            self.paused |= TURN_OVER
 
     def count_listener(self, size: int, change: int) -> None:
         """An async listener begins (1), or has finished (-1), whose arguments weigh `size` bytes."""
         self.listeners += change
         self.listeners_bytes += change * size
-        crowded = self.listeners >= MAX_LISTENERS or self.listeners_bytes > self.message_limit
-        if crowded != self.crowded:
-            self.crowded = crowded
-            self.resume()
-            self.poller.wake()
+        if self.listeners >= MAX_LISTENERS or self.listeners_bytes > self.message_limit:
+            self._pause(LISTENERS)
+        else:
+            self._resume(LISTENERS)
 
-    def resume(self) -> None:
-        """Read on, unless it is to wait. What one that has ended can still send is little."""
-        self.paused = (self.crowded or self.backed_up is not None) and not self.ended
+    def hold_for_congestion(self) -> None:
+        """Who listens to what it sends does not keep pace: it waits for them."""
+        self._pause(CONGESTION)
+
+    def resume_congested(self) -> None:
+        """It need not wait for them any more."""
+        self.paused &= ~CONGESTION
+
+    def _pause(self, why: int) -> None:
+        if not self.ended:  # what one that has ended can still send is little
+            self.paused |= why
+
+    def _resume(self, why: int) -> None:
+        if self.paused & why:
+            self.paused &= ~why
+            self.poller.wake()
 
     def end(self) -> None:
         super().end()
-        self.resume()
+        self.paused = 0
 
-    def _on_invoke(self, record: Record) -> None:
-        _, body, number, _, _, correlation, args = record
+    def _on_invoke(self, message: Message) -> None:
+        body, number, correlation, args = message.body, message.channel, message.correlation, message.value
         channels = self.channels
         channel = channels[number] if number < len(channels) else self._channel(number)
         if correlation <= self.last_invoke:
@@ -373,7 +385,8 @@ class RendererConnection(Connection):
             contexts.apart(self.execute, channel, correlation, args)
         else:
             self.execute(channel, correlation, args)
-        self.look_at_the_clock()
+        if time.monotonic() >= self.until:
+            self.paused |= TURN_OVER
 
     def read_arguments(self, correlation: int, body: Buffer) -> tuple[Any, ...] | None:
         """The arguments of an invoke; None: it has had its outcome, because they are too many or not known here."""
@@ -431,7 +444,11 @@ class RendererConnection(Connection):
             conclude(error, partial(self._answer, correlation, None, error))
             return
         try:
-            if not self.large and not self.closed and self.endpoint.send_value(RESULT, 0, correlation, result):
+            if (
+                not self.large
+                and self.state is not CLOSED
+                and self.endpoint.send_value(RESULT, 0, 0, correlation, result)
+            ):
                 return
         except OutboxFull:
             self._answer(correlation, result, None)
@@ -441,8 +458,8 @@ class RendererConnection(Connection):
             return
         try:
             if is_awaitable(result):
-                task = self.router.face.finish(result, partial(self._settle, correlation))  # which settles it later
-                if not self.closed:
+                task = self.core.driver.finish(result, partial(self._settle, correlation))  # which settles it later
+                if self.state is not CLOSED:
                     self.running[correlation] = (port, task)
                 elif task is not None:  # closed by what its own handler did
                     _stop(port, task)
@@ -461,13 +478,13 @@ class RendererConnection(Connection):
         """Tell the renderer how an invoke went."""
         if self.large:
             self.large_bytes -= self.large.pop(correlation, 0)
-        if self.closed:
+        if self.state is CLOSED:
             return
         if error is not None:
             self._tell(ERROR, 0, correlation, describe(error))
             return
         try:
-            body = clone.encode_parts(result, "result", self.router.limits)
+            body = clone.encode_parts(result, "result", self.core.limits)
         except BaseException as unclonable:  # DataCloneError, or what the value's own code or its size brings about
             conclude(unclonable, partial(self._tell, ERROR, 0, correlation, describe(unclonable)))
             return
@@ -478,7 +495,7 @@ class RendererConnection(Connection):
             try:
                 self.send(kind, 0, peer, 0, correlation, body)
             except OutboxFull:
-                waiting, limit = self.endpoint.outbox, self.router.outbox_limit
+                waiting, limit = self.endpoint.outbox, self.core.outbox_limit
                 if waiting < limit:  # what waits for all renderers of its process is too much
                     raise
                 if waiting >= 2 * limit:
@@ -495,9 +512,9 @@ class RendererConnection(Connection):
         It has its time for that, as for events (guarantee 5). Those of handlers that run already are kept, too: as many
         bytes more as the outbox may have, and from then on OutboxFull in their place.
         """
-        if self.backed_up is None and not self.closed:
-            self.backed_up = Pace(self, TIME_TO_READ, self._has_not_read)
-            self.resume()
+        if self._backed_up is None and self.state is not CLOSED:
+            self._backed_up = Pace(self, self.core.high_water, TIME_TO_READ, self._has_not_read)
+            self._pause(OUTCOMES)
 
     def _has_not_read(self) -> None:
         self.broken(OutboxFull(f"{self.endpoint.outbox} bytes of what it has asked for wait for it"))
@@ -505,22 +522,21 @@ class RendererConnection(Connection):
     def broken(self, error: Exception) -> None:
         """That is this renderer's fault and the end of it, and nobody else's concern."""
         slow = "it reads too slowly: " if isinstance(error, OutboxFull) else ""
-        self.router.disconnect(self, slow + str(error) or "there is no memory for what it sends")
+        self.core.disconnect(self, slow + str(error) or "there is no memory for what it sends")
 
-    def _on_cancel(self, record: Record) -> None:
-        running = self.running.pop(record[5], None)  # None: it had its outcome while the cancel was on its way
-        self.large_bytes -= self.large.pop(record[5], 0)
+    def _on_cancel(self, message: Message) -> None:
+        # None: it had its outcome while the cancel was on its way.
+        running = self.running.pop(message.correlation, None)
+        self.large_bytes -= self.large.pop(message.correlation, 0)
         if running is not None:
             _stop(*running)
 
-    def relieved(self) -> None:
-        if self.backed_up is not None:
-            self.backed_up.cancel()
-            self.backed_up = None
-            self.resume()
-            self.poller.wake()
-        if self.lagging or self.hold is not None:
-            self.router.release(self, False)
+    def below_low_water(self) -> None:
+        if self._backed_up is not None:
+            self._backed_up.cancel()
+            self._backed_up = None
+            self._resume(OUTCOMES)
+        self.core.backpressure.release(self)
 
     # ---- how things end ----
 
@@ -540,12 +556,12 @@ class RendererConnection(Connection):
 
     def close(self) -> None:
         """Undo everything that this renderer was part of. Idempotent."""
-        if self.closed:
+        if self.state is CLOSED:
             return
         for channel in self.listening:  # before there is no endpoint
             channel.topic.remove(self.endpoint)
-        if self.backed_up is not None:
-            self.backed_up.cancel()
+        if self._backed_up is not None:
+            self._backed_up.cancel()
         self.listening.clear()
         super().close()
         self.poller.unregister(self.wakeup_fd)

@@ -19,7 +19,7 @@ from ..transport.poller import get_ident
 if TYPE_CHECKING:
     import asyncio
 
-    from .router import Router
+    from .core import MainCore
 
 
 class MainChannel(Channel):
@@ -39,14 +39,14 @@ def _listening(channel: MainChannel, listening: bool) -> None:
 
 
 class MainPort:
-    """Through which an extension's part in main talks; the router's record of that extension."""
+    """Through which an extension's part in main talks; main's record of that extension."""
 
-    def __init__(self, router: Router, extension: str, number: int) -> None:
-        self.router = router
+    def __init__(self, core: MainCore, extension: str, number: int) -> None:
+        self.core = core
         self.extension = extension
         self.number = number
         self.table: ChannelTable[MainChannel] = ChannelTable(
-            extension, partial(MainChannel, self), _listening, router.posts.post_from_elsewhere
+            extension, partial(MainChannel, self), _listening, core.posts.post_from_elsewhere
         )
         self.activating = False
         self.held: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
@@ -54,19 +54,19 @@ class MainPort:
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
-        table, router = self.table, self.router
+        table, core = self.table, self.core
         found = table.channels.get(channel)
         if found is not None and target == ALL and not (transfer or found.has_listeners) and table.open:
-            # Nobody here needs it as bytes. Whether this is the router's thread, C asks: here that takes 45 ns.
+            # Nobody here needs it as bytes. Whether this is the core's thread, C asks: here that takes 45 ns.
             try:
-                told = found.topic.send_value(MAIN, router.pid, args)
+                status = found.topic.send_value(MAIN, core.pid, args)
             except OutboxFull:
-                raise router.full(found) from None
-            if told is not None:
-                if told & FAILED:
-                    router.disconnect_failed()
+                raise core.router.full(found) from None
+            if status is not None:
+                if status & FAILED:
+                    core.disconnect_failed()
                 return
-        if get_ident() != router.thread:
+        if get_ident() != core.thread:
             self._post(target, channel, args, transfer)
             return
         table.check_open(channel)
@@ -74,10 +74,10 @@ class MainPort:
         try:
             if transfer:
                 clone.check_transfer(transfer)
-            body = clone.encode_parts(args, "args", router.limits)
-            router.route(found, MAIN, router.pid, body, target)
+            body = clone.encode_parts(args, "args", core.limits)
+            core.router.route(found, MAIN, core.pid, body, target)
         except OutboxFull:
-            raise router.full(found) from None
+            raise core.router.full(found) from None
         if transfer:
             clone.detach(transfer)
 
@@ -85,25 +85,25 @@ class MainPort:
         """The same, called in another thread: the event is written there, and sent by the owner's."""
         self.table.check_open(channel)
         send, lost = partial(self._send_body, target, channel), not_done(f"broadcast of {self.extension}/{channel}")
-        post_args(self.router.posts, args, transfer, self.router.limits, send, lost)
+        post_args(self.core.posts, args, transfer, self.core.limits, send, lost)
 
     def _send_body(self, target: int, channel: str, body: bytes) -> None:
         self.table.check_open(channel)
-        self.router.route(self.table[channel], MAIN, self.router.pid, body, target)
+        self.core.router.route(self.table[channel], MAIN, self.core.pid, body, target)
 
     async def drain(self) -> None:
         """Wait until no renderer that keeps reading has much waiting for it."""
-        await self.router.drain()
+        await self.core.drain()
 
     def end_handlers(self) -> None:
         """Answer no more requests, and cancel the handlers that run."""
         self.table.stop_handling()
-        for connection in list(self.router.connections.values()):
+        for connection in list(self.core.connections.values()):
             connection.forget(self)
 
     def close(self) -> None:
         """The part is over: undo what it has registered, and end what runs of it."""
-        self.router.posts.take_all()
+        self.core.posts.take_all()
         self.table.close()
         self.end_handlers()
 

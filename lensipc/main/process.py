@@ -16,6 +16,7 @@ from .. import clone
 from ..errors import NotActivatedError, PeerGone, printable
 from ..extension import ExtensionManifest
 from ..log import log
+from ..runtime.connection import CLOSED
 from ..transport import handshake
 from ..transport.endpoint import (
     FORM_MEMFD,
@@ -27,11 +28,11 @@ from ..transport.endpoint import (
     create_segment,
 )
 from . import spawn
-from .acceptor import MOST, MOST_SHARED, Reception, Visitor, check_reserve, hear_hello
+from .acceptor import MOST, MOST_SHARED, Acceptor, Visitor, check_reserve, hear_hello
+from .core import REASON_MOST, MainCore
 from .handle import EXIT_WAIT, RendererHandle
 from .lifecycle import Lifecycle, to_the_end
-from .peer import RendererConnection
-from .router import REASON_MOST, Router
+from .peer import Peer
 
 if TYPE_CHECKING:
     import asyncio
@@ -132,7 +133,7 @@ class MainProcess:
         # What waits for those that came by the path: for all of them, and for each who pays for some.
         self._account = Account(OUTBOXES_BY_PATH * self._outbox_limit)
         self._accounts: WeakValueDictionary[tuple[str, int], Account] = WeakValueDictionary()
-        self._reception: Reception | None = None
+        self._acceptor: Acceptor | None = None
         self._entered = False
 
     # ---- life ----
@@ -140,32 +141,32 @@ class MainProcess:
     async def __aenter__(self) -> MainProcess:
         import asyncio
 
-        from ..runtime.asyncio_driver import AsyncioFace
+        from ..runtime.asyncio_driver import AsyncioDriver
 
         if self._entered:
             raise RuntimeError("a MainProcess is entered once")
         spawn.check_no_renderer()
         self._entered = True
         self._loop = asyncio.get_running_loop()
-        face = AsyncioFace()
-        self._router = Router(
-            face, os.getpid(), high_water=self._high_water, limit=self._outbox_limit, limits=self._limits
+        driver = AsyncioDriver()
+        self._core = MainCore(
+            driver, os.getpid(), high_water=self._high_water, limit=self._outbox_limit, limits=self._limits
         )
         self._spawning: set[asyncio.Task[Any]] = set()
-        self._lifecycle = Lifecycle(self._router, self._loop)
+        self._lifecycle = Lifecycle(self._core, self._loop)
         if self.path is not None:
             try:
-                self._reception = Reception(
-                    self.path, self._token, self._connection_limit, self._router.poller, self._loop, self._take_in
+                self._acceptor = Acceptor(
+                    self.path, self._token, self._connection_limit, self._core.poller, self._loop, self._take_in
                 )
             except BaseException:
-                self._router.poller.close()
+                self._core.poller.close()
                 raise
-        face.watch(self._router.poller.fileno(), self._router.dispatch)
+        driver.watch(self._core.poller.fileno(), self._core.dispatch)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if not self._router.poller.closed:  # as it is in a fork of this process
+        if not self._core.poller.closed:  # as it is in a fork of this process
             self._check_thread("__aexit__")
             await to_the_end(self._leave())
 
@@ -174,22 +175,22 @@ class MainProcess:
 
         for task in self._spawning:
             task.cancel()
-        if self._reception is not None:
-            await self._reception.close()
+        if self._acceptor is not None:
+            await self._acceptor.close()
         await asyncio.gather(*self._spawning, return_exceptions=True)
         await self._lifecycle.end()
         await asyncio.gather(*(handle.close() for handle in list(self._handles.values())), return_exceptions=True)
-        self._loop.remove_reader(self._router.poller.fileno())
-        self._router.posts.close(lambda: NotActivatedError("the host was left"))
-        self._router.poller.close()
+        self._loop.remove_reader(self._core.poller.fileno())
+        self._core.posts.close(lambda: NotActivatedError("the host was left"))
+        self._core.poller.close()
 
     def _check_thread(self, call: str) -> None:
-        self._router.poller.check_thread(call, "asyncio.run_coroutine_threadsafe(..., loop) runs it there")
+        self._core.poller.check_thread(call, "asyncio.run_coroutine_threadsafe(..., loop) runs it there")
 
     @property
     def renderers(self) -> list[RendererHandle]:
         """The renderers that are attached, the oldest first."""
-        return [handle for handle in self._handles.values() if not handle._connection.closed]
+        return [handle for handle in self._handles.values() if handle._connection.state is not CLOSED]
 
     # ---- extensions ----
 
@@ -272,7 +273,7 @@ class MainProcess:
         wait = handshake.SPAWN_WAIT
         try:
             try:
-                wakeup = await hear_hello(ours, self._router.poller, self._loop, None, wait)
+                wakeup = await hear_hello(ours, self._core.poller, self._loop, None, wait)
             except BaseException as error:
                 ours.close()
                 if isinstance(error, (PeerGone, TimeoutError)):
@@ -287,7 +288,7 @@ class MainProcess:
             await self._lifecycle.bring_up(handle._connection)
         except BaseException as error:
             if isinstance(error, Exception):
-                self._router.disconnect(handle._connection, str(error))
+                self._core.disconnect(handle._connection, str(error))
             handle.kill()
             with suppress(asyncio.CancelledError):
                 await handle.wait()
@@ -305,7 +306,7 @@ class MainProcess:
         try:
             await self._lifecycle.bring_up(handle._connection)
         except Exception as error:  # also PeerGone: it did not wait, or was disconnected
-            self._router.disconnect(handle._connection, str(error))
+            self._core.disconnect(handle._connection, str(error))
 
     def _attach(
         self,
@@ -365,8 +366,8 @@ class MainProcess:
                 os.close(fd)
             raise
         segment, wakeup_fd = descriptors
-        connection = RendererConnection(
-            self._router, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity, message_limit, limits
+        connection = Peer(
+            self._core, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity, message_limit, limits
         )
         if visitor is None:
             os.close(segment)
@@ -383,7 +384,7 @@ class MainProcess:
         connection.started_here = process is not None
         connection.fate = handle._fate if process is not None else None
         connection.on_closed.append(partial(self._on_closed, handle))
-        self._router.attach(connection)
+        self._core.attach(connection)
         return handle
 
     def _account_of(self, visitor: Visitor) -> Account:
@@ -398,7 +399,7 @@ class MainProcess:
         if handle._process is None or not handle.alive:
             handle._release()  # its process has ended, or goes on and is not ours
         else:
-            self._router.poller.call_later(EXIT_WAIT, handle.kill)  # if it does not see that its time has come
+            self._core.poller.call_later(EXIT_WAIT, handle.kill)  # if it does not see that its time has come
             if handle._pidfd < 0:
                 handle._look_for_exit()
 

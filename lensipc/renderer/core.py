@@ -13,9 +13,9 @@ from typing import Final
 
 from .. import clone
 from ..errors import DecodeError, PeerGone, ProtocolError
-from ..runtime.connection import Connection, body_of, size_of
-from ..runtime.driver import Face, NextStep
-from ..runtime.pending import Invocations, Outcome
+from ..runtime.connection import CLOSED, OPEN, Connection, body_of, size_of
+from ..runtime.driver import Driver
+from ..runtime.pending import Outcome, PendingInvokes
 from ..runtime.posts import Posts
 from ..runtime.protocol import (
     ACTIVATE,
@@ -33,12 +33,12 @@ from ..runtime.protocol import (
     rebuild,
     summarize,
 )
+from ..runtime.turns import TurnLoop
 from ..transport import handshake
-from ..transport.busy_poll import LOOK, LOOKING, Patience
-from ..transport.endpoint import INLINE, KEEP, REFUSE, RUN, Buffer, Endpoint, Record
+from ..transport.endpoint import INLINE, KEEP, REFUSE, Batch, Buffer, Endpoint, Message
 from ..transport.poller import Poller
-from .backlog import OUTCOMES, Backlog, parts_of
-from .dispatch import Hearing
+from .backlog import OUTCOMES, Backlog, is_outcome, parts_of
+from .dispatch import EventDispatcher
 from .parts import Parts
 from .port import RendererChannel, RendererPort, encoded_name
 
@@ -53,15 +53,17 @@ CATCH_UP: Final = 64
 # So many rounds a blocking invoke goes through before it looks for what else is due, where each finds something.
 ROUNDS: Final = 64
 
+# Why what main sends waits in its ring: something that came before it is kept here.
+BACKLOG: Final = 1
 # What comes decoded.
 DECODED: Final = 1 << EVENT | 1 << RESULT
 
 
-class RendererCore(Connection):
+class RendererCore(Connection, TurnLoop):
     """A renderer's end of the line to main.
 
     Args:
-        face: how callbacks are run.
+        driver: how callbacks are run.
         parts: what activates extensions here.
         frame_id: this renderer's number.
         on_change: called when main has activated here all that it had installed, and when main is gone.
@@ -77,7 +79,7 @@ class RendererCore(Connection):
         endpoint: Endpoint,
         sock: socket.socket,
         poller: Poller,
-        face: Face,
+        driver: Driver,
         parts: Parts,
         frame_id: int,
         *,
@@ -88,19 +90,20 @@ class RendererCore(Connection):
         backlog_limit: int,
         limits: clone.Limits,
     ) -> None:
-        handlers: list[Callable[[Record], None]] = [self._on_nonsense] * KINDS
+        handlers: list[Callable[[Message], None]] = [self._on_nonsense] * KINDS
         self._channels: list[RendererChannel] = endpoint.heard
         self._reads = limits._replace(count_all=False)  # who sends has been held to more
-        self._hearing = Hearing(self._channels, face, frame_id, self._reads, self._report_sender)
-        handlers[EVENT] = self._hearing.on_event
-        handlers[RUN] = self._hearing.on_run
+        self._dispatcher = EventDispatcher(self._channels, driver, frame_id, self._reads, self._report_sender)
+        handlers[EVENT] = self._dispatcher.on_event
         handlers[RESULT] = self._on_result
         handlers[ERROR] = self._on_error
         handlers[ACTIVATE] = self._on_activate
         handlers[DEACTIVATE] = self._on_deactivate
         handlers[READY] = self._on_ready
-        super().__init__(endpoint, sock, poller, high_water // 4, handlers, DECODED, INLINE)
-        self.face = face
+        Connection.__init__(
+            self, endpoint, sock, poller, high_water // 4, handlers, self._dispatcher.on_batch, DECODED, INLINE
+        )
+        TurnLoop.__init__(self, driver, poller)
         self.thread = poller.thread
         self.posts = Posts(poller, backlog_limit, self._holds_posts, endpoint.rouse if semaphore else None)
         self.limits = limits
@@ -108,7 +111,7 @@ class RendererCore(Connection):
         self.parts = parts
         self._on_change = on_change
         self.frame_id = frame_id
-        self.invocations = Invocations(poller.call_later, self.caught_up)
+        self.pending_invokes = PendingInvokes(poller.call_later, self.caught_up)
         self.attached = False  # main has activated here all that it had installed
         self.reason = "it closed the connection, or died"
         self.told_goodbye = False
@@ -123,8 +126,6 @@ class RendererCore(Connection):
         self._handlers = handlers
         self._only_outcomes = [handlers[kind] if kind in OUTCOMES else self._keep for kind in range(KINDS)]
         self._nothing = [self._keep_outcome if kind in OUTCOMES else self._keep for kind in range(KINDS)]
-        self._patience = Patience()
-        self._next = NextStep(face, lambda: self.closed)
         self._backlog = Backlog()
         self._backlog_limit = backlog_limit
         poller.register(sock.fileno(), self._on_socket)
@@ -162,66 +163,66 @@ class RendererCore(Connection):
 
     def cancel(self, correlation: int) -> None:
         """Tell main that nobody waits for this invoke any more."""
-        if not self.closed and not self.ended:
+        if self.state is OPEN:
             self.send(CANCEL, correlation=correlation, when_full=KEEP)
 
     def abandon(self, correlation: int) -> None:
         """Nobody waits for this invoke any more: here and in main."""
-        self.invocations.forget(correlation)
+        self.pending_invokes.forget(correlation)
         self.cancel(correlation)
 
     def _report_sender(self, frame_id: int) -> None:
-        if not self.closed and not self.ended:
+        if self.state is OPEN:
             self.send(REPORT, peer=frame_id, when_full=KEEP)
 
     # ---- from main ----
 
-    def _on_nonsense(self, record: Record) -> None:
-        raise ProtocolError(f"a message of kind {record[0]}, which main never sends")
+    def _on_nonsense(self, message: Message) -> None:
+        raise ProtocolError(f"a message of kind {message.kind}, which main never sends")
 
-    def _on_result(self, record: Record) -> None:
-        pending = self.invocations.take(record[5])
+    def _on_result(self, message: Message) -> None:
+        pending = self.pending_invokes.take(message.correlation)
         if pending is not None:
-            _, body, _, _, _, _, value = record
+            body = message.body
             try:
-                value = value if body is None else clone.decode_owned(body, self._reads)
+                value = message.value if body is None else clone.decode_owned(body, self._reads)
             except DecodeError as error:
                 pending.set_exception(error)
-                self.face.started = True
+                self.driver.started = True
             else:
                 if not pending.set_result(value):
-                    self.face.started = True  # who awaits it is to go on
+                    self.driver.started = True  # who awaits it is to go on
 
-    def _on_error(self, record: Record) -> None:
-        pending = self.invocations.take(record[5])
+    def _on_error(self, message: Message) -> None:
+        pending = self.pending_invokes.take(message.correlation)
         if pending is not None:
-            self.face.started = True
+            self.driver.started = True
             try:
-                error = rebuild(body_of(record))
+                error = rebuild(body_of(message))
             except DecodeError as undecodable:
                 error = undecodable
             pending.set_exception(error)
 
-    def _on_activate(self, record: Record) -> None:
-        number, correlation = record[3], record[5]
-        extension, version, path, folders = clone.decode(body_of(record))
+    def _on_activate(self, message: Message) -> None:
+        number, correlation = message.extension, message.correlation
+        extension, version, path, folders = clone.decode(body_of(message))
         port = self._ports.get(number)
         if port is None:
             port = self._ports[number] = RendererPort(self, extension, number)
         self.parts.activate(port, version, path, folders, partial(self._report, correlation))
 
-    def _on_deactivate(self, record: Record) -> None:
-        number, correlation = record[3], record[5]
+    def _on_deactivate(self, message: Message) -> None:
+        number, correlation = message.extension, message.correlation
         self.parts.deactivate(self._ports[number], partial(self._report, correlation))
 
     def _report(self, correlation: int, _result: object, error: BaseException | None) -> None:
-        if not self.closed and not self.ended:
+        if self.state is OPEN:
             if error is None:
                 self.send(RESULT, correlation=correlation, when_full=KEEP)
             else:
                 self.send(ERROR, correlation=correlation, body=summarize(error), when_full=KEEP)
 
-    def _on_ready(self, _record: Record) -> None:
+    def _on_ready(self, _message: Message) -> None:
         self.attached = True
         self._on_change()
 
@@ -233,7 +234,7 @@ class RendererCore(Connection):
     def _end(self, reason: str) -> None:
         self.reason = reason
         self.told_goodbye = True  # main has not died, as far as is known
-        self.ended = True
+        self.end()
         self.gone()
 
     def dispatch(self, timeout: float | None = 0.0, budget: int = TURN) -> int:
@@ -248,11 +249,11 @@ class RendererCore(Connection):
                 return 0
             if not self._signalled:
                 self.poller.wake()
-            handled: int = self.face.contexts.turn(self._handle, budget)
+            handled: int = self.driver.contexts.turn(self._handle, budget)
             return handled
         finally:
             self._leaves_signals = False
-            self._settle()
+            self.rest()
 
     def on_nesting_loop(self) -> None:
         """The same, a step of a loop that may be run from within a callback."""
@@ -262,100 +263,84 @@ class RendererCore(Connection):
     def on_loop(self) -> None:
         """The same, called by an event loop when the poller's descriptor is readable."""
         self.poller.poll()
-        self._turn()
+        self.turn()
 
-    def _turn(self) -> None:
-        handled = TURN
-        try:
-            until = time.monotonic_ns() + LOOKING
-            handled = self._handle(TURN)
-            while handled < TURN and not self.face.started and time.monotonic_ns() < until and self._look(LOOK):
-                handled += self._handle(TURN - handled)
-        finally:
-            self.face.started = False
-            if handled == TURN or self.pending or self._backlog:
-                self._next(self._turn)
-            elif self._patience.nanoseconds and not self.ended:
-                self._next(self._linger)  # when the tasks that this turn has woken have sent what they will
-            else:
-                self._patience.rested()
-                self._settle()
+    def work(self) -> bool:
+        """Handle what has come, for a turn."""
+        return self._handle(TURN) >= TURN or self.has_work()
 
-    def _look(self, nanoseconds: int) -> bool | None:
-        """Look for more to do for a little, if that has paid lately: whether there is some."""
-        return self._patience.nanoseconds > 0 and self.ready and self.endpoint.poll(nanoseconds)
+    def has_work(self) -> bool:
+        """Whether something has been taken from the ring and waits."""
+        return self.pending or bool(self._backlog)
 
-    def _linger(self) -> None:
-        """Look for more to do for longer, before parking."""
-        if (
-            self.pending
-            or self._backlog
-            or (self.ready and self._patience.report(self._look(self._patience.nanoseconds)))
-        ):
-            self._turn()
-        else:
-            self._settle()
+    def poll_rings(self, nanoseconds: int) -> bool | None:
+        """Look at main's ring."""
+        return self.endpoint.poll(nanoseconds) if self.ready and not self.ended else False
 
     def _handle(self, budget: int) -> int:
         handled = 0
-        while handled < budget and not self.closed:
-            if length_hint(self._hearing.run):
+        while handled < budget and self.state is not CLOSED:
+            if length_hint(self._dispatcher.batch):
                 self._take_up()
             if self._backlog:
                 handled += 1
                 self._handle_kept()
                 continue
             if self.ready:
-                self.paused = False
+                self.paused = 0
                 handled += self.pump(budget - handled)
             if not self._backlog:
                 break
         return handled
 
     def _handle_kept(self) -> None:
-        record = self._backlog.take()
+        message = self._backlog.take()
         try:
-            self._handlers[record[0]](record)
+            if isinstance(message, list):
+                self._dispatcher.on_batch(message)
+            else:
+                self._handlers[message.kind](message)
         except (ProtocolError, DecodeError, MemoryError) as error:
             self.broken(error)
         except (KeyboardInterrupt, SystemExit):
-            self.interrupted(record)
+            self.interrupted(message)
             raise
 
-    def interrupted(self, record: Record) -> None:
+    def interrupted(self, message: Message | Batch) -> None:
         # What has not begun is done later, in its place: what the core counts an event after is then heard before it.
-        kind = record[0]
+        outcome = is_outcome(message)
         if self.on_message is self._nothing:
-            begun = self._backlog.has_kept(record)
-        elif kind in OUTCOMES:
-            begun = record[5] not in self.invocations
+            begun = self._backlog.has_kept(message)
+        elif outcome:
+            begun = message.correlation not in self.pending_invokes  # type: ignore[union-attr, operator]
         else:
-            begun = kind not in (EVENT, RUN) or self._hearing.cut_short(record) or self._backlog.has_kept(record)
+            event = isinstance(message, list) or message.kind == EVENT
+            begun = not event or self._dispatcher.has_begun(message) or self._backlog.has_kept(message)
         if not begun:
-            if kind in OUTCOMES:
-                self.invocations.call_off(record[5])
+            if outcome:
+                self.pending_invokes.call_off(message.correlation)  # type: ignore[union-attr]
             if self.on_message is not self._handlers:
-                self._backlog.keep(record)
+                self._backlog.keep(message)
             else:
-                self._backlog.put_first(parts_of(record))
-                self._backlog.size += size_of(record)
-                self._backlog.has_outcomes |= kind in OUTCOMES
+                self._backlog.put_first(parts_of(message))
+                self._backlog.size += size_of(message)
+                self._backlog.has_outcomes |= outcome
 
     def _take_up(self) -> None:
-        """What is left of a run that a callback has cut short comes before all that is kept."""
-        self._backlog.put_first(self._hearing.left())
+        """What is left of a batch that a callback has cut short comes before all that is kept."""
+        self._backlog.put_first(self._dispatcher.take_rest())
 
-    def _settle(self) -> None:
+    def rest(self) -> None:
         """Before there is nothing to run here: see to it that what is left, and what comes, makes itself known."""
         if self._signalled:
             self._signalled = False
             self._on_socket()
-        if not self.closed:
-            if length_hint(self._hearing.run):
+        if self.state is not CLOSED:
+            if length_hint(self._dispatcher.batch):
                 self._take_up()
             if not self._backlog:
-                self.paused = False
-            if self._backlog or (self.ready and not self.rest()):
+                self.paused = 0
+            if self._backlog or (self.ready and not self.park()):
                 self.poller.wake()
             elif self.ended:
                 self.gone()
@@ -364,28 +349,30 @@ class RendererCore(Connection):
 
     def wait(self, outcome: Outcome) -> None:
         """Block until there is an outcome. All other messages are kept for `dispatch`, in their order."""
-        before, self.on_message = self.on_message, self._only_outcomes
+        before = self.on_message, self.on_batch
+        self.on_message, self.on_batch = self._only_outcomes, self._keep
         self.decoded = 1 << RESULT  # events are kept as they are
-        self.paused = self._leaves_signals = False
+        self.paused = 0
+        self._leaves_signals = False
         rounds = 0
         try:
             self._wake_up()
-            if length_hint(self._hearing.run):
+            if length_hint(self._dispatcher.batch):
                 self._take_up()
             if self._backlog.has_outcomes:
                 self._handle_kept_outcomes()
-            patience = self._patience
-            while not outcome.done and not self.closed:
+            busy_poll = self._busy_poll
+            while not outcome.done and self.state is not CLOSED:
                 rounds += 1
                 if rounds % ROUNDS == 0:
                     self.poller.poll()
                 # Poll first: straight after a request nothing can have come, and a look at the ring would only keep
                 # a peer on the same core waiting.
                 if not length_hint(self._batch):
-                    nanoseconds = patience.nanoseconds
-                    if not nanoseconds or not patience.report(self.endpoint.poll(nanoseconds)):
-                        patience.rested()
-                        if self.rest():
+                    nanoseconds = busy_poll.nanoseconds
+                    if not nanoseconds or not busy_poll.report(self.endpoint.poll(nanoseconds)):
+                        busy_poll.rested()
+                        if self.park():
                             if self.ended:
                                 self.gone()
                                 break
@@ -393,16 +380,18 @@ class RendererCore(Connection):
                             self._wake_up()
                 self.pump(TURN)
         finally:
-            self.on_message = before
-            if before is not self._only_outcomes:  # else another wait further up the stack goes on
+            self.on_message, self.on_batch = before
+            if self.on_message is not self._only_outcomes:  # else another wait further up the stack goes on
                 self.decoded = DECODED
-                self.paused = bool(self._backlog)  # a dispatch further up the stack is not to overtake the backlog
-            self._settle()
+                # A dispatch further up the stack is not to overtake the backlog.
+                self.paused = BACKLOG if self._backlog else 0
+            # a dispatch further up the stack is not to overtake the backlog
+            self.rest()
 
     def _handle_kept_outcomes(self) -> None:
         """Handle the outcomes among what is kept before all that is kept with them."""
         self._backlog.put_outcomes_first()
-        while self._backlog and self._backlog[0][0] in OUTCOMES:
+        while self._backlog and is_outcome(self._backlog[0]):
             self._handle_kept()
         self._backlog.has_outcomes = False
 
@@ -412,31 +401,31 @@ class RendererCore(Connection):
         All of it is kept, and handled in its order in the next turn; an outcome calls its deadline off. In the midst of
         a wait, outcomes are handled at once.
         """
-        before = self.on_message
-        if before is self._handlers:
-            self.on_message = self._nothing
-        self.paused = False
+        before = self.on_message, self.on_batch
+        if self.on_message is self._handlers:
+            self.on_message, self.on_batch = self._nothing, self._keep
+        self.paused = 0
         try:
             for _ in range(CATCH_UP):
-                if self.closed or self._backlog.size > self._backlog_limit // 2 or not self.pump(TURN):
+                if self.state is CLOSED or self._backlog.size > self._backlog_limit // 2 or not self.pump(TURN):
                     break
         finally:
-            self.on_message = before
-            self.paused = before is not self._only_outcomes and bool(self._backlog)
+            self.on_message, self.on_batch = before
+            self.paused = BACKLOG if self._backlog and self.on_message is not self._only_outcomes else 0
         return True
 
     def _wake_up(self) -> None:
         """What comes is looked for from now on: main need not signal it."""
-        if not self.ready and not self.closed:
+        if not self.ready and self.state is not CLOSED:
             self.endpoint.unpark()
             self.ready = True
 
-    def _keep_outcome(self, record: Record) -> None:
-        self.invocations.call_off(record[5])
-        self._keep(record)
+    def _keep_outcome(self, message: Message) -> None:
+        self.pending_invokes.call_off(message.correlation)
+        self._keep(message)
 
-    def _keep(self, record: Record) -> None:
-        self._backlog.keep(record)
+    def _keep(self, message: Message | Batch) -> None:
+        self._backlog.keep(message)
         if self._backlog.size > self._backlog_limit:
             size, limit = self._backlog.size, self._backlog_limit
             self._end(f"{size} bytes of events waited here for dispatch(), where {limit} may")
@@ -451,7 +440,7 @@ class RendererCore(Connection):
         while True:
             called = self.poller.poll()
             left = NAP if until is None else min(NAP, until - time.monotonic())
-            if self.closed:
+            if self.state is CLOSED:
                 return
             if self.endpoint.wait(0.0 if called else left, self.posts.__len__):
                 self.woken()
@@ -460,7 +449,7 @@ class RendererCore(Connection):
             if called or left <= 0:
                 return
 
-    def relieved(self) -> None:
+    def below_low_water(self) -> None:
         if self._drained:
             self._resume()
 
@@ -472,7 +461,7 @@ class RendererCore(Connection):
 
     def _holds_posts(self, resume: Callable[[], None]) -> bool:
         """Other threads cannot drain: what they send waits here for as long as that would."""
-        if self.closed or self.endpoint.outbox <= min(self._high_water, self._backlog_limit - 1):
+        if self.state is CLOSED or self.endpoint.outbox <= min(self._high_water, self._backlog_limit - 1):
             return False
         self._drained.append(resume)
         self.awaited = True
@@ -481,9 +470,9 @@ class RendererCore(Connection):
     async def drain(self) -> None:
         """Wait until little waits to be sent."""
         self.poller.check_thread("drain", "await it on the loop of that thread")
-        await self.face.give_way()
-        if not self.closed and self.endpoint.outbox > self._high_water:
-            pending = self.face.pending()
+        await self.driver.give_way()
+        if self.state is not CLOSED and self.endpoint.outbox > self._high_water:
+            pending = self.driver.pending()
             self._drained.append(partial(pending.set_result, None))
             self.awaited = True
             await pending
@@ -492,7 +481,7 @@ class RendererCore(Connection):
     def drain_sync(self) -> None:
         """The same, blocking."""
         self.poller.check_thread("drain_sync", "call it there")
-        if not self.closed and self.endpoint.outbox > self._high_water:
+        if self.state is not CLOSED and self.endpoint.outbox > self._high_water:
             outcome = Outcome()
             self._drained.append(partial(outcome.set_result, None))
             self.awaited = True
@@ -501,11 +490,11 @@ class RendererCore(Connection):
 
     def check_open(self) -> None:
         """PeerGone: main is gone."""
-        if self.closed or self.ended:
+        if self.state is not OPEN:
             raise PeerGone(f"main is gone: {self.reason}")
 
     def _on_socket(self) -> None:
-        if self.closed:
+        if self.state is CLOSED:
             return
         if self._leaves_signals:
             self._signalled = True
@@ -522,8 +511,8 @@ class RendererCore(Connection):
 
     def gone(self) -> None:
         """Main is gone, or this process is done with it: whatever still waits for it has that outcome."""
-        if not self.closed:
-            self._hearing.left()  # which nobody is to hear
+        if self.state is not CLOSED:
+            self._dispatcher.take_rest()  # which nobody is to hear
 
             def gone() -> PeerGone:
                 return PeerGone(f"main is gone: {self.reason}")
@@ -532,7 +521,7 @@ class RendererCore(Connection):
             self.close()
             os.close(self._wakeup_fd)
             self.posts.close(gone)
-            self.invocations.fail_all(gone)
+            self.pending_invokes.fail_all(gone)
             self._resume()
             self.parts.deactivate_all()
             self._on_change()

@@ -1,93 +1,93 @@
 # SPDX-License-Identifier: MIT
 """Events that come to a renderer, and the listeners that are called with them.
 
-Small events come decoded, and those that follow each other as one record, a run, whatever their channels: what is the
-same for all of them is done once. That takes a renderer half the time that each event by itself takes.
+Small events come decoded, and those that follow each other as one batch, whatever their channels: what is the same for
+all of them is done once. That takes a renderer half the time that each event by itself takes.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from .. import clone
 from ..errors import DecodeError, UnknownValueError, printable
 from ..events import IpcRendererEvent
-from ..log import log, log_raised
-from ..runtime.connection import finish_listener
-from ..runtime.driver import Face, is_awaitable
+from ..log import log
+from ..runtime.dispatch import Dispatcher
+from ..runtime.driver import Driver, is_awaitable
 from ..runtime.protocol import MAIN, MAX_REPORTS
-from ..transport.endpoint import RUN, Buffer, Record
-from ..user_code import ends_process, explained
+from ..transport.endpoint import Batch, Buffer, Message
 from .port import RendererChannel
 
 
-def unfolded(run: list[Any]) -> list[Record]:
-    """The events of a run, each a run by itself."""
-    return [(RUN, run[i : i + 2], 0, 0, 0, 0, None) for i in range(0, len(run), 2)]
+def split(batch: Batch) -> list[Batch]:
+    """The events of a batch, each a batch by itself."""
+    return [batch[i : i + 2] for i in range(0, len(batch), 2)]
 
 
-class Hearing:
+class EventDispatcher(Dispatcher):
     """Calls the listeners of a renderer.
 
     Args:
         channels: by the numbers that main knows them by.
-        face: how what listeners return is awaited.
+        driver: how what listeners return is awaited.
         frame_id: this renderer's number.
         limits: what reading an event may cost.
         report: tells main of the frame id of one who has sent what cannot be decoded.
 
     Attributes:
-        run: what comes next of the run that is heard. There is something, and nobody who hears it, where a callback has
-            cut that short.
+        batch: what comes next of the batch that is dispatched. There is something, and nobody who dispatches it, where
+            a callback has cut that short.
     """
 
     def __init__(
         self,
         channels: list[RendererChannel],
-        face: Face,
+        driver: Driver,
         frame_id: int,
         limits: clone.Limits,
         report: Callable[[int], None],
     ) -> None:
+        super().__init__(driver, f"renderer {frame_id}")
         self._channels = channels
-        self._face = face
         self._frame_id = frame_id
         self._limits = limits
         self._report_to_main = report
         self._reported: set[int] = set()  # within a second from then on
         self._reported_since = 0.0
-        self.run: Iterator[Any] = iter(())
-        self._begun: list[Record] = []  # records that are heard now: one within another where a listener dispatches
+        self.batch: Iterator[Any] = iter(())
+        self._begun: list[Message | Batch] = []  # one within another where a listener dispatches
 
-    def on_event(self, record: Record) -> None:
+    def on_event(self, message: Message) -> None:
         """An event by itself: large, no plain data, the first from its sender, or one before which some are missing."""
-        _, body, number, frame_id, pid, missed, args = record
-        channel = self._channels[number]
+        sender, missed = message.sender, message.missed
+        channel = self._channels[message.channel]
         port, event = channel.port, channel.event
-        if event is None or event.frame_id != frame_id:
+        if event is None or event.frame_id != sender:
             # It holds nothing that changes: one serves for all that follow.
-            event = channel.event = IpcRendererEvent(frame_id, pid, port.extension, channel.name, 0, port.send)
+            event = channel.event = IpcRendererEvent(sender, message.pid, port.extension, channel.name, 0, port.send)
         if missed:
-            event = IpcRendererEvent(frame_id, pid, port.extension, channel.name, missed, port.send)
-        self._begun.append(record)
-        contexts = self._face.contexts
+            event = IpcRendererEvent(sender, message.pid, port.extension, channel.name, missed, port.send)
+        self._begun.append(message)
+        contexts = self.driver.contexts
         if contexts.changed():
-            contexts.apart(self._call, channel, event, body, args)
+            contexts.apart(self._call, channel, event, message.body, message.value)
         else:
-            self._call(channel, event, body, args)
+            self._call(channel, event, message.body, message.value)
         self._begun.pop()
 
-    def on_run(self, record: Record) -> None:
+    def on_batch(self, events: Batch) -> None:
         """Events of which each comes from whom its channel's last one came from."""
-        run = self.run = iter(record[1])
-        self._begun.append(record)
-        contexts = self._face.contexts
+        batch = self.batch = iter(events)
+        self._begun.append(events)
+        contexts = self.driver.contexts
         context, base = contexts.context, contexts.base
-        for channel, args in zip(run, run, strict=False):
+        for channel, args in zip(batch, batch, strict=False):
             try:
-                changed = context != base  # as Contexts.changed, which would take 40 ns more
+                changed = context != base  # as Contexts.changed: to call that takes a tenth of what an event does
             except Exception:
                 changed = True
             if changed:
@@ -98,56 +98,42 @@ class Hearing:
             if callback is None:
                 self._call(channel, channel.event, None, args)
                 continue
-            try:
+            try:  # as Dispatcher.call, for the same reason
                 # To call with a list of arguments takes 50 ns more.
                 result = callback(channel.event, args[0]) if len(args) == 1 else callback(channel.event, *args)
                 if result is not None and is_awaitable(result):
-                    finish_listener(self._face, channel.port.table, channel.name, result)
+                    self.finish(channel, channel.port.table, result)
             except BaseException as error:  # SystemExit and CancelledError, too
-                if ends_process(error):
-                    raise
-                self._report(channel, explained(error, callback, len(args)))
+                self.failed(channel, channel.port.table, callback, len(args), error)
         self._begun.pop()
 
-    def cut_short(self, record: Record) -> bool:
-        """A signal's handler has raised: whether that was when the record was heard already, and not before."""
+    def has_begun(self, message: Message | Batch) -> bool:
+        """A signal's handler has raised: whether that was when this was dispatched already, and not before."""
         for place, begun in enumerate(self._begun):
-            if begun is record:
+            if begun is message:
                 del self._begun[place:]
                 return True
         return False
 
-    def left(self) -> list[Record]:
-        """The events of a run that a callback has cut short, each a run by itself: who called it hears them no more."""
-        return unfolded(list(self.run))
+    def take_rest(self) -> list[Batch]:
+        """The events of a batch that a callback has cut short, each by itself: who called it calls for them no more."""
+        return split(list(self.batch))
 
     def _call(
         self, channel: RendererChannel, event: IpcRendererEvent, body: Buffer | None, args: tuple[Any, ...] | None
     ) -> None:
         """Call each listener with a clone of its own, of `body` or of `args`."""
-        listeners = channel.listeners
-        if body is None and len(listeners) > 1:
+        alone = len(channel.listeners) == 1
+        if body is None and not alone:
             body = clone.encode(args)
-        for listener in listeners:
-            if not listener.active:
-                continue
-            try:
-                try:
-                    if body is not None:
-                        decode = clone.decode_owned if len(listeners) == 1 else clone.decode
-                        args = decode(body, self._limits)
-                    if type(args) is not tuple:
-                        raise DecodeError("arguments that are no tuple")
-                except DecodeError as error:
-                    self._drop(channel, event.frame_id, error)
-                    return
-                result = listener.callback(event, *args)
-                if result is not None and is_awaitable(result):
-                    finish_listener(self._face, channel.port.table, channel.name, result)
-            except BaseException as error:  # as above
-                if ends_process(error):
-                    raise
-                self._report(channel, explained(error, listener.callback, len(args or ())))
+        if body is None:
+            read: Callable[[], Any] = lambda: args  # noqa: E731
+        else:
+            read = partial(clone.decode_owned if alone else clone.decode, body, self._limits)
+        try:
+            self.call(channel, channel.port.table, event, read)
+        except DecodeError as error:
+            self._drop(channel, event.frame_id, error)
 
     def _drop(self, channel: RendererChannel, sender: int, error: DecodeError) -> None:
         """Say that an event cannot be decoded, and report its sender: each once in a second, and not many."""
@@ -168,7 +154,3 @@ class Hearing:
         )
         if sender not in (MAIN, self._frame_id) and not isinstance(error, UnknownValueError):
             self._report_to_main(sender)
-
-    def _report(self, channel: RendererChannel, error: BaseException) -> None:
-        what = "listener of %s/%s in renderer %d raised"
-        log_raised(error, what, channel.port.extension, channel.name, self._frame_id)

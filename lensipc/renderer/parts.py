@@ -8,7 +8,7 @@ from functools import partial
 
 from ..extension import LensRendererExtension
 from ..log import log_raised
-from ..runtime.driver import Face, Settle, call
+from ..runtime.driver import Driver, Settle, call
 from ..runtime.loader import load, undo
 from ..user_code import conclude
 from .port import RendererPort
@@ -27,16 +27,16 @@ class Parts:
     """The parts of one renderer.
 
     Args:
-        face: how what their methods return is awaited.
+        driver: how what their methods return is awaited.
         frame_id: this renderer's number.
 
     Attributes:
         failure: what the last one that could not be activated has raised.
     """
 
-    def __init__(self, face: Face, frame_id: int) -> None:
+    def __init__(self, driver: Driver, frame_id: int) -> None:
         self.failure: BaseException | None = None
-        self._face = face
+        self._driver = driver
         self._frame_id = frame_id
         self._active: dict[RendererPort, _Part] = {}
         self._leaving: dict[RendererPort, list[Settle]] = {}  # whose on_deactivate runs, and who waits for that
@@ -66,7 +66,7 @@ class Parts:
             for then in active.then:
                 then()
 
-        call(self._face, part.on_activate, activated)
+        call(self._driver, part.on_activate, activated)
 
     def _failed(self, port: RendererPort, error: BaseException) -> None:
         self.failure = error
@@ -95,7 +95,7 @@ class Parts:
             for each in self._leaving.pop(port):
                 each(None, error)
 
-        call(self._face, part.on_deactivate, deactivated)
+        call(self._driver, part.on_deactivate, deactivated)
 
     def deactivate_all(self) -> None:
         """Deactivate what is active."""

@@ -13,7 +13,7 @@ from .. import clone
 from ..errors import InvokeTimeout, NotActivatedError, PeerGone
 from ..events import IpcRendererEvent
 from ..runtime.channels import Callback, Channel, ChannelTable, Disposer
-from ..runtime.connection import post_args
+from ..runtime.connection import CLOSED, OPEN, post_args
 from ..runtime.pending import Outcome
 from ..runtime.posts import Fail, not_done
 from ..runtime.protocol import EVENT, INVOKE, LISTEN, MAX_NAME, UNLISTEN
@@ -63,11 +63,11 @@ class RendererPort:
         self.core.posts.take_all()
         self.table.close()
         pending: Any
-        for correlation, pending in self.core.invocations:
+        for correlation, pending in self.core.pending_invokes:
             if getattr(pending, "abandon", None) == self.abandon:
                 self.abandon(correlation)
                 why = f"extension {self.extension!r} was deactivated here while main was asked"
-                pending.set_exception(self.core.face.deactivated(why))
+                pending.set_exception(self.core.driver.deactivated(why))
 
     def abandon(self, correlation: int) -> None:
         """Nobody waits for this invoke any more."""
@@ -86,9 +86,10 @@ class RendererPort:
             found is not None
             and found.number >= 0
             and table.open
-            and not (transfer or core.closed or core.ended)
+            and not transfer
+            and core.state is OPEN
             # Whether this is the core's thread, C asks: here that takes 45 ns.
-            and core.endpoint.send_value(EVENT, found.number, 0, args, target)
+            and core.endpoint.send_value(EVENT, found.number, target, 0, args)
         ):
             return
         if get_ident() != core.thread:
@@ -139,7 +140,7 @@ class RendererPort:
         core = self.core
         if get_ident() != core.thread:
             return self._post_invoke(channel, args, timeout, transfer)
-        invocation = core.face.invocation(self.abandon)
+        invocation = core.driver.invocation(self.abandon)
         invocation.correlation = self._request(channel, args, timeout, invocation, transfer)
         return invocation
 
@@ -147,7 +148,7 @@ class RendererPort:
         """The same, called in another thread: a concurrent.futures.Future."""
         left = seconds_of(timeout)
         until = None if left is None else time.monotonic() + left
-        future = self.core.face.posted(self.abandon)
+        future = self.core.driver.posted(self.abandon)
         self._post_args(
             channel, args, transfer, partial(self._send_request, channel, until, future), future.set_exception
         )
@@ -162,7 +163,7 @@ class RendererPort:
             if not future.correlation:
                 future.set_exception(InvokeTimeout(f"invoke of {self.extension}/{channel} was not sent in {left:g} s"))
 
-        if not (self.core.closed or future.done() or future.correlation):
+        if not (self.core.state is CLOSED or future.done() or future.correlation):
             future.limit = self.core.poller.call_later(left, expire)
 
     def _send_request(self, channel: str, until: float | None, future: Any, body: bytes) -> None:
@@ -172,12 +173,12 @@ class RendererPort:
             return
         core, number = self.core, self._number(channel)
         left = None if until is None else max(0.0, until - time.monotonic())
-        correlation = core.invocations.open(future, f"invoke of {self.extension}/{channel}", left, core.cancel)
+        correlation = core.pending_invokes.open(future, f"invoke of {self.extension}/{channel}", left, core.cancel)
         future.correlation = correlation
         try:
             core.send(INVOKE, number, 0, 0, correlation, body)
         except BaseException:
-            core.invocations.forget(correlation)
+            core.pending_invokes.forget(correlation)
             raise
         if future.cancelled():  # just now, by a thread that knew of no correlation
             core.abandon(correlation)
@@ -187,7 +188,7 @@ class RendererPort:
         core = self.core
         if get_ident() != core.thread:
             core.poller.check_thread("invoke_sync", "ipc.invoke(...).result() waits here")
-        if not core.face.blocking:
+        if not core.driver.blocking:
             raise RuntimeError("invoke_sync would block this process's event loop: use `await ipc.invoke(...)`")
         outcome = Outcome()
         correlation = self._request(channel, args, timeout, outcome, transfer)
@@ -219,20 +220,20 @@ class RendererPort:
         if timeout is not None:
             timeout = seconds_of(timeout)
         core, number = self.core, self._number(channel)
-        invocations = core.invocations
+        pending_invokes = core.pending_invokes
         what = "" if timeout is None else f"invoke of {self.extension}/{channel}"
-        correlation = invocations.open(pending, what, timeout, core.cancel)
+        correlation = pending_invokes.open(pending, what, timeout, core.cancel)
         try:
-            if transfer or not core.endpoint.send_value(INVOKE, number, correlation, args):
+            if transfer or not core.endpoint.send_value(INVOKE, number, 0, correlation, args):
                 # An encoder of the user's may invoke, too, and ids only grow on their way: this one gets another.
-                invocations.forget(correlation)
+                pending_invokes.forget(correlation)
                 if transfer:
                     clone.check_transfer(transfer)
                 body = clone.encode_parts(args, "args", core.limits)
-                correlation = invocations.open(pending, what, timeout, core.cancel)
+                correlation = pending_invokes.open(pending, what, timeout, core.cancel)
                 core.send(INVOKE, number, 0, 0, correlation, body)
         except BaseException:
-            invocations.forget(correlation)
+            pending_invokes.forget(correlation)
             raise
         if transfer:
             clone.detach(transfer)
@@ -246,7 +247,7 @@ class RendererPort:
         channel = table.channels.get(name) or table[name]
         if channel.number < 0:
             core.declare(channel)
-        if core.closed or core.ended:
+        if core.state is not OPEN:
             core.check_open()
         return channel.number
 
@@ -257,7 +258,7 @@ class RendererPort:
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
 
     def _listening(self, channel: RendererChannel, listening: bool) -> None:
-        if not listening and (self.core.closed or self.core.ended):
+        if not listening and self.core.state is not OPEN:
             return  # main is gone: nothing more will come
         if channel.number < 0:
             self.core.declare(channel)

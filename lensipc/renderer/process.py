@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from .. import clone
 from ..errors import PeerGone
-from ..runtime.driver import Face
+from ..runtime.connection import CLOSED, OPEN
+from ..runtime.driver import Driver
 from ..transport import handshake, unix_socket
 from ..transport.endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint
 from ..transport.poller import Poller, get_ident, seconds_of
@@ -123,7 +124,7 @@ class RendererProcess:
     async def __aenter__(self) -> RendererProcess:
         import asyncio
 
-        from ..runtime.asyncio_driver import AsyncioFace, readable
+        from ..runtime.asyncio_driver import AsyncioDriver, readable
 
         if self._wakeup == WAKEUP_SEMAPHORE:
             raise ValueError("wakeup='semaphore' is for a plain script: an event loop cannot wait for a semaphore")
@@ -138,17 +139,17 @@ class RendererProcess:
             sock.close()
             raise
         self._changed = asyncio.Event()
-        face = AsyncioFace()
-        core = self._begin(sock, face)
-        face.watch(core.poller.fileno(), core.on_nesting_loop if face.nests else core.on_loop)
+        driver = AsyncioDriver()
+        core = self._begin(sock, driver)
+        driver.watch(core.poller.fileno(), core.on_nesting_loop if driver.nests else core.on_loop)
         self._closing = partial(loop.remove_reader, core.poller.fileno())
         try:
-            while not core.attached and not core.closed:
+            while not core.attached and core.state is not CLOSED:
                 try:
                     await asyncio.wait_for(self._change(), deadline - time.monotonic())
                 except TimeoutError:
                     core.dispatch()  # this process may have been busy: what has come is handled first
-                    if not core.attached and not core.closed:
+                    if not core.attached and core.state is not CLOSED:
                         raise self._too_late() from None
             self._check_attached(core)
         except BaseException:
@@ -173,7 +174,7 @@ class RendererProcess:
         self.close()
 
     def __enter__(self) -> RendererProcess:
-        from ..runtime.blocking_driver import PlainFace
+        from ..runtime.blocking_driver import BlockingDriver
 
         deadline = time.monotonic() + self._timeout
         while (sock := self._greet(deadline)) is None:
@@ -188,10 +189,10 @@ class RendererProcess:
         except BaseException:
             sock.close()
             raise
-        face = PlainFace()
-        core = face.core = self._begin(sock, face)
+        driver = BlockingDriver()
+        core = driver.core = self._begin(sock, driver)
         try:
-            while not core.attached and not core.closed:
+            while not core.attached and core.state is not CLOSED:
                 left = deadline - time.monotonic()
                 if not core.dispatch(max(left, 0.0)) and left <= 0:
                     raise self._too_late()
@@ -216,7 +217,7 @@ class RendererProcess:
     def _sending(self) -> bool:
         """Whether something that was sent still waits for room: it would be lost if this process left now."""
         core = self._entered
-        return not core.closed and not core.ended and (core.endpoint.outbox > 0 or len(core.posts) > 0)
+        return core.state is OPEN and (core.endpoint.outbox > 0 or len(core.posts) > 0)
 
     def close(self) -> None:
         """Disconnect from main; what still waits for it has the outcome PeerGone. Idempotent."""
@@ -243,7 +244,7 @@ class RendererProcess:
             sock.send(handshake.hello(self._wakeup, self._token), socket.MSG_NOSIGNAL)
         return sock
 
-    def _begin(self, sock: socket.socket, face: Face) -> RendererCore:
+    def _begin(self, sock: socket.socket, driver: Driver) -> RendererCore:
         """Main has answered: share its segment."""
         with ExitStack() as undo_all:
             undo_all.callback(sock.close)
@@ -274,8 +275,8 @@ class RendererProcess:
                 endpoint,
                 sock,
                 poller,
-                face,
-                Parts(face, self.frame_id),
+                driver,
+                Parts(driver, self.frame_id),
                 self.frame_id,
                 on_change=self._on_change,
                 wakeup_fd=wakeup_fd,
@@ -311,7 +312,7 @@ class RendererProcess:
     @property
     def connected(self) -> bool:
         """Whether main is there."""
-        return self._core is not None and not self._core.closed
+        return self._core is not None and self._core.state is not CLOSED
 
     def fileno(self) -> int:
         """A descriptor that is readable exactly while `dispatch` has something to do.
@@ -339,7 +340,7 @@ class RendererProcess:
         core = self._owned("dispatch")
         if timeout is not None and timeout != 0.0:
             timeout = seconds_of(timeout)
-        if core.closed:
+        if core.state is CLOSED:
             core.poller.hush()
             core.check_open()
         return core.dispatch(timeout, budget)
@@ -347,15 +348,15 @@ class RendererProcess:
     def run_forever(self) -> None:
         """Dispatch until main is gone."""
         core = self._owned("run_forever")
-        while not core.closed:
+        while core.state is not CLOSED:
             core.dispatch(None)
 
     async def wait_closed(self) -> None:
         """Wait until main is gone."""
         core = self._owned("wait_closed")
-        if core.face.blocking:
+        if core.driver.blocking:
             raise RuntimeError("wait_closed is for an event loop: here, run_forever() returns when main is gone")
-        while not core.closed:
+        while core.state is not CLOSED:
             await self._change()
 
     async def _change(self) -> None:
@@ -368,6 +369,6 @@ class RendererProcess:
         if self._changed is not None:
             self._changed.set()
         core = self._entered
-        if core.closed and self._path is not None and not core.told_goodbye:
+        if core.state is CLOSED and self._path is not None and not core.told_goodbye:
             with suppress(OSError):  # the folder cannot be written to
                 unix_socket.remove_stale(self._path)  # main was killed: it could not

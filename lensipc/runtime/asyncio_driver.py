@@ -179,7 +179,7 @@ def _settle_with(future: asyncio.Future[Any], settle: Settle) -> None:
     settle(None if error is not None else future.result(), error)
 
 
-class AsyncioFace:
+class AsyncioDriver:
     """Callbacks run on the loop; what they return is awaited in a task of its own.
 
     Attributes:

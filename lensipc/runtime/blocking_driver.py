@@ -57,9 +57,9 @@ class _Invocation(Request):
     Another thread waits for this one to do so.
     """
 
-    def __init__(self, face: PlainFace, abandon: Abandon) -> None:
+    def __init__(self, driver: BlockingDriver, abandon: Abandon) -> None:
         super().__init__(abandon)
-        self._face = face
+        self._driver = driver
 
     def result(self, timeout: float | None = None) -> Any:
         """Its result, once that is there; meanwhile events are kept for `dispatch`. TimeoutError: it is not in time."""
@@ -70,10 +70,10 @@ class _Invocation(Request):
         return super().exception(self._waited(timeout))
 
     def _waited(self, timeout: float | None) -> float | None:
-        if self.done() or threading.get_ident() != self._face.thread:
+        if self.done() or threading.get_ident() != self._driver.thread:
             return timeout
         left = seconds_of(timeout)
-        core, outcome = self._face.core, Outcome()
+        core, outcome = self._driver.core, Outcome()
         self.add_done_callback(outcome.set_result)
         give_up = partial(outcome.set_result, None)
         deadline = None if left is None else core.poller.call_later(left, give_up, core.caught_up)
@@ -85,7 +85,7 @@ class _Invocation(Request):
         return 0.0
 
 
-class PlainFace:
+class BlockingDriver:
     """Callbacks run on the thread that calls dispatch(), and must not be coroutines: no loop would run them."""
 
     blocking = True

@@ -8,20 +8,18 @@ kinds and bytes; what they mean is its subclasses' business.
 
 from __future__ import annotations
 
+import enum
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import length_hint
 from typing import Any
 
 from .. import clone
 from ..errors import DecodeError, ProtocolError
-from ..log import log_raised
 from ..transport import unix_socket
-from ..transport.endpoint import REFUSE, RUN, Buffer, Endpoint, Record, Whole, too_large
+from ..transport.endpoint import REFUSE, Batch, Buffer, Endpoint, Message, Whole, too_large
 from ..transport.poller import Poller
-from .channels import ChannelTable, Running
-from .driver import Face
 from .posts import Fail, Posts
 
 # Messages taken from a ring by one call into C: enough to make the call's cost vanish.
@@ -29,6 +27,17 @@ BATCH = 64
 # How long to wait for the next part of a large message before doing something else (nanoseconds): a peer that writes
 # it puts a quarter of a ring in within a few microseconds.
 STREAM = 20_000
+
+
+class State(enum.Enum):
+    """How far a connection has come. It only goes on, by `Connection.end` and `Connection.close`."""
+
+    OPEN = "both sides send"
+    ENDED = "the peer will send no more: what it has sent is still to be handled"
+    CLOSED = "closed by this side, or once all that the peer had sent was handled"
+
+
+OPEN, ENDED, CLOSED = State
 
 
 class Connection:
@@ -39,9 +48,18 @@ class Connection:
         sock: this side of the socket.
         poller: what the socket is registered with.
         low_water: bytes waiting to be sent from which on that is little.
-        on_message: for each kind of message, what takes its record; raises ProtocolError to disconnect the peer.
+        on_message: for each kind of message, what takes it; raises ProtocolError to disconnect the peer.
+        on_batch: what takes a batch of events.
         decoded: the kinds of messages, as bits, that come decoded if they are small plain data.
         most: the bytes that a message has at most which comes decoded.
+
+    Attributes:
+        state: how far it has come.
+        ended: the peer will send no more, or the connection was closed after that.
+        ready: it is not parked: there may be work.
+        paused: why what has come has to wait, as bits of the subclass's; 0: it is handled.
+        status: FAILED and CONGESTED of those to whom its events went.
+        awaited: somebody waits until little waits to be sent.
     """
 
     def __init__(
@@ -50,7 +68,8 @@ class Connection:
         sock: socket.socket,
         poller: Poller,
         low_water: int,
-        on_message: Sequence[Callable[[Record], None]],
+        on_message: Sequence[Callable[[Message], None]],
+        on_batch: Callable[[Batch], None],
         decoded: int,
         most: int,
     ) -> None:
@@ -59,17 +78,18 @@ class Connection:
         self.poller = poller
         self.low_water = low_water
         self.on_message = on_message
+        self.on_batch = on_batch
         self.decoded = decoded
         self._most = most
         unix_socket.keep_from_forks(sock)
         self.hang_up: Callable[[], None] = sock.close  # called in the end, in place of closing the socket
-        self.closed = False
-        self.ended = False  # the peer will send no more
-        self.ready = True  # not parked: there may be work
-        self.paused = False  # what it sends has to wait
-        self.told = 0  # FAILED and CONGESTED of those to whom its events went
-        self.awaited = False  # somebody waits until little waits to be sent
-        self._batch: Iterator[Record] = iter(())  # kept across calls: a callback that raises loses nothing
+        self.state = OPEN
+        self.ended = False
+        self.ready = True
+        self.paused = 0
+        self.status = 0
+        self.awaited = False
+        self._batch: Iterator[Message | Batch] = iter(())  # kept across calls: a callback that raises loses nothing
 
     def send(
         self,
@@ -90,27 +110,29 @@ class Connection:
         What cannot be read ends the connection, once: no message after it can be found in the ring.
         """
         endpoint, on_message = self.endpoint, self.on_message
-        record: Record | None
-        received: list[Record]
+        message: Message | Batch | None
+        received: list[Message | Batch]
         handled = most = 0
         for _ in range(budget + 1):  # a bound for a peer that sends a large message by the byte, too
             batch, before = self._batch, handled
-            for record in batch:
+            for message in batch:
                 try:
-                    kind = record[0]
-                    handled += 1 if kind != RUN else len(record[1]) // 2
-                    try:
-                        take = on_message[kind]
-                    except IndexError:
-                        raise ProtocolError(f"a message of kind {kind}, which is none") from None
-                    take(record)
+                    if type(message) is list:
+                        handled += len(message) // 2
+                        self.on_batch(message)
+                    else:
+                        handled += 1
+                        kind = message.kind  # type: ignore[union-attr]
+                        if kind >= len(on_message):
+                            raise ProtocolError(f"a message of kind {kind}, which is none")
+                        on_message[kind](message)  # type: ignore[arg-type]
                 except (KeyboardInterrupt, SystemExit):
-                    self.interrupted(record)
+                    self.interrupted(message)
                     raise
                 except (ProtocolError, DecodeError, MemoryError) as error:
                     self.broken(error)
                     return handled
-                if handled >= budget or self.paused or self.closed:
+                if handled >= budget or self.paused or self.state is CLOSED:
                     if self.awaited:
                         self._tell_those_who_wait()
                     return handled
@@ -118,24 +140,22 @@ class Connection:
                 continue  # a callback has pumped meanwhile
             if 0 < handled - before < most:
                 break  # fewer than might have come: mostly that was all. To look again is left to who polls, or parks
-            record = None  # the memory of a large body serves for the next one, which comes here
+            message = None  # the memory of a large body serves for the next one, which comes here
             most = min(BATCH, budget - handled)
             received = []
             self._batch = iter(received)
             try:
-                endpoint.receive(most, self.decoded, self._most, received)
+                relayed = endpoint.receive(most, self.decoded, self._most, received)
             except (ProtocolError, MemoryError) as error:
                 self.broken(error)
                 return handled
-            relayed = 0
-            if endpoint.relayed is not None:
-                (relayed, told), endpoint.relayed = endpoint.relayed, None
+            if relayed:
                 handled += relayed
                 most -= relayed
-                self.told |= told
-                self.look_at_the_clock()
+                self.status |= endpoint.relay_status()
+                self.end_turn_if_over()
             if received:
-                if type(received[0][1]) in Whole:
+                if type(received[0]) is not list and type(received[0].body) in Whole:  # type: ignore[union-attr]
                     most = 0  # a large one comes alone, whatever is behind it
             elif handled >= budget or self.paused or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
                 break
@@ -146,14 +166,14 @@ class Connection:
 
     def _tell_those_who_wait(self) -> None:
         """Tell them, however the turn has ended, if little waits to be sent."""
-        if not self.closed:
+        if self.state is not CLOSED:
             self.flush()
 
-    def look_at_the_clock(self) -> None:
-        """Messages have been sent on, which may have taken long: become `paused` if the turn is over."""
+    def end_turn_if_over(self) -> None:
+        """Messages have been sent on, which may have taken long: become `paused` if the turn's time is over."""
 
-    def interrupted(self, record: Record) -> None:
-        """A signal's handler has raised while this message was handled, or before that began."""
+    def interrupted(self, message: Message | Batch) -> None:
+        """A signal's handler has raised while this was handled, or before that began."""
 
     @property
     def pending(self) -> bool:
@@ -164,7 +184,7 @@ class Connection:
         """The peer has broken the protocol, or there is no memory for what it sends: subclasses end the connection."""
         raise error
 
-    def rest(self) -> bool:
+    def park(self) -> bool:
         """Park, and clear `ready`, if there is nothing to do, as there is nothing when the connection is broken."""
         try:
             if self.paused:  # its messages are to wait; room for what is sent to it is welcome all the same
@@ -182,7 +202,7 @@ class Connection:
 
     def woken(self) -> None:
         """The peer has signalled: there are messages, or room for those that wait."""
-        if not self.closed:
+        if self.state is not CLOSED:
             self.ready = True
             # The signal may be an earlier park's: what still seemed parked would be signalled again and again, and each
             # such signal would end the next sleep early.
@@ -198,13 +218,13 @@ class Connection:
             self.broken(error)
         else:
             if waiting <= self.low_water:
-                self.relieved()
+                self.below_low_water()
 
-    def relieved(self) -> None:
+    def below_low_water(self) -> None:
         """Little waits to be sent: called after each flush that finds it so."""
 
     def read_socket(self) -> bytes | None:
-        """One datagram; None when there is none, or at the end of file, which sets `ended`."""
+        """One datagram; None when there is none, or at the end of file, which ends the connection."""
         try:
             data = self.sock.recv(4096, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -218,31 +238,32 @@ class Connection:
 
     def end(self) -> None:
         """The peer will send no more: what it has sent is still to be handled."""
-        if not self.closed:
+        if self.state is OPEN:
+            self.state = ENDED
             self.ended = self.ready = True
             self.poller.unregister(self.sock.fileno())
 
     def close(self) -> None:
         """Release the endpoint and the socket. Idempotent."""
-        if not self.closed:
-            self.closed = True
+        if self.state is not CLOSED:
+            self.state = CLOSED
             self.ready = False
             self.poller.unregister(self.sock.fileno())
             self.endpoint.close()
             self.hang_up()
 
 
-def body_of(record: Record) -> Buffer:
+def body_of(message: Message) -> Buffer:
     """The body of a message of a kind that is not decoded."""
-    body = record[1]
+    body = message.body
     assert body is not None
     whole: Buffer = body
     return whole
 
 
-def size_of(record: Record) -> int:
+def size_of(message: Message | Batch) -> int:
     """Bytes of a message's body; that of one which came decoded is small, and counts as nothing."""
-    return 0 if record[1] is None or record[0] == RUN else len(record[1])
+    return 0 if isinstance(message, list) or message.body is None else len(message.body)
 
 
 def post_args(
@@ -263,31 +284,3 @@ def post_args(
     posts.post(len(body), partial(send, body), fail)
     if transfer:
         clone.detach(transfer)
-
-
-def finish_listener(
-    face: Face,
-    table: ChannelTable[Any],
-    channel: str,
-    awaitable: Awaitable[Any],
-    count: Callable[[int], None] | None = None,
-) -> None:
-    """Wait for what an async listener returned: its failure is logged, and closing its table cancels it.
-
-    `count` is called with 1 when that begins, and with -1 when it has finished.
-    """
-    task: Running | None = None
-
-    def settle(_result: object, error: BaseException | None) -> None:
-        if task is not None:
-            table.running.discard(task)
-        if count is not None:
-            count(-1)
-        if error is not None and type(error).__name__ != "CancelledError":  # whose module costs what it takes to import
-            log_raised(error, "listener of %s/%s raised", table.extension, channel)
-
-    task = face.finish(awaitable, settle)
-    if count is not None:
-        count(1)
-    if task is not None:
-        table.running.add(task)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How user code is run: what the cores need to know of the way they are driven. No thread is ever started.
+"""How callbacks are called: what a core needs to know of the loop that drives it. No thread is ever started.
 
-The cores (router.py, renderer.py) are the same whatever drives them. What differs is what becomes of an awaitable
-that a callback returns, and what a pending invoke is: see asyncio_face.py and plain_face.py, which are imported when
-a process is entered, for `import lensipc` is to cost little.
+The cores (main/core.py, renderer/core.py) are the same whatever drives them. What differs is what becomes of an
+awaitable that a callback returns, and what a pending invoke is: see asyncio_driver.py and blocking_driver.py, which are
+imported when a process is entered, for `import lensipc` is to cost little.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Contexts:
         return self.base.copy().run(function, *args)
 
 
-class Face(Protocol):
+class Driver(Protocol):
     """One way to drive a core.
 
     Attributes:
@@ -104,7 +104,7 @@ def is_awaitable(result: object) -> TypeGuard[Awaitable[Any]]:
     return hasattr(type(result), "__await__")
 
 
-def call(face: Face, function: Callable[[], Any], settle: Settle) -> None:
+def call(driver: Driver, function: Callable[[], Any], settle: Settle) -> None:
     """Call a part's method, and await what it returns: `settle(result, error)` has its outcome, whatever it raises."""
     try:
         result = function()
@@ -112,33 +112,6 @@ def call(face: Face, function: Callable[[], Any], settle: Settle) -> None:
         conclude(error, partial(settle, None, error))
         return
     if is_awaitable(result):
-        face.finish(result, settle)
+        driver.finish(result, settle)
     else:
         settle(result, None)
-
-
-class NextStep:
-    """What a core does next, when other callbacks of the loop have had their turn: one step at a time is on its way.
-
-    Args:
-        face: how the core is driven.
-        over: whether the core is closed, so that a step on its way is not taken.
-    """
-
-    __slots__ = ("_face", "_over", "_step")
-
-    def __init__(self, face: Face, over: Callable[[], bool]) -> None:
-        self._face = face
-        self._over = over
-        self._step: Callable[[], None] | None = None
-
-    def __call__(self, step: Callable[[], None]) -> None:
-        """Take this step, unless another is on its way: each looks for all there is to do."""
-        if self._step is None:
-            self._step = step
-            self._face.soon(self._take)
-
-    def _take(self) -> None:
-        step, self._step = self._step, None
-        if step is not None and not self._over():
-            step()

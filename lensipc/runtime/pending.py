@@ -29,7 +29,7 @@ class Deadline(Protocol):
     def cancel(self) -> None: ...
 
 
-class Invocations:
+class PendingInvokes:
     """The pending requests of one connection.
 
     Args:

@@ -24,23 +24,23 @@ TRIAL: Final = 16
 
 # A peer that answers at once, within microseconds, is met before the event loop has its turn, which takes as long: one
 # such look, and how long the loop's other callbacks may wait for them all (nanoseconds).
-LOOK: Final = 5_000
-LOOKING: Final = 100_000
+SHORT_POLL: Final = 5_000
+POLLING_TURN: Final = 100_000
 
 
-class Patience:
+class BusyPoll:
     """The credit of one process.
 
     Attributes:
         nanoseconds: how long to poll next time: 0 or POLL.
-        crowded: others wanted the processor, and whether they still do has not been tried since.
+        preempted: others wanted the processor, and whether they still do has not been tried since.
     """
 
-    __slots__ = ("_credit", "_rests", "crowded", "nanoseconds")
+    __slots__ = ("_credit", "_rests", "nanoseconds", "preempted")
 
     def __init__(self) -> None:
         self.nanoseconds = 0
-        self.crowded = False
+        self.preempted = False
         self._credit = 0
         self._rests = 0
 
@@ -48,7 +48,7 @@ class Patience:
         """Whether polling has found something; returns that. None: others want the processor."""
         if found is None:
             self._credit = self.nanoseconds = 0
-            self.crowded = True
+            self.preempted = True
             return False
         if found:
             self._credit = min(self._credit + GAIN, CREDIT)
@@ -65,4 +65,4 @@ class Patience:
         if self._rests == TRIAL:
             self._rests = 0
             self.nanoseconds = POLL
-            self.crowded = False
+            self.preempted = False

@@ -14,6 +14,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -23,6 +24,7 @@ from lensipc.log import log
 
 if TYPE_CHECKING:
     from lensipc._core import CData
+    from lensipc._core import Message as Message
 
 FORM_MEMFD = lib.LIPC_FORM_MEMFD
 FORM_SHM = lib.LIPC_FORM_SHM
@@ -43,11 +45,8 @@ INLINE = lib.LIPC_INLINE
 # bytes, bytearray, memoryview, ndarray: anything C-contiguous (collections.abc.Buffer is of Python 3.12).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 Whole = (bytearray, memoryview)  # a body in one piece that is not bytes
-# kind, body, channel, peer, pid, correlation, value: the body is None where the value is what it decodes to. A run of
-# events has the kind RUN, which no frame has, and for a body a list: for each of them what stands for its channel, and
-# its value.
-Record = tuple[int, Any, int, int, int, int, Any]
-RUN = 0
+# A run of small events that follow each other: a flat list of what stands for the channel and the arguments of each.
+Batch: TypeAlias = list[Any]
 
 _POLLED = 64  # endpoints of one call of `poll`: those beyond have nobody look at them before they signal
 # Up to here a body in pieces is joined: one more copy takes 0.5 us at most, telling C the pieces takes 2.
@@ -59,8 +58,8 @@ _take_block = ffi.new_allocator(lib.lipc_block_take, lib.lipc_block_give, should
 
 # What is called for every message.
 _calls = lib.lipc_calls()
-_send, _send_value, _publish, _publish_value = _calls.send, _calls.send_value, _calls.publish, _calls.publish_value
-_receive, _flush, _park, _unpark, _poll = _calls.receive, _calls.flush, _calls.park, _calls.unpark, _calls.poll
+if not TYPE_CHECKING:
+    Message = _calls.Message
 
 
 def create_segment(form: int, capacity: int) -> int:
@@ -118,14 +117,38 @@ class Endpoint:
     Attributes:
         most: the bytes that a message sent here may have; None: it has no limit.
         heard: what stands for each channel that events come on, by its number.
-        relayed: what the last `receive` that sent events on says of it, until somebody takes it: how many, and FAILED
-            and CONGESTED of all of them.
+
+    What is called for every message is a function of the C core, bound to this endpoint:
+
+    receive(limit, decoded, most, into) -> int
+        Take at most `limit` messages, add them to the list `into` as Message or Batch, and flush; the number of events
+        that were sent on to others instead. Nothing added: a large message may be on its way, `park` tells. Bodies of
+        at most `most` bytes, of the kinds whose bits are set in `decoded`, come as values if they are small plain data;
+        a large one comes as writable memory that nobody else holds. Raises ProtocolError and MemoryError.
+    relay_status() -> int
+        FAILED and CONGESTED of the events that the last `receive` has sent on.
+    send_value(kind, channel, peer, correlation, value) -> bool
+        Send small plain data, and large arrays in it, as `send` does, encoded on its way into the ring: whether the
+        value is that, no larger than the peer takes, and this thread the one that has opened the endpoint; if not,
+        nothing was sent. Raises OutboxFull, ProtocolError and MemoryError as `send`.
+    flush() -> int
+        Move what waits into the ring as far as there is room; the bytes that still wait. Raises ProtocolError.
+    park(for_data=True) -> bool
+        Be woken by the peer from now on, by room for what waits and `for_data`; False: there is work already.
+    unpark()
+        Be awake: no wake is needed.
+    poll(nanoseconds) -> bool | None
+        Look for work for so long at most, without sleeping: whether there is some. None: others want this processor,
+        so that it is better to sleep; there may be some or not.
 
     Raises:
         ProtocolError: `fd` is no segment of this version.
     """
 
-    __slots__ = ("__weakref__", "_address", "_given", "_handle", "_memory", "_quota", "heard", "most", "relayed")
+    __slots__ = (
+        "__weakref__", "_address", "_handle", "_memory", "flush", "heard", "most", "park", "poll", "receive",
+        "relay_status", "send_value", "unpark",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -152,12 +175,20 @@ class Endpoint:
         if most is not None:
             lib.lipc_confine(handle, most)
         self.most = most
-        self._quota = quota
-        self._given = min(quota, lib.LIPC_BLOCK - 1)  # bytes of messages whose memory C makes
-        self._memory: list[Any] = [None]  # what a large message is being assembled in
-        self._address = int(ffi.cast("uintptr_t", handle))
         self.heard: list[Any] = []
-        self.relayed: tuple[int, int] | None = None
+        self._memory: list[Any] = [None]  # what a large message is being assembled in
+        self._address = address = int(ffi.cast("uintptr_t", handle))
+        provide = partial(_provide, self._handle, quota, self._memory)
+        made_here = min(quota, lib.LIPC_BLOCK - 1)  # bytes of messages whose memory C makes
+        self.receive: Callable[[int, int, int, list[Message | Batch]], int] = partial(
+            _calls.receive, address, self._memory, provide, made_here, self.heard
+        )
+        self.relay_status: Callable[[], int] = partial(_calls.relay_status, address)
+        self.send_value: Callable[[int, int, int, int, object], bool] = partial(_calls.send_value, address)
+        self.flush: Callable[[], int] = partial(_calls.flush, address)
+        self.park: Callable[..., bool] = partial(_calls.park, address)
+        self.unpark: Callable[[], None] = partial(_calls.unpark, address)
+        self.poll: Callable[[int], bool | None] = partial(_calls.poll, address)
         _live.add(self)
 
     def send(
@@ -188,58 +219,13 @@ class Endpoint:
                     dropped = lib.lipc_send_parts(self._handle, header, parts, count, when_full)
                 return dropped if dropped >= 0 else self._refuse(dropped, size)
             body = b"".join(pieces)
-        dropped = _send(self._address, kind, channel, peer, pid, correlation, body, when_full)
+        dropped = _calls.send(self._address, kind, channel, peer, pid, correlation, body, when_full)
         return dropped if dropped >= 0 else self._refuse(dropped, len(body))
 
     def _refuse(self, code: int, size: int) -> NoReturn:
         if code == -errno.EMSGSIZE:
             raise too_large(size, self.most)
         _fail(code)
-
-    def send_value(self, kind: int, channel: int, correlation: int, value: object, peer: int = 0) -> bool:
-        """Send small plain data, and large arrays in it, as `send` does, encoded on its way into the ring.
-
-        Returns:
-            Whether the value is that, and no larger than the peer takes, and this thread is the one that has opened the
-            endpoint; if not, nothing was sent.
-
-        Raises:
-            OutboxFull, ProtocolError, MemoryError: as `send`.
-        """
-        dropped = _send_value(self._address, kind, channel, peer, 0, correlation, value, REFUSE)
-        if dropped is None or dropped == -errno.EMSGSIZE:
-            return False
-        return dropped >= 0 or _fail(dropped)
-
-    def receive(
-        self, limit: int, decoded: int = 0, most: int = INLINE, into: list[Record] | None = None
-    ) -> list[Record]:
-        """Take at most `limit` messages, and flush. A large body comes as writable memory that nobody else holds.
-
-        They are added to `into`, which is returned: its owner has them whatever a signal's handler raises meanwhile.
-
-        Bodies of at most `most` bytes, of the kinds whose bits are set in `decoded`, come as values if they are small
-        plain data. Then events of channels that are heard, each from the peer that its channel's last one came from and
-        none of them missing, come as one run with those that follow it.
-
-        An empty list says that there was nothing to hand out yet, not that there is nothing to do: a large
-        message may be on its way. `park` tells.
-
-        Raises:
-            ProtocolError: the peer broke the protocol, or announced a message larger than the quota.
-        """
-        records: list[Record] = [] if into is None else into
-        code = _receive(self._address, limit, decoded, most, self.heard, self._given, self._memory, records)
-        if code != 0:
-            if type(code) is tuple:
-                code, *relayed = code
-                self.relayed = tuple(relayed)
-            if code > 0:
-                self._provide(code)
-                code = _receive(self._address, limit, decoded, most, self.heard, self._given, self._memory, records)
-            if code < 0:
-                _fail(code)
-        return records
 
     def hear(self, hearer: object) -> None:
         """Events will come on the next channel, for which `hearer` stands: how many are missing before each is counted.
@@ -276,26 +262,6 @@ class Endpoint:
         """Whether a large message has come in part."""
         return self._memory[0] is not None
 
-    def _provide(self, size: int) -> None:
-        """Give the message that comes next, worth a block, the memory that it is assembled in."""
-        if size > self._quota:
-            raise ProtocolError(f"the peer sends a message of {size} bytes, and {self._quota} are allowed")
-        try:
-            memory = _take_block("char[]", size)
-        except MemoryError:
-            _fail(-errno.ENOMEM)
-        self._memory[0] = memoryview(ffi.buffer(memory))  # which keeps it alive, from before the core writes there
-        code = lib.lipc_assemble(self._handle, memory, size)
-        if code < 0:
-            _fail(code)
-
-    def flush(self) -> int:
-        """Move what waits into the ring as far as there is room, and return the bytes that still wait."""
-        waiting = _flush(self._address)
-        if waiting < 0:
-            _fail(waiting)
-        return waiting
-
     @property
     def outbox(self) -> int:
         """Bytes that what waits to be sent takes here."""
@@ -305,21 +271,6 @@ class Endpoint:
     def progress(self) -> int:
         """Bytes that the peer has taken so far: the number grows while it reads."""
         return lib.lipc_progress(self._handle)
-
-    def park(self, for_data: bool = True) -> bool:
-        """Be woken by the peer from now on, by room for what waits and `for_data`; False: there is work already."""
-        return _park(self._address, for_data)
-
-    def poll(self, ns: int) -> bool | None:
-        """Look for work for at most `ns` nanoseconds, without sleeping: whether there is some.
-
-        None: others want this processor, so that it is better to sleep; there may be some or not.
-        """
-        return _poll(ns, self._address)
-
-    def unpark(self) -> None:
-        """Be awake: no wake is needed."""
-        _unpark(self._address)
 
     def wait(self, seconds: float, roused: Callable[[], object] = lambda: False) -> bool:
         """Sleep until there is work, at most `seconds` (`math.inf` too). For a side woken by the semaphore.
@@ -350,9 +301,15 @@ class Endpoint:
 
 
 class Topic:
-    """The renderers that listen to one channel of an extension."""
+    """The renderers that listen to one channel of an extension.
 
-    __slots__ = ("__weakref__", "_address", "_handle")
+    A function of the C core, bound to this topic:
+
+    send_value(frame_id, pid, value) -> int | None
+        Send what `Endpoint.send_value` does to all who listen, as `send` does; None: it does not.
+    """
+
+    __slots__ = ("__weakref__", "_address", "_handle", "send_value")
 
     def __init__(self) -> None:
         handle = lib.lipc_topic_create()
@@ -360,6 +317,7 @@ class Topic:
             _fail(-errno.ENOMEM)
         self._handle = ffi.gc(handle, lib.lipc_topic_free)
         self._address = int(ffi.cast("uintptr_t", handle))
+        self.send_value: Callable[[int, int, object], int | None] = partial(_calls.publish_value, self._address)
         _live_topics.add(self)
 
     def add(self, endpoint: Endpoint, number: int, when_full: int, place: int) -> None:
@@ -388,17 +346,11 @@ class Topic:
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
         if only is None and type(body) is bytes:
-            told = _publish(self._address, frame_id, pid, body)
-            return told if told >= 0 else _fail(told)
+            return _calls.publish(self._address, frame_id, pid, body)
         with _Parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
             header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
             told = lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
             return told if told >= 0 else _fail(told)
-
-    def send_value(self, frame_id: int, pid: int, value: object) -> int | None:
-        """Send what `Endpoint.send_value` does to all who listen, as `send` does; None: it does not."""
-        told = _publish_value(self._address, frame_id, pid, value)
-        return told if told is None or told >= 0 else _fail(told)
 
 
 def too_large(size: int, most: int | None) -> DataCloneError:
@@ -434,7 +386,21 @@ class _Parts:
 
 def poll(endpoints: Iterable[Endpoint], ns: int) -> bool | None:
     """Look for work at any of these endpoints for at most `ns` nanoseconds, as `Endpoint.poll` does."""
-    return _poll(ns, *[endpoint._address for endpoint in islice(endpoints, _POLLED)])
+    return _calls.poll(*[endpoint._address for endpoint in islice(endpoints, _POLLED)], ns)
+
+
+def _provide(handle: CData, quota: int, memory: list[Any], size: int) -> None:
+    """Give the message that comes next, worth a block, the memory that it is assembled in."""
+    if size > quota:
+        raise ProtocolError(f"the peer sends a message of {size} bytes, and {quota} are allowed")
+    try:
+        block = _take_block("char[]", size)
+    except MemoryError:
+        _fail(-errno.ENOMEM)
+    memory[0] = memoryview(ffi.buffer(block))  # which keeps it alive, from before the core writes there
+    code = lib.lipc_assemble(handle, block, size)
+    if code < 0:
+        _fail(code)
 
 
 class Timer:
@@ -490,6 +456,9 @@ def _fail(code: int) -> NoReturn:
     if code == -errno.ENOMEM:
         raise MemoryError("no memory for a message, or for a segment's mapping")
     raise OSError(-code, os.strerror(-code))
+
+
+_calls.fail_with(_fail)
 
 
 class _ClosedEndpoint(Endpoint):

@@ -139,7 +139,7 @@ async def batch(ipc: lab.IpcRenderer, seed: int, first: int, count: int) -> dict
     """So many at once: the outcome of each, and what is left."""
     rng = random.Random(seed)
     outcomes = await asyncio.gather(*(one(rng, first + number) for number in range(count)))
-    invocations = ipc._port.core.invocations
+    invocations = ipc._port.core.pending_invokes
     return {"outcomes": bytes(outcomes), "pending": len(invocations), "late": invocations.late}
 
 
@@ -153,6 +153,6 @@ async def come_and_go(path: str, seed: int, count: int, at_once: int) -> None:
             await asyncio.sleep(rng.choice([0, rng.random() * 0.05]))
             renderer.close()
             total.update(await asking)
-            assert len(core.invocations) == 0
-            late += core.invocations.late
+            assert len(core.pending_invokes) == 0
+            late += core.pending_invokes.late
     print(*(total[outcome] for outcome in range(len(NAMES))), late, file=sys.stdout)

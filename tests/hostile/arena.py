@@ -31,7 +31,7 @@ from hostile.renderer import (
 )
 from lensipc import log as log_module
 from lensipc.main import peer as renderer_connection
-from lensipc.main.peer import RendererConnection
+from lensipc.main.peer import Peer
 
 
 class _Log(logging.Handler):
@@ -52,12 +52,12 @@ class Arena:
         self.trials = self.disconnected = self.pulses = 0
         self.longest_gap = 0.0  # of main's heartbeat
         self.loop_errors: list[str] = []
-        self._dead: list[tuple[str, weakref.ref[RendererConnection]]] = []
+        self._dead: list[tuple[str, weakref.ref[Peer]]] = []
         self._baseline = self._kept()
 
     def _kept(self) -> dict[str, int]:
         """What main keeps of renderers."""
-        router = self.host.main._router
+        router = self.host.main._core
         return {
             "connections": len(router.connections),
             "channels": sum(len(port.table.channels) for port in router.ports.values()),
@@ -65,7 +65,7 @@ class Arena:
                 len(channel.topic) for port in router.ports.values() for channel in port.table.channels.values()
             ),
             "callbacks": len(router.poller._callbacks),
-            "congested": len(router._congested),
+            "congested": len(router.backpressure._congested),
         }
 
     async def beat(self) -> None:

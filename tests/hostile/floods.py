@@ -96,14 +96,14 @@ async def large_invokes_wait_in_slow_handlers(renderer: Renderer, _rng: random.R
         await renderer.parked()
         renderer.receive()
     assert renderer.host.ipc.running == 3  # four would be more than a message of the largest size
-    assert sum(record[0] == ERROR for record in renderer.inbox) == 17
+    assert sum(record.kind == ERROR for record in renderer.inbox) == 17
     for correlation in range(1, 21):
         renderer.send(CANCEL, correlation=correlation)
     await renderer.parked()
     await until(lambda: renderer.host.ipc.running == 0)
     again = renderer.next_id()
     renderer.send(INVOKE, channel, correlation=again, body=clone.encode((0.0, "x" * (MESSAGE_LIMIT // 4))))
-    assert (await renderer.outcome(again))[0] == RESULT
+    assert (await renderer.outcome(again)).kind == RESULT
 
 
 @attack(VALID)

@@ -181,7 +181,7 @@ async def a_message_byte_by_byte_is_a_message(renderer: Renderer, _rng: random.R
         )
         await asyncio.sleep(0)
     record = await renderer.outcome(correlation)
-    assert clone.decode(record[1]) == ("slow",)
+    assert clone.decode(record.body) == ("slow",)
 
 
 @attack(VALID)

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from hosting import Host
+from lines import receive
 
 from lensipc import clone
-from lensipc.main.peer import RendererConnection
+from lensipc.main.peer import Peer
+from lensipc.runtime.connection import CLOSED
 from lensipc.runtime.protocol import ACTIVATE, DECLARE, ERROR, INVOKE, READY, RESULT
 from lensipc.transport import handshake
 from lensipc.transport.endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SOCKET, Endpoint
@@ -87,9 +89,9 @@ class Renderer:
         self.endpoint = Endpoint(
             segment, SIDE_RENDERER, WAKEUP_EVENTFD, wakeup_fd, high_water=1 << 30, limit=1 << 30, quota=1 << 30
         )
-        self.connection: Callable[[], RendererConnection | None] = lambda: None
+        self.connection: Callable[[], Peer | None] = lambda: None
         if host is not None:
-            self.connection = weakref.ref(host.main._router.connections[self.frame_id])
+            self.connection = weakref.ref(host.main._core.connections[self.frame_id])
         self.extension = -1  # the lab's number
         self.inbox: list[Any] = []
         self._last = 0
@@ -126,7 +128,7 @@ class Renderer:
     def receive(self) -> list[Any]:
         """What main has sent since the last time; `inbox` has it all."""
         received = []
-        while not self.gone and self.segment >= 0 and (batch := self.endpoint.receive(256)):
+        while not self.gone and self.segment >= 0 and (batch := receive(self.endpoint, 256)):
             received += batch
         self.inbox += received
         return received
@@ -136,7 +138,7 @@ class Renderer:
         while not self.gone:
             self.flush()
             for record in self.receive():
-                if record[0] in (RESULT, ERROR) and record[5] == correlation:
+                if record.kind in (RESULT, ERROR) and record.correlation == correlation:
                     return record
             await asyncio.sleep(0.001)
         return None
@@ -155,10 +157,10 @@ class Renderer:
             poll.register(self.sock.fileno(), select.POLLRDHUP)
             return bool(poll.poll(0))
         connection = self.connection()
-        return connection is None or connection.closed
+        return connection is None or connection.state is CLOSED
 
     @property
-    def main_end(self) -> RendererConnection:
+    def main_end(self) -> Peer:
         """Main's end, while it lives."""
         connection = self.connection()
         assert connection is not None
@@ -251,14 +253,14 @@ async def connect(
     renderer = Renderer(host, sock, words, segment, wakeup_fd)
     while not renderer.gone:
         for record in renderer.receive():
-            if record[0] == ACTIVATE:
-                if clone.decode(record[1])[0] == LAB:
-                    renderer.extension = record[3]
+            if record.kind == ACTIVATE:
+                if clone.decode(record.body)[0] == LAB:
+                    renderer.extension = record.extension
                 if answer is None:
-                    renderer.send(RESULT, correlation=record[5])
+                    renderer.send(RESULT, correlation=record.correlation)
                 else:
                     answer(renderer, record)
-            elif record[0] == READY:
+            elif record.kind == READY:
                 renderer.declare("echo")
                 return renderer
         if renderer.segment < 0:

@@ -102,7 +102,7 @@ async def _costs(renderer: Renderer, _rng: random.Random, what: str) -> None:
     for _ in range(10):
         record = await renderer.outcome(renderer.invoke(channel, body=body))
         assert record is not None
-        assert record[0] == ERROR
+        assert record.kind == ERROR
 
 
 def costly(what: str) -> bytes:

@@ -256,7 +256,7 @@ def _nested_too_deep(renderer: Renderer, _rng: random.Random, depth: int) -> Non
 @attacks(VALID, "nested", 90, 990)
 async def _nested(renderer: Renderer, _rng: random.Random, depth: int) -> None:
     correlation = renderer.invoke(0, body=b"\x80\x05" + b"(" * depth + b"t" * depth + b".")
-    assert (await renderer.outcome(correlation))[0] == RESULT
+    assert (await renderer.outcome(correlation)).kind == RESULT
 
 
 @attack(EITHER)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lensipc import MainProcess, RendererProcess
-from lensipc.main import acceptor as reception
+from lensipc.main import acceptor
 
 from ..contest import Contest
 from ..loops import run
@@ -43,7 +43,7 @@ class Attach(Contest):
         run(self._host(side), self.task.loop)
 
     async def _host(self, side: Side) -> None:
-        reception.MOST_OF_PROCESS = self.task.total  # type: ignore[misc]  # all of them come from one process
+        acceptor.MOST_OF_PROCESS = self.task.total  # type: ignore[misc]  # all of them come from one process
         async with MainProcess(self.task.path) as host:
             await host.install(manifest())
             await side.ready_async()

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from lensipc.transport.endpoint import (
     FORM_MEMFD,
+    INLINE,
     SIDE_MAIN,
     SIDE_RENDERER,
     WAKEUP_SEMAPHORE,
+    Batch,
     Endpoint,
+    Message,
     create_segment,
 )
 
@@ -52,8 +55,10 @@ class Events(Contest):
         side.ready()
         receive, listen = endpoint.receive, side.listener
         while not listen.finished:
-            if records := receive(BATCH):
-                listen.add(len(records))
+            messages: list[Message | Batch] = []
+            receive(BATCH, 0, INLINE, messages)
+            if messages:
+                listen.add(len(messages))
             else:
                 endpoint.wait(WAIT)
         side.done(listen.report())

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""Main's core: the connections of all renderers, served in turns, and the extensions that talk through them."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Final
+
+from .. import clone
+from ..errors import OutboxFull, ProtocolError, printable
+from ..log import log
+from ..runtime.connection import CLOSED
+from ..runtime.driver import Driver
+from ..runtime.posts import Posts
+from ..runtime.turns import TurnLoop
+from ..transport import handshake
+from ..transport.endpoint import CONGESTED, FAILED, poll
+from ..transport.poller import EDGE, Poller
+from .backpressure import Backpressure
+from .peer import TURN_OVER, Peer
+from .port import MainPort
+from .router import Router
+
+# Messages that one renderer may have handled before the next one has its turn, unless they take too long.
+TURN: Final = 64
+# How long main may work for one renderer before the next one has its turn (seconds): a message that is no small plain
+# data can take a thousand times as long as others, so that a turn of so many messages is no bound.
+TURN_TIME: Final = 0.002
+# Characters of the reason why a renderer is disconnected.
+REASON_MOST: Final = 1000
+
+
+class MainCore(TurnLoop):
+    """All connections of main, and all extensions it has heard of.
+
+    Args:
+        driver: how the loop calls back.
+        pid: main's.
+        high_water: bytes that may wait for a renderer before it holds its senders back.
+        limit: bytes that may wait for a renderer, and of what other threads have sent.
+        limits: of what main sends.
+    """
+
+    def __init__(
+        self, driver: Driver, pid: int, *, high_water: int, limit: int, limits: clone.Limits = clone.STANDARD
+    ) -> None:
+        super().__init__(driver, Poller())
+        self.pid = pid
+        self.limits = limits
+        self.thread = self.poller.thread
+        self.connections: dict[int, Peer] = {}
+        self.ports: dict[str, MainPort] = {}
+        self.low_water, self.high_water, self.outbox_limit = high_water // 4, high_water, limit
+        self.backpressure = Backpressure(self.connections, high_water, self.poller)
+        self.posts = Posts(self.poller, limit, self.backpressure.wait)
+        self.router = Router(driver, self.connections, limits, self.disconnect_failed, self._next_turn, self.disconnect)
+        self._latest: Peer | None = None  # from whom something has come last
+
+    def port(self, extension: str) -> MainPort:
+        """The extension's port, made when it is first heard of; its number never means another extension."""
+        port = self.ports.get(extension)
+        if port is None:
+            self.poller.check_fork()
+            port = self.ports[extension] = MainPort(self, extension, len(self.ports))
+        return port
+
+    async def drain(self) -> None:
+        """Wait until nothing is congested, and main's own listeners have heard what it has sent."""
+        self.poller.check_thread("drain", "await it on the loop of that thread")
+        await self.driver.give_way()
+        while self.router.local:
+            await self.driver.give_way()
+        while self.backpressure.look():
+            pending = self.driver.pending()
+            self.backpressure.wait(partial(pending.set_result, None))
+            await pending
+
+    # ---- renderers come and go ----
+
+    def attach(self, connection: Peer) -> None:
+        """Begin to serve a renderer."""
+        self.connections[connection.frame_id] = connection
+        self.poller.register(connection.sock.fileno(), partial(self._on_socket, connection))
+        # Edge-triggered and never read: the renderer shares this eventfd, and could make a read of it block.
+        self.poller.register(connection.wakeup_fd, connection.woken, EDGE)
+        self.poller.wake()
+
+    def _on_socket(self, connection: Peer) -> None:
+        # After the handshake a renderer has nothing to say here: all that can come is the end.
+        if connection.read_socket() is not None:
+            self.disconnect(connection, "it sent a datagram on its socket")
+
+    def disconnect_failed(self) -> None:
+        """Disconnect those to whom an event could not be sent."""
+        for connection in list(self.connections.values()):
+            try:
+                connection.endpoint.check()
+            except (OutboxFull, ProtocolError, MemoryError) as error:
+                connection.broken(error)
+
+    def disconnect(self, connection: Peer, reason: str) -> None:
+        """Close a connection for cause: say so in the log and to the renderer."""
+        if connection.state is not CLOSED:
+            reason = printable(reason, REASON_MOST)  # it may quote what the renderer has sent
+            log.warning("renderer %d (pid %d) is disconnected: %s", connection.frame_id, connection.pid, reason)
+            handshake.say_goodbye(connection.sock, reason)
+            self.detach(connection, reason)
+
+    def detach(self, connection: Peer, reason: str) -> None:
+        """Close a connection and undo all that its renderer was part of."""
+        if self.connections.pop(connection.frame_id, None) is not None:
+            connection.reason = reason
+            if self._latest is connection:
+                self._latest = None
+            self.backpressure.release(connection)
+            connection.close()
+
+    # ---- turns ----
+
+    def dispatch(self) -> None:
+        """Do what there is to do: called when the poller's descriptor is readable."""
+        try:
+            self._serve_last_sender()
+        except BaseException:  # as in a turn
+            self.poller.wake()
+            raise
+        self.poller.poll()
+        self.turn()
+
+    def _serve_last_sender(self) -> None:
+        """Who has called last calls next, as a rule: that one has its answer before the poller is asked who it is.
+
+        Of the 17 us that a call takes between two who sleep on one core, asking is 2, and another 2 are what there is
+        to do here from the answer until this process sleeps: so who waits for it is offered the processor first.
+        """
+        latest, self._latest = self._latest, None
+        if latest is None or latest.ready or latest.paused or self.router.local:  # what main is to hear comes first
+            return
+        latest.ready = True
+        self._serve(latest)
+        busy_poll = self._busy_poll
+        offers = self._latest is latest and not (self.driver.started or busy_poll.nanoseconds or busy_poll.preempted)
+        if offers and latest.endpoint.poll(1) is None:  # it looks, yields once, and looks
+            busy_poll.report(None)
+
+    def _next_turn(self) -> None:
+        self.next(self.turn)
+
+    def has_work(self) -> bool:
+        """Whether main's own listeners are to be called."""
+        return bool(self.router.local)
+
+    def poll_rings(self, nanoseconds: int) -> bool | None:
+        """Look at the rings of all that are read."""
+        if len(self.connections) == 1:
+            (one,) = self.connections.values()
+            return one.endpoint.poll(nanoseconds) if one.ready and not one.paused else False
+        awake = [each.endpoint for each in self.connections.values() if each.ready and not each.paused]
+        return poll(awake, nanoseconds) if awake else False
+
+    def work(self) -> bool:
+        """Call main's own listeners, and let each renderer have its turn.
+
+        When one has used its turn up, main looks who else has come; and of those that have used their last turn up
+        only one has another, the one that has waited longest. So however many renderers keep main busy, they hold up
+        one that does not for as long as one of them does.
+        """
+        local = self.router.local
+        if local:
+            self.router.deliver()
+            if local:
+                return True
+        busy, waiting = False, []
+        for connection in list(self.connections.values()):
+            if connection.ready and not connection.paused:
+                if connection.overdue:
+                    waiting.append(connection)
+                    continue
+                busy |= self._serve(connection)
+                if connection.overdue:
+                    return True
+        if waiting:
+            waiting.sort(key=lambda each: each.until)
+            busy |= self._serve(waiting[0]) or len(waiting) > 1
+        return busy or bool(local)
+
+    def _serve(self, connection: Peer) -> bool:
+        """Give one its turn: whether it may have more to do."""
+        connection.until = time.monotonic() + TURN_TIME
+        connection.overdue = False
+        try:
+            handled = connection.pump(TURN)
+        finally:
+            if connection.paused & TURN_OVER:
+                connection.paused &= ~TURN_OVER
+                connection.overdue = True
+        if connection.status:
+            self._heed(connection)
+        if handled and connection.state is not CLOSED:
+            self._latest = connection
+        if connection.ended:
+            # What is in its ring is still delivered; what it writes there from now on, if it lives, is not.
+            connection.last_messages -= handled
+            if handled == 0 or connection.last_messages <= 0:
+                self.detach(connection, "it closed the connection, or died")
+            return True
+        return connection.overdue or handled == TURN
+
+    def _heed(self, sender: Peer) -> None:
+        """Do something about those who could not take what it has sent."""
+        status, sender.status = sender.status, 0
+        if status & FAILED:
+            self.disconnect_failed()
+        if status & CONGESTED and sender.state is not CLOSED and self.backpressure.holds_back(sender):
+            sender.hold_for_congestion()
+
+    def rest(self) -> None:
+        """Park each ring that has nothing."""
+        for connection in list(self.connections.values()):
+            # One that has ended is read to its end, and then let go.
+            if connection.ready and (connection.ended or not connection.park()):
+                self.next(self.turn)

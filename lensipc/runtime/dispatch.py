@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: MIT
+"""How an event's listeners are called, in main and in renderers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..errors import DecodeError
+from ..log import log_raised
+from ..user_code import ends_process, explained
+from .channels import Callback, Channel, ChannelTable, Running
+from .driver import Driver, is_awaitable
+
+
+class Dispatcher:
+    """Calls listeners.
+
+    Args:
+        driver: how what they return is awaited.
+        where: this process, for the log.
+    """
+
+    def __init__(self, driver: Driver, where: str) -> None:
+        self.driver = driver
+        self._where = where
+
+    def call(
+        self,
+        channel: Channel,
+        table: ChannelTable[Any],
+        event: object,
+        read: Callable[[], Any],
+        count: Callable[[int], None] | None = None,
+    ) -> None:
+        """Call each listener of the channel with the event and with what `read` gives for it: a clone of its own.
+
+        `count` is told of async ones: 1 when one begins, -1 when it has finished. DecodeError: `read` raised it, or
+        gave no tuple.
+        """
+        for listener in channel.listeners:
+            if not listener.active:
+                continue
+            args = read()
+            if type(args) is not tuple:
+                raise DecodeError("arguments that are no tuple")
+            callback = listener.callback
+            try:
+                result = callback(event, *args)
+                if result is not None and is_awaitable(result):
+                    self.finish(channel, table, result, count)
+            except BaseException as error:  # SystemExit and CancelledError, too
+                self.failed(channel, table, callback, len(args), error)
+
+    def failed(
+        self, channel: Channel, table: ChannelTable[Any], callback: Callback, count: int, error: BaseException
+    ) -> None:
+        """A listener of `count` arguments has raised: log that, or raise it again if it ends this process."""
+        if ends_process(error):
+            raise error
+        what = f"listener of %s/%s in {self._where} raised"
+        log_raised(explained(error, callback, count), what, table.extension, channel.name)
+
+    def finish(
+        self,
+        channel: Channel,
+        table: ChannelTable[Any],
+        awaitable: Awaitable[Any],
+        count: Callable[[int], None] | None = None,
+    ) -> None:
+        """Wait for what an async listener returned: its failure is logged, and closing its table cancels it."""
+        task: Running | None = None
+
+        def settle(_result: object, error: BaseException | None) -> None:
+            if task is not None:
+                table.running.discard(task)
+            if count is not None:
+                count(-1)
+            if error is not None and type(error).__name__ != "CancelledError":  # whose module costs 30 ms to import
+                log_raised(error, "listener of %s/%s raised", table.extension, channel.name)
+
+        task = self.driver.finish(awaitable, settle)
+        if count is not None:
+            count(1)
+        if task is not None:
+            table.running.add(task)
