@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from lensipc import _core, clone
+from lensipc import _core, _fast, clone
 from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
 from lensipc.runtime.protocol import MAX_CHANNELS
 from lensipc.transport import endpoint
@@ -217,22 +217,21 @@ def test_a_value_goes_as_it_is_if_it_is_small_plain_data(pair: Pair) -> None:
 
 
 def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
-    calls = _core.lib.lipc_calls()
     for wrong in (
-        lambda: calls.decode(None),
-        lambda: calls.send(0, 1),
-        lambda: calls.flush("x"),
-        lambda: calls.send_value(0, 1),
-        lambda: calls.publish_value(0, 1),
+        lambda: _fast.decode(None),
+        lambda: _fast.send(0, 1),
+        lambda: _fast.flush("x"),
+        lambda: _fast.send_value(0, 1),
+        lambda: _fast.publish_value(0, 1),
     ):
         with pytest.raises(TypeError):
             wrong()
     for wrong in (
-        lambda: calls.flush(0),
-        lambda: calls.receive(0, 1, 0, 0, [], 0, [None], []),
-        lambda: calls.publish(0, 1, 2, b""),
-        lambda: calls.publish_value(0, 1, 2, ()),
-        lambda: calls.send_value(0, 1, 2, 3, 4, 5, (), 0),
+        lambda: _fast.flush(0),
+        lambda: _fast.receive(0, 1, 0, 0, [], 0, [None], []),
+        lambda: _fast.publish(0, 1, 2, b""),
+        lambda: _fast.publish_value(0, 1, 2, ()),
+        lambda: _fast.send_value(0, 1, 2, 3, 4, 5, (), 0),
     ):
         with pytest.raises(ValueError, match="no address"):
             wrong()
@@ -626,10 +625,11 @@ while True:
 
 def test_the_types_of_the_core_are_those_of_the_core() -> None:
     stub = Path(_core.__file__).with_name("_core.pyi").read_text()
-    for name, found in (("_Lib", _core.lib), ("_Calls", _core.lib.lipc_calls())):
-        declared = stub.partition(f"class {name}:")[2].partition("\nclass ")[0].partition("\nffi:")[0]
-        names = sorted(re.findall(r"^    (?:def )?(\w+)", declared, re.MULTILINE))
-        assert names == [name for name in dir(found) if not name.startswith("__")]
+    declared = stub.partition("class _Lib:")[2].partition("\nffi:")[0]
+    assert sorted(re.findall(r"^    (?:def )?(\w+)", declared, re.MULTILINE)) == dir(_core.lib)
+    stub = Path(_core.__file__).with_name("_fast.pyi").read_text()
+    found = [name for name in dir(_fast) if not name.startswith("__")]
+    assert sorted(re.findall(r"^(?:def )?(\w+)[(:]", stub, re.MULTILINE)) == found
 
 
 def test_descriptors_are_closed_on_exec(segment: int) -> None:

@@ -35,7 +35,7 @@ INSIDE = {name: path for name, path in MODULES.items() if name.partition(".")[0]
 
 # The floors of lensipc/__init__.py's docstring: a module imports from its own room and the floors below.
 FLOORS = {
-    1: {"_core", "supported", "errors", "user_code", "log"},
+    1: {"_core", "_fast", "supported", "errors", "user_code", "log"},
     2: {"clone"},
     3: {"transport"},
     4: {"runtime"},
@@ -175,8 +175,8 @@ def test_no_two_modules_import_each_other() -> None:
 
 
 def test_only_endpoint_codec_and_ndarray_know_the_c_core() -> None:
-    knowing = {name for name in MODULES if "_core" in our_imports(name)}
-    assert knowing - {"supported"} == {"transport.endpoint", "clone.codec", "clone.ndarray"}
+    knowing = {name for name in MODULES if our_imports(name) & {"_core", "_fast"}}
+    assert knowing - {"supported", "_fast"} == {"transport.endpoint", "clone.codec", "clone.ndarray"}
 
 
 @pytest.mark.parametrize(

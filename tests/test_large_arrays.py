@@ -16,15 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lensipc import clone
-from lensipc._core import lib
+from lensipc import _fast, clone
 from lensipc.clone import codec
 from lensipc.clone.ndarray import OUT_OF_BAND
 from lensipc.errors import DataCloneError, DecodeError
 from lensipc.transport import endpoint
 from lensipc.transport.endpoint import Endpoint, create_segment
 
-CALLS = lib.lipc_calls()
 CODES = "?bBhHiIlLqQefdFD"
 OWNED = 1  # LIPC_READ_OWNED
 
@@ -62,7 +60,7 @@ def line() -> Iterator[Line]:
 
 def in_place(body: bytearray) -> Any:
     """The value of a message, in its own memory."""
-    return CALLS.decode(body, clone.STANDARD.budget, OWNED)
+    return _fast.decode(body, clone.STANDARD.budget, OWNED)
 
 
 def filled(code: str, *shape: int) -> Any:
@@ -184,8 +182,8 @@ def test_an_array_of_objects_is_refused_as_ever(line: Line) -> None:
 def test_a_numpy_that_lays_its_arrays_out_in_another_way_is_not_known() -> None:
     script = """if True:
         import numpy as np
-        from lensipc._core import lib
-        know, probe = lib.lipc_calls().know_arrays, np.zeros((2, 3))
+        from lensipc import _fast
+        know, probe = _fast.know_arrays, np.zeros((2, 3))
         at = probe.__array_interface__["data"][0]
         assert not know(np.ndarray, np.frombuffer, (), probe, at + 8)
         assert not know(np.ndarray, np.frombuffer, (), probe.T, at)
@@ -195,7 +193,7 @@ def test_a_numpy_that_lays_its_arrays_out_in_another_way_is_not_known() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
     for wrong in ((1, 2), (np.ndarray, np.frombuffer, [], np.zeros((2, 3)), 1)):
         with pytest.raises(TypeError):
-            CALLS.know_arrays(*wrong)
+            _fast.know_arrays(*wrong)
 
 
 def test_a_message_that_is_refused_keeps_no_array_alive(line: Line) -> None:

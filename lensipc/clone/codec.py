@@ -24,6 +24,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .. import _fast
 from .._core import lib
 from ..errors import DataCloneError, DecodeError, UnknownValueError
 from . import constructors, diagnose, reducers
@@ -88,9 +89,8 @@ STANDARD = Limits()
 
 _HEADER = struct.Struct("<4sIQ")
 _LENGTH = struct.Struct("<Q")
-_calls = lib.lipc_calls()
-_calls.know_constructors(DecodeError, UnknownValueError, constructors.rows())
-_encode_plain, _decode, _weigh = _calls.encode, _calls.decode, _calls.weigh
+_fast.know_constructors(DecodeError, UnknownValueError, constructors.rows())
+_encode_plain, _decode, _weigh = _fast.encode, _fast.decode, _fast.weigh
 
 
 class _Message:

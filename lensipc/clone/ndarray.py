@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .._core import lib
+from .. import _fast
 from .constructors import SCALAR_LIMIT, as_array, as_number, as_record, as_scalar, as_unsigned
 
 OUT_OF_BAND = 1 << 16
@@ -410,7 +410,7 @@ def build_scalar(text: Any, data: bytes) -> Any:
 
 
 _probe = np.zeros((2, 3))
-lib.lipc_calls().know_arrays(
+_fast.know_arrays(
     np.ndarray,
     np.frombuffer,
     tuple((dtype, dtype.str, dtype.itemsize) for dtype in map(np.dtype, _CODES)),

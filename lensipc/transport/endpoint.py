@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from lensipc import _fast
 from lensipc._core import ffi, lib
 from lensipc.errors import DataCloneError, ForkError, LensIpcError, OutboxFull, ProtocolError
 from lensipc.log import log
@@ -58,9 +59,8 @@ _JOIN_BYTES = 8192
 _take_block = ffi.new_allocator(lib.lipc_block_take, lib.lipc_block_give, should_clear_after_alloc=False)
 
 # What is called for every message.
-_calls = lib.lipc_calls()
-_send, _send_value, _publish, _publish_value = _calls.send, _calls.send_value, _calls.publish, _calls.publish_value
-_receive, _flush, _park, _unpark, _poll = _calls.receive, _calls.flush, _calls.park, _calls.unpark, _calls.poll
+_send, _send_value, _publish, _publish_value = _fast.send, _fast.send_value, _fast.publish, _fast.publish_value
+_receive, _flush, _park, _unpark, _poll = _fast.receive, _fast.flush, _fast.park, _fast.unpark, _fast.poll
 
 
 def create_segment(form: int, capacity: int) -> int:

@@ -26,8 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from lensipc import clone
-from lensipc._core import lib
+from lensipc import _fast, clone
 from lensipc.clone import codec, constructors
 from lensipc.errors import DecodeError
 
@@ -36,7 +35,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fuzz.listener import Listener
 from messages import HONEST
 
-CALLS = lib.lipc_calls()
 OWNED = 1  # LIPC_READ_OWNED
 
 OPCODES = bytes(ord(op.code) for op in pickletools.opcodes)
@@ -161,7 +159,7 @@ def differs(body: bytes, value: Any) -> str | None:
     try:
         if body.startswith(codec.MAGIC):
             memory = bytearray(body)
-            return None if alike(value, CALLS.decode(memory, clone.STANDARD.budget, OWNED)) else "in place it differs"
+            return None if alike(value, _fast.decode(memory, clone.STANDARD.budget, OWNED)) else "in place it differs"
         other = Unpickler(io.BytesIO(unframed(body))).load()
         return None if alike(value, other) else "the unpickler makes another value"
     except (RecursionError, ValueError):  # nested too deep to be compared; an int too long to be shown
