@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The whole interface of the C core. Plain declarations only: build.py hands this file to cffi as it stands.
+ * The interface of the C core. Plain declarations only: build.py hands this file to cffi as it stands. What every message and
+ * every wait needs is in fast.h, for which Python has functions of its own.
  *
  *   ring/layout.h             the bytes of a segment                                    no code
  *   ring/ring.c               a one-way ring of frames over memory given to it          no system call
@@ -15,13 +16,13 @@
  *   endpoint/topic.c          who listens to a channel                                  malloc
  *   endpoint/parent_death.c   the end of a renderer whose main was killed               system calls
  *
- * Beside it, and not declared here: clone/ writes and reads values, python/ has functions of Python's own for all of it.
+ * Beside it: clone/ writes and reads values, and python/ has functions of Python's own for that and for fast.h.
  *
  * Words. A segment is one shared-memory object. It holds two rings: main writes one and the renderer the other.
  * A frame is a header and bytes in a ring. A message is one frame, or several when it is larger than a frame.
  *
  * Rules. Every function returns 0 or a positive number on success and -errno on failure; none touches errno for
- * its caller, prints, or aborts. None blocks but lipc_poll and lipc_wait, and lipc_send for moments where it says so.
+ * its caller, prints, or aborts. None blocks but lipc_poll and lipc_sleep, and those that send for moments where they say so.
  * An endpoint belongs to one thread at a time. All that lies in a segment can be changed by the peer at any instant:
  * it is loaded once, checked against private copies, and only then used.
  */
@@ -72,15 +73,6 @@
 #define LIPC_FAILED 1    /* somebody has to be disconnected: lipc_failure tells */
 #define LIPC_CONGESTED 2 /* more than high_water waits for somebody */
 
-/* lipc_record.offset of a message that was assembled in the caller's memory. */
-#define LIPC_ASSEMBLED 4294967295
-
-/* What lipc_poll says when others want the processor: it is better to sleep. */
-#define LIPC_CROWDED 2
-
-/* What lipc_nap returns when it was woken. */
-#define LIPC_WOKEN 2
-
 struct lipc_account;
 struct lipc_endpoint;
 struct lipc_topic;
@@ -92,18 +84,6 @@ struct lipc_header {
     uint32_t peer;
     uint32_t pid;
     uint32_t kind;
-};
-
-/* One received message. */
-struct lipc_record {
-    uint64_t correlation;
-    uint64_t size;    /* bytes of the body */
-    uint32_t offset;  /* where the body begins in the caller's buffer, or LIPC_ASSEMBLED */
-    uint32_t channel;
-    uint32_t peer;
-    uint32_t pid;
-    uint32_t kind;
-    uint32_t follows; /* an event that lipc_hear speaks of: nothing is new but its body */
 };
 
 /* A piece of a message's body. */
@@ -143,54 +123,30 @@ void lipc_confine(struct lipc_endpoint *endpoint, uint64_t most);
  * not who sends. */
 void lipc_lag(struct lipc_endpoint *endpoint, int late);
 
-/* Anyone, in any thread, while the endpoint is open; does not block. Ends this side's lipc_nap, or the next one. */
-void lipc_rouse(struct lipc_endpoint *endpoint);
+/* Anyone, in any thread, while the endpoint is open; does not block. Ends this side's lipc_sleep, or the next one. */
+void lipc_wake(struct lipc_endpoint *endpoint);
 
 /* Either side. Unmaps and frees; NULL is fine. */
 void lipc_endpoint_close(struct lipc_endpoint *endpoint);
 
-/* Producer. Takes a message whole or not at all: into the ring if it has room, else the rest of it is copied to the
- * outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE, LIPC_KEEP or LIPC_DROP_*;
- * LIPC_DROP_OLDEST gives up the oldest waiting messages that were sent so on the same channel, of which no byte has been
- * written, until this one fits (the outbox is below the mark, or no larger with it than before), and this one if it does
+/* Producer. Takes a message, whose body is in pieces, whole or not at all: into the ring if it has room, else the rest of it is
+ * copied to the outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE, LIPC_KEEP or
+ * LIPC_DROP_*; LIPC_DROP_OLDEST gives up the oldest waiting messages that were sent so on the same channel, of which no byte has
+ * been written, until this one fits (the outbox is below the mark, or no larger with it than before), and this one if it does
  * not even so.
  * Returns the number of messages dropped: 0 as a rule.
  * A message larger than the ring streams: while the peer reads, this writes on, and waits up to 50 us for each room.
- * -EMSGSIZE: it is larger than lipc_confine allows. -ENOBUFS: the outbox is full. -ENOMEM. -EINVAL: a kind that is 0 or
- * has more than 16 bits, when_full, or a channel that it cannot be for. -EBADMSG: the peer wrote nonsense to the ring's positions. */
-int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
-              int when_full);
-
-/* Producer. The same for a body in pieces. -EMSGSIZE: also where their sizes do not add up to a size. */
+ * -EMSGSIZE: it is larger than lipc_confine allows, or the sizes of its pieces do not add up to a size. -ENOBUFS: the outbox is
+ * full. -ENOMEM. -EINVAL: a kind that is 0 or has more than 16 bits, when_full, or a channel that it cannot be for. -EBADMSG: the
+ * peer wrote nonsense to the ring's positions. */
 int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                     size_t count, int when_full);
-
-/* Producer. Moves what waits in the outbox to the ring as far as there is room, and wakes the peer if it is parked.
- * Returns the bytes still waiting, -EBADMSG as above. */
-int64_t lipc_flush(struct lipc_endpoint *endpoint);
 
 /* Producer. Bytes that what waits in the outbox takes, less what of its first message is in the ring. */
 uint64_t lipc_outbox(const struct lipc_endpoint *endpoint);
 
 /* Producer. Free-running count of bytes the peer has taken from the ring, as last seen: tells whether it reads. */
 uint64_t lipc_progress(struct lipc_endpoint *endpoint);
-
-/* Consumer. Copies messages out of the ring, at most `max` of them and `size` bytes of bodies (at least
- * LIPC_INLINE), to `buffer`, each body at an 8-byte boundary, and describes each in `records`; wakes the peer if it
- * waits for room. Returns how many.
- * Events that lipc_relay has told the way of are sent on, and counted against `max`, too: see lipc_relayed. Only before
- * the first message of a call that is handed out: what is behind that one may depend on it. For 1 ms or so: what is left
- * then is the next call's.
- * A message of LIPC_INLINE bytes or more, or of several frames, stands apart: it ends the batch before it, and when it
- * is first, 0 is returned with its size in *wanted; lipc_assemble then says where it goes, and it comes as a record of
- * its own with offset LIPC_ASSEMBLED when all of it is there, with at most a ring full of it copied by one call.
- * *wanted is 0 otherwise.
- * -EBADMSG: the peer wrote a position, a header or a length that cannot be; the endpoint is to be closed. */
-int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, char *buffer, size_t size,
-              uint64_t *wanted);
-
-/* Consumer. How many events the last lipc_recv has sent on; *told is LIPC_FAILED and LIPC_CONGESTED of all of them. */
-uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told);
 
 /* Consumer. Events that come on channel `number`, the next one or one of those before, are counted from now on: what
  * lipc_recv gives for their correlation is how many are missing before them. Those that `follow` miss none, and come from
@@ -263,25 +219,12 @@ uint64_t lipc_account_bytes(const struct lipc_account *account);
 
 /* ---- sleeping: wakeup.c ---- */
 
-/* Consumer, before it sleeps. Returns 1 when this side is parked: from now on the room that a waiting outbox needs
- * wakes it and, if `for_data`, the peer's next frame. Returns 0, not parked, when there is work of that kind already:
- * something for lipc_recv or lipc_flush to do, or to report. */
-int lipc_park(struct lipc_endpoint *endpoint, int for_data);
+/* What lipc_sleep returns when it was woken. */
+#define LIPC_WOKEN 2
 
-/* Consumer, awake for another reason. The peer need not wake it. */
-void lipc_unpark(struct lipc_endpoint *endpoint);
-
-/* Consumer. Looks for work at any of `count` endpoints for at most `nanoseconds`, yielding the processor as it goes: 1
- * when there is some, as lipc_park means it, 0 when there is none, LIPC_CROWDED when a yield has taken long, whatever
- * there is now. */
-int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nanoseconds);
-
-/* Consumer woken by LIPC_WAKEUP_SEMAPHORE. Parks and sleeps until there is work: 1, or 0 after `nanoseconds`.
- * -EINTR: a signal came. */
-int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
-
-/* The same, until it is woken: then LIPC_WOKEN, and there may be work or not, or another thread has roused it. */
-int lipc_nap(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
+/* Consumer woken by LIPC_WAKEUP_SEMAPHORE. Parks and sleeps until there is work: 1, or 0 after `nanoseconds`. LIPC_WOKEN: it was
+ * woken before, and there may be work or not: another thread may have called lipc_wake. -EINTR: a signal came. */
+int lipc_sleep(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
 
 /* Either. A descriptor that becomes readable at lipc_timer_set's `deadline` (nanoseconds of CLOCK_MONOTONIC; 0:
  * never) and stays so until it is set again. */

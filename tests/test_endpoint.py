@@ -632,6 +632,13 @@ def test_the_types_of_the_core_are_those_of_the_core() -> None:
     assert sorted(re.findall(r"^(?:def )?(\w+)[(:]", stub, re.MULTILINE)) == found
 
 
+def test_cffi_binds_no_function_that_python_does_not_call() -> None:
+    called = set()
+    for path in Path(clone.__file__).parents[1].rglob("*.py"):
+        called.update(re.findall(r"\blib\.(lipc_\w+)", path.read_text()))
+    assert called == {name for name in dir(_core.lib) if name.startswith("lipc_")}
+
+
 def test_descriptors_are_closed_on_exec(segment: int) -> None:
     timer = Timer()
     for fd in (segment, timer.fileno()):

@@ -46,11 +46,6 @@ struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeu
     return endpoint;
 }
 
-bool lipc_is_owner(const struct lipc_endpoint *endpoint)
-{
-    return pthread_equal(endpoint->owner, pthread_self()) != 0;
-}
-
 void lipc_endpoint_close(struct lipc_endpoint *endpoint)
 {
     if (!endpoint)
@@ -77,9 +72,9 @@ void lipc_confine(struct lipc_endpoint *endpoint, uint64_t most)
     endpoint->most = most < LIPC_TOTAL_MAX ? most : LIPC_TOTAL_MAX;
 }
 
-void lipc_rouse(struct lipc_endpoint *endpoint)
+void lipc_wake(struct lipc_endpoint *endpoint)
 {
-    lipc_wakeup_rouse(&endpoint->wakeup);
+    lipc_wakeup_wake_self(&endpoint->wakeup);
 }
 
 void lipc_lag(struct lipc_endpoint *endpoint, int late)
@@ -145,7 +140,7 @@ static bool has_work(struct lipc_endpoint *endpoint)
 
 /* A yield that takes so long has given the processor to somebody who computes: the scheduler lets that one run for a
  * slice of some 3 ms, while a side that sleeps is woken at once. */
-#define CROWDED_NS 100000
+#define PREEMPTED_NS 100000
 
 static void relax(void)
 {
@@ -187,13 +182,14 @@ int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nan
         (void)sched_yield(); /* the peer may share this processor */
         uint64_t before = now;
         now = lipc_clock();
-        if (now - before >= CROWDED_NS)
-            return LIPC_CROWDED;
+        if (now - before >= PREEMPTED_NS)
+            return LIPC_PREEMPTED;
     }
 }
 
-static int nap(struct lipc_endpoint *endpoint, uint64_t deadline)
+int lipc_sleep(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
 {
+    uint64_t start = lipc_clock(), deadline = nanoseconds < UINT64_MAX - start ? start + nanoseconds : UINT64_MAX;
     if (!lipc_park(endpoint, 1))
         return 1;
     int woken = lipc_wakeup_sleep(&endpoint->wakeup, deadline);
@@ -204,25 +200,4 @@ static int nap(struct lipc_endpoint *endpoint, uint64_t deadline)
     if (has_work(endpoint))
         return 1;
     return woken < 0 ? woken : 0;
-}
-
-static uint64_t deadline_in(uint64_t nanoseconds)
-{
-    uint64_t start = lipc_clock();
-    return nanoseconds < UINT64_MAX - start ? start + nanoseconds : UINT64_MAX;
-}
-
-int lipc_nap(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
-{
-    return nap(endpoint, deadline_in(nanoseconds));
-}
-
-int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
-{
-    uint64_t deadline = deadline_in(nanoseconds);
-    int woken;
-    do
-        woken = nap(endpoint, deadline);
-    while (woken == LIPC_WOKEN);
-    return woken;
 }

@@ -6,8 +6,8 @@
 #ifndef LIPC_ENDPOINT_H
 #define LIPC_ENDPOINT_H
 
-#include "lensipc.h"
 #include "endpoint/outbox.h"
+#include "fast.h"
 #include "ring/ring.h"
 #include "ring/segment.h"
 #include "ring/wakeup.h"
@@ -55,16 +55,12 @@ struct lipc_endpoint {
     bool late; /* it has had its time to read what waits */
     uint64_t most; /* that a message's body may have */
     struct lipc_mapping mapping;
-    pthread_t owner;
+    pthread_t owner; /* who opened it: no other thread may send */
 };
 
 /* send.c. Whether lipc_flush has something to do: there is room for the first message that waits, or a position that
  * it would report. */
 bool lipc_can_flush(struct lipc_endpoint *endpoint);
-
-/* endpoint.c. Anyone, in any thread, while it is open; blocks on nothing. Whether this thread has opened it: no other may
- * send. */
-bool lipc_is_owner(const struct lipc_endpoint *endpoint);
 
 /* One message for several endpoints. */
 struct lipc_copies {

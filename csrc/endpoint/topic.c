@@ -18,11 +18,6 @@ struct lipc_topic *lipc_topic_create(void)
     return topic;
 }
 
-bool lipc_topic_is_owner(const struct lipc_topic *topic)
-{
-    return pthread_equal(topic->owner, pthread_self()) != 0;
-}
-
 void lipc_topic_free(struct lipc_topic *topic)
 {
     if (topic)

@@ -21,10 +21,7 @@ struct lipc_topic {
     struct lipc_subscription *subscriptions;
     size_t count, room;
     bool heard; /* main listens, too: an event is not relayed behind its back */
-    pthread_t owner;
+    pthread_t owner; /* who made it: no other thread may send */
 };
-
-/* topic.c. Anyone, in any thread; blocks on nothing. Whether this thread has made it: no other may send. */
-bool lipc_topic_is_owner(const struct lipc_topic *topic);
 
 #endif

@@ -135,6 +135,12 @@ static PyObject *know_arrays(PyObject *module, PyObject *const *arguments, Py_ss
     return known < 0 ? NULL : PyBool_FromLong(known);
 }
 
+/* Whether this thread is the one that owns something, which no other may send by. */
+static int is_own(pthread_t owner)
+{
+    return pthread_equal(owner, pthread_self());
+}
+
 /* What `send` and `send_value` take but for the body: 0 with an exception set where they do not. */
 static int read_send(PyObject *const *arguments, Py_ssize_t count, struct lipc_endpoint **endpoint,
                      struct lipc_header *header, int *when_full)
@@ -176,7 +182,7 @@ static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssi
     (void)module;
     if (!read_send(arguments, count, &endpoint, &header, &when_full))
         return NULL;
-    if (!lipc_is_owner(endpoint) || !lipc_write(arguments[6], 1, LIPC_PICKLE_MAX, &message))
+    if (!is_own(endpoint->owner) || !lipc_write(arguments[6], 1, LIPC_PICKLE_MAX, &message))
         return none();
     AT_LENGTH(message.size, sent = lipc_send_parts(endpoint, &header, message.parts, message.count, when_full));
     lipc_written_release(&message);
@@ -220,7 +226,7 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
     (void)module;
     if (!read_publish(arguments, count, &topic, &header))
         return NULL;
-    if (!lipc_topic_is_owner(topic) || !lipc_write(arguments[3], 1, LIPC_PICKLE_MAX, &message))
+    if (!is_own(topic->owner) || !lipc_write(arguments[3], 1, LIPC_PICKLE_MAX, &message))
         return none();
     AT_LENGTH(message.size, told = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
     lipc_written_release(&message);
@@ -411,7 +417,7 @@ static PyObject *poll(PyObject *module, PyObject *const *arguments, Py_ssize_t c
     Py_BEGIN_ALLOW_THREADS
     found = lipc_poll(endpoints, (size_t)count - 1, nanoseconds);
     Py_END_ALLOW_THREADS
-    return found == LIPC_CROWDED ? none() : PyBool_FromLong(found);
+    return found == LIPC_PREEMPTED ? none() : PyBool_FromLong(found);
 }
 
 #define FASTCALL(function) (PyCFunction)(void (*)(void))(function)
@@ -447,7 +453,7 @@ static PyMethodDef functions[] = {
     {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},
     {"poll", FASTCALL(poll), METH_FASTCALL,
-     "poll(nanoseconds, *endpoints): lipc_poll of at most 64 endpoints, as a bool; None: LIPC_CROWDED."},
+     "poll(nanoseconds, *endpoints): lipc_poll of at most 64 endpoints, as a bool; None: LIPC_PREEMPTED."},
     {NULL, NULL, 0, NULL},
 };
 

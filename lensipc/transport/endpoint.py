@@ -329,7 +329,7 @@ class Endpoint:
         deadline = time.monotonic() + seconds
         while True:
             left = max(0.0, deadline - time.monotonic())
-            woken = lib.lipc_nap(self._handle, 2**63 if math.isinf(left) else min(int(left * 1e9), 2**63))
+            woken = lib.lipc_sleep(self._handle, 2**63 if math.isinf(left) else min(int(left * 1e9), 2**63))
             if woken in (0, 1):
                 return woken == 1
             if woken < 0 and woken != -errno.EINTR:
@@ -339,7 +339,7 @@ class Endpoint:
 
     def rouse(self) -> None:
         """Any thread, while it is open. Have this side's `wait` look at once whether it is to end."""
-        lib.lipc_rouse(self._handle)
+        lib.lipc_wake(self._handle)
 
     def close(self) -> None:
         """Give everything back. Nothing may be asked of it afterwards, but to close it again."""
