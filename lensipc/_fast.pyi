@@ -4,6 +4,20 @@
 from collections.abc import Callable
 from typing import Any
 
+ALIGNMENT: int
+DEPTH: int
+MAGIC: bytes
+OUT_OF_BAND: int
+POLLED: int
+PROTOCOL: int
+READ_ALL: int
+READ_OWNED: int
+READ_PLAIN: int
+READ_TRIAL: int
+TEXT_LIMIT: int
+WIRE_MODULE: str
+WRITER_DEPTH: int
+
 def encode(value: object, /) -> bytes | None: ...
 def decode(message: bytes | bytearray | memoryview, budget: int = ..., flags: int = ..., /) -> Any: ...
 def weigh(message: bytes | bytearray | memoryview, budget: int, flags: int, /) -> tuple[Any, int]: ...

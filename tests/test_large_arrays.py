@@ -17,14 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lensipc import _fast, clone
-from lensipc.clone import codec
-from lensipc.clone.ndarray import OUT_OF_BAND
 from lensipc.errors import DataCloneError, DecodeError
 from lensipc.transport import endpoint
 from lensipc.transport.endpoint import Endpoint, create_segment
 
 CODES = "?bBhHiIlLqQefdFD"
-OWNED = 1  # LIPC_READ_OWNED
+OUT_OF_BAND = _fast.OUT_OF_BAND
 
 
 def open_endpoint(fd: int, side: int) -> Endpoint:
@@ -60,7 +58,7 @@ def line() -> Iterator[Line]:
 
 def in_place(body: bytearray) -> Any:
     """The value of a message, in its own memory."""
-    return _fast.decode(body, clone.STANDARD.budget, OWNED)
+    return _fast.decode(body, clone.STANDARD.budget, _fast.READ_OWNED)
 
 
 def filled(code: str, *shape: int) -> Any:
@@ -206,10 +204,10 @@ def test_a_message_that_is_refused_keeps_no_array_alive(line: Line) -> None:
 
 
 def message(pickle: bytes, *sizes: int, count: int | None = None) -> bytearray:
-    head = struct.pack("<4sIQ", codec.MAGIC, len(sizes) if count is None else count, len(pickle))
+    head = struct.pack("<4sIQ", _fast.MAGIC, len(sizes) if count is None else count, len(pickle))
     body = bytearray(head + b"".join(struct.pack("<Q", size) for size in sizes) + pickle)
     for size in sizes:
-        body += bytes(-len(body) % codec.ALIGNMENT + size)
+        body += bytes(-len(body) % _fast.ALIGNMENT + size)
     return body
 
 

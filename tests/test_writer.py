@@ -72,8 +72,8 @@ def lists(levels: int) -> Any:
 SHARED: list[int] = []
 LOOP: list[Any] = []
 LOOP.append(LOOP)
-DEPTH = 64  # LIPC_WRITER_DEPTH
-LARGE = 1 << 16  # what is as large is handed on uncopied
+DEPTH = _fast.WRITER_DEPTH
+LARGE = _fast.OUT_OF_BAND  # what is as large is handed on uncopied
 LONG = "x" * 256  # a string that is looked for when it turns up again
 KEPT = [[i] for i in range(500)]  # containers that something else refers to: the table of them grows
 

@@ -129,7 +129,7 @@ static int takes(const struct lipc_argument *argument, PyObject *value, uint64_t
     } else if (type == &PyTuple_Type && kinds & (LIPC_TAKES_SCALARS | LIPC_TAKES_TUPLE)) {
         static const struct lipc_argument scalar = {LIPC_TAKES_NONE | LIPC_TAKES_BOOL | LIPC_TAKES_INT |
                                                         LIPC_TAKES_FLOAT | LIPC_TAKES_STR | LIPC_TAKES_BYTES,
-                                                    INT64_MIN, INT64_MAX, LIPC_SCALAR_SIZE};
+                                                    INT64_MIN, INT64_MAX, LIPC_TEXT_LIMIT};
         size = PyTuple_Size(value);
         for (Py_ssize_t i = 0; kinds & LIPC_TAKES_SCALARS && i < size && i < argument->size; i++)
             if (!takes(&scalar, PyTuple_GetItem(value, i), bytes))

@@ -25,8 +25,8 @@ enum {
     LIPC_TAKES_ANY = 1024,
 };
 
-/* Of a str or bytes in a tuple of scalars at most. An int there has 64 bits. */
-#define LIPC_SCALAR_SIZE 32768
+/* Characters of a text in an exception at most, and bytes or characters of what is in a tuple of scalars. An int there has 64 bits. */
+#define LIPC_TEXT_LIMIT 32768
 
 /* What a row does. */
 enum lipc_does {

@@ -4,6 +4,7 @@
  */
 #include "clone/measure.h"
 
+#include "clone/clone.h"
 #include "clone/ndarray.h"
 
 #include <stdlib.h>
@@ -63,8 +64,7 @@ static PyObject *held_by(PyObject *object, PyObject *kept, int *fails)
 /* The place of `object` in a table, or the free one where it belongs. */
 static struct seen *place_of(struct seen *table, size_t mask, const PyObject *object)
 {
-    uint64_t hash = (uint64_t)(uintptr_t)object * UINT64_C(0x9e3779b97f4a7c15);
-    size_t at = (size_t)(hash >> 32) & mask;
+    size_t at = lipc_address_hash(object) & mask;
     while (table[at].object != NULL && table[at].object != object)
         at = (at + 1) & mask;
     return &table[at];

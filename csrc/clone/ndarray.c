@@ -4,6 +4,8 @@
  */
 #include "clone/ndarray.h"
 
+#include "clone/clone.h"
+
 #include <string.h>
 
 #define DTYPES 32
@@ -106,7 +108,7 @@ int lipc_array_of(PyObject *obj, struct lipc_array *array)
             for (int i = 0; i < fields->dimensions; i++)
                 size *= (size_t)fields->shape[i]; /* which numpy keeps from overflowing */
             *array = (struct lipc_array){known->text, fields->data, size, fields->dimensions, fields->shape};
-            return size >= LIPC_ARRAY_MIN;
+            return size >= LIPC_OUT_OF_BAND;
         }
     return 0;
 }

@@ -13,9 +13,6 @@
 
 #include <stdint.h>
 
-/* Bytes from which on an array's memory travels beside the pickle: OUT_OF_BAND of lensipc.arrays. */
-#define LIPC_ARRAY_MIN 65536
-
 /* Dimensions of an array that is handled here. */
 #define LIPC_ARRAY_DIMENSIONS 32
 
@@ -32,7 +29,7 @@ struct lipc_array {
  * 2 times 3 with the address of its memory: 1, 0 if that one is not as the struct has it, -1 with an exception set. */
 int lipc_arrays_know(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address);
 
-/* With the GIL. Whether `obj` is an array that is handled here, and then what there is to tell of it. Runs no code. */
+/* With the GIL. Whether `obj` is an array of LIPC_OUT_OF_BAND bytes or more that is handled here, and then what there is to tell of it. Runs no code. */
 int lipc_array_of(PyObject *obj, struct lipc_array *array);
 
 /* With the GIL. Whether `obj` is exactly a numpy.ndarray. */

@@ -73,6 +73,10 @@
 /* Bytes of a call's arguments that hash() of its result gets through in 10 ns at least, where it looks at them. */
 #define HASHED_BYTES_A_UNIT 4
 
+/* A macro's value as a text. */
+#define TEXT_OF(macro) TEXT_OF_TOKENS(macro)
+#define TEXT_OF_TOKENS(tokens) #tokens
+
 #define UNHASHABLE UINT32_MAX
 #define HEAVY (UINT32_C(1) << 30) /* where weights stop to grow */
 
@@ -129,7 +133,7 @@ struct reader {
     struct buffer inline_buffers[INLINE_BUFFERS];
 };
 
-static const char TOO_DEEP[] = "more than 1000 levels of containers";
+static const char TOO_DEEP[] = "more than " TEXT_OF(LIPC_DEPTH) " levels of containers";
 static const char TOO_OFTEN[] = "parts shared so often that it would be too large if it were written out";
 
 static PyObject *decode_error, *unknown_error;
@@ -645,7 +649,7 @@ static int name_constructor(struct reader *r)
     PyObject *module = r->stack[r->top - 2], *name = r->stack[r->top - 1];
     const struct lipc_row *row = NULL;
     if (PyUnicode_CheckExact(module) && PyUnicode_CheckExact(name) &&
-        PyUnicode_CompareWithASCIIString(module, LIPC_MODULE) == 0)
+        PyUnicode_CompareWithASCIIString(module, LIPC_WIRE_MODULE) == 0)
         row = lipc_row_of(name);
     if (row == NULL)
         return PyErr_Occurred() ? 0 : refuse(r, "a name that is none of lensipc's constructors");
@@ -1229,7 +1233,7 @@ PyObject *lipc_read(struct lipc_message *message)
     if (open_message(&r)) {
         set_limits(&r);
         last = r.at;
-        if (r.end - r.at < 2 || r.at[0] != PROTO || r.at[1] != 5) {
+        if (r.end - r.at < 2 || r.at[0] != PROTO || r.at[1] != LIPC_PICKLE_PROTOCOL) {
             r.reason = "no pickle of protocol 5";
         } else {
             uint64_t pickle_size = (uint64_t)(r.end - r.at);

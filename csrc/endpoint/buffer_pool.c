@@ -20,8 +20,8 @@
 #define _GNU_SOURCE /* MADV_HUGEPAGE, MADV_FREE */
 
 #include "lensipc.h"
+#include "ring/layout.h"
 
-#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -35,7 +35,7 @@
 
 /* Precedes the memory that is handed out, and aligns it to a cache line. */
 struct block {
-    alignas(64) size_t room; /* of the whole mapping */
+    alignas(LIPC_CACHE_LINE) size_t room; /* of the whole mapping */
 };
 
 static struct kept {

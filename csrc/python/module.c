@@ -11,6 +11,7 @@
 #include "clone/clone.h"
 #include "clone/constructors.h"
 #include "clone/ndarray.h"
+#include "clone/opcodes.h"
 #include "endpoint/endpoint.h"
 #include "endpoint/topic.h"
 
@@ -453,13 +454,37 @@ static PyMethodDef functions[] = {
     {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},
     {"poll", FASTCALL(poll), METH_FASTCALL,
-     "poll(nanoseconds, *endpoints): lipc_poll of at most 64 endpoints, as a bool; None: LIPC_PREEMPTED."},
+     "poll(nanoseconds, *endpoints): lipc_poll of at most POLLED endpoints, as a bool; None: LIPC_PREEMPTED."},
     {NULL, NULL, 0, NULL},
 };
+
+/* What both sides of the binding need to know. */
+static int add_constants(PyObject *module)
+{
+    static const struct {
+        const char *name;
+        long value;
+    } numbers[] = {
+        {"ALIGNMENT", LIPC_ALIGNMENT},     {"DEPTH", LIPC_DEPTH},
+        {"OUT_OF_BAND", LIPC_OUT_OF_BAND}, {"POLLED", POLLED},
+        {"PROTOCOL", LIPC_PICKLE_PROTOCOL}, {"READ_ALL", LIPC_READ_ALL},
+        {"READ_OWNED", LIPC_READ_OWNED},   {"READ_PLAIN", LIPC_READ_PLAIN},
+        {"READ_TRIAL", LIPC_READ_TRIAL},   {"TEXT_LIMIT", LIPC_TEXT_LIMIT},
+        {"WRITER_DEPTH", LIPC_WRITER_DEPTH},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (PyModule_AddIntConstant(module, numbers[i].name, numbers[i].value))
+            return -1;
+    PyObject *magic = PyBytes_FromString(LIPC_MESSAGE_MAGIC);
+    int failed = magic == NULL || PyModule_AddObjectRef(module, "MAGIC", magic);
+    Py_XDECREF(magic);
+    return failed ? -1 : PyModule_AddStringConstant(module, "WIRE_MODULE", LIPC_WIRE_MODULE);
+}
 
 /* cffi says of lensipc._core that it is safe without the GIL, and nobody has shown that of the C core. Importing this module
  * enables the GIL again on a free-threaded Python: that is enough, since nothing of lensipc runs without it. */
 static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)add_constants},
 #ifdef Py_mod_gil
     {Py_mod_gil, Py_MOD_GIL_USED},
 #endif

@@ -18,10 +18,6 @@ import numpy as np
 from .. import _fast
 from .constructors import SCALAR_LIMIT, as_array, as_number, as_record, as_scalar, as_unsigned
 
-OUT_OF_BAND = 1 << 16
-"""Bytes from which on an array's memory travels beside the pickle. Below, one more copy (5 us at most) is cheaper
-than the bookkeeping."""
-
 MAX_DIMENSIONS = 64  # NPY_MAXDIMS of numpy 2; 32 before
 
 _NUMBER = re.compile(r"\|[biu]1|[<>](?:[iu][248]|f[248]|f1[26]|c8|c16|c24|c32)")
@@ -324,7 +320,7 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
     padded = array.dtype.names is not None and _padded(array.dtype)
     if padded or not (contiguous or order == "F") or _has(array.dtype, _IDLING):
         array = _contiguous(array, order, padded)
-    if size < OUT_OF_BAND:
+    if size < _fast.OUT_OF_BAND:
         return as_array, (text, order, array.tobytes("A"), *shape)
     flat = array.T if order == "F" else array
     message.buffers.append(_bytes_of(flat))

@@ -50,7 +50,6 @@ Whole = (bytearray, memoryview)  # a body in one piece that is not bytes
 Record = tuple[int, Any, int, int, int, int, Any]
 RUN = 0
 
-_POLLED = 64  # endpoints of one call of `poll`: those beyond have nobody look at them before they signal
 # Up to here a body in pieces is joined: one more copy takes 0.5 us at most, telling C the pieces takes 2.
 _JOIN_BYTES = 8192
 
@@ -434,7 +433,8 @@ class _Parts:
 
 def poll(endpoints: Iterable[Endpoint], ns: int) -> bool | None:
     """Look for work at any of these endpoints for at most `ns` nanoseconds, as `Endpoint.poll` does."""
-    return _poll(ns, *[endpoint._address for endpoint in islice(endpoints, _POLLED)])
+    # Those beyond have nobody look at them before they signal.
+    return _poll(ns, *[endpoint._address for endpoint in islice(endpoints, _fast.POLLED)])
 
 
 class Timer:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from lensipc import _fast, clone
-from lensipc.clone import codec, constructors
+from lensipc.clone import constructors
 from lensipc.errors import DecodeError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fuzz.listener import Listener
 from messages import HONEST
 
-OWNED = 1  # LIPC_READ_OWNED
+OWNED = _fast.READ_OWNED
 
 OPCODES = bytes(ord(op.code) for op in pickletools.opcodes)
 FORBIDDEN = (
@@ -157,7 +157,7 @@ def check(body: bytes, listener: Listener) -> tuple[str | None, bool]:
 def differs(body: bytes, value: Any) -> str | None:
     """What there is between a value that was decoded and what others make of the same message."""
     try:
-        if body.startswith(codec.MAGIC):
+        if body.startswith(_fast.MAGIC):
             memory = bytearray(body)
             return None if alike(value, _fast.decode(memory, clone.STANDARD.budget, OWNED)) else "in place it differs"
         other = Unpickler(io.BytesIO(unframed(body))).load()
@@ -177,10 +177,10 @@ def unframed(body: bytes) -> bytes:
 
 def with_arrays(pickled: bytes, *memory: bytes) -> bytes:
     """A message of arrays, smaller ones than those that travel beside the pickle as a rule."""
-    body = struct.pack("<4sIQ", codec.MAGIC, len(memory), len(pickled))
+    body = struct.pack("<4sIQ", _fast.MAGIC, len(memory), len(pickled))
     body += b"".join(struct.pack("<Q", len(each)) for each in memory) + pickled
     for each in memory:
-        body += bytes(-len(body) % codec.ALIGNMENT) + each
+        body += bytes(-len(body) % _fast.ALIGNMENT) + each
     return body
 
 
