@@ -11,7 +11,7 @@
 /* lipc_record.offset of a message that was assembled in the caller's memory. */
 #define LIPC_ASSEMBLED 4294967295
 
-/* What lipc_poll says when others want the processor: it is better to sleep. */
+/* What lipc_poll returns when the scheduler ran somebody else meanwhile: it is better to sleep. */
 #define LIPC_PREEMPTED 2
 
 /* One received message. */
@@ -23,7 +23,7 @@ struct lipc_record {
     uint32_t peer;
     uint32_t pid;
     uint32_t kind;
-    uint32_t follows; /* an event that lipc_hear speaks of: nothing is new but its body */
+    uint32_t follows; /* an event of which only the body is new: see lipc_count_gaps */
 };
 
 /* ---- endpoint/send.c ---- */
@@ -41,9 +41,9 @@ int64_t lipc_flush(struct lipc_endpoint *endpoint);
 /* Consumer. Copies messages out of the ring, at most `max` of them and `size` bytes of bodies (at least
  * LIPC_INLINE), to `buffer`, each body at an 8-byte boundary, and describes each in `records`; wakes the peer if it
  * waits for room. Returns how many.
- * Events that lipc_relay has told the way of are sent on, and counted against `max`, too: see lipc_relayed. Only before
- * the first message of a call that is handed out: what is behind that one may depend on it. For 1 ms or so: what is left
- * then is the next call's.
+ * Events that come before the first message that a call hands out, and that have a topic by lipc_relay, are relayed instead;
+ * they count against `max`, too (see lipc_relayed). Those behind that message may depend on it, and wait for the next call; so do
+ * those that are left after about 1 ms of relaying.
  * A message of LIPC_INLINE bytes or more, or of several frames, stands apart: it ends the batch before it, and when it
  * is first, 0 is returned with its size in *wanted; lipc_assemble then says where it goes, and it comes as a record of
  * its own with offset LIPC_ASSEMBLED when all of it is there, with at most a ring full of it copied by one call.
@@ -52,8 +52,8 @@ int64_t lipc_flush(struct lipc_endpoint *endpoint);
 int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, char *buffer, size_t size,
               uint64_t *wanted);
 
-/* Consumer. How many events the last lipc_recv has sent on; *told is LIPC_FAILED and LIPC_CONGESTED of all of them. */
-uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told);
+/* Consumer. How many events the last lipc_recv has relayed. *status has LIPC_FAILED and LIPC_CONGESTED of all of them. */
+uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *status);
 
 /* ---- endpoint/endpoint.c ---- */
 
@@ -62,12 +62,12 @@ uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told);
  * something for lipc_recv or lipc_flush to do, or to report. */
 int lipc_park(struct lipc_endpoint *endpoint, int for_data);
 
-/* Consumer, awake for another reason. The peer need not wake it. */
+/* Consumer, which is awake for another reason. The peer need not wake it any more. */
 void lipc_unpark(struct lipc_endpoint *endpoint);
 
-/* Consumer. Looks for work at any of `count` endpoints for at most `nanoseconds`, yielding the processor as it goes: 1
- * when there is some, as lipc_park means it, 0 when there is none, LIPC_PREEMPTED when a yield has taken long, whatever
- * there is now. */
+/* Consumer. Looks for work (as lipc_park defines it) at any of `count` endpoints for at most `nanoseconds`, and yields the
+ * processor now and then. Returns 1 when there is some, 0 when there is none, and LIPC_PREEMPTED when a yield took long: then there
+ * may be work or not. */
 int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nanoseconds);
 
 #endif

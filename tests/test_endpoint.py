@@ -265,7 +265,7 @@ def test_bodies_stay_when_others_come(pair: Pair) -> None:
     assert [bytes(body) for body in kept] == bodies
 
 
-@pytest.mark.parametrize(("size", "kind"), [(100_000, bytearray), (_core.lib.LIPC_BLOCK, memoryview)])
+@pytest.mark.parametrize(("size", "kind"), [(100_000, bytearray), (_core.lib.LIPC_POOLED, memoryview)])
 def test_a_large_body_is_memory_of_its_own(pair: Pair, size: int, kind: type) -> None:
     main, renderer = pair
     main.send(1, 0, 0, 0, 0, bytes(size))

@@ -181,7 +181,7 @@ def test_a_numpy_that_lays_its_arrays_out_in_another_way_is_not_known() -> None:
     script = """if True:
         import numpy as np
         from lensipc import _fast
-        know, probe = _fast.know_arrays, np.zeros((2, 3))
+        know, probe = _fast.register_arrays, np.zeros((2, 3))
         at = probe.__array_interface__["data"][0]
         assert not know(np.ndarray, np.frombuffer, (), probe, at + 8)
         assert not know(np.ndarray, np.frombuffer, (), probe.T, at)
@@ -191,7 +191,7 @@ def test_a_numpy_that_lays_its_arrays_out_in_another_way_is_not_known() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
     for wrong in ((1, 2), (np.ndarray, np.frombuffer, [], np.zeros((2, 3)), 1)):
         with pytest.raises(TypeError):
-            _fast.know_arrays(*wrong)
+            _fast.register_arrays(*wrong)
 
 
 def test_a_message_that_is_refused_keeps_no_array_alive(line: Line) -> None:

@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Things that more than one other refers to, before there is a table of them: most messages have no more. */
+/* Objects with more than one reference that are listed without a table: most messages have no more of them. */
 #define FEW_SHARED 16
 
-/* Strings from this many bytes on are written once: the second time that one turns up, the pickler's memo serves better. */
+/* Strings from this many bytes on are written only once. If one occurs again, the value is left to the pickler and its memo. */
 #define LONG_STRING 256
 
 struct writer {
@@ -26,7 +26,7 @@ struct writer {
     uint64_t memory; /* that its reader's containers will take */
     uint64_t budget; /* that keys may still cost it */
     size_t shared_count;         /* of what has been written and may turn up again */
-    const PyObject **table;      /* that has it, of mask + 1 places; NULL: `few` has it */
+    const PyObject **table;      /* that has it, of mask + 1 slots; NULL: `few` has it */
     size_t mask;
     const PyObject *few[FEW_SHARED];
 };
@@ -112,7 +112,7 @@ static int write_opcode(struct writer *w, enum opcode opcode)
     return 1;
 }
 
-static const PyObject **place_of(const PyObject **table, size_t mask, const PyObject *obj)
+static const PyObject **slot_of(const PyObject **table, size_t mask, const PyObject *obj)
 {
     size_t at = lipc_address_hash(obj) & mask;
     while (table[at] != NULL && table[at] != obj)
@@ -129,7 +129,7 @@ static int enlarge_table(struct writer *w)
         return 0;
     for (size_t i = 0; i < (w->table == NULL ? w->shared_count : w->mask + 1); i++)
         if (known[i] != NULL)
-            *place_of(larger, mask, known[i]) = known[i];
+            *slot_of(larger, mask, known[i]) = known[i];
     free(w->table);
     w->table = larger;
     w->mask = mask;
@@ -150,10 +150,10 @@ static int is_first(struct writer *w, const PyObject *obj)
     }
     if ((w->table == NULL || w->shared_count > w->mask / 2) && !enlarge_table(w))
         return 0;
-    const PyObject **place = place_of(w->table, w->mask, obj);
-    if (*place != NULL)
+    const PyObject **slot = slot_of(w->table, w->mask, obj);
+    if (*slot != NULL)
         return 0;
-    *place = obj;
+    *slot = obj;
     w->shared_count++;
     return 1;
 }
@@ -244,7 +244,7 @@ static int write_array(struct writer *w, PyObject *obj)
     if (!w->with_arrays || message->array_count == LIPC_ARRAYS || !lipc_array_of(obj, &array))
         return 0;
     for (size_t i = 0; i < message->array_count; i++)
-        if (message->parts[2 + 2 * i].data == array.data) /* the pickler's business: they may share their memory */
+        if (message->parts[2 + 2 * i].data == array.data) /* left to the pickler: they may share their memory */
             return 0;
     if (!write_text(w, LIPC_WIRE_MODULE) || !write_text(w, LIPC_ARRAY_NAME) || !write_opcode(w, STACK_GLOBAL) ||
         !write_opcode(w, MARK))

@@ -15,17 +15,17 @@
 #include "endpoint/endpoint.h"
 #include "endpoint/topic.h"
 
-/* Messages of one call of `receive`, and endpoints of one of `poll`. */
+/* The most messages of one call of `receive`, and endpoints of one call of `poll`. */
 #define BATCH 64
 #define POLLED 64
 
-/* What the keys of a small message may cost when it is read at once, in units of 10 ns. One that needs more is left to who has a
- * budget. */
+/* What the keys of a small message may cost when `receive` decodes it, in units of 10 ns. A message that needs more is handed out
+ * as bytes, to be decoded with the budget that its receiver sets. */
 #define QUIET_BUDGET 100000
 
-/* Does what takes longer the larger `size` is: without the GIL when others could want it meanwhile. */
+/* Does what takes longer the larger `size` is, without the GIL if it takes long enough for others to want it. */
 #define AT_LENGTH(size, what)  \
-    if ((size) < LIPC_BLOCK) { \
+    if ((size) < LIPC_POOLED) { \
         what;                  \
     } else {                   \
         Py_BEGIN_ALLOW_THREADS \
@@ -59,7 +59,7 @@ static int count_is(Py_ssize_t count, Py_ssize_t expected)
     return 0;
 }
 
-/* The value of a message in any memory, and what it weighs in *weight. */
+/* The value of a message in any memory, and in *weight the bytes of memory that it takes at most. */
 static PyObject *read_message(PyObject *const *arguments, Py_ssize_t count, uint64_t *weight)
 {
     struct lipc_message message = {.budget = LIPC_BUDGET};
@@ -108,12 +108,12 @@ static PyObject *weigh(PyObject *module, PyObject *const *arguments, Py_ssize_t 
     return value == NULL ? NULL : Py_BuildValue("NK", value, (unsigned long long)weight);
 }
 
-static PyObject *know_constructors(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *register_constructors(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)module;
-    if (!count_is(count, 3) || lipc_rows_know(arguments[2]))
+    if (!count_is(count, 3) || lipc_rows_register(arguments[2]))
         return NULL;
-    lipc_read_raises(arguments[0], arguments[1]);
+    lipc_read_errors(arguments[0], arguments[1]);
     return none();
 }
 
@@ -126,13 +126,13 @@ static void *address(PyObject *argument)
     return found;
 }
 
-static PyObject *know_arrays(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *register_arrays(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)module;
     if (!count_is(count, 5))
         return NULL;
     void *memory = address(arguments[4]);
-    int known = memory ? lipc_arrays_know(arguments[0], arguments[1], arguments[2], arguments[3], memory) : -1;
+    int known = memory ? lipc_arrays_register(arguments[0], arguments[1], arguments[2], arguments[3], memory) : -1;
     return known < 0 ? NULL : PyBool_FromLong(known);
 }
 
@@ -142,7 +142,7 @@ static int is_own(pthread_t owner)
     return pthread_equal(owner, pthread_self());
 }
 
-/* What `send` and `send_value` take but for the body: 0 with an exception set where they do not. */
+/* Reads the arguments of `send` and `send_value` but for the body: 0 with an exception set where they are wrong. */
 static int read_send(PyObject *const *arguments, Py_ssize_t count, struct lipc_endpoint **endpoint,
                      struct lipc_header *header, int *when_full)
 {
@@ -190,7 +190,7 @@ static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssi
     return PyLong_FromLong(sent);
 }
 
-/* What `publish` and `publish_value` take but for the body. */
+/* The same of `publish` and `publish_value`. */
 static int read_publish(PyObject *const *arguments, Py_ssize_t count, struct lipc_topic **topic,
                         struct lipc_header *header)
 {
@@ -223,15 +223,15 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
     struct lipc_topic *topic;
     struct lipc_header header;
     struct lipc_written message;
-    int told;
+    int status;
     (void)module;
     if (!read_publish(arguments, count, &topic, &header))
         return NULL;
     if (!is_own(topic->owner) || !lipc_write(arguments[3], 1, LIPC_PICKLE_MAX, &message))
         return none();
-    AT_LENGTH(message.size, told = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
+    AT_LENGTH(message.size, status = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
     lipc_written_release(&message);
-    return PyLong_FromLong(told);
+    return PyLong_FromLong(status);
 }
 
 /* A record as a tuple: its body as bytes, or None and the `value` that it is, whose reference is taken over; `assembled`
@@ -426,13 +426,14 @@ static PyObject *poll(PyObject *module, PyObject *const *arguments, Py_ssize_t c
 static PyMethodDef functions[] = {
     {"encode", encode, METH_O, "encode(value): the bytes of a message of plain data, or None."},
     {"decode", FASTCALL(decode), METH_FASTCALL,
-     "decode(message, budget, flags): lipc_read of any memory, with the flags LIPC_READ_*; decode(message): with LIPC_BUDGET and none of them."},
+     "decode(message, budget, flags): lipc_read of any memory, with the flags LIPC_READ_*; decode(message): with LIPC_BUDGET and "
+     "none of them."},
     {"weigh", FASTCALL(weigh), METH_FASTCALL,
      "weigh(message, budget, flags): the same, as a tuple of the value and the bytes of memory that it takes at most."},
-    {"know_constructors", FASTCALL(know_constructors), METH_FASTCALL,
-     "know_constructors(DecodeError, UnknownValueError, rows): lipc_rows_know and lipc_read_raises."},
-    {"know_arrays", FASTCALL(know_arrays), METH_FASTCALL,
-     "know_arrays(ndarray, frombuffer, dtypes, array, address): lipc_arrays_know, as a bool."},
+    {"register_constructors", FASTCALL(register_constructors), METH_FASTCALL,
+     "register_constructors(DecodeError, UnknownValueError, rows): lipc_rows_register and lipc_read_errors."},
+    {"register_arrays", FASTCALL(register_arrays), METH_FASTCALL,
+     "register_arrays(ndarray, frombuffer, dtypes, array, address): lipc_arrays_register, as a bool."},
     {"send", FASTCALL(send), METH_FASTCALL,
      "send(endpoint, kind, channel, peer, pid, correlation, body, when_full): lipc_send of bytes."},
     {"send_value", FASTCALL(send_value), METH_FASTCALL,
@@ -458,7 +459,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* What both sides of the binding need to know. */
+/* The constants that Python needs, too. */
 static int add_constants(PyObject *module)
 {
     static const struct {

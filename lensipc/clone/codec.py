@@ -81,7 +81,7 @@ STANDARD = Limits()
 _ALIGNMENT, _OUT_OF_BAND = _fast.ALIGNMENT, _fast.OUT_OF_BAND
 _HEADER = struct.Struct("<4sIQ")
 _LENGTH = struct.Struct("<Q")
-_fast.know_constructors(DecodeError, UnknownValueError, constructors.rows())
+_fast.register_constructors(DecodeError, UnknownValueError, constructors.rows())
 _encode_plain, _decode, _weigh = _fast.encode, _fast.decode, _fast.weigh
 
 

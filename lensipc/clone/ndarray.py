@@ -406,7 +406,7 @@ def build_scalar(text: Any, data: bytes) -> Any:
 
 
 _probe = np.zeros((2, 3))
-_fast.know_arrays(
+_fast.register_arrays(
     np.ndarray,
     np.frombuffer,
     tuple((dtype, dtype.str, dtype.itemsize) for dtype in map(np.dtype, _CODES)),

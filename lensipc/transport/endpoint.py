@@ -53,9 +53,9 @@ RUN = 0
 # Up to here a body in pieces is joined: one more copy takes 0.5 us at most, telling C the pieces takes 2.
 _JOIN_BYTES = 8192
 
-# Memory for a message that is worth a block. It is not cleared first: every byte of it is written before it is handed
+# Memory for a large message, from the buffer pool. It is not cleared: every byte of it is written before it is handed
 # out.
-_take_block = ffi.new_allocator(lib.lipc_block_take, lib.lipc_block_give, should_clear_after_alloc=False)
+_take_buffer = ffi.new_allocator(lib.lipc_buffer_take, lib.lipc_buffer_give, should_clear_after_alloc=False)
 
 # What is called for every message.
 _send, _send_value, _publish, _publish_value = _fast.send, _fast.send_value, _fast.publish, _fast.publish_value
@@ -149,10 +149,10 @@ class Endpoint:
         if account is not None:
             lib.lipc_charge(handle, account._handle)
         if most is not None:
-            lib.lipc_confine(handle, most)
+            lib.lipc_limit_message(handle, most)
         self.most = most
         self._quota = quota
-        self._given = min(quota, lib.LIPC_BLOCK - 1)  # bytes of messages whose memory C makes
+        self._given = min(quota, lib.LIPC_POOLED - 1)  # bytes of messages whose memory C makes
         self._memory: list[Any] = [None]  # what a large message is being assembled in
         self._address = int(ffi.cast("uintptr_t", handle))
         self.heard: list[Any] = []
@@ -245,7 +245,7 @@ class Endpoint:
 
         A record's correlation is then that.
         """
-        code = lib.lipc_hear(self._handle, len(self.heard))
+        code = lib.lipc_count_gaps(self._handle, len(self.heard))
         if code < 0:
             _fail(code)
         self.heard.append(hearer)
@@ -258,7 +258,7 @@ class Endpoint:
 
     def watch(self) -> None:
         """Hand out the peer's events from now on, whatever `relay` has said."""
-        lib.lipc_watch(self._handle)
+        lib.lipc_stop_relaying(self._handle)
 
     def lag(self, late: bool) -> None:
         """Whether the peer has had time enough to read what waits: then it fails where its outbox is full."""
@@ -276,11 +276,11 @@ class Endpoint:
         return self._memory[0] is not None
 
     def _provide(self, size: int) -> None:
-        """Give the message that comes next, worth a block, the memory that it is assembled in."""
+        """Give the message that comes next, a large one, the memory that it is assembled in."""
         if size > self._quota:
             raise ProtocolError(f"the peer sends a message of {size} bytes, and {self._quota} are allowed")
         try:
-            memory = _take_block("char[]", size)
+            memory = _take_buffer("char[]", size)
         except MemoryError:
             _fail(-errno.ENOMEM)
         self._memory[0] = memoryview(ffi.buffer(memory))  # which keeps it alive, from before the core writes there
@@ -361,9 +361,9 @@ class Topic:
         self._address = int(ffi.cast("uintptr_t", handle))
         _live_topics.add(self)
 
-    def add(self, endpoint: Endpoint, number: int, when_full: int, place: int) -> None:
-        """`endpoint` listens, and knows the channel by `number`; its events are numbered from `place` + 1 on."""
-        code = lib.lipc_topic_add(self._handle, endpoint._handle, number, when_full, place)
+    def add(self, endpoint: Endpoint, number: int, when_full: int, sequence: int) -> None:
+        """`endpoint` listens, and knows the channel by `number`; its events are numbered from `sequence` + 1 on."""
+        code = lib.lipc_topic_add(self._handle, endpoint._handle, number, when_full, sequence)
         if code < 0:
             _fail(code)
 
@@ -377,7 +377,7 @@ class Topic:
 
     def hear(self, heard: bool) -> None:
         """Whether main listens itself: then its events are not relayed without it."""
-        lib.lipc_topic_hear(self._handle, heard)
+        lib.lipc_topic_main_listens(self._handle, heard)
 
     def send(self, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], only: Endpoint | None = None) -> int:
         """Send an event to all who listen, or to `only`; FAILED and CONGESTED as they apply.
@@ -387,17 +387,17 @@ class Topic:
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
         if only is None and type(body) is bytes:
-            told = _publish(self._address, frame_id, pid, body)
-            return told if told >= 0 else _fail(told)
+            status = _publish(self._address, frame_id, pid, body)
+            return status if status >= 0 else _fail(status)
         with _Parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
             header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
-            told = lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
-            return told if told >= 0 else _fail(told)
+            status = lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
+            return status if status >= 0 else _fail(status)
 
     def send_value(self, frame_id: int, pid: int, value: object) -> int | None:
         """Send what `Endpoint.send_value` does to all who listen, as `send` does; None: it does not."""
-        told = _publish_value(self._address, frame_id, pid, value)
-        return told if told is None or told >= 0 else _fail(told)
+        status = _publish_value(self._address, frame_id, pid, value)
+        return status if status is None or status >= 0 else _fail(status)
 
 
 def too_large(size: int, most: int | None) -> DataCloneError:
