@@ -2,8 +2,9 @@
 """Compile the C core: `python build.py` in place, or as hatchling's build hook.
 
 One compiler call over cffi's generated glue and csrc/*.c makes lensipc/_core.abi3.so, which runs on every
-CPython from 3.11 on. `$CC`, `$CFLAGS` and `$LDFLAGS` are honoured. The wheel's platform is read from what was built,
-because the compiler may be one for another machine.
+CPython from 3.11 on. Two modules are in it: cffi's lensipc._core, and lensipc._fast of csrc/python/module.c. `$CC`,
+`$CFLAGS` and `$LDFLAGS` are honoured. The wheel's platform is read from what was built, because the compiler may be one
+for another machine.
 """
 
 from __future__ import annotations
@@ -39,45 +40,6 @@ MUSL_VERSION = "1_2"
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
-# lib.lipc_calls(): the functions of csrc/python/module.c, which cffi has no type for.
-CALLS = """\
-static PyObject *
-_cffi_f_lipc_calls(PyObject *self, PyObject *noarg)
-{
-    (void)self;
-    (void)noarg;
-    return lipc_calls();
-}
-"""
-
-
-# cffi says of every module that it is safe without the GIL. Nobody has shown that of this one: importing it enables the
-# GIL again on a free-threaded Python.
-INIT = """\
-PyMODINIT_FUNC
-PyInit__core(void)
-{
-    PyObject *module = _cffi_init(\\1);
-#ifdef Py_GIL_DISABLED
-    if (module != NULL)
-        (void)PyUnstable_Module_SetGIL(module, Py_MOD_GIL_USED);
-#endif
-    return module;
-}
-"""
-
-
-def adapted(glue: str) -> str:
-    """cffi's glue with these functions in the place of what cffi wrote for them."""
-    calls = re.compile(r"static PyObject \*\n_cffi_f_lipc_calls\(.*?\n}\n", re.DOTALL)
-    init = re.compile(r"PyMODINIT_FUNC\nPyInit__core\(void\)\n{\n  return _cffi_init\((.*?)\);\n}\n")
-    for written, ours in (calls, CALLS), (init, INIT):
-        glue, count = written.subn(ours, glue)
-        if count != 1:
-            raise RuntimeError("this version of cffi writes its glue in another way: build.py must learn it")
-    return glue
-
-
 def cdef(header: Path) -> str:
     """lensipc.h as cffi takes it: its `#define NAME int` lines, and no other line of the preprocessor's."""
     lines = header.read_text().splitlines()
@@ -94,12 +56,11 @@ def compile_core() -> Path:
     import cffi
 
     ffi = cffi.FFI()
-    ffi.cdef(cdef(ROOT / "csrc" / "lensipc.h") + "\nvoid *lipc_calls(void);")
-    ffi.set_source("lensipc._core", '#include "lensipc.h"\n#include "python/module.h"')
+    ffi.cdef(cdef(ROOT / "csrc" / "lensipc.h"))
+    ffi.set_source("lensipc._core", '#include "lensipc.h"')
     glue = ROOT / "build" / "_core.c"
     glue.parent.mkdir(exist_ok=True)
     ffi.emit_c_code(str(glue))
-    glue.write_text(adapted(glue.read_text()))
 
     suffix = ".abi3.so" if LIMITED_API else sysconfig.get_config_var("EXT_SUFFIX")
     target = ROOT / "lensipc" / f"_core{suffix}"

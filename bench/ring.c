@@ -11,7 +11,7 @@
 
 #define _GNU_SOURCE
 
-#include "../csrc/lensipc.h"
+#include "../csrc/fast.h"
 #include "../csrc/ring/wakeup.h"
 
 #include <errno.h>

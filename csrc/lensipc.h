@@ -1,27 +1,28 @@
 /* SPDX-License-Identifier: MIT
  *
- * The whole interface of the C core. Plain declarations only: build.py hands this file to cffi as it stands.
+ * The interface of the C core. Plain declarations only: build.py hands this file to cffi as it stands. What every message and
+ * every wait needs is in fast.h, for which Python has functions of its own.
  *
  *   ring/layout.h             the bytes of a segment                                    no code
  *   ring/ring.c               a one-way ring of frames over memory given to it          no system call
  *   ring/wakeup.c             the parked flags; eventfd, socket and semaphore           system calls
  *   ring/segment.c            shared memory made, sealed, mapped twice, checked         system calls
- *   endpoint/buffer_pool.c    memory for large bodies, used again                       system calls
+ *   endpoint/buffer_pool.c    buffers for large bodies, kept and reused                 system calls
  *   endpoint/outbox.c         messages that wait until the ring has room                malloc
  *   endpoint/account.c        how much waits in several outboxes together               malloc
  *   endpoint/endpoint.c       two rings, an outbox and a wakeup as one side of a pair
  *   endpoint/send.c           messages into frames
- *   endpoint/receive.c        frames into messages, and events to those who listen
- *   endpoint/topic.c          who listens to a channel                                  malloc
- *   endpoint/parent_death.c   the end of a renderer whose main was killed               system calls
+ *   endpoint/receive.c        frames into messages; relays events to their subscribers
+ *   endpoint/topic.c          the subscribers of a channel                              malloc
+ *   endpoint/parent_death.c   kills a renderer some time after its main has died        system calls
  *
- * Beside it, and not declared here: clone/ writes and reads values, python/ has functions of Python's own for all of it.
+ * Beside it: clone/ writes and reads values, and python/ has functions of Python's own for that and for fast.h.
  *
  * Words. A segment is one shared-memory object. It holds two rings: main writes one and the renderer the other.
  * A frame is a header and bytes in a ring. A message is one frame, or several when it is larger than a frame.
  *
  * Rules. Every function returns 0 or a positive number on success and -errno on failure; none touches errno for
- * its caller, prints, or aborts. None blocks but lipc_poll and lipc_wait, and lipc_send for moments where it says so.
+ * its caller, prints, or aborts. None blocks but lipc_poll and lipc_sleep, and those that send for moments where they say so.
  * An endpoint belongs to one thread at a time. All that lies in a segment can be changed by the peer at any instant:
  * it is loaded once, checked against private copies, and only then used.
  */
@@ -46,64 +47,43 @@
 #define LIPC_WAKEUP_SOCKET 1
 #define LIPC_WAKEUP_SEMAPHORE 2
 
-/* What becomes of a message when the outbox is full. */
+/* What is done with a message when the outbox is full. */
 #define LIPC_REFUSE 0
 #define LIPC_DROP_OLDEST 1
 #define LIPC_DROP_NEWEST 2
-#define LIPC_KEEP 3 /* it waits all the same: for the few messages that must not be lost */
+#define LIPC_KEEP 3 /* it waits all the same: for the few messages that must never be lost */
 
-/* Numbers of channels are below this where LIPC_DROP_OLDEST is asked for: each of those has a queue. */
+/* A channel whose messages are sent with LIPC_DROP_OLDEST has a number below this: each has a queue of its own. */
 #define LIPC_CHANNELS 16384
 
-/* A body of this many bytes or more comes straight into memory that its receiver gives for it. */
+/* A body of at least this many bytes is copied straight into memory that its receiver provides for it. */
 #define LIPC_INLINE 32768
 
-/* A body of this many bytes or more is worth a block. */
-#define LIPC_BLOCK 1048576
+/* A body of at least this many bytes is put into a buffer of the pool. */
+#define LIPC_POOLED 1048576
 
-/* What the keys and constructors of a message may cost to read where nobody says, in units of 10 ns: clone/. */
+/* The default budget for reading a message: what its keys and constructors may cost, in units of 10 ns (clone/). */
 #define LIPC_BUDGET 5000000
 
-/* lipc_header.kind of an event, and lipc_header.peer of one for all who listen: what main relays without a look at it. */
+/* lipc_header.kind of an event, and lipc_header.peer of an event for all subscribers, which main relays without reading it. */
 #define LIPC_EVENT 1
 #define LIPC_ALL 4294967295
 
-/* What came of sending to all who listen. */
-#define LIPC_FAILED 1    /* somebody has to be disconnected: lipc_failure tells */
-#define LIPC_CONGESTED 2 /* more than high_water waits for somebody */
-
-/* lipc_record.offset of a message that was assembled in the caller's memory. */
-#define LIPC_ASSEMBLED 4294967295
-
-/* What lipc_poll says when others want the processor: it is better to sleep. */
-#define LIPC_CROWDED 2
-
-/* What lipc_nap returns when it was woken. */
-#define LIPC_WOKEN 2
+/* Bits of the status that sending an event to all subscribers returns. */
+#define LIPC_FAILED 1    /* a subscriber has to be disconnected: see lipc_failure */
+#define LIPC_CONGESTED 2 /* more than high_water bytes wait for a subscriber */
 
 struct lipc_account;
 struct lipc_endpoint;
 struct lipc_topic;
 
-/* Everything that goes with a message's body. What the fields mean is message.py's business. */
+/* Everything that is sent with a message's body. What the fields mean is defined by lensipc/runtime/protocol.py. */
 struct lipc_header {
     uint64_t correlation;
     uint32_t channel;
     uint32_t peer;
     uint32_t pid;
     uint32_t kind;
-};
-
-/* One received message. */
-struct lipc_record {
-    uint64_t correlation;
-    uint64_t size;    /* bytes of the body */
-    uint32_t offset;  /* where the body begins in the caller's buffer, or LIPC_ASSEMBLED */
-    uint32_t channel;
-    uint32_t peer;
-    uint32_t pid;
-    uint32_t kind;
-    uint32_t follows; /* an event that lipc_hear speaks of: nothing is new but its body */
 };
 
 /* A piece of a message's body. */
@@ -130,72 +110,48 @@ int lipc_segment_create(int form, uint32_t capacity);
 struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeup_fd, uint64_t high_water,
                                          uint64_t limit, int *error);
 
-/* Either side, once, before it sends. What waits in this outbox counts in `account`, too. While that one, or a parent of
- * it, is at its limit even without the first message here, which is on its way, this outbox is full. 0, -EINVAL: too
- * late, or a second time. */
+/* Either side, once, before it sends. What waits in this outbox is counted in `account`, too. This outbox is full while that
+ * account or one of its parents is at its limit, without counting the first message here, which is on its way.
+ * 0; -EINVAL: something has been sent already, or there is an account already. */
 int lipc_charge(struct lipc_endpoint *endpoint, struct lipc_account *account);
 
-/* Either side, before it sends. A message of more than `most` bytes, which the peer would not take, is refused: all but
- * what is sent with LIPC_KEEP. Without this call none is too large. */
-void lipc_confine(struct lipc_endpoint *endpoint, uint64_t most);
+/* Either side, before it sends. Refuses messages of more than `most` bytes, which the peer would not accept, unless they are
+ * sent with LIPC_KEEP. Without this call no message is too large. */
+void lipc_limit_message(struct lipc_endpoint *endpoint, uint64_t most);
 
-/* Producer. Whether the peer has had time enough to read what waits: then it is what fails where its outbox is full, and
- * not who sends. */
+/* Producer. Says whether the peer has had enough time to read what waits. If it has, and its outbox is full, it is
+ * disconnected; if it has not, the sender gets an error. */
 void lipc_lag(struct lipc_endpoint *endpoint, int late);
 
-/* Anyone, in any thread, while the endpoint is open; does not block. Ends this side's lipc_nap, or the next one. */
-void lipc_rouse(struct lipc_endpoint *endpoint);
+/* Anyone, in any thread, while the endpoint is open; does not block. Ends this side's lipc_sleep, or the next one. */
+void lipc_wake(struct lipc_endpoint *endpoint);
 
 /* Either side. Unmaps and frees; NULL is fine. */
 void lipc_endpoint_close(struct lipc_endpoint *endpoint);
 
-/* Producer. Takes a message whole or not at all: into the ring if it has room, else the rest of it is copied to the
- * outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE, LIPC_KEEP or LIPC_DROP_*;
- * LIPC_DROP_OLDEST gives up the oldest waiting messages that were sent so on the same channel, of which no byte has been
- * written, until this one fits (the outbox is below the mark, or no larger with it than before), and this one if it does
+/* Producer. Takes a message, whose body is in pieces, whole or not at all: into the ring if it has room, else the rest of it is
+ * copied to the outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE, LIPC_KEEP or
+ * LIPC_DROP_*; LIPC_DROP_OLDEST gives up the oldest waiting messages that were sent so on the same channel, of which no byte has
+ * been written, until this one fits (the outbox is below the mark, or no larger with it than before), and this one if it does
  * not even so.
  * Returns the number of messages dropped: 0 as a rule.
  * A message larger than the ring streams: while the peer reads, this writes on, and waits up to 50 us for each room.
- * -EMSGSIZE: it is larger than lipc_confine allows. -ENOBUFS: the outbox is full. -ENOMEM. -EINVAL: a kind that is 0 or
- * has more than 16 bits, when_full, or a channel that it cannot be for. -EBADMSG: the peer wrote nonsense to the ring's positions. */
-int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
-              int when_full);
-
-/* Producer. The same for a body in pieces. -EMSGSIZE: also where their sizes do not add up to a size. */
+ * -EMSGSIZE: it is larger than lipc_limit_message allows, or the sizes of its pieces do not add up to a size. -ENOBUFS: the outbox
+ * is full. -ENOMEM. -EINVAL: a kind that is 0 or has more than 16 bits, when_full, or a channel that it cannot be for. -EBADMSG: the
+ * peer wrote nonsense to the ring's positions. */
 int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                     size_t count, int when_full);
 
-/* Producer. Moves what waits in the outbox to the ring as far as there is room, and wakes the peer if it is parked.
- * Returns the bytes still waiting, -EBADMSG as above. */
-int64_t lipc_flush(struct lipc_endpoint *endpoint);
-
-/* Producer. Bytes that what waits in the outbox takes, less what of its first message is in the ring. */
+/* Producer. The bytes of memory that the messages in the outbox take, without what of the first is in the ring already. */
 uint64_t lipc_outbox(const struct lipc_endpoint *endpoint);
 
-/* Producer. Free-running count of bytes the peer has taken from the ring, as last seen: tells whether it reads. */
+/* Producer. How many bytes the peer has taken from the ring so far, as last seen. It grows while the peer reads. */
 uint64_t lipc_progress(struct lipc_endpoint *endpoint);
 
-/* Consumer. Copies messages out of the ring, at most `max` of them and `size` bytes of bodies (at least
- * LIPC_INLINE), to `buffer`, each body at an 8-byte boundary, and describes each in `records`; wakes the peer if it
- * waits for room. Returns how many.
- * Events that lipc_relay has told the way of are sent on, and counted against `max`, too: see lipc_relayed. Only before
- * the first message of a call that is handed out: what is behind that one may depend on it. For 1 ms or so: what is left
- * then is the next call's.
- * A message of LIPC_INLINE bytes or more, or of several frames, stands apart: it ends the batch before it, and when it
- * is first, 0 is returned with its size in *wanted; lipc_assemble then says where it goes, and it comes as a record of
- * its own with offset LIPC_ASSEMBLED when all of it is there, with at most a ring full of it copied by one call.
- * *wanted is 0 otherwise.
- * -EBADMSG: the peer wrote a position, a header or a length that cannot be; the endpoint is to be closed. */
-int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint32_t max, char *buffer, size_t size,
-              uint64_t *wanted);
-
-/* Consumer. How many events the last lipc_recv has sent on; *told is LIPC_FAILED and LIPC_CONGESTED of all of them. */
-uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told);
-
-/* Consumer. Events that come on channel `number`, the next one or one of those before, are counted from now on: what
- * lipc_recv gives for their correlation is how many are missing before them. Those that `follow` miss none, and come from
- * whom the channel's last one came from. 0, -ENOMEM, -EINVAL: another number. */
-int lipc_hear(struct lipc_endpoint *endpoint, uint32_t number);
+/* Consumer. Events will come on channel `number`, the next one (or one of those before: then nothing changes). From now on the
+ * correlation of each such event's record is how many events are missing before it, and `follows` is set if none is and the
+ * event comes from the same peer as the one before on this channel. 0; -ENOMEM; -EINVAL: another number. */
+int lipc_count_gaps(struct lipc_endpoint *endpoint, uint32_t number);
 
 /* Consumer, after *wanted. `memory` (of exactly that many bytes) must stay until the message's record has come or
  * the endpoint is closed. -EINVAL: no message waits for memory, or another size. */
@@ -203,85 +159,75 @@ int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size);
 
 /* ---- buffer_pool.c ---- */
 
-/* Anyone, in any thread. Memory for a body of `size` bytes, not cleared, at a multiple of 64; NULL: there is none. */
-void *lipc_block_take(size_t size);
+/* Anyone, in any thread. A buffer for a body of `size` bytes, aligned to 64 and not cleared; NULL: no memory. */
+void *lipc_buffer_take(size_t size);
 
-/* Anyone, in any thread. Gives it back. */
-void lipc_block_give(void *memory);
+/* Anyone, in any thread. Gives a buffer back to the pool. */
+void lipc_buffer_give(void *memory);
 
 /* ---- topic.c: main only ---- */
 
-/* A topic is a channel of an extension: it knows who listens. NULL: no memory. */
+/* A topic is a channel of an extension, with its subscribers. NULL: no memory. */
 struct lipc_topic *lipc_topic_create(void);
 
-/* When no endpoint relays to it any more. NULL is fine. */
+/* Once no endpoint relays to it any more. NULL is fine. */
 void lipc_topic_free(struct lipc_topic *topic);
 
-/* `endpoint` listens from now on, and knows the channel by `number`; the events that it is sent bear the numbers behind
- * `place`. It is removed before it is closed. 0, -ENOMEM. */
+/* Subscribes `endpoint`, which knows the channel by `number`. Its events are numbered from `sequence` + 1 on. It has to be
+ * removed before it is closed. 0, -ENOMEM. */
 int lipc_topic_add(struct lipc_topic *topic, struct lipc_endpoint *endpoint, uint32_t number, int when_full,
-                   uint64_t place);
+                   uint64_t sequence);
 
-/* `endpoint` listens no more. Returns the number of the last event that it was sent. */
+/* Unsubscribes `endpoint`. Returns the sequence number of the last event that it was sent. */
 uint64_t lipc_topic_remove(struct lipc_topic *topic, const struct lipc_endpoint *endpoint);
 
-/* How many listen. */
+/* The number of subscribers. */
 size_t lipc_topic_count(const struct lipc_topic *topic);
 
-/* Whether main listens itself: then lipc_recv hands the topic's events out, and lipc_topic_send is the caller's. */
-void lipc_topic_hear(struct lipc_topic *topic, int heard);
+/* Says whether main itself listens. If it does, lipc_recv hands the topic's events out instead of relaying them, and the caller
+ * sends them on with lipc_topic_send. */
+void lipc_topic_main_listens(struct lipc_topic *topic, int listens);
 
-/* Sends an event to all who listen, or to `only` if that is not NULL and listens: `header` with the listener's number
- * and count of events in the place of channel and correlation. What waits for several waits in one copy, and none of
- * several is waited for. Returns LIPC_FAILED and LIPC_CONGESTED as they apply. Who has failed is sent nothing more.
- * -ENOBUFS: an outbox is full of what its reader has had no time to read, and `header` says that main itself sends (a peer
- * of 0); nothing was sent to anybody. */
+/* Sends an event to all subscribers, or to `only` if that is not NULL and subscribed. Each gets `header` with its own number of
+ * the channel in `channel` and the event's sequence number in `correlation`. If the event has to wait for several, they share one
+ * copy of it, and this waits for none of them. Returns LIPC_FAILED and LIPC_CONGESTED as they apply. A subscriber that has failed
+ * is sent nothing more.
+ * -ENOBUFS: nothing was sent to anybody, because main itself sends (`header` has a peer of 0), and an outbox is full of what its
+ * reader has had no time to read. */
 int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
                     const struct lipc_part *parts, size_t count);
 
-/* What lipc_send gave when a topic's event could not be sent to this endpoint; 0 as a rule. */
+/* The error of lipc_send_parts by which a topic's event could not be sent to this endpoint; 0 as a rule. */
 int lipc_failure(const struct lipc_endpoint *endpoint);
 
-/* Events for LIPC_ALL that come by `endpoint` on channel `number`, the next one that has no topic yet, go to `topic` from
- * now on, and say that they come from `peer` and `pid`. 0, -ENOMEM, -EINVAL: another number. */
+/* Relays the events for LIPC_ALL that come by `endpoint` on channel `number`, the next one that has no topic yet, to `topic`
+ * from now on, as coming from `peer` and `pid`. 0; -ENOMEM; -EINVAL: another number. */
 int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t peer, uint32_t pid);
 
-/* Consumer. From now on the events that come by `endpoint` are handed out, whatever lipc_relay has told. */
-void lipc_watch(struct lipc_endpoint *endpoint);
+/* Consumer. Relays nothing of `endpoint` from now on: lipc_recv hands all of its events out. */
+void lipc_stop_relaying(struct lipc_endpoint *endpoint);
 
 /* ---- account.c ---- */
 
-/* An account of what waits in several outboxes, all of one thread: it is full from `limit` bytes on. What counts in it
- * counts in `parent`, too, unless that is NULL. NULL: no memory. */
+/* An account counts what waits in several outboxes of one thread. It is full from `limit` bytes on. Unless `parent` is NULL, all
+ * that it counts is counted there, too. NULL: no memory. */
 struct lipc_account *lipc_account_create(uint64_t limit, struct lipc_account *parent);
 
-/* Anyone, in any thread. It stays while an endpoint or another account counts in it. NULL is fine. */
+/* Anyone, in any thread. Gives the caller's reference up: the account is freed once no endpoint or account uses it. NULL is
+ * fine. */
 void lipc_account_free(struct lipc_account *account);
 
-/* Bytes that wait. */
+/* The bytes that wait. */
 uint64_t lipc_account_bytes(const struct lipc_account *account);
 
 /* ---- sleeping: wakeup.c ---- */
 
-/* Consumer, before it sleeps. Returns 1 when this side is parked: from now on the room that a waiting outbox needs
- * wakes it and, if `for_data`, the peer's next frame. Returns 0, not parked, when there is work of that kind already:
- * something for lipc_recv or lipc_flush to do, or to report. */
-int lipc_park(struct lipc_endpoint *endpoint, int for_data);
+/* What lipc_sleep returns when it was woken. */
+#define LIPC_WOKEN 2
 
-/* Consumer, awake for another reason. The peer need not wake it. */
-void lipc_unpark(struct lipc_endpoint *endpoint);
-
-/* Consumer. Looks for work at any of `count` endpoints for at most `nanoseconds`, yielding the processor as it goes: 1
- * when there is some, as lipc_park means it, 0 when there is none, LIPC_CROWDED when a yield has taken long, whatever
- * there is now. */
-int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nanoseconds);
-
-/* Consumer woken by LIPC_WAKEUP_SEMAPHORE. Parks and sleeps until there is work: 1, or 0 after `nanoseconds`.
- * -EINTR: a signal came. */
-int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
-
-/* The same, until it is woken: then LIPC_WOKEN, and there may be work or not, or another thread has roused it. */
-int lipc_nap(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
+/* Consumer woken by LIPC_WAKEUP_SEMAPHORE. Parks and sleeps until there is work: 1, or 0 after `nanoseconds`. LIPC_WOKEN: it was
+ * woken before, and there may be work or not: another thread may have called lipc_wake. -EINTR: a signal came. */
+int lipc_sleep(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
 
 /* Either. A descriptor that becomes readable at lipc_timer_set's `deadline` (nanoseconds of CLOCK_MONOTONIC; 0:
  * never) and stays so until it is set again. */
@@ -290,8 +236,8 @@ int lipc_timer_set(int fd, uint64_t deadline);
 
 /* ---- parent_death.c ---- */
 
-/* A process that `parent`, its parent, has started; once. It is killed `seconds` after that has died, by a timer in the
- * kernel: SIGRTMAX starts it. 0; -EAGAIN: no timer left; -EINVAL, -ENOSYS, -EPERM: the platform cannot do it. */
+/* A child of `parent`, once. From now on the kernel kills this process `seconds` after its parent has died: SIGRTMAX starts a
+ * timer. 0; -EAGAIN: no timer is left; -EINVAL, -ENOSYS, -EPERM: the platform cannot do it. */
 int lipc_end_with_parent(int parent, int seconds);
 
 #endif

@@ -10,7 +10,7 @@ The floors. A module imports from its own room and the floors below, and main an
     4  runtime                      the protocol, connections, and how callbacks are called
     3  transport                    one end of a segment, waiting for it, and the handshake
     2  clone                        values as bytes and back
-    1  _core                        the C core, compiled from csrc/
+    1  _core, _fast                 the C core, compiled from csrc/
        supported, errors, log       what is missing where that cannot run; what is raised; what is logged
        user_code                    what code that is not lensipc's raises
 """

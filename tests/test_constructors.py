@@ -19,8 +19,8 @@ import messages  # noqa: F401 - registers a type
 import numpy as np
 import pytest
 
-from lensipc import clone
-from lensipc.clone import Limits, codec, constructors, ndarray
+from lensipc import _fast, clone
+from lensipc.clone import Limits, constructors, ndarray
 from lensipc.errors import DataCloneError, DecodeError, UnknownValueError
 
 
@@ -594,7 +594,7 @@ def test_bools_and_texts_that_many_fields_show_are_counted_for_each(told: Any) -
 
 def test_buffers_beside_the_pickle_are_checked_one_by_one() -> None:
     body = clone.encode({"a": np.arange(20_000.0), "b": np.ones(10_000)})
-    assert body[:4] == codec.MAGIC
+    assert body[:4] == _fast.MAGIC
     count, size = struct.unpack_from("<IQ", body, 4)
     assert count == 2
     for offset, form, change in [
@@ -607,7 +607,7 @@ def test_buffers_beside_the_pickle_are_checked_one_by_one() -> None:
         for decode in (clone.decode, lambda b: clone.decode_owned(memoryview(b))):
             with pytest.raises(DecodeError):
                 decode(bad)
-    for bad in (body[:-1], body + b"\0", body[:20], body[:4], codec.MAGIC + body[4:16]):
+    for bad in (body[:-1], body + b"\0", body[:20], body[:4], _fast.MAGIC + body[4:16]):
         with pytest.raises(DecodeError):
             clone.decode(bad)
 

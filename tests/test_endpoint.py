@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from lines import fields, receive
 
-from lensipc import _core, clone
+from lensipc import _core, _fast, clone
 from lensipc.errors import ForkError, LensIpcError, OutboxFull, ProtocolError
 from lensipc.runtime.protocol import MAX_CHANNELS
 from lensipc.transport import endpoint
@@ -223,22 +223,21 @@ def test_a_value_goes_as_it_is_if_it_is_small_plain_data(pair: Pair) -> None:
 
 
 def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
-    calls = _core.lib.lipc_calls()
     for wrong in (
-        lambda: calls.decode(None),
-        lambda: calls.send(0, 1),
-        lambda: calls.flush("x"),
-        lambda: calls.send_value(0, 1),
-        lambda: calls.publish_value(0, 1),
+        lambda: _fast.decode(None),
+        lambda: _fast.send(0, 1),
+        lambda: _fast.flush("x"),
+        lambda: _fast.send_value(0, 1),
+        lambda: _fast.publish_value(0, 1),
     ):
         with pytest.raises(TypeError):
             wrong()
     for wrong in (
-        lambda: calls.flush(0),
-        lambda: calls.receive(0, [None], print, 0, [], 1, 0, 0, []),
-        lambda: calls.publish(0, 1, 2, b""),
-        lambda: calls.publish_value(0, 1, 2, ()),
-        lambda: calls.send_value(0, 1, 2, 3, 4, ()),
+        lambda: _fast.flush(0),
+        lambda: _fast.receive(0, [None], print, 0, [], 1, 0, 0, []),
+        lambda: _fast.publish(0, 1, 2, b""),
+        lambda: _fast.publish_value(0, 1, 2, ()),
+        lambda: _fast.send_value(0, 1, 2, 3, 4, ()),
     ):
         with pytest.raises(ValueError, match="no address"):
             wrong()
@@ -272,7 +271,7 @@ def test_bodies_stay_when_others_come(pair: Pair) -> None:
     assert [bytes(body) for body in kept] == bodies
 
 
-@pytest.mark.parametrize(("size", "kind"), [(100_000, bytearray), (_core.lib.LIPC_BLOCK, memoryview)])
+@pytest.mark.parametrize(("size", "kind"), [(100_000, bytearray), (_core.lib.LIPC_POOLED, memoryview)])
 def test_a_large_body_is_memory_of_its_own(pair: Pair, size: int, kind: type) -> None:
     main, renderer = pair
     main.send(1, 0, 0, 0, 0, bytes(size))
@@ -637,10 +636,18 @@ while True:
 
 def test_the_types_of_the_core_are_those_of_the_core() -> None:
     stub = Path(_core.__file__).with_name("_core.pyi").read_text()
-    for name, found in (("_Lib", _core.lib), ("_Calls", _core.lib.lipc_calls())):
-        declared = stub.partition(f"class {name}:")[2].partition("\nclass ")[0].partition("\nffi:")[0]
-        names = sorted(re.findall(r"^    (?:def )?(\w+)", declared, re.MULTILINE))
-        assert names == [name for name in dir(found) if not name.startswith("__")]
+    declared = stub.partition("class _Lib:")[2].partition("\nffi:")[0]
+    assert sorted(re.findall(r"^    (?:def )?(\w+)", declared, re.MULTILINE)) == dir(_core.lib)
+    stub = Path(_core.__file__).with_name("_fast.pyi").read_text()
+    found = [name for name in dir(_fast) if not name.startswith("__")]
+    assert sorted(re.findall(r"^(?:def |class )?(\w+)[(:]", stub, re.MULTILINE)) == found
+
+
+def test_cffi_binds_no_function_that_python_does_not_call() -> None:
+    called = set()
+    for path in Path(clone.__file__).parents[1].rglob("*.py"):
+        called.update(re.findall(r"\blib\.(lipc_\w+)", path.read_text()))
+    assert called == {name for name in dir(_core.lib) if name.startswith("lipc_")}
 
 
 def test_descriptors_are_closed_on_exec(segment: int) -> None:

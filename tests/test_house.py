@@ -35,7 +35,7 @@ INSIDE = {name: path for name, path in MODULES.items() if name.partition(".")[0]
 
 # The floors of lensipc/__init__.py's docstring: a module imports from its own room and the floors below.
 FLOORS = {
-    1: {"_core", "supported", "errors", "user_code", "log"},
+    1: {"_core", "_fast", "supported", "errors", "user_code", "log"},
     2: {"clone"},
     3: {"transport"},
     4: {"runtime"},
@@ -174,9 +174,11 @@ def test_no_two_modules_import_each_other() -> None:
         visit(name, ())
 
 
-def test_only_endpoint_codec_and_ndarray_know_the_c_core() -> None:
+def test_only_endpoint_and_clone_know_the_c_core() -> None:
     knowing = {name for name in MODULES if "_core" in our_imports(name)}
-    assert knowing - {"supported"} == {"transport.endpoint", "clone.codec", "clone.ndarray"}
+    assert knowing == {"supported", "_fast", "transport.endpoint", "clone.codec"}
+    knowing = {name for name in MODULES if "_fast" in our_imports(name)}
+    assert {name for name in knowing if room(name) != "clone"} == {"transport.endpoint"}
 
 
 @pytest.mark.parametrize(

@@ -17,17 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lines import receive
 
-from lensipc import clone
-from lensipc._core import lib
-from lensipc.clone import codec
-from lensipc.clone.ndarray import OUT_OF_BAND
+from lensipc import _fast, clone
 from lensipc.errors import DataCloneError, DecodeError
 from lensipc.transport import endpoint
 from lensipc.transport.endpoint import Endpoint, create_segment
 
-CALLS = lib.lipc_calls()
 CODES = "?bBhHiIlLqQefdFD"
-OWNED = 1  # LIPC_READ_OWNED
+OUT_OF_BAND = _fast.OUT_OF_BAND
 
 
 def open_endpoint(fd: int, side: int) -> Endpoint:
@@ -63,7 +59,7 @@ def line() -> Iterator[Line]:
 
 def in_place(body: bytearray) -> Any:
     """The value of a message, in its own memory."""
-    return CALLS.decode(body, clone.STANDARD.budget, OWNED)
+    return _fast.decode(body, clone.STANDARD.budget, _fast.READ_OWNED)
 
 
 def filled(code: str, *shape: int) -> Any:
@@ -185,8 +181,8 @@ def test_an_array_of_objects_is_refused_as_ever(line: Line) -> None:
 def test_a_numpy_that_lays_its_arrays_out_in_another_way_is_not_known() -> None:
     script = """if True:
         import numpy as np
-        from lensipc._core import lib
-        know, probe = lib.lipc_calls().know_arrays, np.zeros((2, 3))
+        from lensipc import _fast
+        know, probe = _fast.register_arrays, np.zeros((2, 3))
         at = probe.__array_interface__["data"][0]
         assert not know(np.ndarray, np.frombuffer, (), probe, at + 8)
         assert not know(np.ndarray, np.frombuffer, (), probe.T, at)
@@ -196,7 +192,7 @@ def test_a_numpy_that_lays_its_arrays_out_in_another_way_is_not_known() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
     for wrong in ((1, 2), (np.ndarray, np.frombuffer, [], np.zeros((2, 3)), 1)):
         with pytest.raises(TypeError):
-            CALLS.know_arrays(*wrong)
+            _fast.register_arrays(*wrong)
 
 
 def test_a_message_that_is_refused_keeps_no_array_alive(line: Line) -> None:
@@ -209,10 +205,10 @@ def test_a_message_that_is_refused_keeps_no_array_alive(line: Line) -> None:
 
 
 def message(pickle: bytes, *sizes: int, count: int | None = None) -> bytearray:
-    head = struct.pack("<4sIQ", codec.MAGIC, len(sizes) if count is None else count, len(pickle))
+    head = struct.pack("<4sIQ", _fast.MAGIC, len(sizes) if count is None else count, len(pickle))
     body = bytearray(head + b"".join(struct.pack("<Q", size) for size in sizes) + pickle)
     for size in sizes:
-        body += bytes(-len(body) % codec.ALIGNMENT + size)
+        body += bytes(-len(body) % _fast.ALIGNMENT + size)
     return body
 
 

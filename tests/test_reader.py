@@ -518,8 +518,8 @@ def test_refused_messages_take_no_more_than_256_mib(tmp_path: Path) -> None:
 
 LOOP = """
 import random, sys, time
-from fuzz.fuzz_decode import CALLS, OWNED, corpus, mutate
-from lensipc import clone
+from fuzz.fuzz_decode import OWNED, corpus, mutate
+from lensipc import _fast, clone
 from lensipc._core import ffi
 from lensipc.errors import DecodeError
 import lensipc
@@ -532,7 +532,7 @@ while time.monotonic() < end:
     ffi.buffer(memory)[:] = body
     for budget, flags in (clone.STANDARD.budget, 0), (rng.choice([1000, 1 << 40]), rng.randrange(16)):
         try:
-            value = CALLS.decode(ffi.buffer(memory), budget, flags)
+            value = _fast.decode(ffi.buffer(memory), budget, flags)
             decoded += 1
         except DecodeError:
             continue

@@ -7,12 +7,13 @@ import re
 import runpy
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from lensipc import _core
+from lensipc import _core, _fast
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,10 +64,21 @@ def test_a_wheels_platform_is_read_from_what_was_compiled() -> None:
     assert re.fullmatch(rf"(manylinux_2_\d+|musllinux_1_2)_{platform.machine()}", ours)
 
 
-def test_glue_that_cffi_writes_in_a_way_that_is_not_known_is_not_compiled() -> None:
-    adapted = runpy.run_path(str(ROOT / "build.py"), run_name="hook")["adapted"]
-    with pytest.raises(RuntimeError, match=r"build\.py must learn it"):
-        adapted("PyMODINIT_FUNC\nPyInit__core(void)\n{\n  return _cffi_made();\n}\n")
+def test_what_was_compiled_is_two_modules_and_exports_nothing_else() -> None:
+    elffile = pytest.importorskip("elftools.elf.elffile")
+    with Path(_core.__file__).open("rb") as file:
+        symbols = list(elffile.ELFFile(file).get_section_by_name(".dynsym").iter_symbols())
+    shown = {
+        each.name for each in symbols if each["st_shndx"] != "SHN_UNDEF" and each["st_info"]["bind"] == "STB_GLOBAL"
+    }
+    assert shown - {"_init", "_fini"} == {"PyInit__core", "PyInit__fast"}
+    assert _fast.__file__ == _core.__file__
+    assert _fast.__name__ == "lensipc._fast"
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL at all times")
+def test_importing_it_enables_the_gil_of_a_free_threaded_python() -> None:
+    assert run("import lensipc; print(sys._is_gil_enabled())").stdout == "True\n"
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lensipc import clone
-from lensipc._core import lib
+from lensipc import _fast, clone
 from lensipc.clone import Limits
 from lensipc.errors import DataCloneError, DecodeError
-
-CALLS = lib.lipc_calls()
 
 SCALARS = (
     st.none()
@@ -40,9 +37,9 @@ TREES = st.recursive(
 
 @given(TREES)
 def test_plain_trees_are_pickles_and_come_back(value: Any) -> None:
-    body = CALLS.encode(value)
+    body = _fast.encode(value)
     assert body is not None
-    assert repr(CALLS.decode(body)) == repr(pickle.loads(body)) == repr(value)
+    assert repr(_fast.decode(body)) == repr(pickle.loads(body)) == repr(value)
     assert repr(clone.decode(pickle.dumps(value, 5))) == repr(value)
 
 
@@ -50,14 +47,14 @@ def test_plain_trees_are_pickles_and_come_back(value: Any) -> None:
     "number", [0, 1, 255, 256, 65535, 65536, 2**31 - 1, 2**31, -1, -(2**31), -(2**31) - 1, 2**63 - 1, -(2**63)]
 )
 def test_whole_numbers_at_the_ends_of_their_forms_come_back(number: int) -> None:
-    body = CALLS.encode(number)
+    body = _fast.encode(number)
     assert body is not None
-    assert CALLS.decode(body) == pickle.loads(body) == number
+    assert _fast.decode(body) == pickle.loads(body) == number
 
 
 def test_floats_come_back_bit_by_bit() -> None:
     for value in (0.0, -0.0, math.inf, -math.inf, 5e-324, 1.7976931348623157e308):
-        assert CALLS.decode(CALLS.encode(value) or b"").hex() == value.hex()
+        assert _fast.decode(_fast.encode(value) or b"").hex() == value.hex()
 
 
 class Text(str):
@@ -75,8 +72,8 @@ def lists(levels: int) -> Any:
 SHARED: list[int] = []
 LOOP: list[Any] = []
 LOOP.append(LOOP)
-DEPTH = 64  # LIPC_WRITER_DEPTH
-LARGE = 1 << 16  # what is as large is handed on uncopied
+DEPTH = _fast.WRITER_DEPTH
+LARGE = _fast.OUT_OF_BAND  # what is as large is handed on uncopied
 LONG = "x" * 256  # a string that is looked for when it turns up again
 KEPT = [[i] for i in range(500)]  # containers that something else refers to: the table of them grows
 
@@ -101,9 +98,9 @@ WRITTEN: dict[str, Any] = {
 
 @pytest.mark.parametrize("what", WRITTEN)
 def test_trees_of_any_size_are_written(what: str) -> None:
-    body = CALLS.encode(WRITTEN[what])
+    body = _fast.encode(WRITTEN[what])
     assert body is not None
-    assert CALLS.decode(body) == pickle.loads(body) == WRITTEN[what]
+    assert _fast.decode(body) == pickle.loads(body) == WRITTEN[what]
     assert clone.encode(WRITTEN[what]) == clone.encode_parts(WRITTEN[what]) == body
 
 
@@ -137,7 +134,7 @@ OTHERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("what", OTHERS)
 def test_what_is_no_plain_tree_is_left_to_the_pickler(what: str) -> None:
-    assert CALLS.encode(OTHERS[what]) is None
+    assert _fast.encode(OTHERS[what]) is None
     if what != "an object":
         assert repr(clone.decode(clone.encode(OTHERS[what]))) == repr(OTHERS[what])
 
@@ -148,7 +145,7 @@ def message(opcodes: bytes) -> bytes:
 
 def test_every_prefix_of_a_message_is_refused() -> None:
     body = clone.encode({"a": [1, 2.0, "x", (None, True, b"y")], "b": {}})
-    assert body == CALLS.encode({"a": [1, 2.0, "x", (None, True, b"y")], "b": {}})
+    assert body == _fast.encode({"a": [1, 2.0, "x", (None, True, b"y")], "b": {}})
     for size in range(len(body)):
         with pytest.raises(DecodeError, match=r"^byte \d+: "):
             clone.decode(body[:size])
@@ -193,16 +190,16 @@ def test_a_tree_is_held_against_what_its_receiver_counts() -> None:
 def test_keys_are_of_their_own_messages() -> None:
     names = [f"key {i}" for i in range(2000)]
     for name in names * 2:
-        assert CALLS.decode(CALLS.encode({name: name}) or b"") == {name: name}
+        assert _fast.decode(_fast.encode({name: name}) or b"") == {name: name}
 
 
 def test_neither_keeps_a_value_alive() -> None:
     value = [Text("x"), None]
     before = sys.getrefcount(value[0]), sys.getrefcount(None)
     for _ in range(1000):
-        CALLS.encode(value)
+        _fast.encode(value)
         with pytest.raises(DecodeError):
-            CALLS.decode(message(b"(NNN}(K\x01\x8c\x01auN\x94\x94\x96"))  # left half-way
+            _fast.decode(message(b"(NNN}(K\x01\x8c\x01auN\x94\x94\x96"))  # left half-way
     gc.collect()
     after = sys.getrefcount(value[0]), sys.getrefcount(None)
     assert after[0] == before[0]
@@ -214,7 +211,7 @@ def test_no_message_keeps_what_it_refers_to_alive() -> None:
     value = object()
     before = sys.getrefcount(value)
     for held in ([value], {1: value}, (1, 2, 3, value), [[[value]]], {"a": LONG, "b": [value]}):
-        assert CALLS.encode(held) is None
+        assert _fast.encode(held) is None
     del held
     gc.collect()
     assert sys.getrefcount(value) == before
@@ -226,7 +223,7 @@ def test_threads_share_the_reader() -> None:
     def work(number: int) -> None:
         for i in range(3000):
             value = {f"{number}-{i % 50}": i, "same": [number]}
-            if CALLS.decode(CALLS.encode(value) or b"") != value:
+            if _fast.decode(_fast.encode(value) or b"") != value:
                 failures.append(value)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]

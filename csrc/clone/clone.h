@@ -4,7 +4,7 @@
  *
  * A message is a pickle of protocol 5. writer.c writes trees of plain builtins, and large arrays among them; CPython's own
  * pickler writes everything else (lensipc/clone/codec.py). reader.c reads them all, and builds each value as it checks it: no
- * unpickler ever sees a peer's bytes. Large buffers may travel beside the pickle, in the form that clone.py describes.
+ * unpickler ever sees a peer's bytes. Large buffers may travel beside the pickle (LIPC_HEAD).
  */
 #ifndef LIPC_CLONE_H
 #define LIPC_CLONE_H
@@ -18,17 +18,24 @@
 /* Bytes of the largest pickle that lipc_write makes on the stack. */
 #define LIPC_PICKLE_MAX 32768
 
-/* Levels of containers that the writer follows: 150 bytes of C stack each. What is deeper is left to the pickler. */
+/* Levels of containers that the writer follows, at 150 bytes of C stack each. Deeper values are left to the pickler. */
 #define LIPC_WRITER_DEPTH 64
 
-/* Levels of containers in any value. Code that recurses into one, as hash() does, needs so much stack and no more. */
+/* Levels of containers in any value. It bounds the stack of code that recurses into a value, as hash() does. */
 #define LIPC_DEPTH 1000
 
-/* Arrays that lipc_write puts beside a pickle, and where the memory of each begins: ALIGNMENT of clone.py. */
+/* Bytes from which on memory is not copied into a pickle: that of an array travels beside it, and that of a str, bytes or bytearray
+ * is handed on by CPython's pickler as it is, from as many bytes on. Below, one more copy (5 us at most) is cheaper. */
+#define LIPC_OUT_OF_BAND 65536
+
+/* Arrays that lipc_write puts beside a pickle. */
 #define LIPC_ARRAYS 8
+
+/* Where the memory of each buffer begins: a cache line, and as much as any vector instruction asks for. */
 #define LIPC_ALIGNMENT 64
 
-/* How a message with memory beside its pickle begins: as in clone.py, and as long as it is with so many buffers. */
+/* How a message with memory beside its pickle begins, with which no pickle does, and how long its head is with so many buffers:
+ * the magic, their number (4 bytes), the pickle's length (8), and each buffer's (8). The pickle and the buffers follow. */
 #define LIPC_MESSAGE_MAGIC "LIB\x01"
 #define LIPC_HEAD(buffers) (16 + 8 * (size_t)(buffers))
 
@@ -53,11 +60,17 @@
 #define LIPC_COMPARISON 7
 #define LIPC_COMPARISON_PER_VALUE 16
 
-/* A key that no peer can choose the hash of, or one of two: it costs nothing to count. */
+/* Whether a key is one whose hash no peer can choose, or one of a few constants: such keys are not counted. */
 static inline int lipc_is_free_key(PyObject *key)
 {
     const PyTypeObject *type = Py_TYPE(key);
     return type == &PyUnicode_Type || type == &PyBytes_Type || type == &PyBool_Type || key == Py_None;
+}
+
+/* Where a table of objects begins to look for one, by its address. */
+static inline size_t lipc_address_hash(const void *address)
+{
+    return (size_t)((uint64_t)(uintptr_t)address * UINT64_C(0x9e3779b97f4a7c15) >> 32);
 }
 
 /* A float's bits in the order that a pickle has them in, and back. */
@@ -90,11 +103,11 @@ void lipc_written_release(struct lipc_written *message);
 /* How a message is read. */
 enum {
     LIPC_READ_OWNED = 1, /* nobody else has the memory: arrays of the result may live in it, if it is writable */
-    LIPC_READ_PLAIN = 2, /* builtins and arrays of simple dtypes are all that it may hold */
+    LIPC_READ_PLAIN = 2, /* refuse everything but builtins and arrays of simple dtypes */
     LIPC_READ_ALL = 4,   /* plain data counts against the budget, too */
-    LIPC_READ_TRIAL = 8, /* its sender wants to know whether it would be refused: registered types and the arrays beside the
-                            pickle are left out, and these need not be there */
-    LIPC_READ_QUIET = 16 /* only what needs no call, and no exception where it is refused */
+    LIPC_READ_TRIAL = 8, /* only find out whether the message would be refused: instances of registered types and the arrays
+                            beside the pickle are not made, and the latter need not be there */
+    LIPC_READ_QUIET = 16 /* read only what needs no call, and set no exception where the message is refused */
 };
 
 struct lipc_message {
@@ -112,6 +125,6 @@ struct lipc_message {
 PyObject *lipc_read(struct lipc_message *message);
 
 /* With the GIL, once: the classes of lensipc.errors that lipc_read raises. Takes references of its own. */
-void lipc_read_raises(PyObject *decode_error, PyObject *unknown_error);
+void lipc_read_errors(PyObject *decode_error, PyObject *unknown_error);
 
 #endif

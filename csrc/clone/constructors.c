@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Rows of lensipc.values.TABLE, and arguments held against them.
+ * The table's rows, and how arguments are checked against them.
  */
 #include "clone/constructors.h"
 
@@ -13,21 +13,21 @@ static struct lipc_row rows[ROWS];
 static size_t row_count;
 static PyObject *numbers; /* a dict: from a row's name to its number */
 
-static int read_argument(PyObject *told, struct lipc_argument *argument)
+static int read_argument(PyObject *given, struct lipc_argument *argument)
 {
     unsigned takes;
     long long low, high, size;
-    if (!PyArg_ParseTuple(told, "ILLL", &takes, &low, &high, &size))
+    if (!PyArg_ParseTuple(given, "ILLL", &takes, &low, &high, &size))
         return -1;
     *argument = (struct lipc_argument){takes, low, high, size};
     return 0;
 }
 
-static int read_row(PyObject *told, struct lipc_row *row)
+static int read_row(PyObject *given, struct lipc_row *row)
 {
     PyObject *arguments, *rest;
     int does;
-    if (!PyArg_ParseTuple(told, "UOOipIIInO!O", &row->name, &row->make, &row->price, &does, &row->plain, &row->cost,
+    if (!PyArg_ParseTuple(given, "UOOipIIInO!O", &row->name, &row->make, &row->price, &does, &row->plain, &row->cost,
                           &row->per_byte, &row->hash_cost, &row->required, &PyTuple_Type, &arguments, &rest))
         return -1;
     row->does = (enum lipc_does)does;
@@ -48,16 +48,16 @@ static int read_row(PyObject *told, struct lipc_row *row)
     return 0;
 }
 
-int lipc_rows_know(PyObject *told)
+int lipc_rows_register(PyObject *given)
 {
     if (numbers != NULL)
         return 0;
     numbers = PyDict_New();
-    Py_ssize_t count = PySequence_Size(told);
+    Py_ssize_t count = PySequence_Size(given);
     if (numbers == NULL || count < 0)
         return -1;
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *each = PySequence_GetItem(told, i);
+        PyObject *each = PySequence_GetItem(given, i);
         PyObject *number = each == NULL || row_count == ROWS ? NULL : PyLong_FromSize_t(row_count);
         int failed = number == NULL || read_row(each, &rows[row_count]) ||
                      PyDict_SetItem(numbers, rows[row_count].name, number);
@@ -98,9 +98,9 @@ static int takes_int(const struct lipc_argument *argument, PyObject *value, uint
         return !overflow && number >= argument->low && number <= argument->high;
     if (!overflow)
         return 1;
-    PyObject *told = PyObject_CallMethod(value, "bit_length", NULL); /* int's own: the type is exact */
-    long long bits = told == NULL ? -1 : PyLong_AsLongLong(told);
-    Py_XDECREF(told);
+    PyObject *length = PyObject_CallMethod(value, "bit_length", NULL); /* int's own: the type is exact */
+    long long bits = length == NULL ? -1 : PyLong_AsLongLong(length);
+    Py_XDECREF(length);
     if (bits < 0 || bits > argument->size)
         return 0;
     *bytes += (uint64_t)bits / 8;
@@ -129,7 +129,7 @@ static int takes(const struct lipc_argument *argument, PyObject *value, uint64_t
     } else if (type == &PyTuple_Type && kinds & (LIPC_TAKES_SCALARS | LIPC_TAKES_TUPLE)) {
         static const struct lipc_argument scalar = {LIPC_TAKES_NONE | LIPC_TAKES_BOOL | LIPC_TAKES_INT |
                                                         LIPC_TAKES_FLOAT | LIPC_TAKES_STR | LIPC_TAKES_BYTES,
-                                                    INT64_MIN, INT64_MAX, LIPC_SCALAR_SIZE};
+                                                    INT64_MIN, INT64_MAX, LIPC_TEXT_LIMIT};
         size = PyTuple_Size(value);
         for (Py_ssize_t i = 0; kinds & LIPC_TAKES_SCALARS && i < size && i < argument->size; i++)
             if (!takes(&scalar, PyTuple_GetItem(value, i), bytes))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The constructors that a message may call: the rows of lensipc.values.TABLE, as the reader uses them. They say of each
+ * The constructors that a message may call: TABLE of lensipc/clone/constructors.py, as the reader uses it. Its rows say of each
  * argument what it may be, and what a call costs. All of that is checked here, before anything is called.
  */
 #ifndef LIPC_CONSTRUCTORS_H
@@ -18,15 +18,16 @@ enum {
     LIPC_TAKES_FLOAT = 8,
     LIPC_TAKES_STR = 16,
     LIPC_TAKES_BYTES = 32,
-    LIPC_TAKES_SCALARS = 64, /* a tuple of these, none of them a container */
-    LIPC_TAKES_TUPLE = 128,  /* of anything: the row's price checks it */
+    LIPC_TAKES_SCALARS = 64, /* a tuple of the kinds above */
+    LIPC_TAKES_TUPLE = 128,  /* a tuple of anything: the row's price checks it */
     LIPC_TAKES_ARRAY = 256,  /* a numpy.ndarray */
     LIPC_TAKES_ERROR = 512,  /* an exception that another row made */
     LIPC_TAKES_ANY = 1024,
 };
 
-/* Of a str or bytes in a tuple of scalars at most. An int there has 64 bits. */
-#define LIPC_SCALAR_SIZE 32768
+/* The most characters of a text in an exception, and characters or bytes of an item of a tuple of scalars. An int there has 64
+ * bits at most. */
+#define LIPC_TEXT_LIMIT 32768
 
 /* What a row does. */
 enum lipc_does {
@@ -61,8 +62,8 @@ struct lipc_row {
     struct lipc_argument rest;
 };
 
-/* With the GIL, once. Takes lensipc.values.TABLE's rows as tuples: 0, or -1 with an exception set. */
-int lipc_rows_know(PyObject *rows);
+/* With the GIL, once. Takes the table's rows as tuples: 0, or -1 with an exception set. */
+int lipc_rows_register(PyObject *rows);
 
 /* With the GIL. The row of that name; NULL if there is none, with no exception set. */
 const struct lipc_row *lipc_row_of(PyObject *name);

@@ -4,6 +4,7 @@
  */
 #include "clone/measure.h"
 
+#include "clone/clone.h"
 #include "clone/ndarray.h"
 
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 
 /* A container that has been met. While it is open, to meet it again closes a cycle. */
 struct seen {
-    PyObject *object; /* NULL: this place is free */
+    PyObject *object; /* NULL: this slot is free */
     uint64_t size;
     unsigned depth;
     int open;
@@ -60,11 +61,10 @@ static PyObject *held_by(PyObject *object, PyObject *kept, int *fails)
     return pair == NULL ? NULL : PyTuple_GetItem(pair, 1);
 }
 
-/* The place of `object` in a table, or the free one where it belongs. */
-static struct seen *place_of(struct seen *table, size_t mask, const PyObject *object)
+/* The slot of `object` in a table, or the free one where it belongs. */
+static struct seen *slot_of(struct seen *table, size_t mask, const PyObject *object)
 {
-    uint64_t hash = (uint64_t)(uintptr_t)object * UINT64_C(0x9e3779b97f4a7c15);
-    size_t at = (size_t)(hash >> 32) & mask;
+    size_t at = lipc_address_hash(object) & mask;
     while (table[at].object != NULL && table[at].object != object)
         at = (at + 1) & mask;
     return &table[at];
@@ -78,7 +78,7 @@ static int enlarge_seen(struct walk *w)
         return 0;
     for (size_t i = 0; i <= w->mask; i++)
         if (w->seen[i].object != NULL)
-            *place_of(larger, mask, w->seen[i].object) = w->seen[i];
+            *slot_of(larger, mask, w->seen[i].object) = w->seen[i];
     free(w->seen);
     w->seen = larger;
     w->mask = mask;
@@ -104,7 +104,7 @@ static int enter(struct walk *w, PyObject *object, PyObject *holds)
         if (iterator == NULL)
             return 0;
     }
-    *place_of(w->seen, w->mask, object) = (struct seen){.object = object, .open = 1};
+    *slot_of(w->seen, w->mask, object) = (struct seen){.object = object, .open = 1};
     w->count++;
     w->frames[w->top++] = (struct frame){.object = object, .holds = holds, .iterator = iterator, .size = 1};
     return 1;
@@ -160,19 +160,19 @@ uint64_t lipc_leaf_size(PyObject *leaf)
     return 1 + (uint64_t)bytes / LEAF_BYTES;
 }
 
-static enum lipc_extent walk(struct walk *w, struct lipc_extents *extents)
+static enum lipc_measured walk(struct walk *w, struct lipc_measurement *measurement)
 {
     int fails = 0;
     while (w->top) {
         struct frame *f = &w->frames[w->top - 1];
-        PyObject *item = next_of(f), *holds = item == NULL ? NULL : held_by(item, extents->kept, &fails);
-        extents->met++;
+        PyObject *item = next_of(f), *holds = item == NULL ? NULL : held_by(item, measurement->kept, &fails);
+        measurement->visited++;
         if (fails)
             return LIPC_NO_MEMORY;
         if (holds != NULL) {
-            const struct seen *known = place_of(w->seen, w->mask, item);
+            const struct seen *known = slot_of(w->seen, w->mask, item);
             if (known->object == NULL) {
-                if (w->top == extents->depth_limit)
+                if (w->top == measurement->depth_limit)
                     return LIPC_TOO_DEEP;
                 if (!enter(w, item, holds))
                     return LIPC_NO_MEMORY;
@@ -184,7 +184,7 @@ static enum lipc_extent walk(struct walk *w, struct lipc_extents *extents)
         } else if (item != NULL) {
             f->size += lipc_leaf_size(item);
         } else {
-            struct seen *done = place_of(w->seen, w->mask, f->object);
+            struct seen *done = slot_of(w->seen, w->mask, f->object);
             done->size = f->size;
             done->depth = f->depth + 1;
             done->open = 0;
@@ -195,29 +195,29 @@ static enum lipc_extent walk(struct walk *w, struct lipc_extents *extents)
                 if (done->depth > w->frames[w->top - 1].depth)
                     w->frames[w->top - 1].depth = done->depth;
             }
-            if (done->depth > extents->depth_limit)
+            if (done->depth > measurement->depth_limit)
                 return LIPC_TOO_DEEP;
-            if (done->size > extents->size_limit)
+            if (done->size > measurement->size_limit)
                 return LIPC_TOO_LARGE;
-            extents->size = done->size;
+            measurement->size = done->size;
             continue;
         }
-        if (f->size > extents->size_limit)
+        if (f->size > measurement->size_limit)
             return LIPC_TOO_LARGE;
     }
     return LIPC_FITS;
 }
 
-enum lipc_extent lipc_measure(PyObject *value, struct lipc_extents *extents)
+enum lipc_measured lipc_measure(PyObject *value, struct lipc_measurement *measurement)
 {
     struct walk w = {.mask = 63};
     int fails = 0;
-    PyObject *holds = held_by(value, extents->kept, &fails);
-    extents->met = extents->size = 1;
+    PyObject *holds = held_by(value, measurement->kept, &fails);
+    measurement->visited = measurement->size = 1;
     if (holds == NULL)
         return fails ? (PyErr_Clear(), LIPC_NO_MEMORY) : LIPC_FITS;
     w.seen = calloc(w.mask + 1, sizeof *w.seen);
-    enum lipc_extent found = w.seen != NULL && enter(&w, value, holds) ? walk(&w, extents) : LIPC_NO_MEMORY;
+    enum lipc_measured found = w.seen != NULL && enter(&w, value, holds) ? walk(&w, measurement) : LIPC_NO_MEMORY;
     while (w.top)
         Py_XDECREF(w.frames[--w.top].iterator);
     free(w.frames);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * How deep a value is, and how large it would be if every part of it that is shared were written out wherever it occurs.
- * A few bytes can share a list so that walking it takes a year: repr, ==, json and hash do not look for what is shared.
+ * How deep a value is, and how large it would be if every shared part were written out wherever it occurs. A few bytes of a
+ * message can share lists in such a way that walking them takes a year: repr, ==, json and hash visit a part as often as it occurs.
  */
 #ifndef LIPC_MEASURE_H
 #define LIPC_MEASURE_H
@@ -10,14 +10,14 @@
 
 #include <stdint.h>
 
-enum lipc_extent { LIPC_FITS, LIPC_TOO_DEEP, LIPC_TOO_LARGE, LIPC_NO_MEMORY };
+enum lipc_measured { LIPC_FITS, LIPC_TOO_DEEP, LIPC_TOO_LARGE, LIPC_NO_MEMORY };
 
-/* What a value is held against, and what was found. */
-struct lipc_extents {
+/* The limits that a value is measured against, and the result. */
+struct lipc_measurement {
     PyObject *kept; /* NULL, or a dict: from the address of an object of a user's class to a tuple of it and what it holds */
     unsigned depth_limit;
     uint64_t size_limit;
-    uint64_t met;  /* what the walk has come by: it took some 10 ns each */
+    uint64_t visited; /* values that the walk has come by: it took some 10 ns for each */
     uint64_t size; /* of the value, where it fits */
 };
 
@@ -27,6 +27,6 @@ uint64_t lipc_leaf_size(PyObject *leaf);
 
 /* With the GIL. Holds `value` against both limits; a cycle ends where it closes. Of exact builtins, and of what `kept` tells:
  * whatever else is in it is a leaf. Does not recurse, and runs no code of anybody's. Sets no exception. */
-enum lipc_extent lipc_measure(PyObject *value, struct lipc_extents *extents);
+enum lipc_measured lipc_measure(PyObject *value, struct lipc_measurement *measurement);
 
 #endif

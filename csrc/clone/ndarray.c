@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * What is known of numpy, and its arrays taken apart and made.
+ * What has been registered of numpy, and how its arrays are read and made.
  */
 #include "clone/ndarray.h"
+
+#include "clone/clone.h"
 
 #include <string.h>
 
@@ -36,12 +38,12 @@ static struct {
 } numpy;
 
 /* Takes over one of the dtypes: 0 with an exception set where it cannot be. */
-static int know_dtype(PyObject *told)
+static int register_dtype(PyObject *given)
 {
     struct dtype *known = &numpy.dtypes[numpy.count];
     const char *text;
     Py_ssize_t item;
-    if (numpy.count == DTYPES || !PyArg_ParseTuple(told, "Osn", &known->dtype, &text, &item))
+    if (numpy.count == DTYPES || !PyArg_ParseTuple(given, "Osn", &known->dtype, &text, &item))
         return 0;
     if (strlen(text) >= TEXT_SIZE || item <= 0) {
         PyErr_SetString(PyExc_ValueError, "no simple dtype");
@@ -54,7 +56,7 @@ static int know_dtype(PyObject *told)
     return 1;
 }
 
-int lipc_arrays_know(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address)
+int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address)
 {
     const struct fields *array = (const struct fields *)(const void *)probe;
     if (!PyTuple_Check(dtypes) || Py_TYPE(probe) != (PyTypeObject *)type) {
@@ -71,7 +73,7 @@ int lipc_arrays_know(PyObject *type, PyObject *from_buffer, PyObject *dtypes, Py
         array->dtype != dtype || !(array->flags & C_CONTIGUOUS))
         return 0;
     for (Py_ssize_t i = 0; i < PyTuple_Size(dtypes); i++)
-        if (!know_dtype(PyTuple_GetItem(dtypes, i)))
+        if (!register_dtype(PyTuple_GetItem(dtypes, i)))
             return -1;
     Py_INCREF(from_buffer);
     numpy.from_buffer = from_buffer;
@@ -106,7 +108,7 @@ int lipc_array_of(PyObject *obj, struct lipc_array *array)
             for (int i = 0; i < fields->dimensions; i++)
                 size *= (size_t)fields->shape[i]; /* which numpy keeps from overflowing */
             *array = (struct lipc_array){known->text, fields->data, size, fields->dimensions, fields->shape};
-            return size >= LIPC_ARRAY_MIN;
+            return size >= LIPC_OUT_OF_BAND;
         }
     return 0;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * numpy's arrays, as writer and reader meet them: large ones of simple dtypes, contiguous in C's order.
+ * numpy's arrays, as the writer and the reader handle them: large ones of simple dtypes, contiguous in C's order.
  *
- * They are looked at without a call: each attribute that Python's side would ask an array for
- * takes as long as all of this. The struct is numpy's ABI since 1.0: its headers' macros read
- * these fields inline. lensipc.arrays tells what it needs to know, once that is imported; before, there are no arrays.
+ * Their fields are read without a call: to get one attribute of an array in Python takes as long as all of this. The struct is
+ * numpy's ABI since 1.0: the macros of its headers read these fields inline. lensipc/clone/ndarray.py registers numpy when it is
+ * imported; before, there are no arrays.
  */
 #ifndef LIPC_NDARRAY_H
 #define LIPC_NDARRAY_H
@@ -13,13 +13,10 @@
 
 #include <stdint.h>
 
-/* Bytes from which on an array's memory travels beside the pickle: OUT_OF_BAND of lensipc.arrays. */
-#define LIPC_ARRAY_MIN 65536
-
-/* Dimensions of an array that is handled here. */
+/* Most dimensions of an array that is handled here. */
 #define LIPC_ARRAY_DIMENSIONS 32
 
-/* What there is to tell of an array. All of it is the array's, and stays until its owner changes it. */
+/* Describes an array. What it points to belongs to the array, and is valid until that is changed. */
 struct lipc_array {
     const char *dtype; /* its text */
     const char *data;
@@ -30,18 +27,19 @@ struct lipc_array {
 
 /* With the GIL. Takes `numpy.ndarray`, `numpy.frombuffer`, (dtype, text, size of an item) of each dtype, and an array of
  * 2 times 3 with the address of its memory: 1, 0 if that one is not as the struct has it, -1 with an exception set. */
-int lipc_arrays_know(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address);
+int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address);
 
-/* With the GIL. Whether `obj` is an array that is handled here, and then what there is to tell of it. Runs no code. */
+/* With the GIL. Whether `obj` is an array of at least LIPC_OUT_OF_BAND bytes that is handled here; if so, describes it in *array.
+ * Runs no code. */
 int lipc_array_of(PyObject *obj, struct lipc_array *array);
 
 /* With the GIL. Whether `obj` is exactly a numpy.ndarray. */
 int lipc_is_array(PyObject *obj);
 
-/* With the GIL. Any array, where one is as good as another: a new reference. NULL with MemoryError set. */
+/* With the GIL. Some array, for a trial: a new reference. NULL with MemoryError set. */
 PyObject *lipc_any_array(void);
 
-/* With the GIL. The array of `size` bytes at `offset` of `body` that the arguments of lensipc.values.as_array tell of: a new
+/* With the GIL. The array of `size` bytes at `offset` of `body` that the arguments of as_array describe: a new
  * reference. NULL with no exception set where that is left to the constructor in Python: `body` is not writable, the dtype is
  * none that is handled here, the order is not C's, or shape and size differ. NULL with an exception set. */
 PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject *arguments);

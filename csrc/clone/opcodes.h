@@ -50,7 +50,11 @@ enum opcode {
     REDUCE = 'R',
 };
 
-/* The module that constructors are named in. */
-#define LIPC_MODULE "lensipc.values"
+/* What stands behind PROTO. */
+#define LIPC_PICKLE_PROTOCOL 5
+
+/* The module that constructors are named in, and the name of that which makes arrays. */
+#define LIPC_WIRE_MODULE "lensipc.values"
+#define LIPC_ARRAY_NAME "as_array"
 
 #endif

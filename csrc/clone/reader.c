@@ -2,8 +2,8 @@
  *
  * The one reader of messages: a machine with a stack and a memo, as an unpickler's, that builds each value as it checks it.
  *
- * It knows the opcodes that a pickler of protocol 5 writes for plain data (opcodes.h) and refuses all others. It calls what
- * lensipc.values.TABLE names, with arguments that it has held against the table, and nothing else. It refuses
+ * It knows the opcodes that a pickler of protocol 5 writes for plain data (opcodes.h) and refuses all others. It calls the
+ * constructors of a table (constructors.h), with arguments that it has checked against the table, and nothing else. It refuses
  *
  *   - lengths beyond the message, marks and memos that are not there, items for what is no fresh dict, list or set;
  *   - keys that are not hashable, that come twice, or that take more hashing and probing than the budget has (hash_cost.h);
@@ -11,9 +11,9 @@
  *   - containers that take more memory than the message's size warrants;
  *   - values of more than LIPC_DEPTH levels, or that a few bytes make huge by sharing (measure.h).
  *
- * What is on the stack is a reference in `stack`. What more there is to know of a container, a call's result or a long int is a
- * note in `notes`, which has the values' positions in their order; a str, a float or a small int has none. So most values cost
- * no more than to make them.
+ * `stack` has a reference to each value. What else there is to know of a container, a call's result or a long int is in a note;
+ * `notes` is in the order of the values' positions on the stack. A str, a float or a small int has no note: so most values cost
+ * no more than it takes to make them.
  */
 #include "clone/clone.h"
 
@@ -26,10 +26,10 @@
 #include <errno.h>
 #include <string.h>
 
-/* Bytes of a message from which on Python's garbage collector rests while it is read: all that is made is new, and in use. */
+/* Python's garbage collector is off while a message of at least this many bytes is read: all that is made is new, and in use. */
 #define REST 4096
 
-/* Places that need no memory from the heap. */
+/* Entries of each array that need no memory from the heap. */
 #define INLINE_STACK 128
 #define INLINE_MARKS 32
 #define INLINE_NOTES 48
@@ -72,6 +72,10 @@
 
 /* Bytes of a call's arguments that hash() of its result gets through in 10 ns at least, where it looks at them. */
 #define HASHED_BYTES_A_UNIT 4
+
+/* A macro's value as a text. */
+#define TEXT_OF(macro) TEXT_OF_TOKENS(macro)
+#define TEXT_OF_TOKENS(tokens) #tokens
 
 #define UNHASHABLE UINT32_MAX
 #define HEAVY (UINT32_C(1) << 30) /* where weights stop to grow */
@@ -129,12 +133,12 @@ struct reader {
     struct buffer inline_buffers[INLINE_BUFFERS];
 };
 
-static const char TOO_DEEP[] = "more than 1000 levels of containers";
+static const char TOO_DEEP[] = "more than " TEXT_OF(LIPC_DEPTH) " levels of containers";
 static const char TOO_OFTEN[] = "parts shared so often that it would be too large if it were written out";
 
 static PyObject *decode_error, *unknown_error;
 
-void lipc_read_raises(PyObject *decode, PyObject *unknown)
+void lipc_read_errors(PyObject *decode, PyObject *unknown)
 {
     Py_INCREF(decode);
     Py_INCREF(unknown);
@@ -172,8 +176,8 @@ static uint64_t little_endian(const unsigned char *bytes, int size)
     return value;
 }
 
-/* Doubles an array that began inline: 0 with a reason, or MemoryError set. What that takes counts as plain data does, since a
- * value need not go into anything. */
+/* Doubles an array that began inline: 0 with a reason, or MemoryError set. Its memory counts as plain data, because values are
+ * counted only once they go into a container, and may never do so. */
 static int enlarge(struct reader *r, void **array, size_t *room, size_t item, const void *inline_array)
 {
     uint64_t cost = *room * item / ROOM_A_UNIT;
@@ -645,7 +649,7 @@ static int name_constructor(struct reader *r)
     PyObject *module = r->stack[r->top - 2], *name = r->stack[r->top - 1];
     const struct lipc_row *row = NULL;
     if (PyUnicode_CheckExact(module) && PyUnicode_CheckExact(name) &&
-        PyUnicode_CompareWithASCIIString(module, LIPC_MODULE) == 0)
+        PyUnicode_CompareWithASCIIString(module, LIPC_WIRE_MODULE) == 0)
         row = lipc_row_of(name);
     if (row == NULL)
         return PyErr_Occurred() ? 0 : refuse(r, "a name that is none of lensipc's constructors");
@@ -656,12 +660,12 @@ static int name_constructor(struct reader *r)
     return push_noted(r, Py_None, note);
 }
 
-/* Whether what a value holds may be seen by code that is not the reader's: what that measured is in *extents. */
-static int fits(struct reader *r, PyObject *value, struct lipc_extents *extents)
+/* Whether what a value holds may be seen by code that is not the reader's: what that measured is in *measurement. */
+static int fits(struct reader *r, PyObject *value, struct lipc_measurement *measurement)
 {
     static const char *reasons[] = {NULL, TOO_DEEP, TOO_OFTEN, NULL};
-    *extents = (struct lipc_extents){.kept = r->kept, .depth_limit = LIPC_DEPTH, .size_limit = r->written_limit};
-    enum lipc_extent found = lipc_measure(value, extents);
+    *measurement = (struct lipc_measurement){.kept = r->kept, .depth_limit = LIPC_DEPTH, .size_limit = r->written_limit};
+    enum lipc_measured found = lipc_measure(value, measurement);
     if (found == LIPC_NO_MEMORY)
         return no_memory();
     return found == LIPC_FITS || refuse(r, reasons[found]);
@@ -682,10 +686,10 @@ static int keep(struct reader *r, PyObject *made, PyObject *arguments)
 /* Calls what a user has registered: a new reference. What hashing it may take goes into *hashing. */
 static PyObject *call_user(struct reader *r, const struct lipc_row *row, PyObject *arguments, uint32_t *hashing)
 {
-    struct lipc_extents extents;
-    if (r->message->flags & LIPC_READ_QUIET || !fits(r, arguments, &extents) || !take_work(r, extents.met))
+    struct lipc_measurement measurement;
+    if (r->message->flags & LIPC_READ_QUIET || !fits(r, arguments, &measurement) || !take_work(r, measurement.visited))
         return NULL;
-    *hashing = sum(*hashing, extents.size < HEAVY / HASHED_VALUE ? HASHED_VALUE * (uint32_t)extents.size : HEAVY);
+    *hashing = sum(*hashing, measurement.size < HEAVY / HASHED_VALUE ? HASHED_VALUE * (uint32_t)measurement.size : HEAVY);
     PyObject *made = r->message->flags & LIPC_READ_TRIAL ? PyObject_CallObject((PyObject *)&PyBaseObject_Type, NULL)
                                                          : PyObject_Call(row->make, arguments, NULL);
     if (made != NULL && !keep(r, made, arguments)) {
@@ -745,9 +749,9 @@ static int take_price(struct reader *r, const struct lipc_row *row, PyObject *ar
 {
     if (row->price == Py_None)
         return 1;
-    PyObject *told = PyObject_Call(row->price, arguments, NULL);
-    unsigned long long price = told == NULL ? 0 : PyLong_AsUnsignedLongLong(told);
-    Py_XDECREF(told);
+    PyObject *answer = PyObject_Call(row->price, arguments, NULL);
+    unsigned long long price = answer == NULL ? 0 : PyLong_AsUnsignedLongLong(answer);
+    Py_XDECREF(answer);
     return !PyErr_Occurred() && take_work(r, price);
 }
 
@@ -807,7 +811,8 @@ static int call_constructor(struct reader *r)
         return 0;
     if (r->message->flags & LIPC_READ_PLAIN && !row->plain)
         return refuse(r, "a value that is not plain, where only plain values cross");
-    if (!take_work(r, row->cost + bytes * row->per_byte) || !take_memory(r, bytes + (row->plain && row->does != LIPC_MAKES_ARRAY ? 0 : LIPC_CALL_BYTES)))
+    uint64_t beside = row->plain && row->does != LIPC_MAKES_ARRAY ? 0 : LIPC_CALL_BYTES;
+    if (!take_work(r, row->cost + bytes * row->per_byte) || !take_memory(r, bytes + beside))
         return 0;
     r->top = callee + 1; /* the reference to `arguments` is ours now */
     drop(r, callee);
@@ -886,7 +891,7 @@ static int pop(struct reader *r, size_t first)
 /* STOP: whether one value is left, and fits. */
 static int stop(struct reader *r)
 {
-    struct lipc_extents extents;
+    struct lipc_measurement measurement;
     if (r->at != r->end)
         return refuse(r, "bytes behind the end");
     if (r->top != 1 || r->marked || (r->noted && r->notes[0].kind == CALLABLE))
@@ -894,7 +899,7 @@ static int stop(struct reader *r)
     if (r->noted && r->notes[0].depth > LIPC_DEPTH)
         return refuse(r, TOO_DEEP);
     if (r->shared)
-        return fits(r, r->stack[0], &extents);
+        return fits(r, r->stack[0], &measurement);
     return r->repeated <= r->written_limit || refuse(r, TOO_OFTEN);
 }
 
@@ -1229,7 +1234,7 @@ PyObject *lipc_read(struct lipc_message *message)
     if (open_message(&r)) {
         set_limits(&r);
         last = r.at;
-        if (r.end - r.at < 2 || r.at[0] != PROTO || r.at[1] != 5) {
+        if (r.end - r.at < 2 || r.at[0] != PROTO || r.at[1] != LIPC_PICKLE_PROTOCOL) {
             r.reason = "no pickle of protocol 5";
         } else {
             uint64_t pickle_size = (uint64_t)(r.end - r.at);

@@ -11,14 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Things that more than one other refers to, before there is a table of them: most messages have no more. */
+/* Objects with more than one reference that are listed without a table: most messages have no more of them. */
 #define FEW_SHARED 16
 
-/* Strings from this many bytes on are written once: the second time that one turns up, the pickler's memo serves better. */
+/* Strings from this many bytes on are written only once. If one occurs again, the value is left to the pickler and its memo. */
 #define LONG_STRING 256
-
-/* What an array begins with: the name of its constructor, and the mark of what that is called with. */
-#define ARRAY "\x8c\x0e" LIPC_MODULE "\x8c\x08" "as_array\x93("
 
 struct writer {
     unsigned char *at;
@@ -29,7 +26,7 @@ struct writer {
     uint64_t memory; /* that its reader's containers will take */
     uint64_t budget; /* that keys may still cost it */
     size_t shared_count;         /* of what has been written and may turn up again */
-    const PyObject **table;      /* that has it, of mask + 1 places; NULL: `few` has it */
+    const PyObject **table;      /* that has it, of mask + 1 slots; NULL: `few` has it */
     size_t mask;
     const PyObject *few[FEW_SHARED];
 };
@@ -115,9 +112,9 @@ static int write_opcode(struct writer *w, enum opcode opcode)
     return 1;
 }
 
-static const PyObject **place_of(const PyObject **table, size_t mask, const PyObject *obj)
+static const PyObject **slot_of(const PyObject **table, size_t mask, const PyObject *obj)
 {
-    size_t at = (size_t)((uint64_t)(uintptr_t)obj * UINT64_C(0x9e3779b97f4a7c15) >> 32) & mask;
+    size_t at = lipc_address_hash(obj) & mask;
     while (table[at] != NULL && table[at] != obj)
         at = (at + 1) & mask;
     return &table[at];
@@ -132,7 +129,7 @@ static int enlarge_table(struct writer *w)
         return 0;
     for (size_t i = 0; i < (w->table == NULL ? w->shared_count : w->mask + 1); i++)
         if (known[i] != NULL)
-            *place_of(larger, mask, known[i]) = known[i];
+            *slot_of(larger, mask, known[i]) = known[i];
     free(w->table);
     w->table = larger;
     w->mask = mask;
@@ -153,10 +150,10 @@ static int is_first(struct writer *w, const PyObject *obj)
     }
     if ((w->table == NULL || w->shared_count > w->mask / 2) && !enlarge_table(w))
         return 0;
-    const PyObject **place = place_of(w->table, w->mask, obj);
-    if (*place != NULL)
+    const PyObject **slot = slot_of(w->table, w->mask, obj);
+    if (*slot != NULL)
         return 0;
-    *place = obj;
+    *slot = obj;
     w->shared_count++;
     return 1;
 }
@@ -171,7 +168,7 @@ static inline int is_new(struct writer *w, PyObject *obj)
 static int write_long_bytes(struct writer *w, PyObject *obj, enum opcode opcode, const char *data, Py_ssize_t size)
 {
     /* What is large is handed on uncopied by the pickler. */
-    if (size >= LIPC_ARRAY_MIN || !is_new(w, obj) || !has_room(w, (size_t)size + 5))
+    if (size >= LIPC_OUT_OF_BAND || !is_new(w, obj) || !has_room(w, (size_t)size + 5))
         return 0;
     *w->at++ = (unsigned char)opcode;
     put(w->at, (uint64_t)size, 4);
@@ -244,14 +241,14 @@ static int write_array(struct writer *w, PyObject *obj)
 {
     struct lipc_written *message = w->message;
     struct lipc_array array;
-    if (!w->with_arrays || message->array_count == LIPC_ARRAYS || !lipc_array_of(obj, &array) ||
-        !has_room(w, sizeof ARRAY))
+    if (!w->with_arrays || message->array_count == LIPC_ARRAYS || !lipc_array_of(obj, &array))
         return 0;
     for (size_t i = 0; i < message->array_count; i++)
-        if (message->parts[2 + 2 * i].data == array.data) /* the pickler's business: they may share their memory */
+        if (message->parts[2 + 2 * i].data == array.data) /* left to the pickler: they may share their memory */
             return 0;
-    memcpy(w->at, ARRAY, sizeof ARRAY - 1);
-    w->at += sizeof ARRAY - 1;
+    if (!write_text(w, LIPC_WIRE_MODULE) || !write_text(w, LIPC_ARRAY_NAME) || !write_opcode(w, STACK_GLOBAL) ||
+        !write_opcode(w, MARK))
+        return 0;
     if (!write_text(w, array.dtype) || !write_text(w, "C") || !write_number(w, (long long)message->array_count))
         return 0;
     for (int i = 0; i < array.dimensions; i++)
@@ -362,7 +359,7 @@ size_t lipc_write(PyObject *obj, int with_arrays, size_t most, struct lipc_writt
     w.table = NULL;
     w.shared_count = 0;
     *w.at++ = PROTO;
-    *w.at++ = 5;
+    *w.at++ = LIPC_PICKLE_PROTOCOL;
     int written = write_value(&w, obj, 0);
     free(w.table);
     if (!written || w.memory > LIPC_MEMORY_BASE + LIPC_MEMORY_PER_BYTE * (uint64_t)(w.at - message->pickle)) {

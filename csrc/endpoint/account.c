@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * How an account comes and goes. Its owner may let go of it in any thread, and before the endpoints that count in it are
- * closed: so it counts its users.
+ * How an account is made and freed. Its owner may free it in any thread, and before the endpoints that use it are closed: so
+ * it counts its users.
  *
  *   label  access                     pairs with  what it orders
  *   A1     subtract  release, acquire A1          what other users did before the last one frees it
@@ -18,14 +18,14 @@ struct lipc_account *lipc_account_create(uint64_t limit, struct lipc_account *pa
     account->limit = limit;
     account->parent = parent;
     atomic_init(&account->users, 1);
-    lipc_account_take(parent);
+    lipc_account_retain(parent);
     return account;
 }
 
-void lipc_account_take(struct lipc_account *account)
+void lipc_account_retain(struct lipc_account *account)
 {
     if (account)
-        atomic_fetch_add_explicit(&account->users, 1, memory_order_relaxed); /* who calls is or has a user already */
+        atomic_fetch_add_explicit(&account->users, 1, memory_order_relaxed); /* the caller is or has a user already */
 }
 
 void lipc_account_free(struct lipc_account *account)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What waits in several outboxes together, and in the accounts below this one. Main's: no other process sees it.
+ * Counts what waits in several outboxes together, and in the accounts that have this one as parent. Main's: no other process sees
+ * it.
  */
 #ifndef LIPC_ACCOUNT_H
 #define LIPC_ACCOUNT_H
@@ -14,17 +15,17 @@ struct lipc_account {
     uint64_t bytes; /* main's thread alone changes it */
     uint64_t limit;
     struct lipc_account *parent;
-    _Atomic size_t users; /* its owner, the endpoints and the accounts that count in it: the last one frees it */
+    _Atomic size_t users; /* its owner, endpoints, and accounts that have it as parent: the last one frees it */
 };
 
-/* Main's thread. `more` bytes wait from now on and `fewer` no longer, here and in all parents. NULL: nowhere. */
+/* Main's thread. Counts `more` bytes that wait from now on and `fewer` that no longer do, here and in all parents. NULL is fine. */
 static inline void lipc_account_count(struct lipc_account *account, uint64_t more, uint64_t fewer)
 {
     for (; account; account = account->parent)
         account->bytes += more - fewer;
 }
 
-/* Main's thread. Whether the limit of this account, or of a parent, is met even without `except` bytes of what waits. */
+/* Main's thread. Whether this account or a parent is at its limit even without `except` bytes of what waits. */
 static inline bool lipc_account_full(const struct lipc_account *account, uint64_t except)
 {
     for (; account; account = account->parent)
@@ -33,7 +34,7 @@ static inline bool lipc_account_full(const struct lipc_account *account, uint64_
     return false;
 }
 
-/* Anyone. One user more. NULL is fine. */
-void lipc_account_take(struct lipc_account *account);
+/* Anyone. Adds a user. NULL is fine. */
+void lipc_account_retain(struct lipc_account *account);
 
 #endif

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * Memory for large bodies, used again.
+ * Buffers for large bodies, kept and reused.
  *
- * A fresh page costs a fault, and in a virtual machine another one of its host's: on an AMD EPYC guest a copy into fresh
- * memory runs at 2 GiB/s, into huge pages at 4 to 24, into memory that was used before at 17 to 57. malloc gives blocks
- * of more than 32 MiB back at once. So blocks are made of huge pages where they can be, and those that are given
- * back are kept for the next ones: at most KEPT_MOST, of KEPT_BYTES in all. Those larger than FIRM are the kernel's
- * to take when it needs memory, by MADV_FREE, which costs 80 us for 256 MiB; so 32 MiB at most are kept from others. A
- * message of 1 MiB would lose a fifth of its rate by it.
+ * The first access to a fresh page costs a fault, and in a virtual machine another one of its host's: on an AMD EPYC guest a copy
+ * into fresh memory runs at 2 GiB/s, into huge pages at 4 to 24, into memory that was used before at 17 to 57. malloc gives
+ * allocations of more than 32 MiB back to the kernel at once. So buffers are made of huge pages where possible, and those that are
+ * given back are kept for the next bodies: at most KEPT_MOST of them, with KEPT_BYTES in all. The kernel may take the pages of a
+ * kept buffer larger than FIRM when it needs memory, by MADV_FREE; so 32 MiB at most are withheld from others. MADV_FREE costs
+ * 80 us for 256 MiB; messages of 1 MiB would lose a fifth of their rate by it.
  *
- * Blocks are given back by whatever thread drops the last reference to an array. Nobody waits for the list of those
- * kept: who finds it in use, or left in use by the parent's other thread after a fork, does without.
+ * A buffer is given back by whatever thread drops the last reference to an array. Nobody waits for the list of kept buffers: a
+ * thread that finds it in use, or left in use by another thread of the parent after a fork, does without it.
  *
  *   label  access            pairs with  what it orders
  *   B1     set    acquire    B2          the last user's changes of the list before ours
@@ -20,8 +20,8 @@
 #define _GNU_SOURCE /* MADV_HUGEPAGE, MADV_FREE */
 
 #include "lensipc.h"
+#include "ring/layout.h"
 
-#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
@@ -34,14 +34,14 @@
 #define FIRM ((size_t)4 << 20)
 
 /* Precedes the memory that is handed out, and aligns it to a cache line. */
-struct block {
-    alignas(64) size_t room; /* of the whole mapping */
+struct buffer {
+    alignas(LIPC_CACHE_LINE) size_t room; /* of the whole mapping */
 };
 
 static struct kept {
-    struct block *block; /* its pages may be gone: nothing in it is to be read */
+    struct buffer *buffer; /* not to be read: the kernel may have taken its pages */
     size_t room;
-} kept[KEPT_MOST]; /* the one given back last is the last */
+} kept[KEPT_MOST]; /* the last one is the one given back last */
 static size_t count, bytes;
 static atomic_flag in_use = ATOMIC_FLAG_INIT;
 
@@ -55,7 +55,7 @@ static void leave(void)
     atomic_flag_clear_explicit(&in_use, memory_order_release); /* B2: pairs B1 */
 }
 
-/* Takes one out of the list, within enter and leave. */
+/* Takes a buffer out of the list, between enter and leave. */
 static struct kept take_out(size_t i)
 {
     struct kept out = kept[i];
@@ -64,23 +64,23 @@ static struct kept take_out(size_t i)
     return out;
 }
 
-/* One of at least `room` bytes that is not far too large; NULL: there is none. */
-static struct block *reuse(size_t room)
+/* A kept buffer of at least `room` bytes that is not far too large; NULL: there is none. */
+static struct buffer *reuse(size_t room)
 {
     struct kept found = {0};
     if (!enter())
         return NULL;
-    for (size_t i = count; i-- > 0 && !found.block;)
+    for (size_t i = count; i-- > 0 && !found.buffer;)
         if (kept[i].room >= room && kept[i].room / 2 <= room)
             found = take_out(i);
     leave();
-    if (found.block)
-        found.block->room = found.room;
-    return found.block;
+    if (found.buffer)
+        found.buffer->room = found.room;
+    return found.buffer;
 }
 
-/* A new one, which begins where a huge page may. */
-static struct block *map(size_t room)
+/* A new buffer, which begins where a huge page may begin. */
+static struct buffer *map(size_t room)
 {
     char *mapped = mmap(NULL, room + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED)
@@ -89,45 +89,45 @@ static struct block *map(size_t room)
     if (before)
         (void)munmap(mapped, before);
     (void)munmap(mapped + before + room, HUGE_PAGE - before);
-    struct block *block = (struct block *)(void *)(mapped + before);
-    (void)madvise(block, room, MADV_HUGEPAGE); /* a kernel that has none says no */
-    block->room = room;
-    return block;
+    struct buffer *buffer = (struct buffer *)(void *)(mapped + before);
+    (void)madvise(buffer, room, MADV_HUGEPAGE); /* fails where the kernel has no huge pages */
+    buffer->room = room;
+    return buffer;
 }
 
-/* Unmaps the oldest of those kept until so many are left and so many bytes, within enter and leave. */
+/* Unmaps the oldest kept buffers until `most` of them are left, and `most_bytes`, between enter and leave. */
 static void shrink(size_t most, size_t most_bytes)
 {
     while (count > most || bytes > most_bytes) {
         struct kept oldest = take_out(0);
-        (void)munmap(oldest.block, oldest.room);
+        (void)munmap(oldest.buffer, oldest.room);
     }
 }
 
-void *lipc_block_take(size_t size)
+void *lipc_buffer_take(size_t size)
 {
-    size_t room = (sizeof(struct block) + size + PAGE - 1) / PAGE * PAGE;
-    struct block *block = reuse(room);
-    if (!block)
-        block = map(room);
-    if (!block && enter()) { /* it may be what is kept that is in the way */
+    size_t room = (sizeof(struct buffer) + size + PAGE - 1) / PAGE * PAGE;
+    struct buffer *buffer = reuse(room);
+    if (!buffer)
+        buffer = map(room);
+    if (!buffer && enter()) { /* the kept buffers may be what takes all the memory */
         shrink(0, 0);
         leave();
-        block = map(room);
+        buffer = map(room);
     }
-    return block ? block + 1 : NULL;
+    return buffer ? buffer + 1 : NULL;
 }
 
-void lipc_block_give(void *memory)
+void lipc_buffer_give(void *memory)
 {
-    struct block *block = (struct block *)memory - 1;
-    size_t room = block->room; /* which is lost with the pages */
-    if (room > KEPT_BYTES || (room > FIRM && madvise(block, room, MADV_FREE) < 0) || !enter()) {
-        (void)munmap(block, room);
+    struct buffer *buffer = (struct buffer *)memory - 1;
+    size_t room = buffer->room; /* read now: MADV_FREE may lose it */
+    if (room > KEPT_BYTES || (room > FIRM && madvise(buffer, room, MADV_FREE) < 0) || !enter()) {
+        (void)munmap(buffer, room);
         return;
     }
     shrink(KEPT_MOST - 1, KEPT_BYTES - room);
-    kept[count++] = (struct kept){block, room};
+    kept[count++] = (struct kept){buffer, room};
     bytes += room;
     leave();
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * One side of a pair: how it comes, how it sleeps, how it goes.
+ * One side of a pair: how it is opened, how it waits for work, and how it is closed.
  */
 
 #include "endpoint/endpoint.h"
@@ -46,11 +46,6 @@ struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeu
     return endpoint;
 }
 
-bool lipc_is_owner(const struct lipc_endpoint *endpoint)
-{
-    return pthread_equal(endpoint->owner, pthread_self()) != 0;
-}
-
 void lipc_endpoint_close(struct lipc_endpoint *endpoint)
 {
     if (!endpoint)
@@ -58,7 +53,7 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint)
     lipc_outbox_clear(&endpoint->outbox);
     lipc_account_free(endpoint->outbox.account);
     free(endpoint->routes.topics);
-    free(endpoint->heard);
+    free(endpoint->incoming);
     lipc_segment_unmap(&endpoint->mapping);
     free(endpoint);
 }
@@ -67,19 +62,19 @@ int lipc_charge(struct lipc_endpoint *endpoint, struct lipc_account *account)
 {
     if (endpoint->outbox.account || endpoint->outbox.head)
         return -EINVAL;
-    lipc_account_take(account);
+    lipc_account_retain(account);
     endpoint->outbox.account = account;
     return 0;
 }
 
-void lipc_confine(struct lipc_endpoint *endpoint, uint64_t most)
+void lipc_limit_message(struct lipc_endpoint *endpoint, uint64_t most)
 {
     endpoint->most = most < LIPC_TOTAL_MAX ? most : LIPC_TOTAL_MAX;
 }
 
-void lipc_rouse(struct lipc_endpoint *endpoint)
+void lipc_wake(struct lipc_endpoint *endpoint)
 {
-    lipc_wakeup_rouse(&endpoint->wakeup);
+    lipc_wakeup_wake_self(&endpoint->wakeup);
 }
 
 void lipc_lag(struct lipc_endpoint *endpoint, int late)
@@ -111,41 +106,42 @@ int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topi
     return 0;
 }
 
-void lipc_watch(struct lipc_endpoint *endpoint)
+void lipc_stop_relaying(struct lipc_endpoint *endpoint)
 {
-    endpoint->routes.watched = true;
+    endpoint->routes.stopped = true;
 }
 
-int lipc_hear(struct lipc_endpoint *endpoint, uint32_t number)
+int lipc_count_gaps(struct lipc_endpoint *endpoint, uint32_t number)
 {
-    if (number > endpoint->heard_count)
+    if (number > endpoint->incoming_count)
         return -EINVAL;
-    if (number == endpoint->heard_room) {
+    if (number == endpoint->incoming_room) {
         uint32_t room = number ? 2 * number : 8;
-        struct lipc_heard *larger = realloc(endpoint->heard, room * sizeof *larger);
+        struct lipc_incoming *larger = realloc(endpoint->incoming, room * sizeof *larger);
         if (!larger)
             return -ENOMEM;
-        endpoint->heard = larger;
-        endpoint->heard_room = room;
+        endpoint->incoming = larger;
+        endpoint->incoming_room = room;
     }
-    if (number == endpoint->heard_count)
-        endpoint->heard[endpoint->heard_count++] = (struct lipc_heard){.next = 1, .peer = LIPC_ALL}; /* whom none is */
+    if (number == endpoint->incoming_count)
+        endpoint->incoming[endpoint->incoming_count++] =
+            (struct lipc_incoming){.next = 1, .peer = LIPC_ALL}; /* which no sender is */
     return 0;
 }
 
-/* Whether there is a frame to take, or room for what waits. Nonsense in the ring counts as work, too: nobody may sleep
- * over it, and lipc_recv or lipc_flush tell. */
+/* Whether there is a frame to take, or room for what waits. Nonsense in the ring counts as work, too: lipc_recv or lipc_flush
+ * has to report it, so nobody may sleep over it. */
 static bool has_work(struct lipc_endpoint *endpoint)
 {
     return lipc_ring_readable(&endpoint->in) != 0 || lipc_can_flush(endpoint);
 }
 
-/* Looks between two yields. A yield takes 0.2 us, in which nothing is seen. */
-#define GLANCES 8
+/* How often a poll looks for work between two yields. During a yield, which takes 0.2 us, it sees nothing. */
+#define LOOKS 8
 
-/* A yield that takes so long has given the processor to somebody who computes: the scheduler lets that one run for a
- * slice of some 3 ms, while a side that sleeps is woken at once. */
-#define CROWDED_NS 100000
+/* After a yield that took this long, some other thread is computing on this processor: the scheduler lets that run for a
+ * time slice of some 3 ms, whereas a side that sleeps is woken at once. */
+#define PREEMPTED_NS 100000
 
 static void relax(void)
 {
@@ -176,7 +172,7 @@ int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nan
 {
     uint64_t start = lipc_clock(), now = start;
     for (;;) {
-        for (int glance = 0; glance < GLANCES; glance++) {
+        for (int look = 0; look < LOOKS; look++) {
             for (size_t i = 0; i < count; i++)
                 if (has_work(endpoints[i]))
                     return 1;
@@ -187,42 +183,22 @@ int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nan
         (void)sched_yield(); /* the peer may share this processor */
         uint64_t before = now;
         now = lipc_clock();
-        if (now - before >= CROWDED_NS)
-            return LIPC_CROWDED;
+        if (now - before >= PREEMPTED_NS)
+            return LIPC_PREEMPTED;
     }
 }
 
-static int nap(struct lipc_endpoint *endpoint, uint64_t deadline)
+int lipc_sleep(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
 {
+    uint64_t start = lipc_clock(), deadline = nanoseconds < UINT64_MAX - start ? start + nanoseconds : UINT64_MAX;
     if (!lipc_park(endpoint, 1))
         return 1;
     int woken = lipc_wakeup_sleep(&endpoint->wakeup, deadline);
-    /* The clock is asked even after a wake: a peer that posts without end must not keep us past the deadline. */
+    /* The clock is read even after a wake: a peer that posts without end must not keep us past the deadline. */
     if (woken >= 0 && lipc_clock() < deadline)
         return LIPC_WOKEN;
     lipc_unpark(endpoint);
     if (has_work(endpoint))
         return 1;
     return woken < 0 ? woken : 0;
-}
-
-static uint64_t deadline_in(uint64_t nanoseconds)
-{
-    uint64_t start = lipc_clock();
-    return nanoseconds < UINT64_MAX - start ? start + nanoseconds : UINT64_MAX;
-}
-
-int lipc_nap(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
-{
-    return nap(endpoint, deadline_in(nanoseconds));
-}
-
-int lipc_wait(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
-{
-    uint64_t deadline = deadline_in(nanoseconds);
-    int woken;
-    do
-        woken = nap(endpoint, deadline);
-    while (woken == LIPC_WOKEN);
-    return woken;
 }

@@ -6,8 +6,8 @@
 #ifndef LIPC_ENDPOINT_H
 #define LIPC_ENDPOINT_H
 
-#include "lensipc.h"
 #include "endpoint/outbox.h"
+#include "fast.h"
 #include "ring/ring.h"
 #include "ring/segment.h"
 #include "ring/wakeup.h"
@@ -22,20 +22,20 @@ struct lipc_assembly {
     uint64_t filled;
 };
 
-/* Where the events that come in go. */
+/* The topics that events from the peer are relayed to. */
 struct lipc_routes {
     struct lipc_topic **topics; /* by the channel's number */
     uint32_t count, room;
-    uint32_t peer, pid; /* whom they come from */
-    bool watched;       /* they are handed out, all of them */
+    uint32_t peer, pid; /* the sender that subscribers are shown */
+    bool stopped;       /* nothing is relayed any more */
     uint32_t relayed;   /* by the last lipc_recv */
-    int told;
+    int status;         /* of relaying these */
 };
 
-/* The events that come on a channel. */
-struct lipc_heard {
-    uint64_t next; /* the number of the next one */
-    uint32_t peer; /* whom the last one came from */
+/* A channel that events come on. */
+struct lipc_incoming {
+    uint64_t next; /* the sequence number of the next event, if none is missing */
+    uint32_t peer; /* the sender of the last one */
 };
 
 struct lipc_endpoint {
@@ -45,31 +45,27 @@ struct lipc_endpoint {
     struct lipc_outbox outbox;
     struct lipc_assembly assembly;
     struct lipc_routes routes;
-    struct lipc_heard *heard; /* by the channel's number */
-    uint32_t heard_count, heard_room;
+    struct lipc_incoming *incoming; /* by the channel's number: see lipc_count_gaps */
+    uint32_t incoming_count, incoming_room;
     int failure;         /* of a topic's event, 0 or -errno */
     uint64_t high_water; /* at most `limit` */
     uint64_t limit;
     uint64_t waits_since; /* lipc_clock when the peer had taken `taken` bytes, and something waited; 0: nothing did */
     uint64_t taken;
-    bool late; /* it has had its time to read what waits */
+    bool late; /* the peer has had its time to read what waits */
     uint64_t most; /* that a message's body may have */
     struct lipc_mapping mapping;
-    pthread_t owner;
+    pthread_t owner; /* who opened it: no other thread may send */
 };
 
 /* send.c. Whether lipc_flush has something to do: there is room for the first message that waits, or a position that
  * it would report. */
 bool lipc_can_flush(struct lipc_endpoint *endpoint);
 
-/* endpoint.c. Anyone, in any thread, while it is open; blocks on nothing. Whether this thread has opened it: no other may
- * send. */
-bool lipc_is_owner(const struct lipc_endpoint *endpoint);
-
-/* One message for several endpoints. */
+/* One message that is sent to several endpoints. */
 struct lipc_copies {
-    struct lipc_body *body; /* that it waits in where it has to, with the sender as its user; NULL: it waits nowhere */
-    bool many; /* nobody is waited for: with 16 readers on 2 cores, the one waited for was mostly not the one that ran */
+    struct lipc_body *body; /* the copy that waits in their outboxes, with the sender as a user; NULL: it waits nowhere */
+    bool many; /* then no reader is waited for: of many readers on few cores, mostly another one runs */
 };
 
 /* send.c, for lipc_topic_send. As lipc_send_parts, for one of several endpoints that are sent the same parts. */

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * A first-in-first-out list. Each message waits in allocations made before the first byte of it goes anywhere: so a
- * message that cannot be kept has not been sent in part either. An event that waits for many has one body, copied once:
- * of 1 MiB to 16 renderers, main wrote 16 copies before.
+ * A first-in-first-out list. A message's memory is allocated before its first byte is sent: so a message that cannot wait for
+ * lack of memory has not been sent in part either. An event that waits for many receivers is copied once, and they share the copy.
  *
- * What may be dropped is also in a queue of its channel, in the same order. So the first message of all is in a queue if
- * and only if it is that queue's oldest, and both lists lose their messages at the front alone: but for what is dropped,
- * which leaves the list of all from its midst.
+ * A message that may be dropped is also in a queue of its channel, in the same order. So the first message of all is in a queue
+ * if and only if it is that queue's oldest, and both lists lose messages at the front alone, with one exception: what is dropped
+ * leaves the list of all messages from its middle.
  */
 
 #include "endpoint/outbox.h"
@@ -15,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The queue that a message would be in; NULL: its channel has none. */
+/* The queue of a channel; NULL: it has none. */
 static struct lipc_queue *queue_of(const struct lipc_outbox *outbox, uint32_t channel)
 {
     return channel < outbox->queue_count ? &outbox->queues[channel] : NULL;
@@ -62,7 +61,7 @@ void lipc_outgoing_copy(struct lipc_outgoing *message, char *to, size_t size)
 struct lipc_body *lipc_body_create(uint64_t size)
 {
     size_t bytes = sizeof(struct lipc_body) + size;
-    struct lipc_body *body = bytes < LIPC_BLOCK ? malloc(bytes) : lipc_block_take(bytes);
+    struct lipc_body *body = bytes < LIPC_POOLED ? malloc(bytes) : lipc_buffer_take(bytes);
     if (body)
         *body = (struct lipc_body){.users = 1, .from = size, .whole = {.data = (char *)(body + 1), .size = size}};
     return body;
@@ -72,10 +71,10 @@ void lipc_body_release(struct lipc_body *body)
 {
     if (--body->users)
         return;
-    if (sizeof *body + body->whole.size < LIPC_BLOCK)
+    if (sizeof *body + body->whole.size < LIPC_POOLED)
         free(body);
     else
-        lipc_block_give(body);
+        lipc_buffer_give(body);
 }
 
 int lipc_outbox_make_queue(struct lipc_outbox *outbox, uint32_t channel)

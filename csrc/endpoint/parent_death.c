@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The end of a process whose parent has died, whatever it is doing. Its event loop sees the death by the socket's end
- * of file and ends in good order; but code that never returns to the loop would go on for ever.
+ * Kills a process some time after its parent has died, whatever it is doing. Its event loop notices the death by the end of
+ * file of its socket, and ends in good order; but code that never returns to the loop would run for ever.
  */
 
 #define _GNU_SOURCE /* SA_RESTART, timer_create, under -std=c11 */
@@ -13,15 +13,15 @@
 #include <time.h>
 #include <unistd.h>
 
-static timer_t executioner;
-static struct itimerspec grace;
+static timer_t kill_timer;
+static struct itimerspec grace; /* how long after the parent's death it fires */
 
 /* Only async-signal-safe calls: timer_settime is one. */
-static void on_orphaned(int signal)
+static void on_parent_death(int signal)
 {
     (void)signal;
     int saved = errno;
-    (void)timer_settime(executioner, 0, &grace, NULL);
+    (void)timer_settime(kill_timer, 0, &grace, NULL);
     errno = saved;
 }
 
@@ -29,14 +29,14 @@ int lipc_end_with_parent(int parent, int seconds)
 {
     struct sigevent kill_me = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
     grace.it_value.tv_sec = seconds;
-    if (timer_create(CLOCK_MONOTONIC, &kill_me, &executioner))
+    if (timer_create(CLOCK_MONOTONIC, &kill_me, &kill_timer))
         return -errno;
-    /* A realtime signal, so that none with a meaning of its own is taken. */
-    struct sigaction action = {.sa_handler = on_orphaned, .sa_flags = SA_RESTART};
+    /* A realtime signal, since the others have meanings of their own. */
+    struct sigaction action = {.sa_handler = on_parent_death, .sa_flags = SA_RESTART};
     (void)sigemptyset(&action.sa_mask);
     if (sigaction(SIGRTMAX, &action, NULL) || prctl(PR_SET_PDEATHSIG, SIGRTMAX))
         return -errno;
-    if (getppid() != parent) /* it died before it could be told of */
-        on_orphaned(0);
+    if (getppid() != parent) /* it died before the line above, and no signal comes */
+        on_parent_death(0);
     return 0;
 }

@@ -13,11 +13,11 @@
 /* Bodies in the caller's buffer begin where any scalar may. */
 #define BODY_ALIGN 8
 
-/* How long one call relays, about; and after how much work it looks at the clock, in bytes copied: to send a message to
- * one listener is as much work as RELAY_EACH of them. A batch of small events to one or two is too little for a look. */
+/* About how long one call relays, and after how much work it reads the clock. Work is counted in bytes copied, and sending a
+ * message to one subscriber counts as RELAY_SEND_COST of them. A batch of small events to one or two subscribers stays below. */
 #define RELAY_NS 1000000
-#define RELAY_EACH 2048
-#define RELAY_LOOK 262144
+#define RELAY_SEND_COST 2048
+#define RELAY_CLOCK_COST 262144
 
 /* Whether `frame` is the one that has to come next in a message whose first frame was `first` and of which `filled`
  * bytes have come. All frames but those of an empty message hold something, so each brings the end nearer. */
@@ -44,27 +44,28 @@ static struct lipc_record to_record(const struct lipc_frame *frame, uint32_t off
     };
 }
 
-/* Counts an event of a channel that is heard. Apart from to_record: in it, this cost who hears nothing half his speed. */
+/* Puts into an event's record how many events are missing before it. Not in to_record, which would be slower for everybody else:
+ * messages of channels that nobody counts took twice the time. */
 static void count_event(struct lipc_endpoint *endpoint, struct lipc_record *record)
 {
-    if (record->kind != LIPC_EVENT || record->channel >= endpoint->heard_count)
+    if (record->kind != LIPC_EVENT || record->channel >= endpoint->incoming_count)
         return;
-    struct lipc_heard *heard = &endpoint->heard[record->channel];
-    uint64_t place = record->correlation;
-    record->correlation = place - heard->next;
-    record->follows = record->correlation == 0 && record->peer == heard->peer;
-    *heard = (struct lipc_heard){.next = place + 1, .peer = record->peer};
+    struct lipc_incoming *incoming = &endpoint->incoming[record->channel];
+    uint64_t sequence = record->correlation;
+    record->correlation = sequence - incoming->next;
+    record->follows = record->correlation == 0 && record->peer == incoming->peer;
+    *incoming = (struct lipc_incoming){.next = sequence + 1, .peer = record->peer};
 }
 
-/* Gives the room of all frames taken back to the peer. */
+/* Gives the room of all frames that were taken back to the peer. */
 static void release(struct lipc_endpoint *endpoint)
 {
     lipc_ring_release(&endpoint->in);
     lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
 }
 
-/* Takes frames of the message that is being assembled, at most a ring full. Returns 1 with its record when that was
- * the last of them, 0, -EBADMSG. */
+/* Takes frames of the message that is being assembled, at most a ring full of them. Returns 1 with its record when the last one
+ * has come, 0 when more are to come, -EBADMSG. */
 static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
 {
     struct lipc_assembly *assembly = &endpoint->assembly;
@@ -92,20 +93,20 @@ static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
     return 0;
 }
 
-/* The topic that a frame is relayed to; NULL: it is handed out. */
-static struct lipc_topic *way_of(const struct lipc_endpoint *endpoint, const struct lipc_frame *frame)
+/* The topic that a frame is relayed to; NULL: it is handed out to the caller. */
+static struct lipc_topic *topic_of(const struct lipc_endpoint *endpoint, const struct lipc_frame *frame)
 {
     const struct lipc_routes *routes = &endpoint->routes;
-    if (frame->kind != LIPC_EVENT || frame->peer != LIPC_ALL || frame->channel >= routes->count || routes->watched ||
-        routes->topics[frame->channel]->heard)
+    if (frame->kind != LIPC_EVENT || frame->peer != LIPC_ALL || frame->channel >= routes->count || routes->stopped ||
+        routes->topics[frame->channel]->main_listens)
         return NULL;
     return routes->topics[frame->channel];
 }
 
-/* How long a call has relayed. */
+/* How much a call has relayed. */
 struct lipc_relaying {
-    uint64_t work;  /* since the clock was looked at */
-    uint64_t until; /* 0: it has not been yet */
+    uint64_t work;  /* since the clock was read last */
+    uint64_t until; /* when to stop; 0: the clock has not been read yet */
 };
 
 static int relay(const struct lipc_endpoint *endpoint, struct lipc_topic *topic, const char *body, uint32_t size)
@@ -116,11 +117,11 @@ static int relay(const struct lipc_endpoint *endpoint, struct lipc_topic *topic,
     return lipc_topic_send(topic, NULL, &header, &part, 1);
 }
 
-/* Counts what has just been relayed: whether that is enough for one call. */
+/* Counts an event that has just been relayed. Returns whether that is enough for one call. */
 static bool is_enough(struct lipc_relaying *relaying, const struct lipc_topic *topic, uint32_t size)
 {
-    relaying->work += (topic->count + 1) * (RELAY_EACH + (uint64_t)size);
-    if (relaying->work < RELAY_LOOK)
+    relaying->work += (topic->count + 1) * (RELAY_SEND_COST + (uint64_t)size);
+    if (relaying->work < RELAY_CLOCK_COST)
         return false;
     relaying->work = 0;
     uint64_t now = lipc_clock();
@@ -135,7 +136,7 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
     struct lipc_assembly *assembly = &endpoint->assembly;
     struct lipc_routes *routes = &endpoint->routes;
     *wanted = routes->relayed = 0;
-    routes->told = 0;
+    routes->status = 0;
     if (max == 0 || size < LIPC_INLINE || size > LIPC_ASSEMBLED)
         return -EINVAL;
     if (assembly->memory)
@@ -164,13 +165,13 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
             }
             break;
         }
-        struct lipc_topic *topic = way_of(endpoint, &frame);
+        struct lipc_topic *topic = topic_of(endpoint, &frame);
         if (frame.size > size - used || (topic && count))
             break;
-        memcpy(buffer + used, body, frame.size); /* what is relayed, too: all are to be sent the same */
+        memcpy(buffer + used, body, frame.size); /* what is relayed, too: all subscribers have to be sent the same bytes */
         lipc_ring_take(&endpoint->in, &frame);
         if (topic) {
-            routes->told |= relay(endpoint, topic, buffer, frame.size);
+            routes->status |= relay(endpoint, topic, buffer, frame.size);
             routes->relayed++;
             if (is_enough(&relaying, topic, frame.size))
                 break;
@@ -180,16 +181,16 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
         count_event(endpoint, &records[count++]);
         used += (frame.size + BODY_ALIGN - 1) / BODY_ALIGN * BODY_ALIGN;
     }
-    if (count || routes->relayed) { /* what is wrong behind them is told by the next call */
+    if (count || routes->relayed) { /* an error behind them is reported by the next call */
         release(endpoint);
         return (int)count;
     }
     return got < 0 ? got : 0;
 }
 
-uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *told)
+uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *status)
 {
-    *told = endpoint->routes.told;
+    *status = endpoint->routes.status;
     return endpoint->routes.relayed;
 }
 

@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long a large message waits for room for its next frame before the rest of it goes to the outbox. A reader that
- * runs takes a frame in a few microseconds; one that has just been woken starts within about 50. */
-#define STREAM_PATIENCE_NS 50000
+/* How long a large message waits for room for its next frame before the rest of it goes to the outbox. A reader that is
+ * running takes a frame within a few microseconds; one that has just been woken starts within about 50. */
+#define STREAM_WAIT_NS 50000
 
 static struct lipc_frame common_frame(const struct lipc_header *header, uint64_t total)
 {
@@ -32,8 +32,8 @@ static bool is_valid(const struct lipc_header *header, int when_full)
            when_full <= LIPC_KEEP && (when_full != LIPC_DROP_OLDEST || header->channel < LIPC_CHANNELS);
 }
 
-/* Bytes of the body in the next frame of a message: all frames but the last are as large as one may be, so that what
- * room the next one needs does not depend on what room there is. */
+/* Bytes of the body in the next frame of a message. All frames but the last have the largest size, so that the room that the
+ * next one needs does not depend on the room that there is. */
 static uint32_t next_size(const struct lipc_endpoint *endpoint, const struct lipc_outgoing *message)
 {
     uint64_t left = message->frame.total - message->sent;
@@ -94,12 +94,12 @@ bool lipc_can_flush(struct lipc_endpoint *endpoint)
     return first && lipc_ring_claim(&endpoint->out, lipc_frame_bytes(next_size(endpoint, &first->message)), &at) != 0;
 }
 
-/* Waits a little for room for a message's next frame: 1, 0 when there is still none, -EBADMSG. A slow or hostile
- * reader costs STREAM_PATIENCE_NS for each quarter of the ring at most. */
+/* Waits a short time for room for a message's next frame: 1, 0 when there is still none, -EBADMSG. A slow or hostile
+ * reader costs at most STREAM_WAIT_NS for each quarter of the ring. */
 static int await_room(struct lipc_endpoint *endpoint, const struct lipc_outgoing *message)
 {
     uint64_t bytes = lipc_frame_bytes(next_size(endpoint, message));
-    uint64_t deadline = lipc_clock() + STREAM_PATIENCE_NS;
+    uint64_t deadline = lipc_clock() + STREAM_WAIT_NS;
     for (;;) {
         int64_t room = lipc_ring_room(&endpoint->out, bytes);
         if (room < 0)
@@ -129,9 +129,9 @@ static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
     return put;
 }
 
-/* Gives up the oldest of the channel that may be dropped until a new one fits: until the outbox is below its high-water
- * mark and the account below its limit, or what waits is at least no larger with the new one than it was before. False
- * when it does not fit even so; *dropped counts those given up either way. */
+/* Drops the oldest messages of the channel that may be dropped until a new one fits: until the outbox is below its high-water
+ * mark and the account below its limit, or no more waits with the new one than before. Returns false when it does not fit even
+ * so. *dropped counts the dropped messages either way. */
 static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_frame *message, int *dropped)
 {
     uint64_t freed = 0;
@@ -145,8 +145,8 @@ static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_fr
     return true;
 }
 
-/* The way of a message that the ring has no room for as a whole. The order of the steps makes it whole or not at all:
- * all that can fail comes before the first byte that the peer can see. */
+/* Sends a message that the ring has no room for as a whole. It is sent whole or not at all because every step that can fail comes
+ * before the first byte that the peer can see. */
 static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
                          struct lipc_copies *copies)
 {
@@ -176,15 +176,15 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
         return written < 0 ? written : dropped;
     }
     lipc_outbox_append(outbox, node, message, copies->body, may_be_dropped);
-    /* An event loop sends after it has parked, too: its next wake has to come for room as well. */
+    /* An event loop may send while it is parked: then it has to be woken for room, too. */
     if (lipc_wakeup_parked(&endpoint->wakeup)) {
         lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
-        (void)lipc_flush(endpoint); /* the look after the fence; an error stays, and the next flush reports it */
+        (void)lipc_flush(endpoint); /* the look after the fence that parking needs; the next flush reports an error */
     }
     return dropped;
 }
 
-/* The way of every message that is not one frame into a ring with room. */
+/* Sends a message that is not simply one frame into a ring with room. */
 static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
                         struct lipc_copies *copies)
 {
@@ -204,7 +204,7 @@ static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *me
     return queue_message(endpoint, message, when_full, copies);
 }
 
-/* The usual way is here at once: one frame, one pass, one copy, no allocation. */
+/* The usual case is handled right here: one frame, one pass, one copy, no allocation. */
 int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                  size_t count, int when_full, struct lipc_copies *copies)
 {
@@ -260,6 +260,6 @@ uint64_t lipc_outbox(const struct lipc_endpoint *endpoint)
 
 uint64_t lipc_progress(struct lipc_endpoint *endpoint)
 {
-    (void)lipc_ring_room(&endpoint->out, endpoint->out.capacity); /* a bad position counts as none; a send reports it */
+    (void)lipc_ring_room(&endpoint->out, endpoint->out.capacity); /* a bad position is ignored here; a send reports it */
     return endpoint->out.read_pos;
 }

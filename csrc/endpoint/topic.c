@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * One event to all who listen: its place in the order is the moment of the call.
+ * One event to all subscribers. They all receive a topic's events in the order of these calls.
  */
 #include "endpoint/topic.h"
 
@@ -18,11 +18,6 @@ struct lipc_topic *lipc_topic_create(void)
     return topic;
 }
 
-bool lipc_topic_is_owner(const struct lipc_topic *topic)
-{
-    return pthread_equal(topic->owner, pthread_self()) != 0;
-}
-
 void lipc_topic_free(struct lipc_topic *topic)
 {
     if (topic)
@@ -31,7 +26,7 @@ void lipc_topic_free(struct lipc_topic *topic)
 }
 
 int lipc_topic_add(struct lipc_topic *topic, struct lipc_endpoint *endpoint, uint32_t number, int when_full,
-                   uint64_t place)
+                   uint64_t sequence)
 {
     if (topic->count == topic->room) {
         size_t room = topic->room ? 2 * topic->room : 4;
@@ -42,7 +37,7 @@ int lipc_topic_add(struct lipc_topic *topic, struct lipc_endpoint *endpoint, uin
         topic->room = room;
     }
     topic->subscriptions[topic->count++] =
-        (struct lipc_subscription){.endpoint = endpoint, .place = place, .number = number, .when_full = when_full};
+        (struct lipc_subscription){.endpoint = endpoint, .sequence = sequence, .number = number, .when_full = when_full};
     return 0;
 }
 
@@ -50,12 +45,12 @@ uint64_t lipc_topic_remove(struct lipc_topic *topic, const struct lipc_endpoint 
 {
     for (size_t i = 0; i < topic->count; i++)
         if (topic->subscriptions[i].endpoint == endpoint) {
-            uint64_t place = topic->subscriptions[i].place;
+            uint64_t sequence = topic->subscriptions[i].sequence;
             topic->count--;
-            /* Those behind move up: who came first is sent to first. */
+            /* The order stays: who subscribed first is sent to first. */
             memmove(&topic->subscriptions[i], &topic->subscriptions[i + 1],
                     (topic->count - i) * sizeof topic->subscriptions[0]);
-            return place;
+            return sequence;
         }
     return 0;
 }
@@ -65,21 +60,21 @@ size_t lipc_topic_count(const struct lipc_topic *topic)
     return topic->count;
 }
 
-void lipc_topic_hear(struct lipc_topic *topic, int heard)
+void lipc_topic_main_listens(struct lipc_topic *topic, int listens)
 {
-    topic->heard = heard != 0;
+    topic->main_listens = listens != 0;
 }
 
-/* A reader has so long for each high-water mark's worth of what waits. */
+/* A reader has this long to read high_water bytes of what waits. */
 #define TIME_TO_READ_NS 1000000000
 
-/* Whether a reader has had its time to read what waits: then it fails where its outbox is full. */
+/* Whether a reader has had its time to read what waits. If its outbox is full even so, it has failed. */
 static bool has_had_its_time(const struct lipc_endpoint *endpoint, uint64_t now)
 {
     return endpoint->late || (endpoint->waits_since && now - endpoint->waits_since >= TIME_TO_READ_NS);
 }
 
-/* Whether an outbox is full of what its reader has had no time to read. */
+/* Whether an outbox is full of what its reader has had no time to read yet. */
 static bool is_full_too_soon(struct lipc_endpoint *endpoint, int when_full)
 {
     if (!endpoint->outbox.head) {
@@ -102,7 +97,7 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
 {
     struct lipc_header own = *header;
     struct lipc_copies copies = {.many = !only && topic->count > 1};
-    int told = 0;
+    int status = 0;
     const struct lipc_subscription *end = topic->subscriptions + topic->count;
     for (struct lipc_subscription *each = topic->subscriptions; header->peer == 0 && each < end; each++)
         if (!each->endpoint->failure && (!only || each->endpoint == only) &&
@@ -111,24 +106,24 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
     for (struct lipc_subscription *each = topic->subscriptions; each < end; each++) {
         struct lipc_endpoint *endpoint = each->endpoint;
         if (endpoint->failure || (only && endpoint != only)) {
-            told |= endpoint->failure ? LIPC_FAILED : 0;
+            status |= endpoint->failure ? LIPC_FAILED : 0;
             continue;
         }
         own.channel = each->number;
-        own.correlation = ++each->place;
+        own.correlation = ++each->sequence;
         int sent = lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
-        /* Of main's own event nobody was full just now: those before this one in the row have filled the account that
-         * they share. Its reader has done nothing wrong: it is sent this event, and the next one is refused. */
+        /* No outbox was full when main began to send its own event, so the subscribers before this one have filled the account
+         * that they share. This reader has done nothing wrong: it is sent the event, and the next event is refused. */
         if (sent == -ENOBUFS && header->peer == 0 && !has_had_its_time(endpoint, lipc_clock()))
             sent = lipc_send_to(endpoint, &own, parts, count, LIPC_KEEP, &copies);
         if (sent < 0) {
             endpoint->failure = sent;
-            told |= LIPC_FAILED;
+            status |= LIPC_FAILED;
         } else if (endpoint->outbox.bytes > endpoint->high_water) {
-            told |= LIPC_CONGESTED;
+            status |= LIPC_CONGESTED;
         }
     }
     if (copies.body)
         lipc_body_release(copies.body);
-    return told;
+    return status;
 }

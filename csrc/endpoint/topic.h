@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The renderers that listen to one channel of an extension. Main's: nothing of it is shared with any process.
+ * The renderers that subscribe to one channel of an extension. Main's: nothing of it is shared with another process.
  */
 #ifndef LIPC_TOPIC_H
 #define LIPC_TOPIC_H
@@ -12,7 +12,7 @@
 
 struct lipc_subscription {
     struct lipc_endpoint *endpoint;
-    uint64_t place;  /* of the last event sent to it */
+    uint64_t sequence; /* of the last event sent to it */
     uint32_t number; /* the channel's, as that renderer knows it */
     int when_full;
 };
@@ -20,11 +20,8 @@ struct lipc_subscription {
 struct lipc_topic {
     struct lipc_subscription *subscriptions;
     size_t count, room;
-    bool heard; /* main listens, too: an event is not relayed behind its back */
-    pthread_t owner;
+    bool main_listens; /* then no event is relayed: main is handed each of them first */
+    pthread_t owner; /* who made it: no other thread may send */
 };
-
-/* topic.c. Anyone, in any thread; blocks on nothing. Whether this thread has made it: no other may send. */
-bool lipc_topic_is_owner(const struct lipc_topic *topic);
 
 #endif

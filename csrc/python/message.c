@@ -141,7 +141,7 @@ static PyType_Slot slots[] = {
 };
 
 static PyType_Spec spec = {
-    .name = "lensipc._core.Message",
+    .name = "lensipc._fast.Message",
     .basicsize = sizeof(struct message),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .slots = slots,

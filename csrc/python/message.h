@@ -7,7 +7,7 @@
 
 #include <Python.h>
 
-#include "lensipc.h"
+#include "fast.h"
 
 /* With the GIL, once. The type Message, whose constructor takes its fields by name: a new reference, or NULL with an exception
  * set. */

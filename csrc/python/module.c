@@ -1,30 +1,34 @@
 /* SPDX-License-Identifier: MIT
  *
- * Python functions over the C core. None of them blocks but `poll`, which gives the GIL away meanwhile. An endpoint or
- * topic is given as its address, an int, which its owner in lensipc/transport/endpoint.py keeps from being used once it is closed.
+ * lensipc._fast: what every message needs, as functions of Python's own. In cffi's glue such a call takes two to four times
+ * as long: it converts each argument by its C type, and hands over the GIL, for which busy threads can make one wait 5 ms.
+ *
+ * None of them blocks but `poll`, which gives the GIL away meanwhile. An endpoint or topic is given as its address, an int,
+ * which its owner in lensipc/transport/endpoint.py keeps from being used once it is closed.
  */
-#include "python/module.h"
+#include <Python.h>
 
 #include "clone/clone.h"
 #include "clone/constructors.h"
 #include "clone/ndarray.h"
+#include "clone/opcodes.h"
 #include "endpoint/endpoint.h"
 #include "endpoint/topic.h"
 #include "python/message.h"
 
 #include <errno.h>
 
-/* Messages of one call of `receive`, and endpoints of one of `poll`. */
+/* The most messages of one call of `receive`, and endpoints of one call of `poll`. */
 #define BATCH 64
 #define POLLED 64
 
-/* What the keys of a small message may cost when it is read at once, in units of 10 ns. One that needs more is left to who has a
- * budget. */
+/* What the keys of a small message may cost when `receive` decodes it, in units of 10 ns. A message that needs more is handed out
+ * as bytes, to be decoded with the budget that its receiver sets. */
 #define QUIET_BUDGET 100000
 
-/* Does what takes longer the larger `size` is: without the GIL when others could want it meanwhile. */
+/* Does what takes longer the larger `size` is, without the GIL if it takes long enough for others to want it. */
 #define AT_LENGTH(size, what)  \
-    if ((size) < LIPC_BLOCK) { \
+    if ((size) < LIPC_POOLED) { \
         what;                  \
     } else {                   \
         Py_BEGIN_ALLOW_THREADS \
@@ -81,7 +85,7 @@ static int count_is(Py_ssize_t count, Py_ssize_t expected)
     return 0;
 }
 
-/* The value of a message in any memory, and what it weighs in *weight. */
+/* The value of a message in any memory, and in *weight the bytes of memory that it takes at most. */
 static PyObject *read_message(PyObject *const *arguments, Py_ssize_t count, uint64_t *weight)
 {
     struct lipc_message message = {.budget = LIPC_BUDGET};
@@ -130,12 +134,12 @@ static PyObject *weigh(PyObject *module, PyObject *const *arguments, Py_ssize_t 
     return value == NULL ? NULL : Py_BuildValue("NK", value, (unsigned long long)weight);
 }
 
-static PyObject *know_constructors(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *register_constructors(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)module;
-    if (!count_is(count, 3) || lipc_rows_know(arguments[2]))
+    if (!count_is(count, 3) || lipc_rows_register(arguments[2]))
         return NULL;
-    lipc_read_raises(arguments[0], arguments[1]);
+    lipc_read_errors(arguments[0], arguments[1]);
     return none();
 }
 
@@ -148,14 +152,20 @@ static void *address(PyObject *argument)
     return found;
 }
 
-static PyObject *know_arrays(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *register_arrays(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)module;
     if (!count_is(count, 5))
         return NULL;
     void *memory = address(arguments[4]);
-    int known = memory ? lipc_arrays_know(arguments[0], arguments[1], arguments[2], arguments[3], memory) : -1;
+    int known = memory ? lipc_arrays_register(arguments[0], arguments[1], arguments[2], arguments[3], memory) : -1;
     return known < 0 ? NULL : PyBool_FromLong(known);
+}
+
+/* Whether this thread is the one that owns something, which no other may send by. */
+static int is_own(pthread_t owner)
+{
+    return pthread_equal(owner, pthread_self());
 }
 
 static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
@@ -195,14 +205,14 @@ static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssi
     };
     if (PyErr_Occurred())
         return NULL;
-    if (!lipc_is_owner(endpoint) || !lipc_write(arguments[5], 1, LIPC_PICKLE_MAX, &message))
+    if (!is_own(endpoint->owner) || !lipc_write(arguments[5], 1, LIPC_PICKLE_MAX, &message))
         return PyBool_FromLong(0);
     AT_LENGTH(message.size, sent = lipc_send_parts(endpoint, &header, message.parts, message.count, LIPC_REFUSE));
     lipc_written_release(&message);
     return sent >= 0 || sent == -EMSGSIZE ? PyBool_FromLong(sent >= 0) : failed(sent);
 }
 
-/* What `publish` and `publish_value` take but for the body. */
+/* Reads the arguments of `publish` and `publish_value` but for the body: 0 with an exception set where they are wrong. */
 static int read_publish(PyObject *const *arguments, Py_ssize_t count, struct lipc_topic **topic,
                         struct lipc_header *header)
 {
@@ -240,7 +250,7 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
     (void)module;
     if (!read_publish(arguments, count, &topic, &header))
         return NULL;
-    if (!lipc_topic_is_owner(topic) || !lipc_write(arguments[3], 1, LIPC_PICKLE_MAX, &message))
+    if (!is_own(topic->owner) || !lipc_write(arguments[3], 1, LIPC_PICKLE_MAX, &message))
         return none();
     AT_LENGTH(message.size, status = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
     lipc_written_release(&message);
@@ -435,7 +445,7 @@ static PyObject *poll(PyObject *module, PyObject *const *arguments, Py_ssize_t c
     Py_BEGIN_ALLOW_THREADS
     found = lipc_poll(endpoints, (size_t)count - 1, nanoseconds);
     Py_END_ALLOW_THREADS
-    return found == LIPC_CROWDED ? none() : PyBool_FromLong(found);
+    return found == LIPC_PREEMPTED ? none() : PyBool_FromLong(found);
 }
 
 #define FASTCALL(function) (PyCFunction)(void (*)(void))(function)
@@ -443,13 +453,14 @@ static PyObject *poll(PyObject *module, PyObject *const *arguments, Py_ssize_t c
 static PyMethodDef functions[] = {
     {"encode", encode, METH_O, "encode(value): the bytes of a message of plain data, or None."},
     {"decode", FASTCALL(decode), METH_FASTCALL,
-     "decode(message, budget, flags): lipc_read of any memory, with the flags LIPC_READ_*; decode(message): with LIPC_BUDGET and none of them."},
+     "decode(message, budget, flags): lipc_read of any memory, with the flags LIPC_READ_*; decode(message): with LIPC_BUDGET and "
+     "none of them."},
     {"weigh", FASTCALL(weigh), METH_FASTCALL,
      "weigh(message, budget, flags): the same, as a tuple of the value and the bytes of memory that it takes at most."},
-    {"know_constructors", FASTCALL(know_constructors), METH_FASTCALL,
-     "know_constructors(DecodeError, UnknownValueError, rows): lipc_rows_know and lipc_read_raises."},
-    {"know_arrays", FASTCALL(know_arrays), METH_FASTCALL,
-     "know_arrays(ndarray, frombuffer, dtypes, array, address): lipc_arrays_know, as a bool."},
+    {"register_constructors", FASTCALL(register_constructors), METH_FASTCALL,
+     "register_constructors(DecodeError, UnknownValueError, rows): lipc_rows_register and lipc_read_errors."},
+    {"register_arrays", FASTCALL(register_arrays), METH_FASTCALL,
+     "register_arrays(ndarray, frombuffer, dtypes, array, address): lipc_arrays_register, as a bool."},
     {"send", FASTCALL(send), METH_FASTCALL,
      "send(endpoint, kind, channel, peer, pid, correlation, body, when_full): lipc_send of bytes."},
     {"send_value", FASTCALL(send_value), METH_FASTCALL,
@@ -470,20 +481,51 @@ static PyMethodDef functions[] = {
     {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data=True): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},
     {"poll", FASTCALL(poll), METH_FASTCALL,
-     "poll(*endpoints, nanoseconds): lipc_poll of at most 64 endpoints, as a bool; None: LIPC_CROWDED."},
+     "poll(*endpoints, nanoseconds): lipc_poll of at most POLLED endpoints, as a bool; None: LIPC_PREEMPTED."},
     {"fail_with", fail_with, METH_O, "fail_with(function): what raises the exception that -errno means."},
     {NULL, NULL, 0, NULL},
 };
 
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "lensipc._core.calls", NULL, -1, functions,
-                                        NULL, NULL, NULL, NULL};
-
-PyObject *lipc_calls(void)
+/* The constants that Python needs, too, and the type of a message. */
+static int add_members(PyObject *module)
 {
-    PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && PyModule_AddObject(module, "Message", lipc_message_type())) {
-        Py_DECREF(module);
-        return NULL;
-    }
-    return module;
+    static const struct {
+        const char *name;
+        long value;
+    } numbers[] = {
+        {"ALIGNMENT", LIPC_ALIGNMENT},     {"DEPTH", LIPC_DEPTH},
+        {"OUT_OF_BAND", LIPC_OUT_OF_BAND}, {"POLLED", POLLED},
+        {"PROTOCOL", LIPC_PICKLE_PROTOCOL}, {"READ_ALL", LIPC_READ_ALL},
+        {"READ_OWNED", LIPC_READ_OWNED},   {"READ_PLAIN", LIPC_READ_PLAIN},
+        {"READ_TRIAL", LIPC_READ_TRIAL},   {"TEXT_LIMIT", LIPC_TEXT_LIMIT},
+        {"WRITER_DEPTH", LIPC_WRITER_DEPTH},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (PyModule_AddIntConstant(module, numbers[i].name, numbers[i].value))
+            return -1;
+    PyObject *magic = PyBytes_FromString(LIPC_MESSAGE_MAGIC);
+    PyObject *message = lipc_message_type();
+    int missing = magic == NULL || PyModule_AddObjectRef(module, "MAGIC", magic) || message == NULL ||
+                  PyModule_AddObjectRef(module, "Message", message);
+    Py_XDECREF(magic);
+    Py_XDECREF(message);
+    return missing ? -1 : PyModule_AddStringConstant(module, "WIRE_MODULE", LIPC_WIRE_MODULE);
+}
+
+/* cffi says of lensipc._core that it is safe without the GIL, and nobody has shown that of the C core. Importing this module
+ * enables the GIL again on a free-threaded Python: that is enough, since nothing of lensipc runs without it. */
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)add_members},
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "lensipc._fast", .m_methods = functions, .m_slots = slots};
+
+PyMODINIT_FUNC PyInit__fast(void)
+{
+    return PyModuleDef_Init(&definition);
 }

@@ -47,14 +47,14 @@ int64_t lipc_ring_room(struct lipc_ring *ring, uint64_t enough)
     return (int64_t)(ring->capacity - used);
 }
 
-int lipc_ring_claim(struct lipc_ring *ring, uint64_t bytes, char **place)
+int lipc_ring_claim(struct lipc_ring *ring, uint64_t bytes, char **bytes_at)
 {
     int64_t room = lipc_ring_room(ring, bytes);
     if (room < 0)
         return (int)room;
     if ((uint64_t)room < bytes)
         return 0;
-    *place = at(ring, ring->write_pos);
+    *bytes_at = at(ring, ring->write_pos);
     return 1;
 }
 

@@ -36,9 +36,9 @@ void lipc_ring_init(struct lipc_ring *ring, struct lipc_positions *shared, char 
 /* Producer. Free bytes; looks at the consumer's position only where fewer than `enough` are known to be free. */
 int64_t lipc_ring_room(struct lipc_ring *ring, uint64_t enough);
 
-/* Producer. 1 with *at pointing to `bytes` writable bytes, 0 when there is no room. Nothing is reserved by it: a claim
+/* Producer. 1 with *bytes_at pointing to `bytes` writable bytes, 0 when there is no room. Nothing is reserved by it: a claim
  * that is not committed never was. */
-int lipc_ring_claim(struct lipc_ring *ring, uint64_t bytes, char **at);
+int lipc_ring_claim(struct lipc_ring *ring, uint64_t bytes, char **bytes_at);
 
 /* Producer. Publishes the first `bytes` of what was claimed: whole frames only. */
 void lipc_ring_commit(struct lipc_ring *ring, uint64_t bytes);

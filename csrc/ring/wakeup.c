@@ -52,7 +52,7 @@ static void post(struct lipc_sleeper *sleeper)
     (void)syscall(SYS_futex, &sleeper->posted, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-void lipc_wakeup_rouse(struct lipc_wakeup *wakeup)
+void lipc_wakeup_wake_self(struct lipc_wakeup *wakeup)
 {
     post(wakeup->own);
 }

@@ -30,7 +30,7 @@ bool lipc_wakeup_parked(const struct lipc_wakeup *wakeup);
 void lipc_wakeup_wake(struct lipc_wakeup *wakeup, uint32_t reason);
 
 /* Any thread of the sleeper's process. Ends its sleep, or the next one; never blocks. */
-void lipc_wakeup_rouse(struct lipc_wakeup *wakeup);
+void lipc_wakeup_wake_self(struct lipc_wakeup *wakeup);
 
 /* Sleeper that is woken by the semaphore, parked. Blocks until it is posted or the clock reads `deadline`. 1: posted;
  * 0: the deadline; -EINTR. */

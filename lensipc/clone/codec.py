@@ -7,11 +7,11 @@ them; CPython's own pickler writes everything else, and asks `reducers` about wh
 read by csrc/clone/reader.c, which builds each value as it checks it: no unpickler sees a message. Large arrays travel
 beside the pickle, so that their memory is copied once on each side:
 
-    4 bytes  MAGIC, with which no pickle begins
+    4 bytes  _fast.MAGIC, with which no pickle begins
     4 bytes  how many buffers there are
     8 bytes  how long the pickle is
     8 bytes  for each buffer: how long it is
-    the pickle, then each buffer, at multiples of ALIGNMENT
+    the pickle, then each buffer, at multiples of _fast.ALIGNMENT
 
 This module knows nothing of rings, processes or channels. docs/clone.md tells what arrives, what is lost and what
 raises.
@@ -24,6 +24,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .. import _fast
 from .._core import lib
 from ..errors import DataCloneError, DecodeError, UnknownValueError
 from . import constructors, diagnose, reducers
@@ -43,10 +44,6 @@ __all__ = [
     "weigh",
 ]
 
-MAGIC = b"LIB\x01"
-ALIGNMENT = 64
-"""Where a buffer begins, in bytes: a cache line, and as much as any vector instruction asks for."""
-
 REUSED = 4096
 """Bytes up to which a pickler is used again. Its first buffer has this size; grown, it slows all that comes after."""
 
@@ -57,11 +54,6 @@ deep, and costs not too much to read."""
 FEW_REPEATED = 16
 """So often may a pickle take something from its memo that no part of it is in there a thousand times, however its
 containers share each other."""
-
-LARGE = 1 << 16
-"""Bytes from which on `decode_owned` works in the memory it was given. Below, a copy is cheaper."""
-
-_OWNED, _PLAIN, _ALL, _TRIAL = 1, 2, 4, 8  # LIPC_READ_* of csrc/clone/clone.h
 
 
 class Limits(NamedTuple):
@@ -81,16 +73,16 @@ class Limits(NamedTuple):
     @property
     def flags(self) -> int:
         """The same for csrc/clone/reader.c."""
-        return self.plain * _PLAIN | self.count_all * _ALL
+        return self.plain * _fast.READ_PLAIN | self.count_all * _fast.READ_ALL
 
 
 STANDARD = Limits()
 
+_ALIGNMENT, _OUT_OF_BAND = _fast.ALIGNMENT, _fast.OUT_OF_BAND
 _HEADER = struct.Struct("<4sIQ")
 _LENGTH = struct.Struct("<Q")
-_calls = lib.lipc_calls()
-_calls.know_constructors(DecodeError, UnknownValueError, constructors.rows())
-_encode_plain, _decode, _weigh = _calls.encode, _calls.decode, _calls.weigh
+_fast.register_constructors(DecodeError, UnknownValueError, constructors.rows())
+_encode_plain, _decode, _weigh = _fast.encode, _fast.decode, _fast.weigh
 
 
 class _Message:
@@ -125,7 +117,7 @@ class _Pickler(pickle.Pickler):
 
 
 class _Writer:
-    """A file to the pickler. It is handed bytes and bytearrays of 64 KiB or more as they are, uncopied."""
+    """A file to the pickler. It is handed bytes and bytearrays of OUT_OF_BAND or more as they are, uncopied."""
 
     __slots__ = ("write",)
 
@@ -144,7 +136,7 @@ list.pop and list.append are atomic, so threads share it, and an encoder that ca
 def _new_entry() -> _Entry:
     chunks: list[Any] = []
     message = _Message()
-    pickler = _Pickler(_Writer(chunks.append), 5)
+    pickler = _Pickler(_Writer(chunks.append), _fast.PROTOCOL)
     known = reducers.TABLE.get
 
     def reducer_override(obj: Any) -> Any:
@@ -262,15 +254,15 @@ def _finish(entry: _Entry, obj: object, name: str, limits: Limits) -> list[Any]:
         _idle.append(entry)
     if not buffers:
         return parts
-    head = _HEADER.pack(MAGIC, len(buffers), size) + b"".join([_LENGTH.pack(len(buffer)) for buffer in buffers])
+    head = _HEADER.pack(_fast.MAGIC, len(buffers), size) + b"".join([_LENGTH.pack(len(buffer)) for buffer in buffers])
     end = len(head) + size
     parts.insert(0, head)
     if size <= REUSED:  # the sender has less to do for one piece, the first buffer's padding in it
-        padding = -end % ALIGNMENT
+        padding = -end % _ALIGNMENT
         parts = [b"".join((*parts, bytes(padding)))]
         end += padding
     for buffer in buffers:
-        if padding := -end % ALIGNMENT:
+        if padding := -end % _ALIGNMENT:
             parts.append(bytes(padding))
         parts.append(buffer)
         end += padding + len(buffer)
@@ -289,7 +281,7 @@ def _is_to_be_tried(parts: list[Any], size: int) -> bool:
     if size <= UNTRIED:  # in one piece
         return b"h" in parts[0] or b"j" in parts[0]  # BINGET and LONG_BINGET: nothing is shared without
     # A large piece is a string's bytes and nothing else.
-    small = [part for part in parts if len(part) < LARGE]
+    small = [part for part in parts if len(part) < _OUT_OF_BAND]
     if sum(map(len, small)) > UNTRIED:
         return True
     return len(small) < len(parts) and sum(part.count(b"h") + part.count(b"j") for part in small) > FEW_REPEATED
@@ -298,7 +290,7 @@ def _is_to_be_tried(parts: list[Any], size: int) -> bool:
 def _try(pickle: bytes, obj: object, name: str, limits: Limits) -> None:
     """Read what is to be sent, so that its sender hears what the receiver would refuse."""
     try:
-        _decode(pickle, limits.budget, limits.flags | _TRIAL)
+        _decode(pickle, limits.budget, limits.flags | _fast.READ_TRIAL)
     except DecodeError as error:
         refusal = str(error)
     else:
@@ -356,16 +348,16 @@ def decode_owned(buffer: bytes | bytearray | memoryview, limits: Limits = STANDA
     Raises:
         DecodeError: as `decode` does.
     """
-    if len(buffer) < LARGE:
+    if len(buffer) < _OUT_OF_BAND:  # nothing is beside its pickle
         return decode(buffer, limits)
-    return _decode(buffer, limits.budget, limits.flags | _OWNED)
+    return _decode(buffer, limits.budget, limits.flags | _fast.READ_OWNED)
 
 
 def weigh(buffer: bytes | bytearray | memoryview, limits: Limits = STANDARD, *, owned: bool = True) -> tuple[Any, int]:
     """Make the value as `decode_owned` does, or as `decode`, and say what it weighs: bytes of memory at most."""
     if not owned and type(buffer) is not bytes:
         buffer = bytes(buffer)
-    flags = limits.flags | (_OWNED if owned and len(buffer) >= LARGE else 0)
+    flags = limits.flags | (_fast.READ_OWNED if owned and len(buffer) >= _OUT_OF_BAND else 0)
     value, weight = _weigh(buffer, limits.budget, flags)
     return value, weight + len(buffer)
 

@@ -21,10 +21,11 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from .. import _fast
 from ..errors import UnknownValueError
 
-WIRE_MODULE = "lensipc.values"
-"""What messages call this module, whatever its place: LIPC_MODULE of csrc/clone/opcodes.h."""
+WIRE_MODULE = _fast.WIRE_MODULE
+"""What messages call this module, whatever its place."""
 
 sys.modules[WIRE_MODULE] = sys.modules[__name__]  # a pickler looks there for what it is to name
 
@@ -43,7 +44,7 @@ RANGE_BITS = 4096
 ZONE_LIMIT = 64
 """Longest name of a time zone in characters."""
 
-TEXT_LIMIT = 1 << 15
+TEXT_LIMIT = _fast.TEXT_LIMIT
 """Longest text in an exception in characters: each of its strings, its notes, its traceback."""
 
 ERROR_ARGS = 64

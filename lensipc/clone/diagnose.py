@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .. import _fast
 from . import constructors
 from .reducers import BASES, Unclonable, describe, name_of, reducer_of
 
@@ -17,9 +18,6 @@ _ATOMS = frozenset(map(id, (int, float, str, bytes, bytearray, bool, type(None),
 
 CUT_HEIGHT = 50
 """Levels between two cuts. A level takes at most two of C's 500 to 1000 on CPython 3.11, and callers have used some."""
-
-DEPTH = 1000
-"""Levels of containers in a value: LIPC_DEPTH of csrc/clone/clone.h."""
 
 PATH_LENGTH = 200
 """Characters of a path that is told whole."""
@@ -139,8 +137,8 @@ def too_deep(root: object) -> tuple[object, str] | None:
         child = step[1]
         if id(type(child)) in _ATOMS or id(child) in on_the_way or depths.get(id(child), 0) > len(walks):
             continue
-        if len(walks) >= DEPTH:
-            return child, f"nested deeper than {DEPTH} levels"
+        if len(walks) >= _fast.DEPTH:
+            return child, f"nested deeper than {_fast.DEPTH} levels"
         depths[id(child)] = len(walks) + 1
         alive.append(child)
         walks.append((child, children(child)))

@@ -15,12 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .._core import lib
+from .. import _fast
 from .constructors import SCALAR_LIMIT, as_array, as_number, as_record, as_scalar, as_unsigned
-
-OUT_OF_BAND = 1 << 16
-"""Bytes from which on an array's memory travels beside the pickle. Below, one more copy (5 us at most) is cheaper
-than the bookkeeping."""
 
 MAX_DIMENSIONS = 64  # NPY_MAXDIMS of numpy 2; 32 before
 
@@ -324,7 +320,7 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
     padded = array.dtype.names is not None and _padded(array.dtype)
     if padded or not (contiguous or order == "F") or _has(array.dtype, _IDLING):
         array = _contiguous(array, order, padded)
-    if size < OUT_OF_BAND:
+    if size < _fast.OUT_OF_BAND:
         return as_array, (text, order, array.tobytes("A"), *shape)
     flat = array.T if order == "F" else array
     message.buffers.append(_bytes_of(flat))
@@ -410,7 +406,7 @@ def build_scalar(text: Any, data: bytes) -> Any:
 
 
 _probe = np.zeros((2, 3))
-lib.lipc_calls().know_arrays(
+_fast.register_arrays(
     np.ndarray,
     np.frombuffer,
     tuple((dtype, dtype.str, dtype.itemsize) for dtype in map(np.dtype, _CODES)),

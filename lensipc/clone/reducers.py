@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pickle import PickleBuffer
 from typing import Any
 
+from .. import _fast
 from . import constructors
 
 Reducer = Callable[[Any, Any], Any]
 """Takes the object and the pickler, returns what `object.__reduce__` may return."""
 
-OUT_OF_BAND = 1 << 16
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or by a module in C since 3.9
 KNOWN_CLASSES = 4096
 """Classes in the table before the ones that turned up are forgotten, lest classes made on the fly pile up."""
@@ -69,7 +69,7 @@ def _list(obj: Any, _: Any) -> tuple[Any, ...]:
 
 def _memoryview(obj: memoryview, _: Any) -> tuple[Any, ...]:
     try:
-        if obj.c_contiguous and obj.nbytes >= OUT_OF_BAND:
+        if obj.c_contiguous and obj.nbytes >= _fast.OUT_OF_BAND:
             # In band, but the pickler hands the memory itself to `write` instead of a copy.
             return constructors.as_is, (PickleBuffer(obj.toreadonly()),)
         return constructors.as_is, (obj.tobytes(),)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pickle import PickleBuffer
 from typing import Any
 
+from .. import _fast
 from . import constructors
-from .reducers import BASES, EXACT, LATER, OUT_OF_BAND, Reducer, Unclonable, first, items_of
+from .reducers import BASES, EXACT, LATER, Reducer, Unclonable, first, items_of
 
 _PLAIN = frozenset(map(id, (str, int, float, bool, bytes, type(None))))
 
@@ -97,7 +98,7 @@ def _array() -> None:
     def packed(obj: Any, _: Any) -> tuple[Any, ...]:
         if type(obj) is array.array:  # a subclass may have a __buffer__ of its own
             memory = memoryview(obj).toreadonly()
-            if memory.nbytes >= OUT_OF_BAND:
+            if memory.nbytes >= _fast.OUT_OF_BAND:
                 return constructors.as_packed, (typecode(obj), PickleBuffer(memory))
         return constructors.as_packed, (typecode(obj), array.array.tobytes(obj))
 

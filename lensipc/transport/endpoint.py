@@ -18,13 +18,13 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from lensipc import _fast
 from lensipc._core import ffi, lib
 from lensipc.errors import DataCloneError, ForkError, LensIpcError, OutboxFull, ProtocolError
 from lensipc.log import log
 
 if TYPE_CHECKING:
     from lensipc._core import CData
-    from lensipc._core import Message as Message
 
 FORM_MEMFD = lib.LIPC_FORM_MEMFD
 FORM_SHM = lib.LIPC_FORM_SHM
@@ -48,18 +48,15 @@ Whole = (bytearray, memoryview)  # a body in one piece that is not bytes
 # A run of small events that follow each other: a flat list of what stands for the channel and the arguments of each.
 Batch: TypeAlias = list[Any]
 
-_POLLED = 64  # endpoints of one call of `poll`: those beyond have nobody look at them before they signal
 # Up to here a body in pieces is joined: one more copy takes 0.5 us at most, telling C the pieces takes 2.
 _JOIN_BYTES = 8192
 
-# Memory for a message that is worth a block. It is not cleared first: every byte of it is written before it is handed
+# Memory for a large message, from the buffer pool. It is not cleared: every byte of it is written before it is handed
 # out.
-_take_block = ffi.new_allocator(lib.lipc_block_take, lib.lipc_block_give, should_clear_after_alloc=False)
+_take_buffer = ffi.new_allocator(lib.lipc_buffer_take, lib.lipc_buffer_give, should_clear_after_alloc=False)
 
 # What is called for every message.
-_calls = lib.lipc_calls()
-if not TYPE_CHECKING:
-    Message = _calls.Message
+Message = _fast.Message
 
 
 def create_segment(form: int, capacity: int) -> int:
@@ -173,22 +170,22 @@ class Endpoint:
         if account is not None:
             lib.lipc_charge(handle, account._handle)
         if most is not None:
-            lib.lipc_confine(handle, most)
+            lib.lipc_limit_message(handle, most)
         self.most = most
         self.heard: list[Any] = []
         self._memory: list[Any] = [None]  # what a large message is being assembled in
         self._address = address = int(ffi.cast("uintptr_t", handle))
         provide = partial(_provide, self._handle, quota, self._memory)
-        made_here = min(quota, lib.LIPC_BLOCK - 1)  # bytes of messages whose memory C makes
+        made_here = min(quota, lib.LIPC_POOLED - 1)  # bytes of messages whose memory C makes
         self.receive: Callable[[int, int, int, list[Message | Batch]], int] = partial(
-            _calls.receive, address, self._memory, provide, made_here, self.heard
+            _fast.receive, address, self._memory, provide, made_here, self.heard
         )
-        self.relay_status: Callable[[], int] = partial(_calls.relay_status, address)
-        self.send_value: Callable[[int, int, int, int, object], bool] = partial(_calls.send_value, address)
-        self.flush: Callable[[], int] = partial(_calls.flush, address)
-        self.park: Callable[..., bool] = partial(_calls.park, address)
-        self.unpark: Callable[[], None] = partial(_calls.unpark, address)
-        self.poll: Callable[[int], bool | None] = partial(_calls.poll, address)
+        self.relay_status: Callable[[], int] = partial(_fast.relay_status, address)
+        self.send_value: Callable[[int, int, int, int, object], bool] = partial(_fast.send_value, address)
+        self.flush: Callable[[], int] = partial(_fast.flush, address)
+        self.park: Callable[..., bool] = partial(_fast.park, address)
+        self.unpark: Callable[[], None] = partial(_fast.unpark, address)
+        self.poll: Callable[[int], bool | None] = partial(_fast.poll, address)
         _live.add(self)
 
     def send(
@@ -219,7 +216,7 @@ class Endpoint:
                     dropped = lib.lipc_send_parts(self._handle, header, parts, count, when_full)
                 return dropped if dropped >= 0 else self._refuse(dropped, size)
             body = b"".join(pieces)
-        dropped = _calls.send(self._address, kind, channel, peer, pid, correlation, body, when_full)
+        dropped = _fast.send(self._address, kind, channel, peer, pid, correlation, body, when_full)
         return dropped if dropped >= 0 else self._refuse(dropped, len(body))
 
     def _refuse(self, code: int, size: int) -> NoReturn:
@@ -232,7 +229,7 @@ class Endpoint:
 
         A record's correlation is then that.
         """
-        code = lib.lipc_hear(self._handle, len(self.heard))
+        code = lib.lipc_count_gaps(self._handle, len(self.heard))
         if code < 0:
             _fail(code)
         self.heard.append(hearer)
@@ -245,7 +242,7 @@ class Endpoint:
 
     def watch(self) -> None:
         """Hand out the peer's events from now on, whatever `relay` has said."""
-        lib.lipc_watch(self._handle)
+        lib.lipc_stop_relaying(self._handle)
 
     def lag(self, late: bool) -> None:
         """Whether the peer has had time enough to read what waits: then it fails where its outbox is full."""
@@ -280,7 +277,7 @@ class Endpoint:
         deadline = time.monotonic() + seconds
         while True:
             left = max(0.0, deadline - time.monotonic())
-            woken = lib.lipc_nap(self._handle, 2**63 if math.isinf(left) else min(int(left * 1e9), 2**63))
+            woken = lib.lipc_sleep(self._handle, 2**63 if math.isinf(left) else min(int(left * 1e9), 2**63))
             if woken in (0, 1):
                 return woken == 1
             if woken < 0 and woken != -errno.EINTR:
@@ -290,7 +287,7 @@ class Endpoint:
 
     def rouse(self) -> None:
         """Any thread, while it is open. Have this side's `wait` look at once whether it is to end."""
-        lib.lipc_rouse(self._handle)
+        lib.lipc_wake(self._handle)
 
     def close(self) -> None:
         """Give everything back. Nothing may be asked of it afterwards, but to close it again."""
@@ -317,12 +314,12 @@ class Topic:
             _fail(-errno.ENOMEM)
         self._handle = ffi.gc(handle, lib.lipc_topic_free)
         self._address = int(ffi.cast("uintptr_t", handle))
-        self.send_value: Callable[[int, int, object], int | None] = partial(_calls.publish_value, self._address)
+        self.send_value: Callable[[int, int, object], int | None] = partial(_fast.publish_value, self._address)
         _live_topics.add(self)
 
-    def add(self, endpoint: Endpoint, number: int, when_full: int, place: int) -> None:
-        """`endpoint` listens, and knows the channel by `number`; its events are numbered from `place` + 1 on."""
-        code = lib.lipc_topic_add(self._handle, endpoint._handle, number, when_full, place)
+    def add(self, endpoint: Endpoint, number: int, when_full: int, sequence: int) -> None:
+        """`endpoint` listens, and knows the channel by `number`; its events are numbered from `sequence` + 1 on."""
+        code = lib.lipc_topic_add(self._handle, endpoint._handle, number, when_full, sequence)
         if code < 0:
             _fail(code)
 
@@ -336,7 +333,7 @@ class Topic:
 
     def hear(self, heard: bool) -> None:
         """Whether main listens itself: then its events are not relayed without it."""
-        lib.lipc_topic_hear(self._handle, heard)
+        lib.lipc_topic_main_listens(self._handle, heard)
 
     def send(self, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], only: Endpoint | None = None) -> int:
         """Send an event to all who listen, or to `only`; FAILED and CONGESTED as they apply.
@@ -346,11 +343,11 @@ class Topic:
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
         if only is None and type(body) is bytes:
-            return _calls.publish(self._address, frame_id, pid, body)
+            return _fast.publish(self._address, frame_id, pid, body)
         with _Parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
             header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
-            told = lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
-            return told if told >= 0 else _fail(told)
+            status = lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
+            return status if status >= 0 else _fail(status)
 
 
 def too_large(size: int, most: int | None) -> DataCloneError:
@@ -386,19 +383,20 @@ class _Parts:
 
 def poll(endpoints: Iterable[Endpoint], ns: int) -> bool | None:
     """Look for work at any of these endpoints for at most `ns` nanoseconds, as `Endpoint.poll` does."""
-    return _calls.poll(*[endpoint._address for endpoint in islice(endpoints, _POLLED)], ns)
+    # Those beyond have nobody look at them before they signal.
+    return _fast.poll(*[endpoint._address for endpoint in islice(endpoints, _fast.POLLED)], ns)
 
 
 def _provide(handle: CData, quota: int, memory: list[Any], size: int) -> None:
-    """Give the message that comes next, worth a block, the memory that it is assembled in."""
+    """Give the message that comes next, a large one, the memory that it is assembled in."""
     if size > quota:
         raise ProtocolError(f"the peer sends a message of {size} bytes, and {quota} are allowed")
     try:
-        block = _take_block("char[]", size)
+        buffer = _take_buffer("char[]", size)
     except MemoryError:
         _fail(-errno.ENOMEM)
-    memory[0] = memoryview(ffi.buffer(block))  # which keeps it alive, from before the core writes there
-    code = lib.lipc_assemble(handle, block, size)
+    memory[0] = memoryview(ffi.buffer(buffer))  # which keeps it alive, from before the core writes there
+    code = lib.lipc_assemble(handle, buffer, size)
     if code < 0:
         _fail(code)
 
@@ -458,7 +456,7 @@ def _fail(code: int) -> NoReturn:
     raise OSError(-code, os.strerror(-code))
 
 
-_calls.fail_with(_fail)
+_fast.fail_with(_fail)
 
 
 class _ClosedEndpoint(Endpoint):

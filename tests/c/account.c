@@ -48,7 +48,7 @@ static void the_last_user_frees_it_whatever_thread_that_is_in(void)
         given[0] = all;
         for (int i = 1; i < THREADS; i++) {
             if (i > 1)
-                lipc_account_take(one);
+                lipc_account_retain(one);
             given[i] = one;
         }
         (void)pthread_barrier_wait(&all_are_here);

@@ -6,7 +6,7 @@
 
 #define _GNU_SOURCE
 
-#include "../../csrc/lensipc.h"
+#include "../../csrc/fast.h"
 #include "check.h"
 
 #include <dirent.h>

@@ -8,6 +8,7 @@
 #include "pair.h"
 
 #include "options.h"
+#include "sleep.h"
 
 #include <pthread.h>
 
@@ -163,7 +164,7 @@ static bool defend(struct lipc_endpoint *victim, char *buffer, size_t size, char
         lipc_unpark(victim);
         (void)lipc_progress(victim);
         (void)lipc_poll((struct lipc_endpoint *[]){victim}, 1, 0);
-        CHECK(lipc_wait(victim, below(2000)) >= 0);
+        CHECK(sleep_until_work(victim, below(2000)) >= 0);
         return true;
     default:
         result = lipc_recv(victim, records, MAX_RECORDS, buffer, size, &wanted);

@@ -107,7 +107,7 @@ static void a_message_larger_than_the_peer_takes_is_refused_whole(void)
     const struct lipc_header header = numbered(1);
     const struct lipc_part halves[] = {{.data = "12345", .size = 5}, {.data = "67890", .size = 5}};
     struct received received;
-    lipc_confine(pair.main, 9);
+    lipc_limit_message(pair.main, 9);
     CHECK(lipc_send_parts(pair.main, &header, halves, 2, LIPC_REFUSE) == -EMSGSIZE);
     CHECK(lipc_send(pair.main, &header, "1234567890", 10, LIPC_REFUSE) == -EMSGSIZE);
     CHECK(receive(pair.renderer, &received) == 0);

@@ -8,6 +8,7 @@
 
 #include "../../csrc/endpoint/endpoint.h"
 #include "options.h"
+#include "sleep.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -75,7 +76,7 @@ static void produce(int segment, const struct options *options)
         while (lipc_outbox(endpoint) > (i + 1 < options->count ? CAPACITY : 0)) {
             CHECK(lipc_flush(endpoint) >= 0);
             if (lipc_outbox(endpoint)) {
-                int woken = lipc_wait(endpoint, WAIT_NS);
+                int woken = sleep_until_work(endpoint, WAIT_NS);
                 CHECK(woken == 1 || woken == -EINTR);
             }
         }
@@ -97,7 +98,7 @@ static void consume(struct lipc_endpoint *endpoint, const struct options *option
             continue;
         }
         if (got == 0)
-            CHECK(lipc_wait(endpoint, WAIT_NS) == 1);
+            CHECK(sleep_until_work(endpoint, WAIT_NS) == 1);
         for (int i = 0; i < got; i++, next++) {
             const struct lipc_record *record = &records[i];
             const char *body = record->offset == LIPC_ASSEMBLED ? large : buffer + record->offset;

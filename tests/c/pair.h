@@ -93,7 +93,7 @@ static inline struct pair open_pair(uint32_t capacity)
 static inline void close_pair(struct pair pair)
 {
     lipc_outbox_clear(&pair.renderer->outbox);
-    test_free(pair.renderer->heard);
+    test_free(pair.renderer->incoming);
     test_free(pair.renderer);
     lipc_endpoint_close(pair.main);
     CHECK(--pairs_open > 0 || allocations_alive == 0);

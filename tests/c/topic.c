@@ -212,7 +212,7 @@ static void events_are_relayed_where_main_does_not_listen(void)
     CHECK(lipc_topic_add(relayed_topic, to.main, 4, LIPC_REFUSE, 0) == 0);
     CHECK(lipc_topic_add(relayed_topic, from.main, 0, LIPC_REFUSE, 0) == 0);
     CHECK(lipc_topic_add(heard_topic, to.main, 5, LIPC_REFUSE, 0) == 0);
-    lipc_topic_hear(heard_topic, 1);
+    lipc_topic_main_listens(heard_topic, 1);
     CHECK(lipc_relay(from.main, 1, relayed_topic, 9, 90) == -EINVAL);
     CHECK(lipc_relay(from.main, 0, relayed_topic, 9, 90) == 0);
     CHECK(lipc_relay(from.main, 1, heard_topic, 9, 90) == 0);
@@ -234,7 +234,7 @@ static void events_are_relayed_where_main_does_not_listen(void)
     struct received none;
     CHECK(receive(to.renderer, &none) == 0);
 
-    lipc_topic_hear(heard_topic, 0);
+    lipc_topic_main_listens(heard_topic, 0);
     raise_event(from.renderer, 1, ALL, 7, 100);
     raise_event(from.renderer, 1, ALL, 8, 100);
     CHECK(take(from.main, records, 1, &relayed) == 0 && relayed == 1); /* counts as one of the most */
@@ -295,7 +295,7 @@ static void nothing_of_one_that_is_watched_is_relayed(void)
     CHECK(lipc_relay(from.main, 0, topic, 9, 90) == 0);
     raise_event(from.renderer, 0, ALL, 1, 100);
     CHECK(take(from.main, records, 8, &relayed) == 0 && relayed == 1);
-    lipc_watch(from.main);
+    lipc_stop_relaying(from.main);
     CHECK(lipc_relay(from.main, 1, topic, 9, 90) == 0);
     raise_event(from.renderer, 0, ALL, 2, 100);
     raise_event(from.renderer, 1, ALL, 3, 100);
@@ -343,11 +343,11 @@ static void tell(struct lipc_endpoint *main, uint32_t channel, uint64_t place, u
 static void what_is_missing_before_an_event_that_is_heard_is_counted(void)
 {
     struct pair pair = open_pair(CAPACITY);
-    CHECK(lipc_hear(pair.renderer, 1) == -EINVAL);
-    CHECK(lipc_hear(pair.renderer, 0) == 0 && lipc_hear(pair.renderer, 1) == 0);
+    CHECK(lipc_count_gaps(pair.renderer, 1) == -EINVAL);
+    CHECK(lipc_count_gaps(pair.renderer, 0) == 0 && lipc_count_gaps(pair.renderer, 1) == 0);
     tell(pair.main, 0, 1, 0);
     tell(pair.main, 1, 3, 0);
-    CHECK(lipc_hear(pair.renderer, 1) == 0); /* again: nothing is forgotten */
+    CHECK(lipc_count_gaps(pair.renderer, 1) == 0); /* again: nothing is forgotten */
     tell(pair.main, 0, 2, 0);
     tell(pair.main, 1, 4, 0);
     tell(pair.main, 1, 5, 7); /* from another one */
@@ -370,10 +370,10 @@ static void without_memory_nothing_is_added(void)
     struct pair pair = open_pair(CAPACITY);
     struct lipc_topic *topic = lipc_topic_create();
     allocations_left = 0;
-    CHECK(lipc_relay(pair.main, 0, topic, 9, 90) == -ENOMEM && lipc_hear(pair.renderer, 0) == -ENOMEM);
+    CHECK(lipc_relay(pair.main, 0, topic, 9, 90) == -ENOMEM && lipc_count_gaps(pair.renderer, 0) == -ENOMEM);
     allocations_left = -1;
     for (uint32_t i = 0; i < 100; i++)
-        CHECK(lipc_relay(pair.main, i, topic, 9, 90) == 0 && lipc_hear(pair.renderer, i) == 0);
+        CHECK(lipc_relay(pair.main, i, topic, 9, 90) == 0 && lipc_count_gaps(pair.renderer, i) == 0);
     lipc_topic_free(topic);
     close_pair(pair);
 }

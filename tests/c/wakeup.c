@@ -5,7 +5,7 @@
 
 #include "pair.h"
 
-#include "../../csrc/ring/wakeup.h"
+#include "sleep.h"
 
 #include <poll.h>
 #include <pthread.h>
@@ -27,7 +27,7 @@ struct player {
 static void sleep_until_woken(struct player *player)
 {
     if (player->sleep_fd < 0) {
-        CHECK(lipc_wait(player->endpoint, 60 * SECOND) == 1);
+        CHECK(sleep_until_work(player->endpoint, 60 * SECOND) == 1);
         return;
     }
     if (!lipc_park(player->endpoint, 1))
@@ -108,7 +108,7 @@ static void *flood(void *argument)
         struct lipc_header header = numbered(i);
         CHECK(lipc_send(endpoint, &header, body, FLOOD_BODY, LIPC_REFUSE) == 0);
         while (lipc_flush(endpoint) > 0)
-            CHECK(lipc_wait(endpoint, 60 * SECOND) == 1);
+            CHECK(sleep_until_work(endpoint, 60 * SECOND) == 1);
     }
     free(body);
     return NULL;
@@ -124,7 +124,7 @@ static void no_wake_for_room_is_lost(void)
         int got = receive(pair.renderer, &received);
         CHECK(got >= 0);
         if (got == 0) {
-            CHECK(lipc_wait(pair.renderer, 60 * SECOND) == 1);
+            CHECK(sleep_until_work(pair.renderer, 60 * SECOND) == 1);
             continue;
         }
         CHECK(received.record.correlation == i++ && is_body(0, received.body, FLOOD_BODY));
@@ -268,12 +268,12 @@ static void a_wait_ends_at_its_deadline_even_if_signals_keep_coming(void)
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, post_without_end, &poster) == 0);
     uint64_t start = lipc_clock();
-    CHECK(lipc_wait(pair.main, 2000000) == 0);
+    CHECK(sleep_until_work(pair.main, 2000000) == 0);
     CHECK(lipc_clock() - start >= 2000000);
     atomic_store(&poster.stop, true);
     CHECK(pthread_join(thread, NULL) == 0);
     atomic_store(&pair.main->wakeup.own->posted, 0);
-    CHECK(lipc_wait(pair.main, 0) == 0);
+    CHECK(sleep_until_work(pair.main, 0) == 0);
     close_pair(pair);
 }
 
@@ -282,7 +282,7 @@ static void a_poll_finds_a_frame_or_ends(void)
     struct pair pair = open_pair(LIPC_CAPACITY_MIN);
     struct lipc_header header = numbered(1);
     CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 0) == 0);
-    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 100000) != 1); /* LIPC_CROWDED on a busy machine */
+    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 100000) != 1); /* LIPC_PREEMPTED on a busy machine */
     CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
     CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 0) == 1);
     CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, UINT64_MAX) == 1);

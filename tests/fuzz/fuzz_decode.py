@@ -26,9 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from lensipc import clone
-from lensipc._core import lib
-from lensipc.clone import codec, constructors
+from lensipc import _fast, clone
+from lensipc.clone import constructors
 from lensipc.errors import DecodeError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -36,8 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fuzz.listener import Listener
 from messages import HONEST
 
-CALLS = lib.lipc_calls()
-OWNED = 1  # LIPC_READ_OWNED
+OWNED = _fast.READ_OWNED
 
 OPCODES = bytes(ord(op.code) for op in pickletools.opcodes)
 FORBIDDEN = (
@@ -159,9 +157,9 @@ def check(body: bytes, listener: Listener) -> tuple[str | None, bool]:
 def differs(body: bytes, value: Any) -> str | None:
     """What there is between a value that was decoded and what others make of the same message."""
     try:
-        if body.startswith(codec.MAGIC):
+        if body.startswith(_fast.MAGIC):
             memory = bytearray(body)
-            return None if alike(value, CALLS.decode(memory, clone.STANDARD.budget, OWNED)) else "in place it differs"
+            return None if alike(value, _fast.decode(memory, clone.STANDARD.budget, OWNED)) else "in place it differs"
         other = Unpickler(io.BytesIO(unframed(body))).load()
         return None if alike(value, other) else "the unpickler makes another value"
     except (RecursionError, ValueError):  # nested too deep to be compared; an int too long to be shown
@@ -179,10 +177,10 @@ def unframed(body: bytes) -> bytes:
 
 def with_arrays(pickled: bytes, *memory: bytes) -> bytes:
     """A message of arrays, smaller ones than those that travel beside the pickle as a rule."""
-    body = struct.pack("<4sIQ", codec.MAGIC, len(memory), len(pickled))
+    body = struct.pack("<4sIQ", _fast.MAGIC, len(memory), len(pickled))
     body += b"".join(struct.pack("<Q", len(each)) for each in memory) + pickled
     for each in memory:
-        body += bytes(-len(body) % codec.ALIGNMENT) + each
+        body += bytes(-len(body) % _fast.ALIGNMENT) + each
     return body
 
 

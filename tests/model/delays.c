@@ -7,7 +7,7 @@
 
 #define _GNU_SOURCE
 
-#include "../../csrc/lensipc.h"
+#include "../../csrc/fast.h"
 #include "../c/options.h"
 #include "explorer.h"
 
@@ -173,7 +173,10 @@ static size_t size_of(uint64_t number)
 
 static void rest(struct lipc_endpoint *endpoint)
 {
-    int woken = lipc_wait(endpoint, UINT64_MAX);
+    int woken;
+    do
+        woken = lipc_sleep(endpoint, UINT64_MAX);
+    while (woken == LIPC_WOKEN);
     CHECK(woken == 1 || woken == -EINTR);
 }
 

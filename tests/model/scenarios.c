@@ -71,7 +71,10 @@ static void send_one(struct lipc_endpoint *end, uint64_t number)
 static void rest(struct lipc_endpoint *end, int side)
 {
     if (kind == LIPC_WAKEUP_SEMAPHORE) {
-        int woken = lipc_wait(end, UINT64_MAX);
+        int woken;
+        do
+            woken = lipc_sleep(end, UINT64_MAX);
+        while (woken == LIPC_WOKEN);
         HOLDS(woken == 1 || woken == -EINTR);
     } else if (lipc_park(end, 1)) {
         (void)model_wait((const void *)(intptr_t)(1 - side)); /* the peer's descriptor has the peer's number */
