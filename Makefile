@@ -14,7 +14,7 @@ TOOLS = $(WHEELS)/venv/bin
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
 	$(BIN)/lensipc demo
 
-test: lint  ## all that CI runs
+test: lint  ## all that CI runs, but for the wheels
 	$(BIN)/python -m pytest
 
 lint: $(STAMP)

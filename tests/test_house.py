@@ -281,6 +281,25 @@ def test_no_link_of_the_readme_is_relative() -> None:
     assert re.findall(r"\]\((?!https?://)(.*?)\)", (ROOT / "README.md").read_text()) == []
 
 
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "bench" / "README.md"]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_and_every_file_that_a_document_names_is_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", re.sub(r"`[^`\n]*`", "", text))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+    named = set(re.findall(r"`((?:csrc|docs|tests|lensipc)/[\w./-]*\w)(?:::\w+)?`", text))
+    roots = {"lensipc": PACKAGE.parent}
+    assert [name for name in sorted(named) if not (roots.get(name.partition("/")[0], ROOT) / name).exists()] == []
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", (folder / "README.md").read_text())
+    assert sorted([*listed, "README.md"]) == sorted(path.name for path in folder.glob("*.md"))
+
+
 def guarantees() -> list[tuple[str, list[str]]]:
     """Each guarantee of docs/guarantees.md with the tests that it names."""
     text = (ROOT / "docs" / "guarantees.md").read_text()

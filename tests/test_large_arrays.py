@@ -44,7 +44,7 @@ class Line:
         while True:
             main.flush()
             if records := receive(renderer, 1):
-                return records[0][1]
+                return records[0].body
 
 
 @pytest.fixture(scope="module")

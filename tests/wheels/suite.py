@@ -19,7 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # What tests read of a checkout. csrc/ and build.py: they build the C core's own tests, and variants with sanitizers.
-NEEDED = ["tests", "bench", "docs", "csrc", "build.py", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md"]
+NEEDED = ["tests", "bench", "docs", "csrc", "build.py", "pyproject.toml", "Makefile"]
+NEEDED += ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"]
 
 
 class Share:
