@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-import lensipc.transport.endpoint
 from lensipc import ProtocolError
 from lensipc.runtime.connection import BATCH, Connection
 from lensipc.runtime.protocol import ALL, EVENT, KINDS
+from lensipc.transport import endpoint
 from lensipc.transport.endpoint import (
     FORM_MEMFD,
     SIDE_MAIN,
@@ -138,7 +138,7 @@ def test_a_signal_between_the_core_and_its_caller_loses_no_message_and_no_memory
     line: Line, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     """Small, assembled in memory that C has made, and in a block: with its parts from one call to the next."""
-    receive = lensipc.endpoint._receive
+    receive = endpoint._receive
     interrupted = 0
 
     def struck(*args: Any) -> Any:
@@ -149,7 +149,7 @@ def test_a_signal_between_the_core_and_its_caller_loses_no_message_and_no_memory
             raise KeyboardInterrupt
         return code
 
-    monkeypatch.setattr(lensipc.endpoint, "_receive", struck)
+    monkeypatch.setattr(endpoint, "_receive", struck)
     sent = bytes(range(256)) * (size // 256)
     bodies: list[bytes] = []
     line.on_record = lambda record: bodies.append(bytes(record[1]))

@@ -347,9 +347,9 @@ async def test_a_greeting_that_is_none_is_declined_with_one_reason(data: bytes) 
 
 async def test_renderers_that_die_right_after_their_greeting_leave_nothing_in_main() -> None:
     code = (
-        "import socket, sys; from lensipc import attach;"
+        "import socket, sys; from lensipc.transport import handshake;"
         "sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET);"
-        "sock.connect(sys.argv[1]); sock.send(attach.hello(1))"
+        "sock.connect(sys.argv[1]); sock.send(handshake.hello(1))"
     )
     async with hostile.arena() as ring:
         before = len(list(Path("/proc/self/fd").iterdir()))
@@ -612,7 +612,7 @@ async def test_main_has_no_descriptor_of_a_renderer_on_which_it_could_block() ->
         renderer.close()
         await renderer.over()
     # What main does with it, in all of its source: it makes, registers, hands over and closes it.
-    source = "".join(path.read_text() for path in sorted(Path(lensipc.__file__).parent.glob("*.py")))
+    source = "".join(path.read_text() for path in sorted(Path(lensipc.__file__).parent.rglob("*.py")))
     calls = set(re.findall(r"eventfd_(?:read|write)\(([\w.]+)", source))
     assert calls == {"self._wake_fd", "self._signal_fd"}  # the poller's own, which nobody shares
 
