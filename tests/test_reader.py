@@ -244,7 +244,7 @@ REFUSED["ints along one probe chain, and as many that land on it"] = (
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_refused(what: str) -> None:
+def test_a_hostile_message_is_refused(what: str) -> None:
     body = REFUSED[what]
     for read in (clone.decode, lambda body: clone.decode_owned(bytearray(body)), clone.weigh):
         with pytest.raises(DecodeError, match=r"^byte \d+: "):
@@ -293,7 +293,7 @@ ACCEPTED: dict[str, tuple[bytes, Any]] = {
 
 
 @pytest.mark.parametrize("what", ACCEPTED)
-def test_accepted(what: str) -> None:
+def test_an_honest_message_is_accepted(what: str) -> None:
     opcodes, expected = ACCEPTED[what]
     arrived = clone.decode(P + opcodes + b".")
     if expected is not ...:
