@@ -8,11 +8,17 @@ STAMP = $(VENV)/.installed
 WHEELS = build/wheels
 TOOLS = $(WHEELS)/venv/bin
 
-.PHONY: demo test lint bench mutants faults soak faults-core soak-core clean
+.PHONY: demo quick test lint units bench mutants faults soak faults-core soak-core clean
 .PHONY: wheels wheels-native wheels-test test-wheel release
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
 	$(BIN)/lensipc demo
+
+quick: $(STAMP)  ## what to run after each change: lint, types and the unit tests, in half a minute
+	+$(MAKE) --no-print-directory -j2 --output-sync=target lint units
+
+units: $(STAMP)
+	$(BIN)/python -m pytest -q -m unit
 
 test: lint  ## all that CI runs, but for the wheels
 	$(BIN)/python -m pytest

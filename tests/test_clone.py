@@ -181,7 +181,7 @@ ARRIVES_AS_IT_IS: list[Any] = [
 
 
 @pytest.mark.parametrize("value", ARRIVES_AS_IT_IS, ids=lambda v: f"{type(v).__name__}-{repr(v)[:30]}")
-def test_arrives_as_it_is(value: Any) -> None:
+def test_a_plain_value_arrives_as_it_is(value: Any) -> None:
     arrived = there_and_back(value)
     assert same(arrived, value)
     if isinstance(value, (dict, list, tuple)):
@@ -223,7 +223,7 @@ ARRIVES_AS: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("value", "expected"), ARRIVES_AS, ids=lambda v: type(v).__name__)
-def test_arrives_as_plain_data(value: Any, expected: Any) -> None:
+def test_a_value_of_a_class_arrives_as_plain_data(value: Any, expected: Any) -> None:
     arrived = there_and_back(value)
     assert same(arrived, expected)
     if isinstance(expected, dict):
@@ -341,7 +341,7 @@ class Path:
 
 
 @pytest.mark.parametrize(("what", "value"), unclonables(), ids=lambda v: str(v)[:30])
-def test_has_no_clone_at_any_depth(what: str, value: Any) -> None:
+def test_what_has_no_clone_has_none_at_any_depth(what: str, value: Any) -> None:
     holder = Plain()
     holder.x = value  # type: ignore[assignment]
     for outer in (

@@ -333,6 +333,7 @@ IN_A_SANDBOX = """
 """
 
 
+@pytest.mark.process
 def test_where_root_has_no_id_in_this_user_namespace_its_folders_will_do() -> None:
     code = f"import sys; sys.path[:] = {sys.path!r}\n" + textwrap.dedent(IN_A_SANDBOX)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import json
 import re
@@ -46,6 +47,7 @@ FLOORS = {
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 
 
+@functools.cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -257,6 +259,7 @@ def test_no_c_file_is_without_its_licence() -> None:
 COSTLY = {"asyncio", "numpy", "typer", "rich", "psutil", "subprocess", "multiprocessing", "concurrent.futures", "ssl"}
 
 
+@pytest.mark.process
 def test_importing_lensipc_imports_nothing_costly_starts_no_thread_and_opens_nothing() -> None:
     code = """
 import os, sys

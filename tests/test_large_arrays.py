@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lines import receive
 
+import lensipc.clone.ndarray  # noqa: F401 - tells the C core of numpy
 from lensipc import _fast, clone
 from lensipc.errors import DataCloneError, DecodeError
 from lensipc.transport import endpoint
@@ -178,6 +179,7 @@ def test_an_array_of_objects_is_refused_as_ever(line: Line) -> None:
     assert line.carry((np.zeros(20_000, object),)) is None
 
 
+@pytest.mark.process
 def test_a_numpy_that_lays_its_arrays_out_in_another_way_is_not_known() -> None:
     script = """if True:
         import numpy as np

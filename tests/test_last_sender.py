@@ -40,6 +40,7 @@ async def test_who_has_called_last_has_its_answer_before_the_poller_is_asked(
         assert order[:2] == ["answered", "asked"]
 
 
+@pytest.mark.process
 async def test_a_guess_that_is_wrong_is_given_up_and_everybody_is_served() -> None:
     async with hosting(3) as host:
         for number in range(30):

@@ -271,7 +271,8 @@ async def test_cancelling_a_spawn_ends_the_renderer() -> None:
         await renderer.wait()
 
 
-async def test_leaving_the_host_gives_up_an_activation_that_never_ends() -> None:
+async def test_leaving_the_host_gives_up_an_activation_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lensipc.main.lifecycle.DEACTIVATION_WAIT", 1.0)
     async with MainProcess() as main:
         await main.spawn_renderer()
         installing = asyncio.create_task(

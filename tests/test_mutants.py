@@ -131,7 +131,7 @@ def test_a_mutant_whose_tests_hang_is_ended_with_all_that_it_started(tmp_path: P
         "    pathlib.Path('child').write_text(str(child.pid))\n"
         "    time.sleep(60)\n"
     )
-    status, _ = run.run_tests(tmp_path, ["test_hangs.py"], timeout=10)
+    status, _ = run.run_tests(tmp_path, ["test_hangs.py"], timeout=5)
     assert status < 0
     child = int((tmp_path / "child").read_text())
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
