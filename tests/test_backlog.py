@@ -29,7 +29,7 @@ def test_what_is_kept_comes_in_its_order_and_is_counted_until_it_is_taken() -> N
     assert (len(backlog), backlog.size) == (0, 0)
 
 
-def test_a_run_comes_apart_into_its_events() -> None:
+def test_a_batch_comes_apart_into_its_events() -> None:
     backlog = Backlog()
     backlog.keep(["x", (1,), "y", (2,)])
     assert list(backlog) == [["x", (1,)], ["y", (2,)]]

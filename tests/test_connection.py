@@ -144,7 +144,7 @@ def test_a_signal_between_the_core_and_its_caller_loses_no_message_and_no_memory
 
     def struck(limit: int, decoded: int, most: int, into: list[Any]) -> int:
         relayed = receive(limit, decoded, most, into)
-        if into or endpoint.assembling:
+        if into or endpoint.assembling[0] is not None:
             nonlocal interrupted
             interrupted += 1
             raise KeyboardInterrupt

@@ -77,7 +77,7 @@ class Heard:
         return left
 
 
-def test_a_run_calls_the_listener_for_each_event_with_one_event_object() -> None:
+def test_a_batch_calls_the_listener_for_each_event_with_one_event_object() -> None:
     heard = Heard(lambda event, *args: heard.said.append((event, args)))
     run = [each for args in ((1,), (), (2, 3)) for each in (heard.channel, args)]
     heard.dispatch.on_batch(run)
@@ -86,14 +86,14 @@ def test_a_run_calls_the_listener_for_each_event_with_one_event_object() -> None
     assert heard.dispatch.take_rest() == []
 
 
-def test_a_run_spans_channels_and_calls_their_listeners_in_its_order() -> None:
+def test_a_batch_spans_channels_and_calls_their_listeners_in_its_order() -> None:
     heard = Heard(channels=3)
     heard.listen(lambda event, value: heard.said.append((event.channel, value)), 1)
     heard.mixed((0, 1), (1, 2), (1, 3), (2, 4), (0, 5))
     assert heard.said == [(1, 0), ("n1", 2), ("n1", 3), (5, 0)]
 
 
-def test_an_event_that_came_by_itself_goes_on_where_a_run_ended() -> None:
+def test_an_event_that_came_by_itself_goes_on_where_a_batch_ended() -> None:
     heard = Heard()
     heard.run(1, 2)
     heard.event(0, {3})
@@ -198,7 +198,7 @@ def test_a_callback_that_takes_what_is_left_hears_it_in_order_and_once() -> None
     assert heard.said == [(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)]
 
 
-def test_a_run_that_a_callback_has_begun_and_not_ended_is_not_forgotten() -> None:
+def test_a_batch_that_a_callback_has_begun_and_not_ended_is_not_forgotten() -> None:
     def nested(_event: Any, number: int) -> None:
         heard.said.append(number)
         if number == 1:
@@ -214,7 +214,7 @@ def test_a_run_that_a_callback_has_begun_and_not_ended_is_not_forgotten() -> Non
 
 
 @pytest.mark.parametrize("listeners", [1, 2])
-def test_what_a_listener_sets_in_a_context_variable_no_later_event_of_its_run_sees(listeners: int) -> None:
+def test_what_a_listener_sets_in_a_context_variable_no_later_event_of_its_batch_sees(listeners: int) -> None:
     user: contextvars.ContextVar[Any] = contextvars.ContextVar("user", default="nobody")
 
     def note(_event: Any, number: int) -> None:
@@ -240,7 +240,7 @@ def test_what_a_listener_sets_in_a_context_variable_no_later_event_of_its_run_se
         assert [said for said in heard.said if said[1] != "nobody"] == [(2, "the listener's")] * 3
 
 
-def test_who_stops_listening_in_the_midst_of_a_run_hears_no_more_of_it() -> None:
+def test_who_stops_listening_in_the_midst_of_a_batch_hears_no_more_of_it() -> None:
     def once(event: Any, number: int) -> None:
         heard.note(event, number)
         dispose()
@@ -251,7 +251,7 @@ def test_who_stops_listening_in_the_midst_of_a_run_hears_no_more_of_it() -> None
     assert heard.said == [(1, 0)]
 
 
-def test_who_stops_listening_to_one_channel_of_a_run_hears_the_others() -> None:
+def test_who_stops_listening_to_one_channel_of_a_batch_hears_the_others() -> None:
     def once(event: Any, number: int) -> None:
         heard.note(event, number)
         dispose()
@@ -263,7 +263,7 @@ def test_who_stops_listening_to_one_channel_of_a_run_hears_the_others() -> None:
     assert heard.said == [(1, 0), (2, 0), (4, 0)]
 
 
-def test_who_begins_to_listen_in_the_midst_of_a_run_hears_the_rest_of_it() -> None:
+def test_who_begins_to_listen_in_the_midst_of_a_batch_hears_the_rest_of_it() -> None:
     def first(_event: Any, number: int) -> None:
         heard.said.append(("first", number))
         if number == 2:
@@ -274,7 +274,7 @@ def test_who_begins_to_listen_in_the_midst_of_a_run_hears_the_rest_of_it() -> No
     assert heard.said == [("first", 1), ("first", 2), ("first", 3), ("second", 3)]
 
 
-def test_what_is_left_of_a_run_and_dropped_calls_no_listener_any_more() -> None:
+def test_what_is_left_of_a_batch_and_dropped_calls_no_listener_any_more() -> None:
     """As when main is gone."""
 
     def end(event: Any, number: int) -> None:

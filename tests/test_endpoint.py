@@ -106,7 +106,7 @@ def test_small_plain_bodies_of_the_kinds_asked_for_come_decoded(pair: Pair) -> N
 def test_decoded_events_that_nothing_is_missing_before_come_as_a_batch_whatever_their_channels(pair: Pair) -> None:
     main, renderer = pair
     for hearer in ("zero", "one", "two"):
-        renderer.hear(hearer)
+        renderer.count_gaps(hearer)
     other = clone.encode((1j,))  # it takes a call
     # channel, peer, pid, correlation
     sent = [
@@ -151,7 +151,7 @@ def test_decoded_events_that_nothing_is_missing_before_come_as_a_batch_whatever_
 
 def test_what_is_missing_before_an_event_is_counted_however_the_event_comes(pair: Pair) -> None:
     main, renderer = pair
-    renderer.hear("zero")
+    renderer.count_gaps("zero")
     for correlation in (2, 3):
         main.send(1, 0, 0, 5, correlation, clone.encode((1,)))
     main.send(1, 0, 0, 5, 7, bytes(endpoint.INLINE))

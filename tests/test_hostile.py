@@ -523,7 +523,7 @@ async def test_who_sends_what_a_receiver_cannot_decode_is_reported_looked_at_and
         channel = renderer.declare("news")
         renderer.send(EVENT, channel, target, body=clone.encode((1,)))
         renderer.send(EVENT, channel, target, body=bad)
-        while not renderer.main_end.watched:
+        while not renderer.main_end.distrusted:
             renderer.flush()
             await asyncio.sleep(0.001)
         renderer.send(EVENT, channel, target, body=clone.encode((2,)))
@@ -538,7 +538,7 @@ async def test_who_sends_what_a_receiver_cannot_decode_is_reported_looked_at_and
         await ring.neighbour_is_well()
         assert await heard_of(ring, other.frame_id, 1) == [(3,)]
         assert await heard_of(ring, renderer.frame_id, 2) == [(1,), (2,)]
-        assert not other.main_end.watched
+        assert not other.main_end.distrusted
         assert ring.loop_errors == []
         other.close()
         renderer.close()
@@ -551,8 +551,8 @@ async def test_a_forged_report_harms_nobody() -> None:
         channel = victim.declare("news")
         for sender in (0, renderer.frame_id, 77, victim.frame_id):
             renderer.send(REPORT, peer=sender)
-        await until(lambda: victim.main_end.watched)
-        assert not renderer.main_end.watched
+        await until(lambda: victim.main_end.distrusted)
+        assert not renderer.main_end.distrusted
         for number in range(200):
             victim.send(EVENT, channel, ALL, body=clone.encode((number, {"a set": {1, 2}})))
         host.ipc.broadcast("news", "of main")
@@ -573,11 +573,11 @@ async def test_more_reports_than_a_few_in_a_second_are_not_heard() -> None:
         for _ in range(1000):
             renderer.send(REPORT, peer=victim.frame_id)
         await renderer.parked()
-        assert not victim.main_end.watched
+        assert not victim.main_end.distrusted
         assert ring.log.records == []
         renderer.main_end.reports_since -= 1.0  # a second later
         renderer.send(REPORT, peer=victim.frame_id)
-        await until(lambda: victim.main_end.watched)
+        await until(lambda: victim.main_end.distrusted)
         for each in (renderer, victim):
             each.close()
             await each.over()

@@ -314,7 +314,7 @@ async def test_a_foreign_loop_sees_its_descriptor_readable_for_what_a_thread_sen
         assert await asyncio.to_thread(run) == (2,)
 
 
-async def test_a_script_that_sleeps_on_a_semaphore_is_roused_for_what_a_thread_sends(
+async def test_a_script_that_sleeps_on_a_semaphore_is_woken_for_what_a_thread_sends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(core, "NAP", 1000.0)  # it looks for nothing by itself

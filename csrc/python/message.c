@@ -32,41 +32,27 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-static int traverse(PyObject *self, visitproc visit, void *arg)
-{
-    struct message *message = (struct message *)self;
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(message->body); /* the others are ints */
-    Py_VISIT(message->value);
-    return 0;
-}
-
-static int clear(PyObject *self)
-{
-    struct message *message = (struct message *)self;
-    Py_CLEAR(message->kind);
-    Py_CLEAR(message->channel);
-    Py_CLEAR(message->peer);
-    Py_CLEAR(message->pid);
-    Py_CLEAR(message->correlation);
-    Py_CLEAR(message->body);
-    Py_CLEAR(message->value);
-    return 0;
-}
-
+/* No cycle goes through a message, and the garbage collector need not know of it: nobody but lensipc has any, and lensipc puts
+ * none into a value. */
 static void dealloc(PyObject *self)
 {
+    struct message *message = (struct message *)self;
     PyTypeObject *of = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    (void)clear(self);
-    PyObject_GC_Del(self);
+    Py_XDECREF(message->kind);
+    Py_XDECREF(message->channel);
+    Py_XDECREF(message->peer);
+    Py_XDECREF(message->pid);
+    Py_XDECREF(message->correlation);
+    Py_XDECREF(message->body);
+    Py_XDECREF(message->value);
+    PyObject_Free(self);
     Py_DECREF(of);
 }
 
 /* A message of these fields, whose references are taken over: NULL where one of them is NULL, or there is no memory. */
 static PyObject *made(PyTypeObject *of, PyObject *fields[7])
 {
-    struct message *message = PyObject_GC_New(struct message, of);
+    struct message *message = PyObject_New(struct message, of);
     int whole = message != NULL;
     for (int i = 0; i < 7; i++)
         whole &= fields[i] != NULL;
@@ -82,7 +68,6 @@ static PyObject *made(PyTypeObject *of, PyObject *fields[7])
     message->correlation = fields[4];
     message->body = fields[5];
     message->value = fields[6];
-    PyObject_GC_Track((PyObject *)message);
     if (!whole)
         Py_CLEAR(message);
     return (PyObject *)message;
@@ -133,8 +118,6 @@ static PyType_Slot slots[] = {
                 "target, sender, extension, when_full: other names of the header's `peer`; missed: of its correlation."},
     {Py_tp_new, new},
     {Py_tp_dealloc, dealloc},
-    {Py_tp_traverse, traverse},
-    {Py_tp_clear, clear},
     {Py_tp_members, members},
     {Py_tp_repr, repr},
     {0, NULL},
@@ -143,7 +126,7 @@ static PyType_Slot slots[] = {
 static PyType_Spec spec = {
     .name = "lensipc._fast.Message",
     .basicsize = sizeof(struct message),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .flags = Py_TPFLAGS_DEFAULT,
     .slots = slots,
 };
 

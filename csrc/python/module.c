@@ -170,8 +170,8 @@ static int is_own(pthread_t owner)
 
 static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
-    char *body;
-    Py_ssize_t size;
+    Py_buffer body;
+    int sent;
     (void)module;
     if (!count_is(count, 8))
         return NULL;
@@ -184,9 +184,11 @@ static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t c
         .correlation = PyLong_AsUnsignedLongLong(arguments[5]),
     };
     int when_full = (int)PyLong_AsLong(arguments[7]);
-    if (PyErr_Occurred() || PyBytes_AsStringAndSize(arguments[6], &body, &size))
+    if (PyErr_Occurred() || PyObject_GetBuffer(arguments[6], &body, PyBUF_SIMPLE))
         return NULL;
-    return PyLong_FromLong(lipc_send(endpoint, &header, body, (size_t)size, when_full));
+    AT_LENGTH((size_t)body.len, sent = lipc_send(endpoint, &header, body.buf, (size_t)body.len, when_full));
+    PyBuffer_Release(&body);
+    return PyLong_FromLong(sent);
 }
 
 static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
@@ -231,13 +233,14 @@ static PyObject *publish(PyObject *module, PyObject *const *arguments, Py_ssize_
 {
     struct lipc_topic *topic;
     struct lipc_header header;
-    char *body;
-    Py_ssize_t size;
+    Py_buffer body;
+    int status;
     (void)module;
-    if (!read_publish(arguments, count, &topic, &header) || PyBytes_AsStringAndSize(arguments[3], &body, &size))
+    if (!read_publish(arguments, count, &topic, &header) || PyObject_GetBuffer(arguments[3], &body, PyBUF_SIMPLE))
         return NULL;
-    const struct lipc_part part = {.data = body, .size = (size_t)size};
-    int status = lipc_topic_send(topic, NULL, &header, &part, 1);
+    const struct lipc_part part = {.data = body.buf, .size = (size_t)body.len};
+    AT_LENGTH(part.size, status = lipc_topic_send(topic, NULL, &header, &part, 1));
+    PyBuffer_Release(&body);
     return status >= 0 ? PyLong_FromLong(status) : failed(status);
 }
 
@@ -462,12 +465,12 @@ static PyMethodDef functions[] = {
     {"register_arrays", FASTCALL(register_arrays), METH_FASTCALL,
      "register_arrays(ndarray, frombuffer, dtypes, array, address): lipc_arrays_register, as a bool."},
     {"send", FASTCALL(send), METH_FASTCALL,
-     "send(endpoint, kind, channel, peer, pid, correlation, body, when_full): lipc_send of bytes."},
+     "send(endpoint, kind, channel, peer, pid, correlation, body, when_full): lipc_send of a contiguous buffer."},
     {"send_value", FASTCALL(send_value), METH_FASTCALL,
      "send_value(endpoint, kind, channel, peer, correlation, value): send small plain data, and large arrays in it; whether the "
      "value is that, no larger than the peer takes, and this thread the endpoint's."},
     {"publish", FASTCALL(publish), METH_FASTCALL,
-     "publish(topic, peer, pid, body): lipc_topic_send of bytes to all who listen."},
+     "publish(topic, peer, pid, body): lipc_topic_send of a contiguous buffer to all who listen."},
     {"publish_value", FASTCALL(publish_value), METH_FASTCALL,
      "publish_value(topic, peer, pid, value): the same of such a value, or None."},
     {"receive", FASTCALL(receive), METH_FASTCALL,

@@ -179,7 +179,7 @@ class Peer(Connection):
         self.listeners = 0  # in main, async ones that its events have started and that have not finished
         self.listeners_bytes = 0  # which their arguments weigh
         self._backed_up: Pace | None = None  # running while its outcomes wait beyond its outbox's limit
-        self.watched = False  # another could not decode what it has sent: main looks first
+        self.distrusted = False  # another could not decode what it has sent: main looks first
         self.reports = 0  # of others, within a second from then on
         self.reports_since = 0.0
         self.until = 0.0  # when its turn ends
@@ -293,7 +293,7 @@ class Peer(Connection):
     def _on_event(self, message: Message) -> None:
         """An event that main listens to, or for one process, too large to be relayed in C, or to be looked at."""
         channel, body = self._channel(message.channel), body_of(message)
-        if self.watched:
+        if self.distrusted:
             self._check(body)
         router = self.core.router
         self.status |= router.route(channel, self.frame_id, self.pid, body, message.target)
@@ -317,12 +317,12 @@ class Peer(Connection):
         self.reports += 1
         reported = self.core.connections.get(message.sender)
         if reported is not None and reported is not self and self.reports <= MAX_REPORTS:
-            reported.watch()
+            reported.distrust()
 
-    def watch(self) -> None:
+    def distrust(self) -> None:
         """Decode each of its events before it is relayed: the first that cannot be decoded is the end of it."""
-        self.watched = True
-        self.endpoint.watch()
+        self.distrusted = True
+        self.endpoint.stop_relaying()
 
     def end_turn_if_over(self) -> None:
         """Let the rest wait for the next turn, if this one's time is over."""
@@ -482,6 +482,14 @@ class Peer(Connection):
             return
         if error is not None:
             self._tell(ERROR, 0, correlation, describe(error))
+            return
+        try:
+            if self.endpoint.send_value(RESULT, 0, 0, correlation, result):
+                return
+        except OutboxFull:  # which `_tell` sees to
+            pass
+        except ProtocolError as broken:
+            self.broken(broken)
             return
         try:
             body = clone.encode_parts(result, "result", self.core.limits)

@@ -35,7 +35,7 @@ class MainChannel(Channel):
 
 
 def _listening(channel: MainChannel, listening: bool) -> None:
-    channel.topic.hear(listening)
+    channel.topic.main_listens(listening)
 
 
 class MainPort:

@@ -91,7 +91,7 @@ class RendererCore(Connection, TurnLoop):
         limits: clone.Limits,
     ) -> None:
         handlers: list[Callable[[Message], None]] = [self._on_nonsense] * KINDS
-        self._channels: list[RendererChannel] = endpoint.heard
+        self._channels: list[RendererChannel] = endpoint.channels
         self._reads = limits._replace(count_all=False)  # who sends has been held to more
         self._dispatcher = EventDispatcher(self._channels, driver, frame_id, self._reads, self._report_sender)
         handlers[EVENT] = self._dispatcher.on_event
@@ -105,7 +105,7 @@ class RendererCore(Connection, TurnLoop):
         )
         TurnLoop.__init__(self, driver, poller)
         self.thread = poller.thread
-        self.posts = Posts(poller, backlog_limit, self._holds_posts, endpoint.rouse if semaphore else None)
+        self.posts = Posts(poller, backlog_limit, self._holds_posts, endpoint.wake if semaphore else None)
         self.limits = limits
         self.most = endpoint.most
         self.parts = parts
@@ -114,7 +114,7 @@ class RendererCore(Connection, TurnLoop):
         self.pending_invokes = PendingInvokes(poller.call_later, self.caught_up)
         self.attached = False  # main has activated here all that it had installed
         self.reason = "it closed the connection, or died"
-        self.told_goodbye = False
+        self.said_goodbye = False
         self._drained: list[Callable[[], None]] = []
         self._leaves_signals = False  # what comes by the socket is read when this turn is over
         self._signalled = False  # something has come there, and is not read yet
@@ -125,7 +125,7 @@ class RendererCore(Connection, TurnLoop):
         self._name_bytes = 0  # of all its channels' names
         self._handlers = handlers
         self._only_outcomes = [handlers[kind] if kind in OUTCOMES else self._keep for kind in range(KINDS)]
-        self._nothing = [self._keep_outcome if kind in OUTCOMES else self._keep for kind in range(KINDS)]
+        self._keep_all = [self._keep_outcome if kind in OUTCOMES else self._keep for kind in range(KINDS)]
         self._backlog = Backlog()
         self._backlog_limit = backlog_limit
         poller.register(sock.fileno(), self._on_socket)
@@ -156,7 +156,7 @@ class RendererCore(Connection, TurnLoop):
         if self._name_bytes + len(name) > MAX_NAMES:
             raise ValueError(f"a renderer's channel names have at most {MAX_NAMES} bytes together")
         self.check_open()
-        self.endpoint.hear(channel)
+        self.endpoint.count_gaps(channel)
         self.send(DECLARE, number, channel.port.number, body=name, when_full=KEEP)
         channel.number = number
         self._name_bytes += len(name)
@@ -233,7 +233,7 @@ class RendererCore(Connection, TurnLoop):
 
     def _end(self, reason: str) -> None:
         self.reason = reason
-        self.told_goodbye = True  # main has not died, as far as is known
+        self.said_goodbye = True  # main has not died, as far as is known
         self.end()
         self.gone()
 
@@ -281,7 +281,7 @@ class RendererCore(Connection, TurnLoop):
         handled = 0
         while handled < budget and self.state is not CLOSED:
             if length_hint(self._dispatcher.batch):
-                self._take_up()
+                self._keep_rest_of_batch()
             if self._backlog:
                 handled += 1
                 self._handle_kept()
@@ -309,7 +309,7 @@ class RendererCore(Connection, TurnLoop):
     def interrupted(self, message: Message | Batch) -> None:
         # What has not begun is done later, in its place: what the core counts an event after is then heard before it.
         outcome = is_outcome(message)
-        if self.on_message is self._nothing:
+        if self.on_message is self._keep_all:
             begun = self._backlog.has_kept(message)
         elif outcome:
             begun = message.correlation not in self.pending_invokes  # type: ignore[union-attr, operator]
@@ -326,7 +326,7 @@ class RendererCore(Connection, TurnLoop):
                 self._backlog.size += size_of(message)
                 self._backlog.has_outcomes |= outcome
 
-    def _take_up(self) -> None:
+    def _keep_rest_of_batch(self) -> None:
         """What is left of a batch that a callback has cut short comes before all that is kept."""
         self._backlog.put_first(self._dispatcher.take_rest())
 
@@ -337,7 +337,7 @@ class RendererCore(Connection, TurnLoop):
             self._on_socket()
         if self.state is not CLOSED:
             if length_hint(self._dispatcher.batch):
-                self._take_up()
+                self._keep_rest_of_batch()
             if not self._backlog:
                 self.paused = 0
             if self._backlog or (self.ready and not self.park()):
@@ -358,7 +358,7 @@ class RendererCore(Connection, TurnLoop):
         try:
             self._wake_up()
             if length_hint(self._dispatcher.batch):
-                self._take_up()
+                self._keep_rest_of_batch()
             if self._backlog.has_outcomes:
                 self._handle_kept_outcomes()
             busy_poll = self._busy_poll
@@ -403,7 +403,7 @@ class RendererCore(Connection, TurnLoop):
         """
         before = self.on_message, self.on_batch
         if self.on_message is self._handlers:
-            self.on_message, self.on_batch = self._nothing, self._keep
+            self.on_message, self.on_batch = self._keep_all, self._keep
         self.paused = 0
         try:
             for _ in range(CATCH_UP):
@@ -444,7 +444,7 @@ class RendererCore(Connection, TurnLoop):
                 return
             if self.endpoint.wait(0.0 if called else left, self.posts.__len__):
                 self.woken()
-                self.poller.poll()  # another thread may have roused this one
+                self.poller.poll()  # another thread may have woken this one
                 return
             if called or left <= 0:
                 return
@@ -507,7 +507,7 @@ class RendererCore(Connection, TurnLoop):
             self.woken()
         else:
             self.reason = handshake.read_goodbye(data)
-            self.told_goodbye = True
+            self.said_goodbye = True
 
     def gone(self) -> None:
         """Main is gone, or this process is done with it: whatever still waits for it has that outcome."""

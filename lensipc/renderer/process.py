@@ -225,7 +225,7 @@ class RendererProcess:
         if core is not None and not core.poller.closed:
             self._owned("close")
             core.reason = "this process has closed the connection"
-            core.told_goodbye = True
+            core.said_goodbye = True
             core.gone()
             self._closing()
             core.poller.close()
@@ -337,7 +337,9 @@ class RendererProcess:
             PeerGone: main is gone, and everything that it had sent has been handled.
             TypeError, ValueError: the timeout is no number.
         """
-        core = self._owned("dispatch")
+        core = self._core
+        if core is None or get_ident() != core.thread:
+            core = self._owned("dispatch")
         if timeout is not None and timeout != 0.0:
             timeout = seconds_of(timeout)
         if core.state is CLOSED:
@@ -369,6 +371,6 @@ class RendererProcess:
         if self._changed is not None:
             self._changed.set()
         core = self._entered
-        if core.state is CLOSED and self._path is not None and not core.told_goodbye:
+        if core.state is CLOSED and self._path is not None and not core.said_goodbye:
             with suppress(OSError):  # the folder cannot be written to
                 unix_socket.remove_stale(self._path)  # main was killed: it could not

@@ -18,7 +18,7 @@ from typing import Any
 from .. import clone
 from ..errors import DecodeError, ProtocolError
 from ..transport import unix_socket
-from ..transport.endpoint import REFUSE, Batch, Buffer, Endpoint, Message, Whole, too_large
+from ..transport.endpoint import REFUSE, WHOLE, Batch, Buffer, Endpoint, Message, too_large
 from ..transport.poller import Poller
 from .posts import Fail, Posts
 
@@ -123,9 +123,11 @@ class Connection:
                     else:
                         handled += 1
                         kind = message.kind  # type: ignore[union-attr]
-                        if kind >= len(on_message):
-                            raise ProtocolError(f"a message of kind {kind}, which is none")
-                        on_message[kind](message)  # type: ignore[arg-type]
+                        try:
+                            take = on_message[kind]
+                        except IndexError:
+                            raise ProtocolError(f"a message of kind {kind}, which is none") from None
+                        take(message)  # type: ignore[arg-type]
                 except (KeyboardInterrupt, SystemExit):
                     self.interrupted(message)
                     raise
@@ -155,9 +157,13 @@ class Connection:
                 self.status |= endpoint.relay_status()
                 self.end_turn_if_over()
             if received:
-                if type(received[0]) is not list and type(received[0].body) in Whole:  # type: ignore[union-attr]
+                if type(received[0]) is not list and type(received[0].body) in WHOLE:  # type: ignore[union-attr]
                     most = 0  # a large one comes alone, whatever is behind it
-            elif handled >= budget or self.paused or not (relayed or (endpoint.assembling and endpoint.poll(STREAM))):
+            elif (
+                handled >= budget
+                or self.paused
+                or not (relayed or (endpoint.assembling[0] is not None and endpoint.poll(STREAM)))
+            ):
                 break
             # else the peer writes the rest of a large message while this side reads it
         if self.awaited:

@@ -28,7 +28,7 @@ class Posts:
         most: bytes that may wait: who posts more is told OutboxFull.
         hold: `hold(resume)`: whether they have to wait, because receivers do not keep pace; `resume` is called then
             when they no longer have to.
-        rouse: wakes an owner that does not wait with the poller; not called any more when these are closed.
+        wake: wakes an owner that does not wait with the poller; not called any more when these are closed.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class Posts:
         poller: Poller,
         most: int,
         hold: Callable[[Callable[[], None]], bool],
-        rouse: Callable[[], None] | None = None,
+        wake: Callable[[], None] | None = None,
     ) -> None:
         self._poller = poller
-        self._rouse = rouse
+        self._wake = wake
         self._most = most
         self._hold = hold
         self._holding = False
@@ -81,8 +81,8 @@ class Posts:
 
     def _signal(self) -> None:
         self._poller.signal()
-        if self._rouse is not None:
-            self._rouse()
+        if self._wake is not None:
+            self._wake()
 
     def post_from_elsewhere(self, call: Callable[[], object], what: str) -> bool:
         """Any thread. Post this if the thread is not the owner's: whether it was posted."""

@@ -44,7 +44,7 @@ INLINE = lib.LIPC_INLINE
 
 # bytes, bytearray, memoryview, ndarray: anything C-contiguous (collections.abc.Buffer is of Python 3.12).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
-Whole = (bytearray, memoryview)  # a body in one piece that is not bytes
+WHOLE = (bytearray, memoryview)  # a body in one piece that is not bytes
 # A run of small events that follow each other: a flat list of what stands for the channel and the arguments of each.
 Batch: TypeAlias = list[Any]
 
@@ -113,7 +113,8 @@ class Endpoint:
 
     Attributes:
         most: the bytes that a message sent here may have; None: it has no limit.
-        heard: what stands for each channel that events come on, by its number.
+        assembling: a list of one item: the memory that a large message is being assembled in, or None.
+        channels: what stands for each channel that events come on, by its number.
 
     What is called for every message is a function of the C core, bound to this endpoint:
 
@@ -143,8 +144,19 @@ class Endpoint:
     """
 
     __slots__ = (
-        "__weakref__", "_address", "_handle", "_memory", "flush", "heard", "most", "park", "poll", "receive",
-        "relay_status", "send_value", "unpark",
+        "__weakref__",
+        "_address",
+        "_handle",
+        "assembling",
+        "channels",
+        "flush",
+        "most",
+        "park",
+        "poll",
+        "receive",
+        "relay_status",
+        "send_value",
+        "unpark",
     )  # fmt: skip
 
     def __init__(
@@ -172,13 +184,13 @@ class Endpoint:
         if most is not None:
             lib.lipc_limit_message(handle, most)
         self.most = most
-        self.heard: list[Any] = []
-        self._memory: list[Any] = [None]  # what a large message is being assembled in
+        self.channels: list[Any] = []
+        self.assembling: list[Any] = [None]
         self._address = address = int(ffi.cast("uintptr_t", handle))
-        provide = partial(_provide, self._handle, quota, self._memory)
+        provide = partial(_provide, self._handle, quota, self.assembling)
         made_here = min(quota, lib.LIPC_POOLED - 1)  # bytes of messages whose memory C makes
         self.receive: Callable[[int, int, int, list[Message | Batch]], int] = partial(
-            _fast.receive, address, self._memory, provide, made_here, self.heard
+            _fast.receive, address, self.assembling, provide, made_here, self.channels
         )
         self.relay_status: Callable[[], int] = partial(_fast.relay_status, address)
         self.send_value: Callable[[int, int, int, int, object], bool] = partial(_fast.send_value, address)
@@ -207,15 +219,14 @@ class Endpoint:
             MemoryError: there is none for what the ring has no room for.
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
-        if not isinstance(body, bytes):
-            pieces = (body,) if isinstance(body, Whole) else body
-            size = sum(memoryview(piece).nbytes for piece in pieces)
+        if not isinstance(body, (bytes, *WHOLE)):
+            size = sum(memoryview(piece).nbytes for piece in body)
             if size > _JOIN_BYTES:
                 header = _header(kind, channel, peer, pid, correlation)
-                with _Parts(pieces) as (parts, count):
+                with _Parts(body) as (parts, count):
                     dropped = lib.lipc_send_parts(self._handle, header, parts, count, when_full)
                 return dropped if dropped >= 0 else self._refuse(dropped, size)
-            body = b"".join(pieces)
+            body = b"".join(body)
         dropped = _fast.send(self._address, kind, channel, peer, pid, correlation, body, when_full)
         return dropped if dropped >= 0 else self._refuse(dropped, len(body))
 
@@ -224,15 +235,14 @@ class Endpoint:
             raise too_large(size, self.most)
         _fail(code)
 
-    def hear(self, hearer: object) -> None:
-        """Events will come on the next channel, for which `hearer` stands: how many are missing before each is counted.
-
-        A record's correlation is then that.
+    def count_gaps(self, channel: object) -> None:
+        """Events will come on the next channel, for which `channel` stands. Count how many are missing before each:
+        what its message has as `missed`.
         """
-        code = lib.lipc_count_gaps(self._handle, len(self.heard))
+        code = lib.lipc_count_gaps(self._handle, len(self.channels))
         if code < 0:
             _fail(code)
-        self.heard.append(hearer)
+        self.channels.append(channel)
 
     def relay(self, number: int, topic: Topic, frame_id: int, pid: int) -> None:
         """Send events of the peer's channel `number`, the next one, to `topic`, as coming from `frame_id` and `pid`."""
@@ -240,7 +250,7 @@ class Endpoint:
         if code < 0:
             _fail(code)
 
-    def watch(self) -> None:
+    def stop_relaying(self) -> None:
         """Hand out the peer's events from now on, whatever `relay` has said."""
         lib.lipc_stop_relaying(self._handle)
 
@@ -255,11 +265,6 @@ class Endpoint:
             _fail(code)
 
     @property
-    def assembling(self) -> bool:
-        """Whether a large message has come in part."""
-        return self._memory[0] is not None
-
-    @property
     def outbox(self) -> int:
         """Bytes that what waits to be sent takes here."""
         return lib.lipc_outbox(self._handle)
@@ -269,10 +274,10 @@ class Endpoint:
         """Bytes that the peer has taken so far: the number grows while it reads."""
         return lib.lipc_progress(self._handle)
 
-    def wait(self, seconds: float, roused: Callable[[], object] = lambda: False) -> bool:
+    def wait(self, seconds: float, ends: Callable[[], object] = lambda: False) -> bool:
         """Sleep until there is work, at most `seconds` (`math.inf` too). For a side woken by the semaphore.
 
-        After `rouse` it asks `roused` whether it is to end. A signal's handler runs meanwhile; what it raises ends it.
+        After `wake` it asks `ends` whether it is to end. A signal's handler runs meanwhile; what it raises ends it.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -282,17 +287,17 @@ class Endpoint:
                 return woken == 1
             if woken < 0 and woken != -errno.EINTR:
                 _fail(woken)
-            if roused():
+            if ends():
                 return True
 
-    def rouse(self) -> None:
+    def wake(self) -> None:
         """Any thread, while it is open. Have this side's `wait` look at once whether it is to end."""
         lib.lipc_wake(self._handle)
 
     def close(self) -> None:
         """Give everything back. Nothing may be asked of it afterwards, but to close it again."""
         ffi.release(self._handle)
-        self._memory[0] = None
+        self.assembling[0] = None
         _live.discard(self)
         self.__class__ = _ClosedEndpoint
 
@@ -331,9 +336,9 @@ class Topic:
         """How many listen."""
         return lib.lipc_topic_count(self._handle)
 
-    def hear(self, heard: bool) -> None:
+    def main_listens(self, listens: bool) -> None:
         """Whether main listens itself: then its events are not relayed without it."""
-        lib.lipc_topic_main_listens(self._handle, heard)
+        lib.lipc_topic_main_listens(self._handle, listens)
 
     def send(self, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], only: Endpoint | None = None) -> int:
         """Send an event to all who listen, or to `only`; FAILED and CONGESTED as they apply.
@@ -342,9 +347,9 @@ class Topic:
             OutboxFull: main itself sends, and somebody's outbox is full of what it has had no time to read.
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
-        if only is None and type(body) is bytes:
+        if only is None and isinstance(body, (bytes, *WHOLE)):
             return _fast.publish(self._address, frame_id, pid, body)
-        with _Parts((body,) if isinstance(body, (bytes, *Whole)) else body) as (parts, count):
+        with _Parts((body,) if isinstance(body, (bytes, *WHOLE)) else body) as (parts, count):
             header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
             status = lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
             return status if status >= 0 else _fail(status)
@@ -484,11 +489,11 @@ class _ForkedTopic(Topic):
     __slots__ = ()
 
     def __getattribute__(self, name: str) -> object:
-        if name == "hear" or name.startswith("__"):  # whether main listens is no affair of the parent's
+        if name == "main_listens" or name.startswith("__"):  # whether main listens is no affair of the parent's
             return object.__getattribute__(self, name)
         raise ForkError(f"Topic.{name}: the topic belongs to the parent process, this is a fork of it")
 
-    def hear(self, heard: bool) -> None:
+    def main_listens(self, listens: bool) -> None:
         """Nothing: no event comes here."""
 
 
