@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 import collections.abc
 import concurrent.futures
+import contextlib
 import contextvars
 import gc
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -135,6 +137,78 @@ async def test_an_outcome_that_a_task_brings_reaches_the_task_that_awaits_it_too
     invocation.set_result(5)  # in this task: that one cannot run now
     assert not task.done()
     assert await task == 5
+
+
+def _loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    def eager() -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined, unused-ignore]
+        return loop
+
+    def debugged() -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_debug(True)
+        return loop
+
+    made: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop, "debug": debugged}
+    if hasattr(asyncio, "eager_task_factory"):  # of Python 3.12
+        made["eager"] = eager
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        first = uvloop.new_event_loop()  # the first to run opens a pipe that stays
+        first.run_until_complete(asyncio.sleep(0))
+        first.close()
+        made["uvloop"] = uvloop.new_event_loop
+    return made
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("kind", _loops())
+def test_on_every_loop_tasks_that_await_outcomes_run_alike_whether_they_go_on_at_once_or_later(
+    kind: str, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Invocation, "at_once", at_once)
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
+
+    async def asks(number: int, invocation: Invocation) -> tuple[int, int, bool]:
+        variable.set(number)
+        try:
+            value = await invocation
+        except ValueError:
+            value = -1
+        own = asyncio.current_task() in asyncio.all_tasks()
+        await asyncio.sleep(0)
+        return value, variable.get(), own
+
+    async def main() -> tuple[list[tuple[int, int, bool]], list[str]]:
+        loop = asyncio.get_running_loop()
+        told: list[str] = []
+        loop.set_exception_handler(lambda _loop, context: told.append(context["message"]))
+        invocations = [sent() for _ in range(6)]
+        tasks = [asyncio.create_task(asks(number, each)) for number, each in enumerate(invocations)]
+        await asyncio.sleep(0)
+        loop.call_soon(invocations[0].set_result, 10)  # as the core does, in a callback of the loop
+        loop.call_soon(invocations[1].set_exception, ValueError())
+        assert invocations[2].set_result(12) is False  # in a task: it runs, and another cannot
+        tasks[3].cancel()
+        invocations[4].add_done_callback(lambda done: told.append(f"called with {done.result()}"))
+        loop.call_soon(invocations[4].set_result, 14)
+        invocations[5].add_done_callback(lambda _done: 1 / 0)
+        loop.call_soon(invocations[5].set_result, 15)
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(done.pop(3), asyncio.CancelledError)
+        return done, told  # type: ignore[return-value]
+
+    loop = _loops()[kind]()
+    try:
+        done, told = loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert done == [(10, 0, True), (-1, 1, True), (12, 2, True), (14, 4, True), (15, 5, True)]
+    assert told[0] == "called with 14"
+    assert told[1].startswith("Exception in callback")
+    assert len(told) == 2
 
 
 async def test_an_error_inside_the_task_that_goes_on_is_its_own() -> None:
