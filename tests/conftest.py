@@ -38,7 +38,7 @@ UNITS = {
     "test_log",
     "test_pending",
     "test_poller",
-    "test_protocol",
+    "test_remote_error",
     "test_reader",
     "test_subclasses",
     "test_user_code",

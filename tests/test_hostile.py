@@ -38,9 +38,8 @@ from lensipc.runtime.protocol import (
     MAX_REPORTS,
     REPORT,
     RESULT,
-    SUMMARY_BYTES,
-    rebuild,
 )
+from lensipc.runtime.remote_error import SUMMARY_BYTES, rebuild
 from lensipc.transport.endpoint import WAKEUP_SEMAPHORE
 
 # So many attacks share one host: each begins where the last has left main.

@@ -36,7 +36,8 @@ from lensipc import (
     RemoteError,
     RendererProcess,
 )
-from lensipc.runtime.protocol import DEACTIVATE, RESULT, rebuild
+from lensipc.runtime.protocol import DEACTIVATE, RESULT
+from lensipc.runtime.remote_error import rebuild
 
 
 async def test_the_result_of_a_plain_and_of_an_async_handler_comes_back() -> None:

@@ -39,9 +39,8 @@ from ..runtime.protocol import (
     REPORT,
     RESULT,
     UNLISTEN,
-    describe,
-    read_summary,
 )
+from ..runtime.remote_error import describe, read_summary
 from ..transport.endpoint import DROP_NEWEST, KEEP, Batch, Buffer, Endpoint, Message
 from ..user_code import conclude, explained
 from .backpressure import Pace

@@ -30,9 +30,8 @@ from ..runtime.protocol import (
     READY,
     REPORT,
     RESULT,
-    rebuild,
-    summarize,
 )
+from ..runtime.remote_error import rebuild, summarize
 from ..runtime.turns import TurnLoop
 from ..transport import handshake
 from ..transport.endpoint import INLINE, KEEP, REFUSE, Batch, Buffer, Endpoint, Message

@@ -30,8 +30,8 @@ from lensipc.runtime.protocol import (
     REPORT,
     RESULT,
     UNLISTEN,
-    describe,
 )
+from lensipc.runtime.remote_error import describe
 
 # ---- kinds ----
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from lensipc import DecodeError, LensIpcError, NoHandlerError, ProtocolError, RemoteError, clone, errors
-from lensipc.runtime.protocol import CAUSES, SUMMARY_BYTES, describe, read_summary, rebuild, summarize
+from lensipc.runtime.remote_error import CAUSES, SUMMARY_BYTES, describe, read_summary, rebuild, summarize
 from lensipc.user_code import TEXT_MOST
 
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
