@@ -103,8 +103,8 @@ async def attach(host: Host, _rng: random.Random, count: int) -> dict[str, Any]:
 
 async def until_only_ours(host: Host) -> None:
     """Until all others have gone."""
-    await command.until(lambda: len(host.main._handles) == len(host.main._router.connections) == RENDERERS)
-    for port in host.main._router.ports.values():
+    await command.until(lambda: len(host.main._handles) == len(host.main._core.connections) == RENDERERS)
+    for port in host.main._core.ports.values():
         for channel in port.table.channels.values():
             assert len(channel.topic) <= RENDERERS
 

@@ -30,7 +30,7 @@ from command import TESTS, Before, beat, summary
 from hosting import Host, hosting
 from loads import rss
 
-from lensipc.main.peer import RendererConnection
+from lensipc.main.peer import Peer
 from lensipc.runtime.protocol import MAX_CHANNELS, MAX_NAMES
 
 LIMITS = {"high_water": 1024 * 1024, "outbox_limit": 8 * 1024 * 1024, "message_limit": 16 * 1024 * 1024}
@@ -113,9 +113,9 @@ def share(host: Host, pid: int) -> None:
 def turns_of_others(frame_id: int) -> Iterator[list[float]]:
     """How long main works for others than this renderer, each time before it looks at the next one."""
     took: list[float] = []
-    pump = RendererConnection.pump
+    pump = Peer.pump
 
-    def timed(self: RendererConnection, budget: int) -> int:
+    def timed(self: Peer, budget: int) -> int:
         started = time.thread_time()
         try:
             return pump(self, budget)
@@ -123,11 +123,11 @@ def turns_of_others(frame_id: int) -> Iterator[list[float]]:
             if self.frame_id != frame_id:
                 took.append(time.thread_time() - started)
 
-    RendererConnection.pump = timed  # type: ignore[method-assign]
+    Peer.pump = timed  # type: ignore[method-assign]
     try:
         yield took
     finally:
-        RendererConnection.pump = pump  # type: ignore[method-assign]
+        Peer.pump = pump  # type: ignore[method-assign]
 
 
 async def beside(host: Host, name: str, seconds: float) -> dict[str, Any]:
@@ -144,7 +144,7 @@ async def beside(host: Host, name: str, seconds: float) -> dict[str, Any]:
                 most = max(most, rss())
             times = await asking
     await command.until(lambda: host.main.renderers == [neighbour])
-    for port in host.main._router.ports.values():
+    for port in host.main._core.ports.values():
         assert all(len(channel.topic) <= 1 for channel in port.table.channels.values())
     assert await host.ipc.run(neighbour, "invoke", "echo", 1) == (1,)
     assert most - memory < GROWTH, f"main has grown by {most - memory}"
