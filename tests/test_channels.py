@@ -183,14 +183,14 @@ def test_a_channel_is_forgotten_only_when_nothing_is_registered_for_it(table: Ch
     dispose_listener, dispose_handler = table.listen("a", nothing), table.handle("b", nothing)
     for name in "ab":
         channel = table[name]
-        table.forget(channel)
+        table.drop_if_unused(channel)
         assert table[name] is channel
     dispose_listener()
     dispose_handler()
     for name in "ab":
         channel = table[name]
-        table.forget(channel)
-        table.forget(channel)
+        table.drop_if_unused(channel)
+        table.drop_if_unused(channel)
         assert table[name] is not channel
 
 

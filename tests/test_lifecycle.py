@@ -545,7 +545,7 @@ async def test_a_renderer_that_has_answered_is_not_disconnected_because_main_was
         changing = asyncio.create_task(
             host.main.install(manifest) if change == "install" else host.main.disable("busy")
         )
-        while not len(renderer._connection.requests):
+        while not len(renderer._connection.own_requests):
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         time.sleep(0.6)  # the answer lies in the ring, behind a thousand events
@@ -558,7 +558,7 @@ async def test_a_renderer_that_never_answers_is_disconnected_though_it_never_sto
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("lensipc.main.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
-    monkeypatch.setattr("lensipc.main.peer.CATCH_UP", 20)
+    monkeypatch.setattr("lensipc.main.connection.CATCH_UP", 20)
     manifest = ExtensionManifest("endless", "1", renderer="starting:EndlessRenderer")
     async with hosting(1) as host:
         host.ipc.note("n")

@@ -24,10 +24,10 @@ from ..transport.endpoint import CONGESTED, FAILED, Buffer
 from .port import MainChannel
 
 if TYPE_CHECKING:
-    from .peer import Peer
+    from .connection import RendererConnection
 
 # Main's own listeners are called with so many events before others have their turn.
-TURN: Final = 64
+EVENTS_PER_TURN: Final = 64
 # Bytes of an event up to which it counts as what it is, and not as what its arguments weigh, while async listeners have
 # them: 1,024 of these take 60 MiB at most.
 UNWEIGHED: Final = 256
@@ -51,11 +51,11 @@ class Router:
     def __init__(
         self,
         driver: Driver,
-        connections: dict[int, Peer],
+        connections: dict[int, RendererConnection],
         limits: clone.Limits,
         on_failed: Callable[[], None],
         on_local: Callable[[], None],
-        disconnect: Callable[[Peer, str], None],
+        disconnect: Callable[[RendererConnection, str], None],
     ) -> None:
         self.local: deque[tuple[MainChannel, int, int, Buffer]] = deque()
         self._connections = connections
@@ -102,7 +102,7 @@ class Router:
         self._delivering = True
         contexts = self._contexts
         try:
-            for _ in range(min(len(self.local), TURN)):  # a listener may broadcast what it hears, for ever
+            for _ in range(min(len(self.local), EVENTS_PER_TURN)):  # a listener may broadcast what it hears, for ever
                 channel, frame_id, pid, body = self.local.popleft()
                 if contexts.changed():
                     contexts.apart(self._call_listeners, channel, frame_id, pid, body)

@@ -42,7 +42,7 @@ from .parts import Parts
 from .port import RendererChannel, RendererPort, encoded_name
 
 # Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
-TURN: Final = 256
+MESSAGES_PER_TURN: Final = 256
 # How long a renderer that sleeps on a semaphore does so before it looks for main's death (seconds).
 NAP: Final = 0.05
 # As long as the kernel takes for a wait at once, at least (seconds): who means to wait for longer looks in between.
@@ -53,7 +53,7 @@ CATCH_UP: Final = 64
 ROUNDS: Final = 64
 
 # Why what main sends waits in its ring: something that came before it is kept here.
-BACKLOG: Final = 1
+PAUSED_BY_BACKLOG: Final = 1
 # What comes decoded.
 DECODED: Final = 1 << EVENT | 1 << RESULT
 
@@ -236,7 +236,7 @@ class RendererCore(Connection, TurnLoop):
         self.end()
         self.gone()
 
-    def dispatch(self, timeout: float | None = 0.0, budget: int = TURN) -> int:
+    def dispatch(self, timeout: float | None = 0.0, budget: int = MESSAGES_PER_TURN) -> int:
         """Wait at most `timeout` seconds for something to do, and handle at most `budget` messages of it."""
         # A callback may run a loop of its own, which waits for the descriptor: so that stays readable until this is
         # over, by the signal that has made it so where there is one.
@@ -266,7 +266,7 @@ class RendererCore(Connection, TurnLoop):
 
     def work(self) -> bool:
         """Handle what has come, for a turn."""
-        return self._handle(TURN) >= TURN or self.has_work()
+        return self._handle(MESSAGES_PER_TURN) >= MESSAGES_PER_TURN or self.has_work()
 
     def has_work(self) -> bool:
         """Whether something has been taken from the ring and waits."""
@@ -344,7 +344,7 @@ class RendererCore(Connection, TurnLoop):
             elif self.ended:
                 self.gone()
             elif self.poller.waking:
-                self.poller.hush()
+                self.poller.clear_wake()
 
     def wait(self, outcome: Outcome) -> None:
         """Block until there is an outcome. All other messages are kept for `dispatch`, in their order."""
@@ -377,13 +377,13 @@ class RendererCore(Connection, TurnLoop):
                                 break
                             self._sleep(None)
                             self._wake_up()
-                self.pump(TURN)
+                self.pump(MESSAGES_PER_TURN)
         finally:
             self.on_message, self.on_batch = before
             if self.on_message is not self._only_outcomes:  # else another wait further up the stack goes on
                 self.decoded = DECODED
                 # A dispatch further up the stack is not to overtake the backlog.
-                self.paused = BACKLOG if self._backlog else 0
+                self.paused = PAUSED_BY_BACKLOG if self._backlog else 0
             # a dispatch further up the stack is not to overtake the backlog
             self.rest()
 
@@ -406,11 +406,15 @@ class RendererCore(Connection, TurnLoop):
         self.paused = 0
         try:
             for _ in range(CATCH_UP):
-                if self.state is CLOSED or self._backlog.size > self._backlog_limit // 2 or not self.pump(TURN):
+                if (
+                    self.state is CLOSED
+                    or self._backlog.size > self._backlog_limit // 2
+                    or not self.pump(MESSAGES_PER_TURN)
+                ):
                     break
         finally:
             self.on_message, self.on_batch = before
-            self.paused = BACKLOG if self._backlog and self.on_message is not self._only_outcomes else 0
+            self.paused = PAUSED_BY_BACKLOG if self._backlog and self.on_message is not self._only_outcomes else 0
         return True
 
     def _wake_up(self) -> None:
@@ -453,7 +457,7 @@ class RendererCore(Connection, TurnLoop):
             self._resume()
 
     def _resume(self) -> None:
-        self.awaited = False
+        self.drain_requested = False
         drained, self._drained = self._drained, []
         for resume in drained:
             resume()
@@ -463,17 +467,17 @@ class RendererCore(Connection, TurnLoop):
         if self.state is CLOSED or self.endpoint.outbox <= min(self._high_water, self._backlog_limit - 1):
             return False
         self._drained.append(resume)
-        self.awaited = True
+        self.drain_requested = True
         return True
 
     async def drain(self) -> None:
         """Wait until little waits to be sent."""
         self.poller.check_thread("drain", "await it on the loop of that thread")
-        await self.driver.give_way()
+        await self.driver.yield_to_loop()
         if self.state is not CLOSED and self.endpoint.outbox > self._high_water:
-            pending = self.driver.pending()
+            pending = self.driver.future()
             self._drained.append(partial(pending.set_result, None))
-            self.awaited = True
+            self.drain_requested = True
             await pending
         self.check_open()
 
@@ -483,7 +487,7 @@ class RendererCore(Connection, TurnLoop):
         if self.state is not CLOSED and self.endpoint.outbox > self._high_water:
             outcome = Outcome()
             self._drained.append(partial(outcome.set_result, None))
-            self.awaited = True
+            self.drain_requested = True
             self.wait(outcome)
         self.check_open()
 

@@ -214,7 +214,7 @@ class ChannelTable(Generic[AnyChannel]):
             if channel.handler is registration:  # another may have come since this was disposed of
                 channel.handler = None
 
-    def forget(self, channel: AnyChannel) -> None:
+    def drop_if_unused(self, channel: AnyChannel) -> None:
         """Drop a channel that nobody knows by anything but its name, unless something is registered for it."""
         if not channel.has_listeners and channel.handler is None:
             self.channels.pop(channel.name, None)
@@ -256,7 +256,7 @@ class _ForkedTable(ChannelTable[Any]):
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_"):
             return object.__getattribute__(self, name)
-        if name in ("close", "forget"):  # there is nothing to undo here
+        if name in ("close", "drop_if_unused"):  # there is nothing to undo here
             return lambda *_: None
         return self._refuse()
 

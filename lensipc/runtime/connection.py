@@ -59,7 +59,7 @@ class Connection:
         ready: it is not parked: there may be work.
         paused: why what has come has to wait, as bits of the subclass's; 0: it is handled.
         status: FAILED and CONGESTED of those to whom its events went.
-        awaited: somebody waits until little waits to be sent.
+        drain_requested: somebody waits until little waits to be sent.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Connection:
         self.ready = True
         self.paused = 0
         self.status = 0
-        self.awaited = False
+        self.drain_requested = False
         self._batch: Iterator[Message | Batch] = iter(())  # kept across calls: a callback that raises loses nothing
 
     def send(
@@ -135,7 +135,7 @@ class Connection:
                     self.broken(error)
                     return handled
                 if handled >= budget or self.paused or self.state is CLOSED:
-                    if self.awaited:
+                    if self.drain_requested:
                         self._tell_those_who_wait()
                     return handled
             if batch is not self._batch:
@@ -155,7 +155,7 @@ class Connection:
                 handled += relayed
                 most -= relayed
                 self.status |= endpoint.relay_status()
-                self.end_turn_if_over()
+                self.pause_if_turn_is_over()
             if received:
                 if type(received[0]) is not list and type(received[0].body) in WHOLE:  # type: ignore[union-attr]
                     most = 0  # a large one comes alone, whatever is behind it
@@ -166,7 +166,7 @@ class Connection:
             ):
                 break
             # else the peer writes the rest of a large message while this side reads it
-        if self.awaited:
+        if self.drain_requested:
             self._tell_those_who_wait()
         return handled
 
@@ -175,7 +175,7 @@ class Connection:
         if self.state is not CLOSED:
             self.flush()
 
-    def end_turn_if_over(self) -> None:
+    def pause_if_turn_is_over(self) -> None:
         """Messages have been sent on, which may have taken long: become `paused` if the turn's time is over."""
 
     def interrupted(self, message: Message | Batch) -> None:

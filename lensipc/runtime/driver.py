@@ -80,16 +80,16 @@ class Driver(Protocol):
     deactivated: type[NoHandlerError]
     started: bool
 
-    def soon(self, callback: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callable[[], None]) -> None:
         """Call this when other callbacks of the loop have had their turn."""
 
-    def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running | None:
+    def run_awaitable(self, awaitable: Awaitable[Any], settle: Settle) -> Running | None:
         """Wait for what a callback returned; `settle(result, error)` then has its outcome, whatever it raises."""
 
-    async def give_way(self) -> None:
+    async def yield_to_loop(self) -> None:
         """Let the other callbacks of the loop have their turn."""
 
-    def pending(self) -> Any:
+    def future(self) -> Any:
         """A new future; an outcome that comes when it has one is dropped."""
 
     def invocation(self, abandon: Abandon) -> Any:
@@ -112,6 +112,6 @@ def call(driver: Driver, function: Callable[[], Any], settle: Settle) -> None:
         conclude(error, partial(settle, None, error))
         return
     if is_awaitable(result):
-        driver.finish(result, settle)
+        driver.run_awaitable(result, settle)
     else:
         settle(result, None)

@@ -17,9 +17,9 @@ import command
 from command import Before, beat, summary
 from hosting import hosting
 
-from lensipc.main.router import TURN
+from lensipc.main.core import MESSAGES_PER_TURN
 
-BURST = 3 * TURN
+BURST = 3 * MESSAGES_PER_TURN
 
 
 async def main(seed: int, count: int, seconds: float) -> dict[str, Any]:
@@ -60,7 +60,7 @@ async def main(seed: int, count: int, seconds: float) -> dict[str, Any]:
         beat()
         await host.ipc.run(quiet, "tallies:burst", 5, BURST)
         assert bursts == 5
-        bound = (count + 1) * TURN
+        bound = (count + 1) * MESSAGES_PER_TURN
         assert widest <= bound, f"{widest} events of others between two of the quiet one's, where {bound} make a round"
         host.ipc.broadcast("enough")
         assert len(host.main.renderers) == count + 1

@@ -61,7 +61,7 @@ async def main(seed: int, count: int) -> dict[str, Any]:
             await asyncio.gather(*others)
             for connection in host.main._core.connections.values():
                 await until(lambda connection=connection: not connection.running)
-                assert len(connection.requests) == 0
+                assert len(connection.own_requests) == 0
             assert all(times == 1 for counts in fates.executed.values() for times in counts.values())
             assert len(host.main._handles) == RENDERERS
     await before.again()
