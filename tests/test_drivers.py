@@ -105,7 +105,8 @@ async def test_a_task_group_takes_invocations_and_cancels_them() -> None:
 
 async def test_the_task_that_awaits_goes_on_within_the_callback_that_brings_the_outcome() -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
-    invocation, log = sent(), []
+    invocation = sent()
+    log: list[Any] = []
 
     async def waiter() -> None:
         variable.set("the task's")
@@ -176,7 +177,7 @@ async def test_several_tasks_and_callbacks_hear_of_one_outcome_in_the_order_in_w
     for name in "ab":
         tasks.append(asyncio.create_task(waiter(name)))
         await asyncio.sleep(0)
-        invocation.add_done_callback(lambda done, name=name: heard.append((name.upper(), done.result())))
+        invocation.add_done_callback(lambda done, name=name: heard.append((name.upper(), done.result())))  # type: ignore[misc]
     removed = heard.append
     invocation.add_done_callback(removed)
     assert invocation.remove_done_callback(removed) == 1
@@ -433,7 +434,7 @@ async def test_set_once_leaves_a_future_alone_that_is_done() -> None:
 
 def test_without_a_loop_a_pending_invoke_is_a_concurrent_future() -> None:
     given_up: list[int] = []
-    future = PlainFace().invocation(given_up.append)
+    future: Any = PlainFace().invocation(given_up.append)
     future.correlation = 1
     assert isinstance(future, concurrent.futures.Future)
     future.set_result(5)
@@ -445,7 +446,7 @@ def test_without_a_loop_a_pending_invoke_is_a_concurrent_future() -> None:
 
 def test_without_a_loop_cancelling_tells_the_other_side() -> None:
     given_up: list[int] = []
-    future = PlainFace().invocation(given_up.append)
+    future: Any = PlainFace().invocation(given_up.append)
     future.correlation = 1
     assert future.cancel()
     assert given_up == [1]
@@ -462,7 +463,7 @@ def test_without_a_loop_an_async_callback_is_refused_with_the_way_out() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it is closed: no "was never awaited"
-        assert PlainFace().finish(callback(), lambda *outcome: settled.append(outcome)) is None
+        PlainFace().finish(callback(), lambda *outcome: settled.append(outcome))
         gc.collect()
     (outcome,) = settled
     assert outcome[0] is None

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,8 @@ def test_a_value_goes_as_it_is_if_it_is_small_plain_data(pair: Pair) -> None:
 
 
 def test_what_is_no_bytes_or_no_number_is_refused_by_the_calls() -> None:
-    calls = _core.lib.lipc_calls()
+    calls: Any = _core.lib.lipc_calls()
+    wrong: Callable[[], object]
     for wrong in (
         lambda: calls.decode(None),
         lambda: calls.send(0, 1),
@@ -267,10 +268,10 @@ def test_bodies_stay_when_others_come(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(("size", "kind"), [(100_000, bytearray), (_core.lib.LIPC_BLOCK, memoryview)])
-def test_a_large_body_is_memory_of_its_own(pair: Pair, size: int, kind: type) -> None:
+def test_a_large_body_is_memory_of_its_own(pair: Pair, size: int, kind: Any) -> None:
     main, renderer = pair
     main.send(1, 0, 0, 0, 0, bytes(size))
-    body = receive_one(renderer, main)[1]
+    body: Any = receive_one(renderer, main)[1]
     assert type(body) is kind
     body[:] = b"x" * size
     renderer.close()
