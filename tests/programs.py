@@ -95,10 +95,13 @@ SHIMMED = {
 def shimmed(folder: Path, variant: str, name: str) -> Path:
     """A program of tests/model; `scenarios` and `header` include the rest of the core."""
     own, core = SHIMMED[name]
-    here, objects = ROOT / "tests" / "model", []
+    here = ROOT / "tests" / "model"
+    objects: list[Path] = []
     for source in [*(here / f"{stem}.c" for stem in own), *(path for path in CORE if path.stem in core)]:
         objects.append(folder / f"{name}-{variant}-{source.stem}.o")
-        shim = ["-include", here / "shim.h"] if source.stem not in ("explorer", "memory", "delays") else []
+        shim: list[str | Path] = (
+            ["-include", here / "shim.h"] if source.stem not in ("explorer", "memory", "delays") else []
+        )
         compile_c(variant, *shim, "-c", source, "-o", objects[-1])
     target = folder / f"{name}-{variant}"
     compile_c(variant, *objects, library(folder, variant), "-lrt", "-o", target)

@@ -117,7 +117,7 @@ async def test_a_channel_may_drop_events_of_a_slow_receiver_which_sees_how_many(
         assert (await host.ipc.run(fast, "hear", "n", 30_001))[-1] == (0, "last", 0)
         await asyncio.sleep(0.2)
         host.ipc.broadcast("n", "really last")
-        got = []
+        got: list[Any] = []
         while not got or got[-1][1] != "really last":
             got = await host.ipc.run(slow, "heard", "n")
         missed = sum(entry[2] for entry in got)
@@ -503,7 +503,12 @@ async def test_a_sender_whose_events_take_main_long_has_its_turn_no_longer_than_
     async with hosting(2) as host:
         slow, quick = host.renderers
         order: list[str] = []
-        host.ipc.listen("slow", lambda *_: (time.sleep(0.003), order.append("slow")))
+
+        def hear_slowly(*_: object) -> None:
+            time.sleep(0.003)
+            order.append("slow")
+
+        host.ipc.listen("slow", hear_slowly)
         host.ipc.listen("quick", lambda *_: order.append("quick"))
         running = [
             asyncio.create_task(host.ipc.run(slow, "broadcast", "slow", 50)),

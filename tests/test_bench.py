@@ -22,6 +22,7 @@ import pytest
 
 import lensipc
 from lensipc.bench import figures, plot, report, runner
+from lensipc.bench.machine import machine
 from lensipc.bench.results import Results, Row
 from lensipc.bench.rivals import ENTRIES, Entry
 from lensipc.bench.task import Task
@@ -243,7 +244,7 @@ def results() -> Results:
     floor = Row("floor", "wake, free", "floor", "p50_us", "µs", False, False, True, rounds=[{"p50_us": 5.0}])
     spinner = row("spinner", 1, counts=False)
     return Results(
-        {"lensipc": "1", "date": "now", "rounds": 3, "share": 1, "versions": {}, "machine": runner.machine()},
+        {"lensipc": "1", "date": "now", "rounds": 3, "share": 1, "versions": {}, "machine": machine()},
         {"pigeon": "not installed"},
         [row("slow", 30, 20, 40), spinner, row("lensipc", 10, 11, 90, ours=True), row("good", 22, 23, 21), floor],
     )

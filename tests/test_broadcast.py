@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,12 @@ async def test_a_broadcast_inside_a_listener_comes_after_the_one_it_answers_ever
         (renderer,) = host.renderers
         await host.ipc.run(renderer, "note", "chain")
         host.ipc.note("chain")
-        host.ipc.listen("chain", lambda _event, number: number < 5 and host.ipc.broadcast("chain", number + 1))
+
+        def follow(_event: object, number: int) -> None:
+            if number < 5:
+                host.ipc.broadcast("chain", number + 1)
+
+        host.ipc.listen("chain", follow)
         host.ipc.broadcast("chain", 0)
         there = await host.ipc.run(renderer, "hear", "chain", 6)
         assert [entry[1] for entry in there] == list(range(6))
@@ -192,7 +198,12 @@ async def test_a_listener_may_dispose_of_another_that_is_next() -> None:
     async with hosting() as host:
         got: list[str] = []
         second: list[Any] = []
-        host.ipc.listen("n", lambda _event: (got.append("first"), second[0]()))
+
+        def first(_event: object) -> None:
+            got.append("first")
+            second[0]()
+
+        host.ipc.listen("n", first)
         second.append(host.ipc.listen("n", lambda _event: got.append("second")))
         host.ipc.broadcast("n")
         await until(lambda: got)
@@ -246,17 +257,19 @@ async def test_what_cannot_be_transferred_raises_at_its_sender_and_nothing_is_se
         host.ipc.handle("call", lambda _event, *args: called.append(args))
         given = bytearray(b"abc")
         with memoryview(given):
+            send: Callable[[], object]
             for send in (
                 lambda: host.ipc.broadcast("n", given, transfer=[given]),
                 lambda: ipc.broadcast("n", given, transfer=[given]),
                 lambda: ipc.invoke("call", given, transfer=[given]),
             ):
-                for attempt in (send, partial(asyncio.to_thread, send)):
+                attempts: tuple[Callable[[], Any], ...] = (send, partial(asyncio.to_thread, send))
+                for attempt in attempts:
                     with pytest.raises(DataCloneError, match=r"transfer\[0\] is a bytearray whose memory is in use"):
                         await to_its_end(attempt())
         await ipc.invoke("echo")
         await host.ipc.drain()
-        assert (called, host.ipc.heard["n"], given) == ([], [], b"abc")
+        assert (called, host.ipc.heard["n"], bytes(given)) == ([], [], b"abc")
 
 
 async def to_its_end(what: Any) -> None:

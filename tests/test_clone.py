@@ -138,7 +138,7 @@ class Mapping(dict):  # type: ignore[type-arg]
     def items(self) -> Any:
         raise AssertionError("an override was called")
 
-    __iter__ = keys = values = __getitem__ = items
+    __iter__ = keys = values = __getitem__ = items  # type: ignore[assignment]
 
 
 class Elements(set):  # type: ignore[type-arg]
@@ -249,9 +249,9 @@ class Hostile:
         raise AssertionError("user code ran")
 
     __reduce__ = __reduce_ex__ = __getstate__ = __deepcopy__ = __copy__ = __getnewargs_ex__ = _never
-    __getattr__ = __getattribute__ = __iter__ = __len__ = __eq__ = __repr__ = __str__ = _never  # type: ignore
-    __hash__ = __bool__ = __class_getitem__ = __sizeof__ = _never  # type: ignore[assignment]
-    __class__ = property(_never)  # type: ignore[assignment]
+    __getattr__ = __getattribute__ = __iter__ = __len__ = __eq__ = __repr__ = __str__ = _never
+    __hash__ = __bool__ = __class_getitem__ = __sizeof__ = _never
+    __class__ = property(_never)
 
 
 class HostileMeta(type):
@@ -266,7 +266,8 @@ def test_nothing_of_a_class_runs() -> None:
 
 
 def test_nothing_of_a_metaclass_runs() -> None:
-    value = object.__new__(HostileMeta("Made", (), {}))
+    made: Any = HostileMeta("Made", (), {})
+    value = object.__new__(made)
     assert there_and_back([value]) == [{}]
 
 
@@ -311,7 +312,7 @@ def unclonables() -> list[tuple[str, Any]]:
     released.release()
     found: list[tuple[str, Any]] = [
         ("a function", generator), ("a function", lambda: None), ("a built-in function", len),
-        ("a method", Plain().__init__), ("the class int", int), ("", Plain), ("a module", sys),
+        ("a method", Plain.__init__.__get__(Plain())), ("the class int", int), ("", Plain), ("a module", sys),
         ("a property", property(len)), ("", functools.partial(len)), ("a generator", generator()),
         ("a coroutine", waiting), ("", iter([])), ("", zip()), ("", map(len, [])), ("", threading.Lock()),
         ("", threading.RLock()), ("", threading.Thread()), ("", threading.local()), ("", threading.Event()),
@@ -343,7 +344,7 @@ class Path:
 @pytest.mark.parametrize(("what", "value"), unclonables(), ids=lambda v: str(v)[:30])
 def test_what_has_no_clone_has_none_at_any_depth(what: str, value: Any) -> None:
     holder = Plain()
-    holder.x = value  # type: ignore[assignment]
+    holder.x = value
     for outer in (
         value,
         [value],
@@ -377,6 +378,7 @@ def test_unclonables_are_named_with_their_path() -> None:
     for error, cause in itertools.pairwise(chain):
         error.__cause__ = cause
     caused.__cause__ = chain[0]
+    value: Any
     for value, path in [
         (({"cfg": {"cb": bad}},), "args[0]['cfg']['cb']"),
         ((1, holder), "args[1].x['l'][0]"),
@@ -387,7 +389,7 @@ def test_unclonables_are_named_with_their_path() -> None:
         (({Color.RED: bad},), "args[0][<test_clone.Color>]"),
         (({1.5: bad},), "args[0][1.5]"),
         ((Pair(1, {"a": bad}),), "args[0][1]['a']"),
-        ((Point(1, [bad]),), "args[0].y[0]"),
+        ((Point(1, [bad]),), "args[0].y[0]"),  # type: ignore[list-item]
         ((types.SimpleNamespace(a=[bad]),), "args[0].a[0]"),
     ]:
         with pytest.raises(DataCloneError) as raised:
@@ -619,6 +621,7 @@ def test_what_is_shared_so_often_that_it_would_be_huge_raises_at_the_sender() ->
 def test_what_would_take_more_memory_than_its_size_warrants_raises_at_the_sender() -> None:
     for make in (set, list, dict, frozenset):
         clone.decode(clone.encode([make() for _ in range(30_000)]))
+    value: Any
     for value in ([set() for _ in range(100_000)], [{None, False, True, 2, 3} for _ in range(100_000)]):
         with pytest.raises(DataCloneError, match="more memory than its size warrants"):
             clone.encode(value)
@@ -651,6 +654,7 @@ def test_keys_that_take_too_long_to_enter_raise_at_the_sender() -> None:
 
 def test_where_only_plain_values_cross_others_raise_at_the_sender() -> None:
     plain_only = Limits(plain=True)
+    value: Any
     for value in (
         [1, {"a": (2.5, "x", b"b", None, True)}, {1}, frozenset([2]), bytearray(b"a"), 1j, range(5), 1 << 80],
         np.arange(5), np.zeros(30_000), np.zeros(3, "M8[s]"), np.array(["a"]), Plain(), Items([1]), Color.RED,
@@ -672,6 +676,7 @@ def test_where_only_plain_values_cross_others_raise_at_the_sender() -> None:
 
 def test_where_all_is_counted_a_large_value_raises_at_the_sender() -> None:
     tight = Limits(budget=20_000, count_all=True)
+    value: Any
     for value in (["a"] * 10_000, tuple(range(10_000)), dict.fromkeys(range(10_000)), [{i} for i in range(5000)],
                   [Plain() for _ in range(2000)], [[] for _ in range(5000)]):  # fmt: skip
         clone.encode(value)
@@ -792,7 +797,7 @@ def test_what_an_exception_holds_but_plain_scalars_arrives_as_text() -> None:
 def test_the_texts_of_an_exception_arrive_cut() -> None:
     limit = 32_768
     error = ValueError("a" * limit, "b" * (limit + 1) + "end", [0] * 1_000_000, b"x" * (limit + 1), 1 << 100_000)
-    error.__notes__ = ["n" * 1_000_000 + "end"] * 10 + [5] + ["m"] * 100  # type: ignore[attr-defined]
+    error.__notes__ = ["n" * 1_000_000 + "end"] * 10 + [5] + ["m"] * 100  # type: ignore[assignment]
     error.remote_traceback = "t" * 1_000_000 + "end"  # type: ignore[attr-defined]
     arrived = there_and_back(error)
     assert arrived.args[0] == "a" * limit
@@ -827,7 +832,8 @@ def test_exceptions_whose_text_trusts_their_arguments_arrive_checked() -> None:
         arrived = there_and_back(lying)
         assert type(arrived) is UnicodeError
         assert arrived.args == (str(lying),)
-        outside = type(error)(*error.args[:-3], 5, 9, "y")
+        kind: Any = type(error)
+        outside = kind(*error.args[:-3], 5, 9, "y")
         assert type(there_and_back(outside)) is UnicodeError
 
 
@@ -882,7 +888,7 @@ def test_causes_notes_and_tracebacks_arrive() -> None:
             raise ValueError("outer") from inner
     except ValueError as raised:
         error = raised
-    error.__notes__ = ["a note", 5]  # type: ignore[attr-defined]
+    error.__notes__ = ["a note", 5]  # type: ignore[list-item]
     arrived = there_and_back(error)
     assert type(arrived.__cause__) is KeyError
     assert arrived.__cause__.args == ("inner",)
@@ -956,7 +962,7 @@ def test_arrays_arrive_with_dtype_shape_and_order(dtype: Any, shape: tuple[int, 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_large_arrays_live_in_the_memory_that_is_given_away(order: Any) -> None:
     sent = np.asarray(np.random.default_rng(1).random((300, 400)), order=order)
-    pieces = clone.encode_parts({"a": sent})
+    pieces: Any = clone.encode_parts({"a": sent})
     assert any(isinstance(p, memoryview) and np.shares_memory(np.asarray(p), sent) for p in pieces)
     memory = bytearray(b"".join(pieces))
     arrived: Any = clone.decode_owned(memoryview(memory))
@@ -1010,7 +1016,7 @@ def test_bytes_between_fields_are_not_sent() -> None:
 
 def test_subclasses_of_ndarray_arrive_as_ndarray(tmp_path: pathlib.Path) -> None:
     mapped = np.memmap(tmp_path / "m", dtype="i4", mode="w+", shape=(3,))
-    for sent in (np.matrix([[1, 2]]), np.rec.array([(1, 2.0)], names="a,b"), mapped):
+    for sent in (np.matrix([[1, 2]]), np.array([(1, 2.0)], "i8,f8").view(np.recarray), mapped):
         arrived = there_and_back(sent)
         assert type(arrived) is np.ndarray
         assert arrived.tolist() == sent.tolist()
@@ -1121,7 +1127,8 @@ def test_transferred_memory_is_gone_from_the_sender() -> None:
     clone.check_transfer([text, grid, scalar])
     assert (bytes(text), grid.shape) == (b"abc", (100, 200))
     clone.detach([text, grid, scalar])
-    assert (len(text), grid.shape, scalar.shape) == (0, (0,), (0,))
+    shapes: list[tuple[int, ...]] = [grid.shape, scalar.shape]
+    assert (len(text), shapes) == (0, [(0,), (0,)])
     del grid
     gc.collect()
     assert view.sum() == 200
@@ -1142,6 +1149,7 @@ def test_what_cannot_be_transferred_is_told_beforehand() -> None:
     held = memoryview(exported)
     frozen = np.ones(3)
     frozen.flags.writeable = False
+    items: Any
     for items, what in [
         ([text, text], r"transfer\[1\] is in the list twice"),
         ([exported], r"transfer\[0\] is a bytearray whose memory is in use"),
@@ -1330,13 +1338,13 @@ def test_any_graph_arrives(value: Any) -> None:
 def test_any_web_of_references_keeps_its_shape(edges: list[tuple[int, str, int]]) -> None:
     nodes: list[Any] = [[] if i % 2 else {} for i in range(10)]
     for n, (source, kind, target) in enumerate(edges):
-        wrapped = {
+        wraps: dict[str, Callable[[Any], Any]] = {
             "l": lambda x: [x],
             "d": lambda x: {"k": x},
             "t": lambda x: (x, x),
             "i": lambda x: Point(x, []),
-        }[kind]
-        held = wrapped(nodes[target])
+        }
+        held = wraps[kind](nodes[target])
         nodes[source].append(held) if source % 2 else nodes[source].update({n: held})
 
     def shape(value: Any) -> list[Any]:

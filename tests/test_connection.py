@@ -40,7 +40,7 @@ class Line:
         self.signals = fds[1]  # what the other end signals this one by
         self.on_record: Callable[[Message], None] = lambda _record: None
         self.peer_sock = peer
-        sizes = {"high_water": 1 << 20, "limit": LIMIT, "quota": 1 << 24}
+        sizes: dict[str, Any] = {"high_water": 1 << 20, "limit": LIMIT, "quota": 1 << 24}
         self.peer = Endpoint(fds[0], SIDE_RENDERER, WAKEUP_EVENTFD, fds[1], **sizes)
         ours = Endpoint(fds[0], SIDE_MAIN, WAKEUP_EVENTFD, fds[2], **sizes)
         self.connection = Connection(ours, sock, poller, 1 << 18, [self.hear] * KINDS, lambda _batch: None, 0, 0)

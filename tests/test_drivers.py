@@ -107,7 +107,8 @@ async def test_a_task_group_takes_invocations_and_cancels_them() -> None:
 
 async def test_the_task_that_awaits_goes_on_within_the_callback_that_brings_the_outcome() -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
-    invocation, log = sent(), []
+    invocation = sent()
+    log: list[Any] = []
 
     async def waiter() -> None:
         variable.set("the task's")
@@ -250,7 +251,7 @@ async def test_several_tasks_and_callbacks_hear_of_one_outcome_in_the_order_in_w
     for name in "ab":
         tasks.append(asyncio.create_task(waiter(name)))
         await asyncio.sleep(0)
-        invocation.add_done_callback(lambda done, name=name: heard.append((name.upper(), done.result())))
+        invocation.add_done_callback(lambda done, name=name: heard.append((name.upper(), done.result())))  # type: ignore[misc]
     removed = heard.append
     invocation.add_done_callback(removed)
     assert invocation.remove_done_callback(removed) == 1

@@ -176,8 +176,9 @@ def test_a_part_knows_what_it_belongs_to_and_does_nothing_by_itself(kind: type[A
 
 
 def test_undo_calls_the_disposers_the_last_first_and_then_closes_the_port() -> None:
-    port, order = Port(), []
-    part = LensMainExtension("ext", "1.0", port)  # type: ignore[arg-type]
+    port = Port()
+    order: list[str] = []
+    part = LensMainExtension("ext", "1.0", port)
     part.disposers.callback(order.append, "first")
     part.disposers.callback(lambda: order.append(f"second {port.closed}"))
     dispose_part(part)
@@ -188,7 +189,7 @@ def test_undo_calls_the_disposers_the_last_first_and_then_closes_the_port() -> N
 
 def test_a_disposer_that_raises_stops_none_of_the_others_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     port, order = Port(RuntimeError("third")), []
-    part = LensMainExtension("ext", "1.0", port)  # type: ignore[arg-type]
+    part = LensMainExtension("ext", "1.0", port)
 
     def fail(what: str) -> None:
         order.append(what)
@@ -207,7 +208,7 @@ def test_a_disposer_that_raises_stops_none_of_the_others_and_is_logged(caplog: p
 
 def test_the_port_is_closed_even_if_ctrl_c_comes_in_a_disposer() -> None:
     port = Port()
-    part = LensMainExtension("ext", "1.0", port)  # type: ignore[arg-type]
+    part = LensMainExtension("ext", "1.0", port)
 
     def interrupt() -> None:
         signal.raise_signal(signal.SIGINT)

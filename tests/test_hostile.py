@@ -391,7 +391,8 @@ async def test_a_renderer_whose_child_keeps_its_socket_is_gone_when_it_dies() ->
 
 async def test_invokes_that_wait_for_activation_are_bounded_and_forgotten_when_cancelled() -> None:
     async with hostile.arena() as ring:
-        main, heard = ring.host.main, []
+        main = ring.host.main
+        heard: list[Any] = []
         manifest = ExtensionManifest("never", "1", main="starting:NeverMain", renderer="lensipc:LensRendererExtension")
         renderer = await ring.connect()
         installing = asyncio.create_task(main.install(manifest))

@@ -544,6 +544,7 @@ TIMES = [-math.inf, -1e300, -1, -(10**400), 0, 1e-300, True, math.inf, 1e300, 10
 async def test_whatever_timeout_is_asked_for_those_that_follow_come(tmp_path: Path) -> None:
     async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
         ipc = lab.IpcRenderer.get_instance()
+        timeout: Any
         for timeout in [*TIMES, decimal.Decimal("0.01"), fractions.Fraction(1, 100), np.float32(0.01)]:
             asking = ipc.invoke("sleep", 60, repr(timeout), timeout=timeout)
             if timeout > 1e10:

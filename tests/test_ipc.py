@@ -59,11 +59,11 @@ def forget() -> Iterator[None]:
 
 
 def main_part(id: str = "ext") -> LensMainExtension:
-    return LensMainExtension(id, "1.0", Port())  # type: ignore[arg-type]
+    return LensMainExtension(id, "1.0", Port())
 
 
 def renderer_part(id: str = "ext") -> LensRendererExtension:
-    return LensRendererExtension(id, "1.0", Port())  # type: ignore[arg-type]
+    return LensRendererExtension(id, "1.0", Port())
 
 
 @pytest.mark.parametrize("kind", [Ipc.Main, Ipc.Renderer])
@@ -134,7 +134,8 @@ def test_a_constructor_that_raises_leaves_no_instance() -> None:
 
 def test_each_subclass_has_an_instance_of_its_own() -> None:
     part = main_part()
-    assert IpcMain.create_instance(part) is not OtherMain.create_instance(part)
+    own: Ipc.Main = IpcMain.create_instance(part)
+    assert own is not OtherMain.create_instance(part)
     OtherMain.reset_instance()
     assert OtherMain.get_instance(strict=False) is None
     assert IpcMain.get_instance() is not None
@@ -197,8 +198,8 @@ def test_a_renderer_listens_with_a_policy_and_does_not_handle() -> None:
 
 
 def test_who_asks_for_what_the_other_side_has_is_told_which_side_that_is() -> None:
-    main = IpcMain.create_instance(LensMainExtension("ext", "1", Port()))  # type: ignore[arg-type]
-    renderer = IpcRenderer.create_instance(LensRendererExtension("ext", "1", Port()))  # type: ignore[arg-type]
+    main = IpcMain.create_instance(LensMainExtension("ext", "1", Port()))
+    renderer = IpcRenderer.create_instance(LensRendererExtension("ext", "1", Port()))
     for name in ("invoke", "invoke_sync", "drain_sync"):
         with pytest.raises(
             AttributeError, match=rf"IpcMain has no '{name}': only an Ipc\.Renderer has\. A renderer inv"

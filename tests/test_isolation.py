@@ -59,7 +59,7 @@ async def test_a_renderer_has_the_parts_it_was_granted_and_no_others() -> None:
         await host.main.install(OTHER)
         await host.main.install(living.MANIFEST)
         renderer = await host.main.spawn_renderer(["lab"])
-        assert renderer.extensions == {"lab"}
+        assert renderer.extensions == frozenset({"lab"})
         assert await host.ipc.run(renderer, "lab:active_extensions") == ["lab"]
         # Nor does it hear of what is installed later.
         await host.main.uninstall("other")
@@ -86,7 +86,7 @@ async def test_what_connects_to_the_path_has_what_the_path_was_granted(tmp_path:
 
             assert other.IpcRenderer.get_instance(strict=False) is not None
             assert lab.IpcRenderer.get_instance(strict=False) is None
-            assert main.renderers[0].extensions == {"other"}
+            assert main.renderers[0].extensions == frozenset({"other"})
 
 
 @pytest.mark.parametrize("kind", [DECLARE, EVENT, INVOKE, LISTEN, CANCEL, RESULT])

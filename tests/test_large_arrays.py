@@ -74,7 +74,7 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if type(one) is np.ndarray:
-        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+        return bool(one.dtype == other.dtype) and one.shape == other.shape and one.tobytes() == other.tobytes()
     if type(one) in (tuple, list):
         return len(one) == len(other) and all(map(same, one, other))
     if type(one) is dict:
@@ -192,6 +192,7 @@ def test_a_numpy_that_lays_its_arrays_out_in_another_way_is_not_known() -> None:
         assert know(np.ndarray, np.frombuffer, (), probe, at)
     """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    wrong: tuple[Any, ...]
     for wrong in ((1, 2), (np.ndarray, np.frombuffer, [], np.zeros((2, 3)), 1)):
         with pytest.raises(TypeError):
             _fast.register_arrays(*wrong)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lab
 import living
@@ -456,7 +457,7 @@ async def test_a_handler_that_does_not_end_holds_its_extension_up_only_so_long(
         host.ipc.handle("stubborn", stubborn)
         asking = asyncio.create_task(host.ipc.run(host.renderers[0], "invoke_error", "stubborn", ()))
         await until(lambda: host.renderers[0]._connection.running)
-        port = host.ipc._port
+        port: Any = host.ipc._port
         await host.main.disable("lab")
         assert "1 handlers of extension lab still run, 0.2 s after they were cancelled" in caplog.text
         over.set()

@@ -9,18 +9,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from lensipc import log as module
-from lensipc.log import log, log_raised
+from lensipc.log import _Few, log, log_raised
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
     """A clock that a test sets."""
     now = [time.monotonic() + 1000]  # other tests' lines are long ago
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     yield now
     for each in log.filters:
-        if isinstance(each, module._Few):
+        if isinstance(each, _Few):
             each._kinds.clear()
 
 
@@ -58,7 +57,7 @@ def test_what_python_cannot_print_is_logged_all_the_same(
     handler = logging.StreamHandler()
     log.addHandler(handler)
     try:
-        log_raised(SyntaxError("bad", ("query", 1, 3, b"a b")), "%s raised", "it")
+        log_raised(SyntaxError("bad", ("query", 1, 3, b"a b")), "%s raised", "it")  # type: ignore[arg-type]
     finally:
         log.removeHandler(handler)
     assert "it raised" in caplog.text

@@ -15,10 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "mutants"))
-
-import run
+from mutants import run
 
 MUTANTS = run.load()
 

@@ -127,7 +127,11 @@ def test_a_nearer_timer_set_later_comes_first(poller: Poller) -> None:
 
 def test_a_timer_set_by_a_timer_comes_as_well(poller: Poller) -> None:
     called: list[str] = []
-    poller.call_later(0.0, lambda: poller.call_later(0.0, lambda: called.append("second")))
+
+    def again() -> None:
+        poller.call_later(0.0, lambda: called.append("second"))
+
+    poller.call_later(0.0, again)
     poll_until(poller, called)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,7 @@ from hosting import Host, hosting, until
 
 import lensipc
 from lensipc import ExtensionManifest, ForkError, MainProcess, PeerGone, ProtocolError, RendererProcess
-from lensipc.transport import handshake, unix_socket
+from lensipc.transport import unix_socket
 from lensipc.transport.endpoint import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -392,7 +393,7 @@ async def test_a_main_of_another_version_is_recognized(tmp_path: Path) -> None:
                     await asyncio.sleep(0.001)
             with sock, open(os.devnull) as null:  # noqa: PTH123
                 words = f'{{"lensipc": {VERSION + 1}}}'.encode()
-                handshake.socket.send_fds(sock, [words], [null.fileno()] * 2)
+                socket.send_fds(sock, [words], [null.fileno()] * 2)
 
         serving = asyncio.create_task(other_main())
         with pytest.raises(ProtocolError, match=f"version {VERSION + 1} .* version {VERSION}:.*install the same"):

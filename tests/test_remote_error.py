@@ -9,6 +9,7 @@ import copy
 import pickle
 import random
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -87,8 +88,8 @@ class Own(UnicodeDecodeError):  # noqa: N818
 
 
 def test_a_subclass_is_caught_by_its_nearest_builtin_whatever_that_one_is_made_of() -> None:
-    rebuilt = rebuild(describe(raised(Own())))
-    assert isinstance(rebuilt, UnicodeDecodeError)
+    rebuilt: Any = rebuild(describe(raised(Own())))
+    assert UnicodeDecodeError in type(rebuilt).__mro__
     assert rebuilt.remote_type == f"{__name__}.Own"
     assert rebuilt.args == (str(Own()),)
 
@@ -198,8 +199,8 @@ def test_a_hostile_name_of_a_builtin_is_not_kept() -> None:
 
 
 def test_a_huge_error_is_an_error() -> None:
-    rebuilt = rebuild(body(text="x" * 1_000_000, args=("y" * 1_000_000,), traceback="z" * 1_000_000))
-    assert isinstance(rebuilt, ValueError)
+    rebuilt: Any = rebuild(body(text="x" * 1_000_000, args=("y" * 1_000_000,), traceback="z" * 1_000_000))
+    assert ValueError in type(rebuilt).__mro__
     assert len(rebuilt.remote_message) == 1_000_000
 
 
@@ -338,12 +339,12 @@ def _circle() -> BaseException:
     return one
 
 
-UNDESCRIBABLE = {
+UNDESCRIBABLE: dict[str, Callable[[], BaseException]] = {
     "mute": Mute,
     "deep": _deep,
     "shared": _shared,
     "circle": _circle,
-    "bytes": lambda: SyntaxError("bad", ("query", 1, 3, b"a b")),
+    "bytes": lambda: SyntaxError("bad", ("query", 1, 3, b"a b")),  # type: ignore[arg-type]
     "large text": lambda: ValueError("x" * 50_000_000),
     "large args": lambda: ValueError(*range(1_000_000)),
     "large int": lambda: ValueError(1 << 1_000_000),

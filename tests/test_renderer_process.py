@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import lab
@@ -165,7 +166,7 @@ async def test_a_script_invokes_listens_and_broadcasts_without_an_event_loop(pla
 
 
 async def test_events_that_come_during_a_blocking_invoke_are_kept_in_order_for_dispatch(plain_host: Host) -> None:
-    plain_host.ipc.handle("send three", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(3)])
+    plain_host.ipc.handle("send three", lambda _event: list(map(partial(plain_host.ipc.broadcast, "n"), range(3))))
     out = await script(
         plain_host,
         """
@@ -190,7 +191,7 @@ async def test_events_that_come_during_a_blocking_invoke_are_kept_in_order_for_d
 
 
 async def test_a_listener_in_a_script_may_itself_invoke(plain_host: Host) -> None:
-    plain_host.ipc.listen("ready", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(200)])
+    plain_host.ipc.listen("ready", lambda _event: list(map(partial(plain_host.ipc.broadcast, "n"), range(200))))
     out = await script(
         plain_host,
         """
@@ -326,7 +327,7 @@ async def in_runs(host: Host, sent: list[tuple[str, int]], listeners: str, count
     """What a script has heard of events that main sent in one go."""
     handlers = (
         broadcast_soon(host, "send", [*((channel, 0) for channel in dict(sent)), *sent]),
-        host.ipc.handle("more", lambda _event: [host.ipc.broadcast("y", number) for number in (4, 5)] and None),
+        host.ipc.handle("more", lambda _event: list(map(partial(host.ipc.broadcast, "y"), (4, 5))) and None),
     )
     try:
         return await script(host, textwrap.dedent(listeners) + textwrap.dedent(IN_RUNS).format(count=count))
@@ -605,7 +606,7 @@ async def test_a_signal_before_an_event_is_heard_loses_neither_it_nor_who_has_se
 
 
 async def test_a_signal_while_an_event_is_kept_for_dispatch_neither_loses_nor_doubles_it(plain_host: Host) -> None:
-    plain_host.ipc.handle("send", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(20)])
+    plain_host.ipc.handle("send", lambda _event: list(map(partial(plain_host.ipc.broadcast, "n"), range(20))))
     out = await script(
         plain_host,
         f"""
@@ -725,7 +726,7 @@ def test_what_is_entered_is_entered_once() -> None:
 async def test_a_script_that_was_busy_past_a_timeout_has_the_answer_that_is_there(
     plain_host: Host, wakeup: str
 ) -> None:
-    plain_host.ipc.handle("send many", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(1000)])
+    plain_host.ipc.handle("send many", lambda _event: list(map(partial(plain_host.ipc.broadcast, "n"), range(1000))))
     out = await script(
         plain_host,
         f"""
@@ -752,7 +753,7 @@ async def test_a_script_that_was_busy_past_a_timeout_has_the_answer_that_is_ther
 
 
 async def test_an_outcome_that_is_kept_for_its_turn_is_there_for_who_asks_for_it_before(plain_host: Host) -> None:
-    plain_host.ipc.handle("send", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(3)])
+    plain_host.ipc.handle("send", lambda _event: list(map(partial(plain_host.ipc.broadcast, "n"), range(3))))
     out = await script(
         plain_host,
         """
@@ -1028,7 +1029,7 @@ async def test_the_descriptor_stays_readable_until_a_dispatch_has_said_that_main
 
 
 async def test_what_a_script_and_its_listeners_set_in_context_variables_stays_where_it_is(plain_host: Host) -> None:
-    plain_host.ipc.handle("send", lambda _event: [plain_host.ipc.broadcast("n", number) for number in range(5)])
+    plain_host.ipc.handle("send", lambda _event: list(map(partial(plain_host.ipc.broadcast, "n"), range(5))))
     out = await script(
         plain_host,
         """
@@ -1059,7 +1060,7 @@ async def test_what_a_script_and_its_listeners_set_in_context_variables_stays_wh
 async def test_a_renderer_on_asyncio_that_was_busy_while_main_took_it_in_is_in(tmp_path: Path) -> None:
     async with MainProcess(tmp_path / "s") as main:
         out = await script(
-            Host(main, None, []),  # type: ignore[arg-type] - without the lab
+            Host(main, None, []),  # type: ignore[arg-type]  # without the lab
             """
             import asyncio
             async def connect():

@@ -136,7 +136,7 @@ def test_a_subclass_that_a_statement_makes_arrives_as_its_bases_value(base: type
         except AssertionError:  # the constructor itself asks the class
             continue
         expected = base(*arguments)
-        arrives = ARRIVES.get(base, base)
+        arrives: Any = ARRIVES.get(base, base)
         back = clone.decode(clone.encode([value]))[0]
         assert type(back) is arrives
         if base is np.ndarray:

@@ -208,7 +208,7 @@ ODD: dict[str, Callable[[], BaseException]] = {
     "no name": Nameless,
     "no text": Mute,
     "text is a number": Numeric,
-    "bytes for a text": lambda: SyntaxError("bad", ("query", 1, 3, b"a b")),
+    "bytes for a text": lambda: SyntaxError("bad", ("query", 1, 3, b"a b")),  # type: ignore[arg-type]
     "no clone": lambda: ValueError(print, open, object()),
     "shared": lambda: KeyError(shared()),
     "shared in an exception": lambda: ValueError(ValueError(shared())),
@@ -243,7 +243,7 @@ def test_whatever_was_raised_can_be_put_into_words_of_a_bounded_length(name: str
 
 
 def test_the_traceback_is_as_python_prints_it_with_its_end_when_it_is_cut() -> None:
-    text = trace(caught(lambda: [][0]))  # type: ignore[var-annotated]
+    text = trace(caught(lambda: [][0]))
     assert text.startswith("Traceback (most recent call last):")
     assert "in caught" in text
     assert text.endswith("IndexError: list index out of range\n")
@@ -254,7 +254,7 @@ def test_the_traceback_is_as_python_prints_it_with_its_end_when_it_is_cut() -> N
 
 def test_where_python_cannot_print_a_traceback_its_frames_are_there() -> None:
     def fail() -> None:
-        raise SyntaxError("bad", ("query", 1, 3, b"a b"))
+        raise SyntaxError("bad", ("query", 1, 3, b"a b"))  # type: ignore[arg-type]
 
     text = trace(caught(fail))
     assert "in fail" in text

@@ -31,7 +31,7 @@ async def hosting(renderers: int = 0, **options: Any) -> AsyncIterator[Host]:
         yield Host(main, lab.IpcMain.get_instance(), sorted(spawned, key=lambda each: each.frame_id))
 
 
-async def until(condition: Callable[[], object]) -> None:
+async def until(condition: Callable[..., object]) -> None:
     """Wait until something is true; the test's own timeout is the watchdog."""
     while not condition():
         await asyncio.sleep(0.002)

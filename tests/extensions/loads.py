@@ -47,7 +47,7 @@ async def everything(ipc: lab.IpcRenderer, seed: int, record: str) -> None:
 
 
 async def _events(ipc: lab.IpcRenderer, rng: random.Random, committed: mmap.mmap) -> None:
-    endpoint = ipc._port.core.endpoint
+    endpoint = lab.core_of(ipc).endpoint
     for number in itertools.count(1):
         value = payload(rng)
         ipc.broadcast("load", number, checksum(value), value)

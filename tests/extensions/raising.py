@@ -34,7 +34,7 @@ HOW: dict[str, tuple[Callable[[], BaseException], str]] = {  # makes it; the typ
     "cancel": (asyncio.CancelledError, "asyncio.exceptions.CancelledError"),
     "generator": (lambda: GeneratorExit("x"), "GeneratorExit"),
     "own": (lambda: Own("x"), "raising.Own"),
-    "bytes": (lambda: ParseError("bad", ("query", 1, 3, b"a b")), "raising.ParseError"),
+    "bytes": (lambda: ParseError("bad", ("query", 1, 3, b"a b")), "raising.ParseError"),  # type: ignore[arg-type]
     "mute": (Mute, "raising.Mute"),
     "large": (lambda: ValueError("x" * 50_000_000), "ValueError"),
     "full": (lambda: OutboxFull("of another"), "lensipc.errors.OutboxFull"),

@@ -75,7 +75,7 @@ async def call(ipc: Ipc.Renderer, values: Sequence[Any]) -> list[Any]:
     """Invoke `echo` in a thread, with each value, and wait for the outcomes there."""
 
     def work() -> list[Any]:
-        return [ipc.invoke("echo", value, timeout=30).result(30) for value in values]  # type: ignore[attr-defined]
+        return [ipc.invoke("echo", value, timeout=30).result(30) for value in values]  # type: ignore[call-arg]
 
     return await asyncio.to_thread(work)
 

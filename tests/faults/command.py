@@ -16,7 +16,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -36,7 +36,10 @@ def beat() -> None:
 
 
 def run(
-    doc: str | None, count: int, command: Callable[..., Awaitable[dict[str, Any]]], **options: Sequence[Any] | Any
+    doc: str | None,
+    count: int,
+    command: Callable[..., Coroutine[Any, Any, dict[str, Any]]],
+    **options: Sequence[Any] | Any,
 ) -> None:
     """Parse the arguments and run the command: `await command(seed, count, **options)`.
 
@@ -55,12 +58,12 @@ def run(
     logging.getLogger("lensipc").addHandler(logging.NullHandler())  # renderers that are killed are no news here
     beat()
     started = time.monotonic()
-    measured = asyncio.run(command(**arguments))  # type: ignore[arg-type]
+    measured: dict[str, Any] = asyncio.run(command(**arguments))
     faulthandler.cancel_dump_traceback_later()
     print(json.dumps(measured | {"seconds": round(time.monotonic() - started, 1)}), flush=True)
 
 
-async def until(condition: Callable[[], object]) -> None:
+async def until(condition: Callable[..., object]) -> None:
     """Wait until something is true; the watchdog is the limit."""
     while not condition():
         await asyncio.sleep(0.001)

@@ -123,7 +123,7 @@ def turns_of_others(frame_id: int) -> Iterator[list[float]]:
             if self.frame_id != frame_id:
                 took.append(time.thread_time() - started)
 
-    RendererConnection.pump = timed  # type: ignore[method-assign]
+    RendererConnection.pump = timed  # type: ignore[method-assign, assignment]
     try:
         yield took
     finally:

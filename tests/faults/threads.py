@@ -49,7 +49,7 @@ async def weave(path: Path, count: int, who: str, arrays: int) -> None:
         ear = weaving.Ear()
         host.ipc.listen("woven", ear)
         if who == "main":
-            work = asyncio.ensure_future(weaving.weave(host.ipc, THREADS, count, arrays))
+            work: asyncio.Future[Any] = asyncio.ensure_future(weaving.weave(host.ipc, THREADS, count, arrays))
         elif who == "renderer":
             work = asyncio.ensure_future(host.ipc.run(host.renderers[0], "weaving:weave", THREADS, count, arrays))
         else:

@@ -7,11 +7,11 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import assembler as asm
-from pools import BAD_DTYPES, BYTES, EDGES, EQUALS, FLOATS, INTS, NAMES, POOLS, SIMPLE, STRINGS
+from fuzz import assembler as asm
+from fuzz.pools import BAD_DTYPES, BYTES, EDGES, EQUALS, FLOATS, INTS, NAMES, POOLS, SIMPLE, STRINGS
 
 if TYPE_CHECKING:
-    from grammar import Grammar
+    from fuzz.grammar import Grammar
 
 Maker = Callable[["Grammar"], bytes]
 Fragment = bytes | Maker
@@ -152,7 +152,7 @@ def zone(g: Grammar) -> bytes:
     chance = g.bits(3)
     if chance == 0:
         return asm.NONE
-    return pick(g, POOLS["zone"]) if chance < 3 else asm.number((g.bits(11) - 1024) * 60_000_000 + (chance == 3))  # type: ignore[no-any-return]
+    return pick(g, POOLS["zone"]) if chance < 3 else asm.number((g.bits(11) - 1024) * 60_000_000 + (chance == 3))
 
 
 MANY = ["as_network", "as_range", "as_array", "as_packed"]

@@ -105,7 +105,7 @@ def calls_of(body: bytes) -> list[tuple[str, bytes, list[bytes]]]:
         del stack[at:]
         return items
 
-    operations = list(pickletools.genops(body))
+    operations: list[Any] = list(pickletools.genops(body))
     places = [place for _, _, place in operations] + [len(body)]
     for (operation, argument, place), end in zip(operations, places[1:], strict=True):
         name = operation.name

@@ -44,7 +44,7 @@ class Faulty:
     @staticmethod
     def decode(fault: str) -> Any:
         if fault == "crash":
-            faulthandler._sigsegv()
+            faulthandler._sigsegv()  # type: ignore[attr-defined]
         elif fault == "hang":
             while True:
                 pass
@@ -80,7 +80,12 @@ def register() -> Callable[[], None]:
         clone.register(Own, "fuzz", lambda own: own.payload, Own),
         clone.register(Faulty, "faulty", lambda faulty: faulty.fault, Faulty.decode),
     ]
-    return lambda: [each() for each in undo] and None
+
+    def undo_all() -> None:
+        for each in undo:
+            each()
+
+    return undo_all
 
 
 def _noted() -> Exception:

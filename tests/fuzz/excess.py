@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import assembler as asm
-from arguments import pick
+from fuzz import assembler as asm
+from fuzz.arguments import pick
 
 if TYPE_CHECKING:
-    from grammar import Grammar
+    from fuzz.grammar import Grammar
 
 
 def deep(g: Grammar, count: int) -> bytes:

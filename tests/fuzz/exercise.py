@@ -181,7 +181,7 @@ class Exercise:
             self.attempt("use an array", self.array, value)
         elif isinstance(value, np.generic):
             self.attempt("item", value.item)
-            self.attempt("compare", lambda: (value == value, value < value))
+            self.attempt("compare", lambda: (value == value, value < value))  # type: ignore[operator]
             if value.dtype.kind in "mM":
                 self.attempt("compare times", lambda: [value == other for other in TIMES])
             self.attempt("tobytes", value.tobytes)

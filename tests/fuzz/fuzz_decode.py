@@ -123,8 +123,8 @@ def alike(one: Any, other: Any, met: dict[tuple[int, int], int] | None = None) -
     if isinstance(one, (set, frozenset)):
         return sorted(map(repr, one)) == sorted(map(repr, other))
     if isinstance(one, BaseException):
-        parts = [(e.args, e.__cause__, vars(e), getattr(e, "exceptions", ())) for e in (one, other)]
-        return str(one) == str(other) and alike(*parts, met)
+        mine, its = [(e.args, e.__cause__, vars(e), getattr(e, "exceptions", ())) for e in (one, other)]
+        return str(one) == str(other) and alike(mine, its, met)
     if isinstance(one, np.ndarray):
         return repr((one.dtype, one.shape, one.strides)) == repr((other.dtype, other.shape, other.strides)) and (
             one.tobytes() == other.tobytes()

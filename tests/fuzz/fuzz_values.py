@@ -29,9 +29,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import examples
-from grammar import BATCH, tokens_of
-from judge import PAGE, WHERE, doing, grammar
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fuzz import examples
+from fuzz.grammar import BATCH, tokens_of
+from fuzz.judge import PAGE, WHERE, doing, grammar
 
 HERE = Path(__file__).resolve().parent
 HANG = 4.0

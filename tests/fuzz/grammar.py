@@ -14,10 +14,10 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import assembler as asm
-from arguments import HINTS, Fragment, Pool, one, pick, pool_of, some_number, some_string
-from excess import LARGE
-from pools import ATOMS, BYTES, EQUALS, EVERY_INT, FLOATS, INTS, ODD_INTS, POOLS, STRINGS
+from fuzz import assembler as asm
+from fuzz.arguments import HINTS, Fragment, Pool, one, pick, pool_of, some_number, some_string
+from fuzz.excess import LARGE
+from fuzz.pools import ATOMS, BYTES, EQUALS, EVERY_INT, FLOATS, INTS, ODD_INTS, POOLS, STRINGS
 
 BATCH = 512
 """Messages of one seed. Each is made without regard to what came of the others."""
@@ -88,7 +88,7 @@ class Grammar:
         if chance & 31 == 0:
             size = len(body) + 1
             body = b"\x95" + struct.pack("<Q", size if bits(2) else bits(6)) + body
-        message = asm.PROTOCOL + body + asm.STOP
+        message: bytes = asm.PROTOCOL + body + asm.STOP
         self.last = message
         if self.room:
             return self.beside(message)

@@ -24,11 +24,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import examples
 import numpy as np
-from exercise import Exercise
-from grammar import BATCH, Grammar
-from listener import Listener
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fuzz import examples
+from fuzz.exercise import Exercise
+from fuzz.grammar import BATCH, Grammar
+from fuzz.listener import Listener
 
 from lensipc import clone
 from lensipc.clone.constructors import TABLE
@@ -218,7 +221,7 @@ def main() -> None:
     judge = Judge(descriptor)
     if only >= 0:
         messages = [(only, bytes.fromhex(line)) for line in sys.stdin.read().split()]
-        limits(messages and max(len(body) for _, body in messages) * MEMORY_A_BYTE)
+        limits(max((len(body) for _, body in messages), default=0) * MEMORY_A_BYTE)
         for number, body in messages:
             judge.at[0] = number
             wrong = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import builtins
 
-import assembler as asm
+from fuzz import assembler as asm
 
 NEAR = [0, 1, 2, 3, 4, 7, 8, 9, 12, 16, 31, 32, 59, 60, 64, 100, 127, 128, 255, 256, 999, 1000, 1024, 4096, 9999, 65535]
 FAR = [

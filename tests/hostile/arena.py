@@ -10,8 +10,7 @@ import logging
 import random
 import tempfile
 import time
-import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ class Arena:
         self.trials = self.disconnected = self.pulses = 0
         self.longest_gap = 0.0  # of main's heartbeat
         self.loop_errors: list[str] = []
-        self._dead: list[tuple[str, weakref.ref[RendererConnection]]] = []
+        self._dead: list[tuple[str, Callable[[], RendererConnection | None]]] = []
         self._baseline = self._kept()
 
     def _kept(self) -> dict[str, int]:
@@ -142,10 +141,11 @@ class Arena:
 @asynccontextmanager
 async def arena(**more: Any) -> AsyncIterator[Arena]:
     """A host, its neighbour, and the watch over both."""
-    limits = renderer_connection.MAX_INVOKES, renderer_connection.MAX_CHANNELS
+    peer: Any = renderer_connection
+    limits = peer.MAX_INVOKES, peer.MAX_CHANNELS
     most = log_module.MOST.copy()
     log_module.MOST.update(dict.fromkeys(most, 1_000_000))  # trials follow each other fast
-    renderer_connection.MAX_INVOKES, renderer_connection.MAX_CHANNELS = MAX_INVOKES, MAX_CHANNELS  # type: ignore[misc]
+    peer.MAX_INVOKES, peer.MAX_CHANNELS = MAX_INVOKES, MAX_CHANNELS
     log = _Log()
     logger = logging.getLogger("lensipc")
     logger.addHandler(log)
@@ -172,5 +172,5 @@ async def arena(**more: Any) -> AsyncIterator[Arena]:
                 heart.cancel()
                 loop.set_exception_handler(None)
                 logger.removeHandler(log)
-                renderer_connection.MAX_INVOKES, renderer_connection.MAX_CHANNELS = limits  # type: ignore[misc]
+                peer.MAX_INVOKES, peer.MAX_CHANNELS = limits
                 log_module.MOST.update(most)

@@ -98,7 +98,8 @@ def magic_version_capacity_and_parked_flags_are_overwritten(renderer: Renderer, 
     {"total": MESSAGE_LIMIT + 1, "flags": MORE},  # one byte more than this host allows
 )
 def _header(renderer: Renderer, _rng: random.Random, lie: dict[str, int]) -> None:
-    renderer.put(frame(**({"kind": EVENT, "body": b"12345678"} | lie)))
+    words: dict[str, Any] = {"kind": EVENT, "body": b"12345678"}
+    renderer.put(frame(**(words | lie)))
 
 
 @attack(INVALID)

@@ -15,6 +15,7 @@ import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "build" / "wheels" / "pythons"
@@ -91,10 +92,11 @@ def emulator(machine: str) -> list[str]:
 def installed(version: str) -> Python:
     """One that is on PATH, or that pyenv has."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    paths = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))]
-    for path in filter(None, paths):
+    found = shutil.which(f"python{version}")
+    paths = [*([Path(found)] if found else []), *sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))]
+    for path in paths:
         if subprocess.run([path, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0:
-            return Python("installed", Path(path), version, [])
+            return Python("installed", path, version, [])
     raise CannotBeHadError(f"no python{version} on PATH, and none of pyenv's")
 
 
@@ -137,7 +139,7 @@ def unpack(machine: str, folder: Path, *packages: str) -> Path:
     """Debian's packages with all that they need, unpacked in a folder."""
     root = folder / "root"
     if not root.exists():
-        environment = apt(machine, folder)
+        environment: dict[str, Any] = apt(machine, folder)
         call("apt-get", "-qq", "update", **environment)
         call("apt-get", "-qq", "-y", "--download-only", "install", *packages, **environment)
         unpacked = folder / "unpacked"
@@ -148,7 +150,7 @@ def unpack(machine: str, folder: Path, *packages: str) -> Path:
             (unpacked / name).symlink_to(f"usr/{name}")
         for package in sorted((folder / "archives").glob("*.deb")):
             archive = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], capture_output=True, check=True).stdout
-            tar = ["tar", "-x", "--no-same-owner", "--keep-directory-symlink", "-C", unpacked]
+            tar: list[str | Path] = ["tar", "-x", "--no-same-owner", "--keep-directory-symlink", "-C", unpacked]
             subprocess.run(tar, input=archive, check=True)
         shutil.rmtree(folder / "archives")
         unpacked.rename(root)
@@ -169,7 +171,7 @@ def debian(machine: str, version: str) -> Python:
     python, libraries = root / "usr" / "bin" / f"python{version}", root / "usr" / "lib" / f"{machine}-linux-gnu"
     path = ":".join(map(str, (libraries, libraries / "blas", libraries / "lapack")))
     if emulated:
-        command = [*emulated, "-L", root, "-E", f"LD_LIBRARY_PATH={path}", python]
+        command: list[str | Path] = [*emulated, "-L", root, "-E", f"LD_LIBRARY_PATH={path}", python]
     else:  # with the libc beside it, and not this system's
         loader = libraries / LOADER.get(machine, f"ld-linux-{machine}.so.1")
         command = [loader, "--library-path", path, "--argv0", python, python]
@@ -217,7 +219,7 @@ def build_musl(machine: str, version: str, folder: Path, loader: Path) -> None:
     compiler = starter(source / "cc", zig, "cc", "-target", f"{machine}-linux-musl")
     build = source / "build"
     build.mkdir()
-    configure = [
+    configure: list[str | Path] = [
         tree / "configure",
         "-q",
         f"--prefix={folder / 'new'}",

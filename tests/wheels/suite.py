@@ -68,7 +68,7 @@ def main() -> int:
                 shutil.copy(source, copy)
         venv.create(environment, with_pip=True)
         python = environment / "bin" / "python"
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
         (wheel,) = arguments.dist.resolve().glob(f"*-cp311-abi3-manylinux*_{platform.machine()}.whl")
         subprocess.run([*pip, f"{wheel}[cli,bench]", "--group", "dev"], cwd=copy, check=True)
