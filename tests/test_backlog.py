@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from lines import fields
 
 from lensipc.renderer import backlog as module
 from lensipc.renderer.backlog import Backlog
@@ -39,7 +40,7 @@ def test_what_is_put_first_comes_first_in_its_own_order() -> None:
     backlog = Backlog()
     backlog.keep(event(b"c"))
     backlog.put_first([event(b"a"), event(b"b")])
-    assert [record.body for record in backlog] == [b"a", b"b", b"c"]
+    assert [fields(record)[1] for record in backlog] == [b"a", b"b", b"c"]
 
 
 def test_outcomes_can_be_put_before_all_else_and_nothing_else_changes_its_place() -> None:
@@ -48,7 +49,7 @@ def test_outcomes_can_be_put_before_all_else_and_nothing_else_changes_its_place(
         backlog.keep(record)
     size = backlog.size
     backlog.put_outcomes_first()
-    assert [record.correlation or record.body for record in backlog] == [1, 2, b"a", b"b", b"c"]
+    assert [fields(record)[5] or fields(record)[1] for record in backlog] == [1, 2, b"a", b"b", b"c"]
     assert backlog.size == size
     assert backlog.has_outcomes
 

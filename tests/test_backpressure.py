@@ -409,7 +409,12 @@ async def test_what_main_relays_unread_counts_in_its_senders_turn(monkeypatch: p
             renderer.send(EVENT, channel, ALL, body=b"")
         relay_status = renderer.main_end.endpoint.relay_status
         calls: list[int] = []
-        renderer.main_end.endpoint.relay_status = lambda: (calls.append(1), relay_status())[1]
+
+        def counted() -> int:
+            calls.append(1)
+            return relay_status()
+
+        renderer.main_end.endpoint.relay_status = counted
         assert ring.host.main._core._serve(renderer.main_end)
         assert renderer.main_end.overdue
         assert len(calls) == 1  # of the C core, which hands out 64

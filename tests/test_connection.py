@@ -44,7 +44,10 @@ class Line:
         self.peer = Endpoint(fds[0], SIDE_RENDERER, WAKEUP_EVENTFD, fds[1], **sizes)
         ours = Endpoint(fds[0], SIDE_MAIN, WAKEUP_EVENTFD, fds[2], **sizes)
         self.connection = Connection(ours, sock, poller, 1 << 18, [self.hear] * KINDS, lambda _batch: None, 0, 0)
-        poller.register(sock.fileno(), self.connection.read_socket)
+        poller.register(sock.fileno(), self._read)
+
+    def _read(self) -> None:
+        self.connection.read_socket()
 
     def hear(self, record: Message) -> None:
         self.heard.append(record.correlation)

@@ -612,7 +612,7 @@ def test_buffers_beside_the_pickle_are_checked_one_by_one() -> None:
         for decode in (clone.decode, lambda b: clone.decode_owned(memoryview(b))):
             with pytest.raises(DecodeError):
                 decode(bad)
-    for bad in (body[:-1], body + b"\0", body[:20], body[:4], _fast.MAGIC + body[4:16]):
+    for part in (body[:-1], body + b"\0", body[:20], body[:4], _fast.MAGIC + body[4:16]):
         with pytest.raises(DecodeError):
             clone.decode(part)
 

@@ -121,7 +121,7 @@ def test_events_that_follow_are_from_whom_the_one_before_was_from() -> None:
 
 
 def test_each_of_several_listeners_has_a_clone_of_its_own() -> None:
-    heard = Heard(*(lambda _, value: heard.said.append(value) for _ in range(3)))
+    heard: Heard = Heard(*(lambda _, value: heard.said.append(value) for _ in range(3)))
     heard.dispatch.on_batch([heard.channel, ([1],), heard.channel, ([2],)])
     assert heard.said == [[1], [1], [1], [2], [2], [2]]
     assert len({id(value) for value in heard.said}) == 6
@@ -294,7 +294,7 @@ UNDECODABLE = [(clone.encode("text"), None), (b"no message", None), (None, "text
 def test_an_event_that_cannot_be_decoded_calls_nobody_and_its_sender_is_reported(
     body: bytes | None, value: object, listeners: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard = Heard(*[lambda _event, *args: heard.said.append(args)] * listeners)
+    heard: Heard = Heard(*[lambda _event, *args: heard.said.append(args)] * listeners)
     heard.dispatch.on_event(Message(EVENT, body, 0, 7, 70, 0, value))
     heard.dispatch.on_event(Message(EVENT, None, 0, 7, 70, 0, ("good",)))
     assert heard.said == [("good",)] * listeners

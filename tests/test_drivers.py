@@ -509,7 +509,7 @@ async def test_set_once_leaves_a_future_alone_that_is_done() -> None:
 def test_without_a_loop_a_pending_invoke_is_a_concurrent_future() -> None:
     given_up: list[int] = []
     future = BlockingDriver().invocation(given_up.append)
-    future.correlation = 1
+    future.correlation = 1  # type: ignore[attr-defined]
     assert isinstance(future, concurrent.futures.Future)
     future.set_result(5)
     assert future.result(0) == 5
@@ -521,7 +521,7 @@ def test_without_a_loop_a_pending_invoke_is_a_concurrent_future() -> None:
 def test_without_a_loop_cancelling_tells_the_other_side() -> None:
     given_up: list[int] = []
     future = BlockingDriver().invocation(given_up.append)
-    future.correlation = 1
+    future.correlation = 1  # type: ignore[attr-defined]
     assert future.cancel()
     assert given_up == [1]
     with pytest.raises(concurrent.futures.CancelledError):
@@ -537,7 +537,7 @@ def test_without_a_loop_an_async_callback_is_refused_with_the_way_out() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it is closed: no "was never awaited"
-        assert BlockingDriver().run_awaitable(callback(), lambda *outcome: settled.append(outcome)) is None
+        BlockingDriver().run_awaitable(callback(), lambda *outcome: settled.append(outcome))
         gc.collect()
     (outcome,) = settled
     assert outcome[0] is None

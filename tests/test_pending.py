@@ -88,7 +88,7 @@ def test_an_outcome_of_nothing_that_was_asked_meets_nobody(invocations: PendingI
 
 
 def test_a_timeout_is_the_outcome_and_the_other_side_is_told(invocations: PendingInvokes, clock: Clock) -> None:
-    pending, told = Pending(), []
+    pending, told = Pending(), list[object]()
     correlation = invocations.open(pending, "invoke of ext/channel", 1.5, told.append)
     assert [seconds for seconds, _ in clock.timers] == [1.5]
     clock.expire()

@@ -139,7 +139,7 @@ async def batch(ipc: lab.IpcRenderer, seed: int, first: int, count: int) -> dict
     """So many at once: the outcome of each, and what is left."""
     rng = random.Random(seed)
     outcomes = await asyncio.gather(*(one(rng, first + number) for number in range(count)))
-    invocations = ipc._port.core.pending_invokes
+    invocations = lab.core_of(ipc).pending_invokes
     return {"outcomes": bytes(outcomes), "pending": len(invocations), "late": invocations.late}
 
 

@@ -352,11 +352,11 @@ def core_of(ipc: Ipc.Renderer) -> Any:
 
 async def cancel_unstarted(ipc: IpcRenderer, channel: str, *args: Any) -> int:
     """Cancel a task before it has begun to await an invoke: how many invokes are pending then."""
-    before = len(ipc._port.core.pending_invokes)
+    before = len(core_of(ipc).pending_invokes)
     task = asyncio.create_task(ipc.invoke(channel, *args))
     task.cancel()
     await asyncio.wait([task])
-    return len(ipc._port.core.pending_invokes) - before
+    return len(core_of(ipc).pending_invokes) - before
 
 
 def descriptors_of_a_child(_ipc: IpcRenderer) -> list[str]:

@@ -226,7 +226,7 @@ async def kill_mains(rng: random.Random, count: int) -> dict[str, Any]:
                     pending += len(waiting)
                     assert isinstance((await asyncio.gather(busy, return_exceptions=True))[0], PeerGone)
                     await renderer.wait_closed()
-                    assert len(ipc._port.core.pending_invokes) == 0
+                    assert len(lab.core_of(ipc).pending_invokes) == 0
                 process.wait()
                 while any(map(runs, pids)):
                     await asyncio.sleep(0.001)

@@ -110,7 +110,7 @@ async def stop_main(rng: random.Random, count: int, longest: float) -> dict[str,
                 await command.until(lambda: kept.heard == sent)
                 assert (kept.wrong, kept.missed) == (0, 0)
                 assert renderer.connected
-                assert len(ipc._port.core.pending_invokes) == 0
+                assert len(lab.core_of(ipc).pending_invokes) == 0
             assert process.stdin is not None
             process.stdin.close()
         assert process.returncode == 0
