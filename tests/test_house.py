@@ -328,3 +328,106 @@ def test_every_test_that_a_guarantee_names_exists() -> None:
             if name not in functions:
                 missing.append(test)
     assert missing == []
+
+
+# ---- docs/architecture.md ----
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+SPANS = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", ARCHITECTURE)]
+# `file: name, Class.name`, as the document's head says.
+REFERENCE = re.compile(r"([\w./-]+\.(?:py|c|h))(?:: (\w+(?:\.\w+)?(?:, \w+(?:\.\w+)?)*))?")
+
+
+def file_of(name: str) -> Path:
+    """The file that the document calls so: a path from lensipc/, from csrc/, or from the root."""
+    base = PACKAGE if name.endswith(".py") else ROOT / "csrc"
+    return base / name if (base / name).exists() else ROOT / name
+
+
+def names_of_python(path: Path) -> set[str]:
+    """Functions, classes and constants, and of each class its methods and what these set: "name", "Class.name"."""
+
+    def bound(body: list[ast.stmt]) -> Iterator[str]:
+        for node in body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield node.name
+            elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                yield from (each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
+
+    def own(node: ast.AST) -> bool:
+        setting = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        return setting and getattr(node.value, "id", "") == "self"
+
+    tree = parse(path)
+    names = set(bound(tree.body))
+    for kind in tree.body:
+        if isinstance(kind, ast.ClassDef):
+            names |= {f"{kind.name}.{name}" for name in bound(kind.body)}
+            names |= {f"{kind.name}.{node.attr}" for node in ast.walk(kind) if own(node)}
+    return names
+
+
+def names_of_c(path: Path) -> set[str]:
+    """Functions with a body, macros and structs: what is only declared, or called, is defined elsewhere."""
+    text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    defined = (r"^\w[\w *]*?\b(\w+)\([^;{}]*\)\n\{", r"^#define (\w+)", r"\bstruct (\w+) \{")
+    return {name for each in defined for name in re.findall(each, text, re.MULTILINE)}
+
+
+def test_the_architecture_names_files_and_what_is_defined_in_them() -> None:
+    references = [match for span in SPANS if (match := REFERENCE.fullmatch(span))]
+    wrong = []
+    for match in references:
+        path = file_of(match[1])
+        if not path.is_file():
+            wrong.append(match[0])
+            continue
+        found = names_of_python(path) if path.suffix == ".py" else names_of_c(path)
+        wrong += [f"{match[1]}: {name}" for name in (match[2] or "").split(", ") if name and name not in found]
+    assert wrong == []
+    assert len([match for match in references if match[2]]) > 100, "the pattern no longer finds them"
+
+
+def test_the_architecture_names_nothing_of_the_code_but_beside_its_file() -> None:
+    loose = [
+        span
+        for span in SPANS
+        if not REFERENCE.fullmatch(span)
+        if re.search(r"\w\.(py|[ch])\b|: ", span) or re.fullmatch(r"lipc_\w+|_+[a-z]\w+|(?!Ipc\.)[A-Z]\w*\.\w+", span)
+    ]
+    assert loose == []
+
+
+def test_the_architecture_has_a_line_for_each_file() -> None:
+    listed = set(SPANS[: SPANS.index("ipc.py: _Ipc.broadcast")])  # the floor plan
+    package = {str(path.relative_to(PACKAGE)) for path in FILES if room(module_of(path)) not in ("demo", "bench")}
+    core = {str(path.relative_to(ROOT / "csrc")) for path in (ROOT / "csrc").rglob("*.[ch]")}
+    assert sorted((package | core) - listed) == []
+
+
+def test_each_term_of_the_glossary_is_one_that_the_code_uses() -> None:
+    terms = re.findall(r"^\| ([a-z ]+) \| ", ARCHITECTURE.partition("## 7. Glossary")[2], re.MULTILINE)[1:]
+    assert terms == sorted(terms)
+    assert len(terms) > 40
+    text = " ".join(path.read_text(encoding="utf-8") for path in (*FILES, *(ROOT / "csrc").rglob("*.[ch]")))
+    words = " ".join(re.sub(r"[^a-z]+", " ", text.lower()).split())  # high_water is "high water"
+    assert [term for term in terms if not re.search(rf"\b{term}s?\b", words)] == []
+
+
+# What files of a folder of csrc may include of ours, beside those of the folder itself.
+INCLUDES = {
+    "ring": {"lensipc.h"},
+    "endpoint": {"lensipc.h", "fast.h", "ring"},
+    "clone": {"lensipc.h", "Python.h"},
+    "python": {"lensipc.h", "fast.h", "endpoint", "clone", "Python.h", "structmember.h"},
+}
+
+
+@pytest.mark.parametrize("folder", INCLUDES)
+def test_a_c_file_includes_only_what_its_folder_may(folder: str) -> None:
+    ours = {"Python.h", "structmember.h", *INCLUDES, "lensipc.h", "fast.h"}
+    for path in (ROOT / "csrc" / folder).iterdir():
+        included = re.findall(r'^#include ["<]([\w./]+)[">]', path.read_text(encoding="utf-8"), re.MULTILINE)
+        found = {name.partition("/")[0] for name in included} & ours
+        assert found <= INCLUDES[folder] | {folder}, path.name
