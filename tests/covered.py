@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What the tests run of lensipc/ and csrc/: `make coverage`, or `python tests/covered.py [--holes N] [PYTEST'S ...]`.
 
-The tests are run on a copy whose C core is compiled for gcov, so that nothing in the checkout is. Python is measured by
-branches, in renderers and other child processes, too; C by lines, in the extension module and in the plain programs of
-tests/c. What is killed by SIGKILL takes what it has counted with it. lensipc/bench is left out. A test may fail here that
-looks at what a process imports, opens, allocates or inherits: coverage does so, too.
+The tests are run on a copy whose C core is compiled for gcov, so that nothing in the checkout is. Python is measured
+by branches, in renderers and other child processes, too; C by lines, in the extension module and in the plain programs
+of tests/c. What is killed by SIGKILL takes what it has counted with it. lensipc/bench is left out. A test may fail here
+that looks at what a process imports, opens, allocates or inherits: coverage does so, too.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ COPIED = (
     "Makefile",
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "RELEASING.md",
+    "SECURITY.md",
 )
 GCOV = "--coverage -fprofile-update=atomic"
 # They run other copies of the core, or measure.

@@ -355,16 +355,18 @@ def names_of_python(path: Path) -> set[str]:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 yield from (each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
 
-    def own(node: ast.AST) -> bool:
-        setting = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-        return setting and getattr(node.value, "id", "") == "self"
+    def set_on_self(kind: ast.ClassDef) -> Iterator[str]:
+        for node in ast.walk(kind):
+            match node:
+                case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                    yield name
 
     tree = parse(path)
     names = set(bound(tree.body))
     for kind in tree.body:
         if isinstance(kind, ast.ClassDef):
             names |= {f"{kind.name}.{name}" for name in bound(kind.body)}
-            names |= {f"{kind.name}.{node.attr}" for node in ast.walk(kind) if own(node)}
+            names |= {f"{kind.name}.{name}" for name in set_on_self(kind)}
     return names
 
 
