@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import clone
 from ..errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError, UnknownValueError, printable
 from ..events import IpcMainInvokeEvent
+from ..log import log
 from ..runtime.channels import Running
 from ..runtime.connection import CLOSED, Connection, body_of
 from ..runtime.driver import is_awaitable
@@ -72,6 +73,11 @@ TURN_OVER: Final = 1
 LISTENERS: Final = 2
 OUTCOMES: Final = 4
 CONGESTION: Final = 8
+PAUSES: Final = {
+    LISTENERS: "so many async listeners of its events run",
+    OUTCOMES: "its outcomes fill its outbox",
+    CONGESTION: "who listens to it is congested",
+}
 # An invoke of more bytes counts toward what a renderer may have in flight, as much as its largest message, by what its
 # arguments weigh. Of those that do not count, 8,192 are 64 MiB.
 SMALL: Final = 256
@@ -344,16 +350,22 @@ class Peer(Connection):
 
     def resume_congested(self) -> None:
         """It need not wait for them any more."""
-        self.paused &= ~CONGESTION
+        if self.paused & CONGESTION:
+            self._clear(CONGESTION)
 
     def _pause(self, why: int) -> None:
-        if not self.ended:  # what one that has ended can still send is little
+        if not self.ended and not self.paused & why:  # what one that has ended can still send is little
             self.paused |= why
+            log.debug("renderer %d is paused: %s", self.frame_id, PAUSES[why])
 
     def _resume(self, why: int) -> None:
         if self.paused & why:
-            self.paused &= ~why
+            self._clear(why)
             self.poller.wake()
+
+    def _clear(self, why: int) -> None:
+        self.paused &= ~why
+        log.debug("renderer %d is paused no more because %s", self.frame_id, PAUSES[why])
 
     def end(self) -> None:
         super().end()

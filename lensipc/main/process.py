@@ -385,6 +385,8 @@ class MainProcess:
         connection.fate = handle._fate if process is not None else None
         connection.on_closed.append(partial(self._on_closed, handle))
         self._core.attach(connection)
+        how = "it came by the path" if process is None else "main has started it"
+        log.info("renderer %d (pid %d) is attached: %s", frame_id, pid, how)
         return handle
 
     def _account_of(self, visitor: Visitor) -> Account:
