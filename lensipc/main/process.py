@@ -16,6 +16,7 @@ from .. import clone
 from ..errors import NotActivatedError, PeerGone, printable
 from ..extension import ExtensionManifest
 from ..log import log
+from ..runtime import trace
 from ..runtime.connection import CLOSED
 from ..transport import handshake
 from ..transport.endpoint import (
@@ -152,6 +153,8 @@ class MainProcess:
         self._core = MainCore(
             driver, os.getpid(), high_water=self._high_water, limit=self._outbox_limit, limits=self._limits
         )
+        if trace.is_asked_for():
+            trace.trace_main(self._core)
         self._spawning: set[asyncio.Task[Any]] = set()
         self._lifecycle = Lifecycle(self._core, self._loop)
         if self.path is not None:
