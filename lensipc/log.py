@@ -13,22 +13,24 @@ log = logging.getLogger("lensipc")
 
 # So many lines of one kind are logged in a second at most; the next one says how many were left out. Warnings are of
 # strangers, who did not attach or were disconnected; errors of user code, which raises for what strangers send, too.
-MOST: Final = {logging.WARNING: 10, logging.ERROR: 100}
+# What comes and goes in good order, and each change of state, is as much as a host of many renderers has at once.
+MOST: Final = {logging.DEBUG: 100, logging.INFO: 100, logging.WARNING: 10, logging.ERROR: 100}
 
 
 class _Few(logging.Filter):
-    """Lets that many pass. A kind is what is logged before its arguments are put in."""
+    """Lets that many pass. A kind is what is logged before its arguments are put in, and its level."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._kinds: dict[str, tuple[float, int]] = {}  # when its second began, and how many came since
+        self._kinds: dict[tuple[str, int], tuple[float, int]] = {}  # when its second began, and how many came since
 
     def filter(self, record: logging.LogRecord) -> bool:
-        kind, most, now = str(record.msg), MOST.get(record.levelno, 100), time.monotonic()
+        text, most, now = str(record.msg), MOST.get(record.levelno, 100), time.monotonic()
+        kind = text, record.levelno
         began, count = self._kinds.get(kind, (now, 0))
         if now - began >= 1:
             if count > most:
-                record.msg = f"{kind} (and {count - most} more lines like this one, which were left out)"
+                record.msg = f"{text} (and {count - most} more lines like this one, which were left out)"
             began, count = now, 0
         self._kinds[kind] = began, count + 1
         return count < most

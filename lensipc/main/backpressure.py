@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ..log import log
 from ..transport.poller import Poller
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ class Backpressure:
         for connection in self._connections.values():
             if connection in self._congested or connection in self._lagging:
                 continue
-            if connection.endpoint.outbox > self.high_water:
+            waiting = connection.endpoint.outbox
+            if waiting > self.high_water:
+                log.debug("renderer %d is congested: %d bytes wait for it", connection.frame_id, waiting)
                 connection.drain_requested = True
                 slow = partial(self.release, connection, lagging=True)
                 self._congested[connection] = StallTimer(connection, self.high_water, HOLD, slow)
@@ -105,8 +108,10 @@ class Backpressure:
             return
         if lagging:
             self._lagging.add(connection)
+            log.debug("renderer %d is lagging: it holds up nobody", connection.frame_id)
         else:
             self._lagging.discard(connection)
+            log.debug("renderer %d is released: it is congested or lagging no more", connection.frame_id)
         connection.drain_requested = lagging
         connection.endpoint.lag(lagging)
         if pace is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import clone
 from ..errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError, UnknownValueError, printable
 from ..events import IpcMainInvokeEvent
+from ..log import log
 from ..runtime.channels import Running
 from ..runtime.connection import CLOSED, Connection, body_of
 from ..runtime.driver import is_awaitable
@@ -71,6 +72,11 @@ PAUSED_BY_TURN: Final = 1
 PAUSED_BY_LISTENERS: Final = 2
 PAUSED_BY_OUTCOMES: Final = 4
 PAUSED_BY_CONGESTION: Final = 8
+PAUSES: Final = {
+    PAUSED_BY_LISTENERS: "so many async listeners of its events run",
+    PAUSED_BY_OUTCOMES: "its outcomes fill its outbox",
+    PAUSED_BY_CONGESTION: "who listens to it is congested",
+}
 # An invoke of more bytes counts toward what a renderer may have in flight, as much as its largest message, by what its
 # arguments weigh. Of those that do not count, 8,192 are 64 MiB.
 SMALL: Final = 256
@@ -343,16 +349,22 @@ class RendererConnection(Connection):
 
     def resume_after_congestion(self) -> None:
         """It need not wait for them any more."""
-        self.paused &= ~PAUSED_BY_CONGESTION
+        if self.paused & PAUSED_BY_CONGESTION:
+            self._clear(PAUSED_BY_CONGESTION)
 
     def _pause(self, why: int) -> None:
-        if not self.ended:  # what one that has ended can still send is little
+        if not self.ended and not self.paused & why:  # what one that has ended can still send is little
             self.paused |= why
+            log.debug("renderer %d is paused: %s", self.frame_id, PAUSES[why])
 
     def _resume(self, why: int) -> None:
         if self.paused & why:
-            self.paused &= ~why
+            self._clear(why)
             self.poller.wake()
+
+    def _clear(self, why: int) -> None:
+        self.paused &= ~why
+        log.debug("renderer %d is paused no more because %s", self.frame_id, PAUSES[why])
 
     def end(self) -> None:
         super().end()

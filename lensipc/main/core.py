@@ -105,10 +105,15 @@ class MainCore(TurnLoop):
             reason = printable(reason, REASON_MOST)  # it may quote what the renderer has sent
             log.warning("renderer %d (pid %d) is disconnected: %s", connection.frame_id, connection.pid, reason)
             handshake.say_goodbye(connection.sock, reason)
-            self.detach(connection, reason)
+            self._detach(connection, reason)
 
     def detach(self, connection: RendererConnection, reason: str) -> None:
-        """Close a connection and undo all that its renderer was part of."""
+        """Close a connection that has had its time, and undo all that its renderer was part of."""
+        if connection.frame_id in self.connections:
+            log.info("renderer %d (pid %d) is detached: %s", connection.frame_id, connection.pid, reason)
+            self._detach(connection, reason)
+
+    def _detach(self, connection: RendererConnection, reason: str) -> None:
         if self.connections.pop(connection.frame_id, None) is not None:
             connection.reason = reason
             if self._latest is connection:

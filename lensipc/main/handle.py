@@ -145,8 +145,9 @@ class RendererHandle:
         # Its socket's end of file tells the same, unless it has left its descriptors to a child.
         self._connection.end()
         self._main._core.poller.wake()
-        if self._process is not None and self._connection.ended and not self._asked:
-            level = logging.WARNING if self._process.status else logging.INFO
+        if self._process is not None:
+            by_itself = self._connection.ended and not self._asked
+            level = logging.WARNING if by_itself and self._process.status else logging.INFO
             log.log(level, "renderer %d (pid %d) %s", self.frame_id, self.pid, self._process.fate)
 
     def _look_for_exit(self) -> None:

@@ -151,6 +151,7 @@ class Lifecycle:
             except BaseException:
                 del self._installed[manifest.id]
                 raise
+            log.info("extension %s %s is installed and enabled", manifest.id, manifest.version)
 
     async def _enable(self, installed: Installed) -> None:
         manifest = installed.manifest
@@ -159,6 +160,7 @@ class Lifecycle:
                 raise KeyError(f"extension {manifest.id!r} is not installed any more")
             if not installed.enabled:
                 await self._activate(installed)
+                log.info("extension %s is enabled", manifest.id)
 
     async def _disable(self, installed: Installed) -> None:
         if installed.activating is not None:
@@ -167,6 +169,7 @@ class Lifecycle:
         async with self._lock(installed.manifest.id):
             if installed.enabled:
                 await self._deactivate(installed)
+                log.info("extension %s is disabled", installed.manifest.id)
 
     async def _uninstall(self, installed: Installed) -> None:
         manifest = installed.manifest
@@ -174,6 +177,7 @@ class Lifecycle:
         async with self._lock(manifest.id):
             if self._installed.get(manifest.id) is installed and not installed.enabled:
                 del self._installed[manifest.id]
+                log.info("extension %s is uninstalled", manifest.id)
 
     async def _activate(self, installed: Installed) -> None:
         """Activate all parts, or none."""
@@ -212,6 +216,7 @@ class Lifecycle:
             result = part.on_activate()
             if is_awaitable(result):
                 await result
+            log.debug("the part of extension %s in main is activated", manifest.id)
         except ActivationError:
             raise
         except BaseException as error:
@@ -281,6 +286,7 @@ class Lifecycle:
             log_raised(error, f"on_deactivate of extension %s in main {what}", part.id)
         finally:
             dispose_part(part)
+            log.debug("the part of extension %s in main is deactivated", part.id)
 
     async def _deactivate_in(self, connection: RendererConnection, installed: Installed) -> None:
         if installed.port.number not in connection.ports or connection.state is CLOSED:

@@ -16,6 +16,7 @@ from .. import clone
 from ..errors import NotActivatedError, PeerGone, printable
 from ..extension import ExtensionManifest
 from ..log import log
+from ..runtime import trace
 from ..runtime.connection import CLOSED
 from ..transport import handshake
 from ..transport.endpoint import (
@@ -152,6 +153,8 @@ class MainProcess:
         self._core = MainCore(
             driver, os.getpid(), high_water=self._high_water, limit=self._outbox_limit, limits=self._limits
         )
+        if trace.is_asked_for():
+            trace.trace_main(self._core)
         self._spawning: set[asyncio.Task[Any]] = set()
         self._lifecycle = Lifecycle(self._core, self._loop)
         if self.path is not None:
@@ -385,6 +388,8 @@ class MainProcess:
         connection.fate = handle._fate if process is not None else None
         connection.on_closed.append(partial(self._on_closed, handle))
         self._core.attach(connection)
+        how = "it came by the path" if process is None else "main has started it"
+        log.info("renderer %d (pid %d) is attached: %s", frame_id, pid, how)
         return handle
 
     def _account_of(self, visitor: Visitor) -> Account:

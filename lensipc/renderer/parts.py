@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ..extension import LensRendererExtension
-from ..log import log_raised
+from ..log import log, log_raised
 from ..runtime.driver import Driver, Settle, call
 from ..runtime.loader import dispose_part, load
 from ..user_code import conclude
@@ -58,7 +58,9 @@ class Parts:
 
         def activated(_result: object, error: BaseException | None) -> None:
             active.activating = False
-            if error is not None:
+            if error is None:
+                self._log_change(port, "activated")
+            else:
                 self._failed(port, error)
                 self._active.pop(port, None)
                 dispose_part(part)
@@ -92,6 +94,7 @@ class Parts:
             if error is not None:
                 self._log_raised("on_deactivate", port, error)
             dispose_part(part)
+            self._log_change(port, "deactivated")
             for each in self._leaving.pop(port):
                 each(None, error)
 
@@ -101,6 +104,9 @@ class Parts:
         """Deactivate what is active."""
         for port in list(self._active):
             self.deactivate(port)
+
+    def _log_change(self, port: RendererPort, change: str) -> None:
+        log.debug("the part of extension %s in renderer %d is %s", port.extension, self._frame_id, change)
 
     def _log_raised(self, method: str, port: RendererPort, error: BaseException) -> None:
         """Log it here, with its traceback: main is told its type and its text only."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from .. import clone
 from ..errors import PeerGone
+from ..runtime import trace
 from ..runtime.connection import CLOSED, OPEN
 from ..runtime.driver import Driver
 from ..transport import handshake, unix_socket
@@ -285,6 +286,8 @@ class RendererProcess:
                 backlog_limit=words["limit"],
                 limits=clone.Limits(words["budget"], words["plain"], words["count_all"]),
             )
+            if trace.is_asked_for():
+                trace.trace_renderer(self._core)
             undo_all.pop_all()
         return self._core
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import clone
 from ..errors import DecodeError, ProtocolError
+from ..log import log
 from ..transport import unix_socket
 from ..transport.endpoint import REFUSE, WHOLE, Batch, Buffer, Endpoint, Message, too_large
 from ..transport.poller import Poller
@@ -54,6 +55,7 @@ class Connection:
         most: the bytes that a message has at most which comes decoded.
 
     Attributes:
+        frame_id: the renderer's number, 0 until it is known.
         state: how far it has come.
         ended: the peer will send no more, or the connection was closed after that.
         ready: it is not parked: there may be work.
@@ -61,6 +63,8 @@ class Connection:
         status: FAILED and CONGESTED of those to whom its events went.
         drain_requested: somebody waits until little waits to be sent.
     """
+
+    frame_id = 0
 
     def __init__(
         self,
@@ -245,18 +249,22 @@ class Connection:
     def end(self) -> None:
         """The peer will send no more: what it has sent is still to be handled."""
         if self.state is OPEN:
-            self.state = ENDED
+            self._become(ENDED)
             self.ended = self.ready = True
             self.poller.unregister(self.sock.fileno())
 
     def close(self) -> None:
         """Release the endpoint and the socket. Idempotent."""
         if self.state is not CLOSED:
-            self.state = CLOSED
+            self._become(CLOSED)
             self.ready = False
             self.poller.unregister(self.sock.fileno())
             self.endpoint.close()
             self.hang_up()
+
+    def _become(self, state: State) -> None:
+        self.state = state
+        log.debug("the connection of renderer %d is %s", self.frame_id, state.name)
 
 
 def body_of(message: Message) -> Buffer:

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""A line in the log for each message, in and out, where the environment has LENSIPC_TRACE=1.
+
+What a connection and its endpoint call for each message is wrapped then, once, when they are made. Else nothing is, so
+a message that is not traced costs nothing more, and nothing on its way asks whether it is.
+
+To be seen with its bytes, what is traced takes the way of what is no small plain data: nothing comes decoded out of the
+C core, and nothing is sent on by it unread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from .. import clone
+from ..errors import printable
+from ..transport.endpoint import REFUSE, Batch, Buffer, Message
+from . import protocol
+from .connection import Connection
+from .protocol import ALL, DECLARE, EVENT, INVOKE, LISTEN, UNLISTEN
+
+VARIABLE: Final = "LENSIPC_TRACE"
+_KINDS = (
+    "EVENT", "INVOKE", "CANCEL", "RESULT", "ERROR", "DECLARE", "LISTEN", "UNLISTEN", "ACTIVATE", "DEACTIVATE", "READY",
+    "REPORT",
+)  # fmt: skip
+NAMES: Final = {getattr(protocol, name): name for name in _KINDS}
+# The kinds whose header has the number of a channel.
+OF_CHANNELS: Final = (EVENT, INVOKE, DECLARE, LISTEN, UNLISTEN)
+
+log = logging.getLogger("lensipc.trace")
+
+
+def is_asked_for() -> bool:
+    """Whether the environment asks for it. Then the lines go somewhere: to stderr, where no handler is configured."""
+    if os.environ.get(VARIABLE) != "1":
+        return False
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.DEBUG)
+    if not log.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(message)s"))
+        log.addHandler(handler)
+        log.propagate = False  # a handler that is configured later would print each line once more
+    return True
+
+
+def _tell(way: str, kind: int, size: int, correlation: int = 0, number: int = 0, channels: Sequence[Any] = ()) -> None:
+    """One line. A channel's name is a peer's word, and comes last: it cannot pass for anything else."""
+    said = f"{way}: {NAMES.get(kind, kind)}"
+    if correlation and kind != EVENT:
+        said += f" {correlation}"
+    said += f", {size} bytes"
+    if kind in OF_CHANNELS:
+        said += f", channel {number}"
+        if number < len(channels):
+            channel = channels[number]
+            said += f" {channel.port.extension}/{printable(channel.name)}"
+    log.debug("%s", said)
+
+
+def _bytes_of(body: Buffer | Sequence[Buffer]) -> int:
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return memoryview(body).nbytes
+    return sum(memoryview(piece).nbytes for piece in body)
+
+
+def _trace_sent(connection: Connection, way: str, channels: Sequence[Any]) -> None:
+    send, send_value = connection.send, connection.endpoint.send_value
+
+    def traced_send(
+        kind: int,
+        channel: int = 0,
+        peer: int = 0,
+        pid: int = 0,
+        correlation: int = 0,
+        body: Buffer | Sequence[Buffer] = b"",
+        when_full: int = REFUSE,
+    ) -> int:
+        dropped = send(kind, channel, peer, pid, correlation, body, when_full)
+        _tell(way, kind, _bytes_of(body), correlation, channel, channels)
+        return dropped
+
+    def traced_send_value(kind: int, channel: int, peer: int, correlation: int, value: object) -> bool:
+        sent = send_value(kind, channel, peer, correlation, value)
+        if sent:
+            _tell(way, kind, _bytes_of(clone.encode_parts(value)), correlation, channel, channels)
+        return sent
+
+    connection.send = traced_send  # type: ignore[method-assign]
+    connection.endpoint.send_value = traced_send_value
+
+
+def trace_renderer(core: Connection) -> None:
+    """Trace what a renderer's core sends and receives."""
+    here = f"renderer {core.frame_id}"
+    way, channels = f"{here} < main", core.endpoint.channels
+    receive = core.endpoint.receive
+
+    def traced_receive(limit: int, _decoded: int, most: int, into: list[Message | Batch]) -> int:
+        relayed = receive(limit, 0, most, into)
+        for message in into:
+            assert not isinstance(message, list)
+            _tell(way, message.kind, len(message.body), message.correlation, message.channel, channels)
+        return relayed
+
+    core.endpoint.receive = traced_receive
+    _trace_sent(core, f"{here} > main", channels)
+
+
+def trace_main(core: Any) -> None:
+    """Trace what main's core sends to each renderer, and receives from it: those that attach from now on."""
+    attach, port, route = core.attach, core.port, core.router.route
+
+    def traced_attach(connection: Any) -> None:
+        there = f"renderer {connection.frame_id}"
+        _trace_sent(connection, f"main > {there}", connection.channels)
+        connection.on_message[:] = [traced_take(take, connection) for take in connection.on_message]
+        connection.decoded = 0
+        connection.endpoint.stop_relaying()
+        attach(connection)
+
+    def traced_take(take: Callable[[Message], None], connection: Any) -> Callable[[Message], None]:
+        way = f"main < renderer {connection.frame_id}"
+
+        def traced(message: Message) -> None:
+            size = len(message.body)
+            _tell(way, message.kind, size, message.correlation, message.channel, connection.channels)
+            take(message)
+
+        return traced
+
+    def tell_all(channel: Any, target: int, size: int) -> None:
+        for each in core.connections.values():
+            if target in (ALL, each.frame_id) and channel in each.listening:
+                number = each.channels.index(channel)
+                _tell(f"main > renderer {each.frame_id}", EVENT, size, 0, number, each.channels)
+
+    def traced_route(channel: Any, frame_id: int, pid: int, body: Any, target: int = ALL) -> int:
+        status: int = route(channel, frame_id, pid, body, target)
+        tell_all(channel, target, _bytes_of(body))
+        return status
+
+    def traced_port(extension: str) -> Any:
+        new = extension not in core.ports
+        made = port(extension)
+        if new:
+            make = made.table._make
+            made.table._make = lambda name: trace_channel(make(name))
+        return made
+
+    def trace_channel(channel: Any) -> Any:
+        send_value = channel.topic.send_value
+
+        def traced_send_value(frame_id: int, pid: int, value: object) -> int | None:
+            status: int | None = send_value(frame_id, pid, value)
+            if status is not None:
+                tell_all(channel, ALL, _bytes_of(clone.encode_parts(value)))
+            return status
+
+        channel.topic.send_value = traced_send_value
+        return channel
+
+    core.attach, core.port, core.router.route = traced_attach, traced_port, traced_route
