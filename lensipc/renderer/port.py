@@ -43,7 +43,7 @@ class RendererChannel(Channel):
         super().__init__(name)
         self.port = port
         self.number = -1  # declared when first used
-        self.event: IpcRendererEvent | None = None  # the event object for the last sender, used again for its next events
+        self.event: IpcRendererEvent | None = None  # the event object for the last sender, used again
         self.when_full = 0
 
 
@@ -125,7 +125,7 @@ class RendererPort:
         self.core.send(EVENT, self._number(channel), target, body=body)
 
     def listen(self, channel: str, listener: Callback, when_slow: str) -> Disposer:
-        """Add a listener. `when_slow` of a channel's first listener says what main does when this process is too slow."""
+        """Add a listener. A channel's first `when_slow` says what main does when this process is too slow."""
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
         self._check_active()
@@ -157,7 +157,7 @@ class RendererPort:
         return future
 
     def _limit_unsent(self, channel: str, left: float, future: Any) -> None:
-        """Give a request of another thread its timeout while it still waits to be sent, because main reads too slowly."""
+        """Give another thread's request its timeout while it waits to be sent, because main reads too slowly."""
 
         def expire() -> None:
             if not future.correlation:

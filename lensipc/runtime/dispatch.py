@@ -35,8 +35,8 @@ class Dispatcher:
     ) -> None:
         """Call each listener of the channel with the event and with arguments of its own from `read`.
 
-        `count` is called for async listeners: with 1 when one begins, with -1 when it has finished. DecodeError: `read` raised it, or
-        gave no tuple.
+        `count` is called for async listeners: with 1 when one begins, with -1 when it has finished. DecodeError: `read`
+        raised it, or gave no tuple.
         """
         for listener in channel.listeners:
             if not listener.active:
