@@ -108,7 +108,7 @@ class RemoteError(LensIpcError):
     def __reduce__(self) -> tuple[Any, ...]:
         # Its class is made when it is needed, so it has no name by which pickle would find it.
         parts: Any = super().__reduce__()
-        return (remote_error, (self._base, parts[1], self.remote_message), *parts[2:])
+        return (make_remote_error, (self._base, parts[1], self.remote_message), *parts[2:])
 
 
 class NoHandlerError(LensIpcError, LookupError):
@@ -128,7 +128,7 @@ def base_of(kind: type[BaseException]) -> type[BaseException]:
     return next(base for base in kind.__mro__ if base in _known())
 
 
-def remote_error(base: str, args: tuple[Any, ...], text: str) -> RemoteError:
+def make_remote_error(base: str, args: tuple[Any, ...], text: str) -> RemoteError:
     """A RemoteError that is an instance of the exception `base`, too, made of `args`, or of `text` if `args` fail."""
     kind = _remote_type(base)
     for make, arguments in ((kind, args), (kind, (text,)), (functools.partial(kind.__new__, kind), (text,))):

@@ -470,7 +470,7 @@ class Slow:
 async def test_a_sender_waits_while_too_many_async_listeners_of_its_events_run_and_nobody_else_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.main.peer.MAX_LISTENERS", 10)
+    monkeypatch.setattr("lensipc.main.connection.MAX_LISTENERS", 10)
     async with hosting(2, **SMALL) as host:
         sender, other = host.renderers
         slow = Slow(host)
@@ -519,7 +519,7 @@ async def test_a_sender_whose_events_take_main_long_has_its_turn_no_longer_than_
 async def test_main_hears_the_end_of_a_sender_whose_events_keep_it_busy_and_all_that_it_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.main.peer.MAX_LISTENERS", 10)
+    monkeypatch.setattr("lensipc.main.connection.MAX_LISTENERS", 10)
     async with hosting(1) as host:
         slow = Slow(host)
         (sender,) = host.renderers

@@ -79,7 +79,7 @@ def test_a_turn_that_only_relays_ends_by_the_clock_too(line: Line, monkeypatch: 
         looked.append(True)
         connection.paused = int(len(looked) == 2)
 
-    monkeypatch.setattr(connection, "end_turn_if_over", look)
+    monkeypatch.setattr(connection, "pause_if_turn_is_over", look)
     for _ in range(5 * BATCH):
         line.peer.send(EVENT, 0, ALL, 0, 0, b"")
     line.send(7)
@@ -204,7 +204,7 @@ def test_who_waits_until_little_waits_to_be_sent_is_told_however_a_turn_ends(lin
     line.send(1, 2, 3)
     line.connection.pump(budget)
     assert told == []
-    line.connection.awaited = True
+    line.connection.drain_requested = True
     line.send(4, 5, 6)
     line.connection.pump(budget)
     assert told == [1]

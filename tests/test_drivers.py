@@ -320,12 +320,12 @@ async def test_a_timeout_of_wait_for_is_a_cancellation() -> None:
 
 
 async def test_what_main_waits_for_takes_no_outcome_that_comes_late_or_twice() -> None:
-    pending = AsyncioDriver().pending()
+    pending = AsyncioDriver().future()
     pending.set_result(1)
     pending.set_result(2)
     pending.set_exception(ValueError())
     assert await pending == 1
-    cancelled = AsyncioDriver().pending()
+    cancelled = AsyncioDriver().future()
     cancelled.cancel()
     cancelled.set_result(1)
     cancelled.set_exception(ValueError())
@@ -352,7 +352,7 @@ async def test_what_a_callback_returns_runs_in_a_task_and_is_settled_once() -> N
         await asyncio.sleep(0)
         return 5
 
-    driver.finish(callback(), lambda result, error: settled.set_result((result, error)))
+    driver.run_awaitable(callback(), lambda result, error: settled.set_result((result, error)))
     assert await settled == (5, None)
     assert not driver.blocking
 
@@ -363,8 +363,8 @@ async def test_an_error_and_a_cancellation_are_settled_too() -> None:
     async def fail() -> None:
         raise ValueError("no")
 
-    driver.finish(fail(), lambda *outcome: settled.append(outcome))
-    driver.finish(asyncio.sleep(60), lambda *outcome: settled.append(outcome)).cancel()
+    driver.run_awaitable(fail(), lambda *outcome: settled.append(outcome))
+    driver.run_awaitable(asyncio.sleep(60), lambda *outcome: settled.append(outcome)).cancel()
     while len(settled) < 2:
         await asyncio.sleep(0)
     assert [type(error) for _, error in settled] == [ValueError, asyncio.CancelledError]
@@ -372,7 +372,7 @@ async def test_an_error_and_a_cancellation_are_settled_too() -> None:
 
 async def test_a_task_is_kept_alive_while_it_runs_and_no_longer() -> None:
     driver, settled = AsyncioDriver(), []
-    driver.finish(asyncio.sleep(0.01), lambda *outcome: settled.append(outcome))
+    driver.run_awaitable(asyncio.sleep(0.01), lambda *outcome: settled.append(outcome))
     gc.collect()
     assert len(driver._tasks) == 1
     while not settled:
@@ -390,8 +390,8 @@ async def test_any_awaitable_will_do() -> None:
 
     future = asyncio.get_running_loop().create_future()
     future.set_result(6)
-    driver.finish(Awaitable(), lambda result, _error: settled.append(result))
-    driver.finish(future, lambda result, _error: settled.append(result))
+    driver.run_awaitable(Awaitable(), lambda result, _error: settled.append(result))
+    driver.run_awaitable(future, lambda result, _error: settled.append(result))
     while len(settled) < 2:
         await asyncio.sleep(0)
     assert sorted(settled) == [5, 6]
@@ -406,8 +406,8 @@ async def test_who_stops_waiting_for_what_is_not_its_own_leaves_it_running() -> 
             return shared.__await__()
 
     for awaitable in (shared, Shared()):
-        hasty = driver.finish(awaitable, lambda *outcome: settled.append(outcome))
-        driver.finish(awaitable, lambda *outcome: settled.append(outcome))
+        hasty = driver.run_awaitable(awaitable, lambda *outcome: settled.append(outcome))
+        driver.run_awaitable(awaitable, lambda *outcome: settled.append(outcome))
         await asyncio.sleep(0)
         hasty.cancel()
         hasty.cancel()
@@ -427,7 +427,7 @@ async def test_a_shared_task_that_others_cancel_or_that_fails_is_settled_so() ->
 
     cancelled = asyncio.ensure_future(asyncio.sleep(60))
     for shared in (cancelled, asyncio.ensure_future(fail())):
-        driver.finish(shared, lambda *outcome: settled.append(outcome))
+        driver.run_awaitable(shared, lambda *outcome: settled.append(outcome))
     cancelled.cancel()
     while len(settled) < 2:
         await asyncio.sleep(0)
@@ -489,7 +489,7 @@ def test_the_turns_of_a_script_begin_with_what_it_has_set_and_those_within_them_
 async def test_soon_is_after_the_callbacks_that_are_due() -> None:
     order: list[int] = []
     asyncio.get_running_loop().call_soon(order.append, 1)
-    AsyncioDriver().soon(lambda: order.append(2))
+    AsyncioDriver().call_soon(lambda: order.append(2))
     assert order == []
     await asyncio.sleep(0)
     assert order == [1, 2]
@@ -536,7 +536,7 @@ def test_without_a_loop_an_async_callback_is_refused_with_the_way_out() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # it is closed: no "was never awaited"
-        assert BlockingDriver().finish(callback(), lambda *outcome: settled.append(outcome)) is None
+        assert BlockingDriver().run_awaitable(callback(), lambda *outcome: settled.append(outcome)) is None
         gc.collect()
     (outcome,) = settled
     assert outcome[0] is None
@@ -552,11 +552,11 @@ def test_without_a_loop_an_awaitable_that_cannot_be_closed_is_refused_as_well() 
             yield
 
     settled: list[Any] = []
-    BlockingDriver().finish(Awaitable(), lambda *outcome: settled.append(outcome))
+    BlockingDriver().run_awaitable(Awaitable(), lambda *outcome: settled.append(outcome))
     assert isinstance(settled[0][1], TypeError)
 
 
 def test_without_a_loop_soon_is_now() -> None:
     called: list[int] = []
-    BlockingDriver().soon(lambda: called.append(1))
+    BlockingDriver().call_soon(lambda: called.append(1))
     assert called == [1]

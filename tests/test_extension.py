@@ -16,7 +16,7 @@ import pytest
 
 from lensipc import ActivationError, ExtensionManifest, LensMainExtension, LensRendererExtension
 from lensipc.extension import ENTRY_POINTS
-from lensipc.runtime.loader import load, undo
+from lensipc.runtime.loader import dispose_part, load
 
 MODULE = """
 from lensipc import ExtensionManifest, LensMainExtension, LensRendererExtension
@@ -180,8 +180,8 @@ def test_undo_calls_the_disposers_the_last_first_and_then_closes_the_port() -> N
     part = LensMainExtension("ext", "1.0", port)  # type: ignore[arg-type]
     part.disposers.callback(order.append, "first")
     part.disposers.callback(lambda: order.append(f"second {port.closed}"))
-    undo(part)
-    undo(part)
+    dispose_part(part)
+    dispose_part(part)
     assert order == ["second 0", "first"]
     assert port.closed == 2  # which is the port's to bear
 
@@ -197,7 +197,7 @@ def test_a_disposer_that_raises_stops_none_of_the_others_and_is_logged(caplog: p
     part.disposers.callback(order.append, "calm")
     part.disposers.callback(fail, "first")
     part.disposers.callback(fail, "second")
-    undo(part)
+    dispose_part(part)
     assert order == ["second", "first", "calm"]
     assert port.closed == 1
     assert [record.getMessage() for record in caplog.records] == ["a disposer of extension ext raised"] * 2
@@ -214,7 +214,7 @@ def test_the_port_is_closed_even_if_ctrl_c_comes_in_a_disposer() -> None:
 
     part.disposers.callback(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        undo(part)
+        dispose_part(part)
     assert port.closed == 1
 
 
@@ -266,7 +266,7 @@ def test_what_a_part_has_imported_after_it_was_loaded_counts_too(package: Path) 
     (package / "later.py").write_text("what = 1\n")
     part = load("changing.part:Main", LensMainExtension, "ext")("ext", "1", Port())
     import_module("changing.later")
-    undo(part)
+    dispose_part(part)
     (package / "later.py").write_text("what = 22\n")
     with pytest.raises(ActivationError, match="later"):
         load("changing.part:Main", LensMainExtension, "ext")

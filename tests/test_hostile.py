@@ -25,7 +25,7 @@ from loads import rss
 
 import lensipc
 from lensipc import ExtensionManifest, OutboxFull, clone
-from lensipc.main.peer import Peer
+from lensipc.main.connection import RendererConnection
 from lensipc.runtime.protocol import (
     ACTIVATE,
     ALL,
@@ -96,13 +96,13 @@ async def test_many_that_keep_main_busy_hold_up_a_neighbour_for_no_longer_than_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[int] = []
-    plain_read = Peer.read_arguments
+    plain_read = RendererConnection.read_arguments
 
-    def counted(self: Peer, correlation: int, body: Any) -> Any:
+    def counted(self: RendererConnection, correlation: int, body: Any) -> Any:
         read.append(self.frame_id)
         return plain_read(self, correlation, body)
 
-    monkeypatch.setattr(Peer, "read_arguments", counted)
+    monkeypatch.setattr(RendererConnection, "read_arguments", counted)
     body = hostile.values.costly("colliding keys")
     async with hostile.arena() as ring:
         attackers = [await ring.connect() for _ in range(6)]
@@ -404,17 +404,17 @@ async def test_invokes_that_wait_for_activation_are_bounded_and_forgotten_when_c
             correlation = renderer.invoke(channel, bytes(10_000))
             renderer.send(CANCEL, correlation=correlation)
             await renderer.parked()
-        assert (len(port.held), end.held_bytes, len(end.running)) == (0, 0, 0)
+        assert (len(port.deferred), end.deferred_bytes, len(end.running)) == (0, 0, 0)
         body = clone.encode((bytes(1_000_000),))
         while not heard:  # not cancelled: there comes an end to them
             renderer.invoke(channel, body=body)
             await renderer.parked()
             heard = [record for record in renderer.receive() if record.kind == ERROR]
         assert "bytes of invokes" in str(rebuild(heard[0].body))
-        assert len(port.held) == len(end.running) < 20
+        assert len(port.deferred) == len(end.running) < 20
         renderer.close()
         await renderer.over()
-        assert len(port.held) == 0
+        assert len(port.deferred) == 0
         installing.cancel()
         with suppress(asyncio.CancelledError):
             await installing

@@ -160,7 +160,7 @@ async def test_an_invoke_that_comes_while_main_is_activating_waits_for_it() -> N
 
 
 async def test_an_invoke_waits_only_so_long_for_activation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.main.peer.ACTIVATION_WAIT", 0.1)
+    monkeypatch.setattr("lensipc.main.connection.ACTIVATION_WAIT", 0.1)
     manifest = ExtensionManifest("never", "1", main="starting:NeverMain", renderer="starting:NeverRenderer")
     async with hosting(1) as host:
         installing = asyncio.create_task(host.main.install(manifest))
@@ -356,7 +356,7 @@ async def test_an_outcome_of_another_request_is_not_taken_for_this_ones(kind: ty
 
 
 async def test_more_invokes_than_may_be_in_flight_are_caught_as_outbox_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensipc.main.peer.MAX_INVOKES", 10)
+    monkeypatch.setattr("lensipc.main.connection.MAX_INVOKES", 10)
     async with hosting(1) as host:
         assert await host.ipc.run(host.renderers[0], "lab:count_refused", "sleep", 0.2, 15) == 5
 
@@ -447,7 +447,7 @@ async def test_what_a_signal_raises_in_a_handler_ends_the_host_when_the_outcome_
 async def test_an_invoke_that_waits_for_activation_is_answered_though_main_was_busy_past_its_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.main.peer.ACTIVATION_WAIT", 0.2)
+    monkeypatch.setattr("lensipc.main.connection.ACTIVATION_WAIT", 0.2)
     manifest = ExtensionManifest("blocked", "1", main="starting:BlockedMain", renderer="starting:SlowRenderer")
     async with hosting(1) as host:
         starting.answered.clear()

@@ -10,7 +10,7 @@ import pytest
 
 from lensipc import Ipc, LensMainExtension, LensRendererExtension, NotActivatedError
 from lensipc.runtime.channels import Channel, ChannelTable
-from lensipc.runtime.loader import undo
+from lensipc.runtime.loader import dispose_part
 from lensipc.runtime.protocol import ALL
 
 
@@ -150,7 +150,7 @@ def test_reset_instance_makes_room_for_another() -> None:
 def test_the_instance_is_forgotten_with_its_extension() -> None:
     part = main_part()
     IpcMain.create_instance(part)
-    undo(part)
+    dispose_part(part)
     assert IpcMain.get_instance(strict=False) is None
 
 
@@ -159,7 +159,7 @@ def test_an_extension_that_ends_leaves_the_instance_of_the_next_alone() -> None:
     IpcMain.create_instance(first)
     IpcMain.reset_instance()
     instance = IpcMain.create_instance(second)
-    undo(first)
+    dispose_part(first)
     assert IpcMain.get_instance() is instance
 
 
@@ -168,7 +168,7 @@ def test_what_an_instance_registers_is_undone_with_its_extension_even_if_it_is_k
     instance = IpcMain.create_instance(part)
     instance.listen("a", print)
     instance.handle("b", print)
-    undo(part)
+    dispose_part(part)
     table: Any = part._port.table
     assert table["a"].listeners == ()
     assert table["b"].handler is None
@@ -211,5 +211,5 @@ def test_who_asks_for_what_the_other_side_has_is_told_which_side_that_is() -> No
     with pytest.raises(AttributeError, match="object has no attribute 'nothing'"):
         main.nothing  # type: ignore[attr-defined]  # noqa: B018
     assert not hasattr(main, "invoke")
-    undo(main.extension)
-    undo(renderer.extension)
+    dispose_part(main.extension)
+    dispose_part(renderer.extension)

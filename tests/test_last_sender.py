@@ -11,10 +11,10 @@ import pytest
 from hosting import Host, hosting, until
 
 from lensipc import RendererProcess
-from lensipc.main.peer import Peer
+from lensipc.main.connection import RendererConnection
 
 
-def _connection(host: Host) -> Peer:
+def _connection(host: Host) -> RendererConnection:
     (connection,) = host.main._core.connections.values()
     return connection
 
@@ -58,7 +58,7 @@ async def test_one_that_waits_is_not_served_for_having_called_last(tmp_path: Pat
         waiting = ipc.invoke("echo", 2)
         router.dispatch()
         assert connection.last_invoke < waiting.correlation
-        connection.resume_congested()
+        connection.resume_after_congestion()
         router.poller.wake()
         assert await waiting == (2,)
 

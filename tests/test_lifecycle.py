@@ -558,7 +558,7 @@ async def test_a_renderer_that_never_answers_is_disconnected_though_it_never_sto
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("lensipc.main.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
-    monkeypatch.setattr("lensipc.main.peer.CATCH_UP", 20)
+    monkeypatch.setattr("lensipc.main.connection.CATCH_UP", 20)
     manifest = ExtensionManifest("endless", "1", renderer="starting:EndlessRenderer")
     async with hosting(1) as host:
         host.ipc.note("n")

@@ -361,11 +361,11 @@ def test_after_a_timer_at_any_time_others_come(poller: Poller, when: float) -> N
 
 def test_a_wake_can_be_taken_back_and_made_again(poller: Poller) -> None:
     for _ in range(2):
-        poller.hush()
+        poller.clear_wake()
         poller.wake()
         assert readable(poller)
-        poller.hush()
-        poller.hush()
+        poller.clear_wake()
+        poller.clear_wake()
         assert not readable(poller)
 
 

@@ -24,17 +24,19 @@ from typing import TYPE_CHECKING, Final
 from ..transport.poller import Poller
 
 if TYPE_CHECKING:
-    from .peer import Peer
+    from .connection import RendererConnection
 
 # A congested receiver holds its senders back as long as it takes a high-water mark's worth of bytes in each period of
 # this length (seconds).
 HOLD: Final = 0.1
 
 
-class Pace:
+class StallTimer:
     """Calls `slow()` once, when a renderer takes fewer bytes in `seconds` than the high-water mark."""
 
-    def __init__(self, connection: Peer, high_water: int, seconds: float, slow: Callable[[], object]) -> None:
+    def __init__(
+        self, connection: RendererConnection, high_water: int, seconds: float, slow: Callable[[], object]
+    ) -> None:
         self._connection = connection
         self._high_water = high_water
         self._seconds = seconds
@@ -42,10 +44,10 @@ class Pace:
         self._begin()
 
     def _begin(self) -> None:
-        judge = partial(self._judge, self._connection.endpoint.progress)
+        judge = partial(self._check, self._connection.endpoint.progress)
         self._deadline = self._connection.poller.call_later(self._seconds, judge)
 
-    def _judge(self, before: int) -> None:
+    def _check(self, before: int) -> None:
         if self._connection.endpoint.progress - before < self._high_water:
             self._slow()
         else:
@@ -65,19 +67,19 @@ class Backpressure:
         poller: woken when senders may go on.
     """
 
-    def __init__(self, connections: dict[int, Peer], high_water: int, poller: Poller) -> None:
+    def __init__(self, connections: dict[int, RendererConnection], high_water: int, poller: Poller) -> None:
         self.high_water = high_water
         self._connections = connections
         self._poller = poller
-        self._congested: dict[Peer, Pace] = {}
-        self._lagging: set[Peer] = set()
+        self._congested: dict[RendererConnection, StallTimer] = {}
+        self._lagging: set[RendererConnection] = set()
         self._waiting: list[Callable[[], None]] = []
 
-    def is_congested(self, connection: Peer) -> bool:
+    def is_congested(self, connection: RendererConnection) -> bool:
         """Whether this renderer holds its senders back."""
         return connection in self._congested
 
-    def is_lagging(self, connection: Peer) -> bool:
+    def is_lagging(self, connection: RendererConnection) -> bool:
         """Whether this renderer was congested for too long, and so holds back no sender until it has caught up."""
         return connection in self._lagging
 
@@ -87,12 +89,12 @@ class Backpressure:
             if connection in self._congested or connection in self._lagging:
                 continue
             if connection.endpoint.outbox > self.high_water:
-                connection.awaited = True
+                connection.drain_requested = True
                 slow = partial(self.release, connection, lagging=True)
-                self._congested[connection] = Pace(connection, self.high_water, HOLD, slow)
+                self._congested[connection] = StallTimer(connection, self.high_water, HOLD, slow)
         return bool(self._congested)
 
-    def holds_back(self, sender: Peer) -> bool:
+    def holds_back(self, sender: RendererConnection) -> bool:
         """Whether a congested renderer listens to a channel that `sender` has declared: only then it is paused."""
         return self.look() and any(not each.listening.isdisjoint(sender.channels) for each in self._congested)
 
@@ -103,7 +105,7 @@ class Backpressure:
         self._waiting.append(resume)
         return True
 
-    def release(self, connection: Peer, *, lagging: bool = False) -> None:
+    def release(self, connection: RendererConnection, *, lagging: bool = False) -> None:
         """Let the senders of this renderer go on. It is down to its low-water mark, is gone, or is `lagging`."""
         pace = self._congested.pop(connection, None)
         if pace is None and connection not in self._lagging:
@@ -112,12 +114,12 @@ class Backpressure:
             self._lagging.add(connection)
         else:
             self._lagging.discard(connection)
-        connection.awaited = lagging
+        connection.drain_requested = lagging
         connection.endpoint.lag(lagging)
         if pace is not None:
             pace.cancel()
             for other in self._connections.values():
-                other.resume_congested()  # a sender to another congested renderer will be paused again
+                other.resume_after_congestion()  # a sender to another congested renderer will be paused again
             self._poller.wake()
             if not self._congested:
                 waiting, self._waiting = self._waiting, []

@@ -18,12 +18,12 @@ from ..transport import handshake
 from ..transport.endpoint import CONGESTED, FAILED, poll
 from ..transport.poller import EDGE, Poller
 from .backpressure import Backpressure
-from .peer import TURN_OVER, Peer
+from .connection import PAUSED_BY_TURN, RendererConnection
 from .port import MainPort
 from .router import Router
 
 # Messages that one renderer may have handled before the next one has its turn, unless they take too long.
-TURN: Final = 64
+MESSAGES_PER_TURN: Final = 64
 # How long main may work for one renderer before the next one has its turn (seconds). A number of messages alone is no
 # bound on time: some messages take a thousand times as long as small plain data.
 TURN_TIME: Final = 0.002
@@ -49,13 +49,13 @@ class MainCore(TurnLoop):
         self.pid = pid
         self.limits = limits
         self.thread = self.poller.thread
-        self.connections: dict[int, Peer] = {}
+        self.connections: dict[int, RendererConnection] = {}
         self.ports: dict[str, MainPort] = {}
         self.low_water, self.high_water, self.outbox_limit = high_water // 4, high_water, limit
         self.backpressure = Backpressure(self.connections, high_water, self.poller)
         self.posts = Posts(self.poller, limit, self.backpressure.wait)
         self.router = Router(driver, self.connections, limits, self.disconnect_failed, self._next_turn, self.disconnect)
-        self._latest: Peer | None = None  # the renderer whose messages were handled last
+        self._latest: RendererConnection | None = None  # the renderer whose messages were handled last
 
     def port(self, extension: str) -> MainPort:
         """The extension's port, made when it is first heard of; its number never means another extension."""
@@ -68,17 +68,17 @@ class MainCore(TurnLoop):
     async def drain(self) -> None:
         """Wait until nothing is congested, and main's own listeners have heard what it has sent."""
         self.poller.check_thread("drain", "await it on the loop of that thread")
-        await self.driver.give_way()
+        await self.driver.yield_to_loop()
         while self.router.local:
-            await self.driver.give_way()
+            await self.driver.yield_to_loop()
         while self.backpressure.look():
-            pending = self.driver.pending()
+            pending = self.driver.future()
             self.backpressure.wait(partial(pending.set_result, None))
             await pending
 
     # ---- renderers come and go ----
 
-    def attach(self, connection: Peer) -> None:
+    def attach(self, connection: RendererConnection) -> None:
         """Begin to serve a renderer."""
         self.connections[connection.frame_id] = connection
         self.poller.register(connection.sock.fileno(), partial(self._on_socket, connection))
@@ -86,7 +86,7 @@ class MainCore(TurnLoop):
         self.poller.register(connection.wakeup_fd, connection.woken, EDGE)
         self.poller.wake()
 
-    def _on_socket(self, connection: Peer) -> None:
+    def _on_socket(self, connection: RendererConnection) -> None:
         # After the handshake a renderer sends nothing on its socket. Only the end of file can come.
         if connection.read_socket() is not None:
             self.disconnect(connection, "it sent a datagram on its socket")
@@ -99,7 +99,7 @@ class MainCore(TurnLoop):
             except (OutboxFull, ProtocolError, MemoryError) as error:
                 connection.broken(error)
 
-    def disconnect(self, connection: Peer, reason: str) -> None:
+    def disconnect(self, connection: RendererConnection, reason: str) -> None:
         """Close a connection, and tell the reason in the log and to the renderer."""
         if connection.state is not CLOSED:
             reason = printable(reason, REASON_MOST)  # it may quote what the renderer has sent
@@ -107,7 +107,7 @@ class MainCore(TurnLoop):
             handshake.say_goodbye(connection.sock, reason)
             self.detach(connection, reason)
 
-    def detach(self, connection: Peer, reason: str) -> None:
+    def detach(self, connection: RendererConnection, reason: str) -> None:
         """Close a connection and release all that belongs to its renderer."""
         if self.connections.pop(connection.frame_id, None) is not None:
             connection.reason = reason
@@ -185,15 +185,15 @@ class MainCore(TurnLoop):
             busy |= self._serve(waiting[0]) or len(waiting) > 1
         return busy or bool(local)
 
-    def _serve(self, connection: Peer) -> bool:
+    def _serve(self, connection: RendererConnection) -> bool:
         """Give a renderer its turn. Return whether it may have more to do."""
         connection.until = time.monotonic() + TURN_TIME
         connection.overdue = False
         try:
-            handled = connection.pump(TURN)
+            handled = connection.pump(MESSAGES_PER_TURN)
         finally:
-            if connection.paused & TURN_OVER:
-                connection.paused &= ~TURN_OVER
+            if connection.paused & PAUSED_BY_TURN:
+                connection.paused &= ~PAUSED_BY_TURN
                 connection.overdue = True
         if connection.status:
             self._heed(connection)
@@ -205,9 +205,9 @@ class MainCore(TurnLoop):
             if handled == 0 or connection.last_messages <= 0:
                 self.detach(connection, "it closed the connection, or died")
             return True
-        return connection.overdue or handled == TURN
+        return connection.overdue or handled == MESSAGES_PER_TURN
 
-    def _heed(self, sender: Peer) -> None:
+    def _heed(self, sender: RendererConnection) -> None:
         """Act on the receivers that could not take the sender's events: disconnect them, or pause the sender."""
         status, sender.status = sender.status, 0
         if status & FAILED:

@@ -15,7 +15,7 @@ from ..runtime.connection import CLOSED
 from ..transport import handshake
 from . import spawn
 from .acceptor import Visitor
-from .peer import Peer
+from .connection import RendererConnection
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,7 +40,7 @@ class RendererHandle:
     def __init__(
         self,
         main: MainProcess,
-        connection: Peer,
+        connection: RendererConnection,
         process: spawn.Child | None,
         visitor: Visitor | None,
     ) -> None:

@@ -16,11 +16,11 @@ from ..extension import ExtensionManifest, LensMainExtension
 from ..log import log, log_raised
 from ..runtime.connection import CLOSED
 from ..runtime.driver import is_awaitable
-from ..runtime.loader import adopt, import_path, load, undo
+from ..runtime.loader import adopt, dispose_part, import_path, load
 from ..runtime.protocol import READY
 from ..user_code import ends_process, text_of, type_name
+from .connection import RendererConnection
 from .core import MainCore
-from .peer import Peer
 from .port import MainPort
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Lifecycle:
 
         await asyncio.gather(*map(self._disable, list(self._installed.values())), return_exceptions=True)
 
-    async def bring_up(self, connection: Peer) -> None:
+    async def bring_up(self, connection: RendererConnection) -> None:
         """Activate all enabled extensions in a new renderer, then send READY."""
         connection.brought_up = True
         enabled = [installed for installed in self._installed.values() if installed.enabled]
@@ -95,7 +95,7 @@ class Lifecycle:
             raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) {how}")
         connection.send(READY)
 
-    async def take_down(self, connection: Peer) -> None:
+    async def take_down(self, connection: RendererConnection) -> None:
         """Deactivate all enabled extensions in a renderer."""
         import asyncio
 
@@ -223,14 +223,14 @@ class Lifecycle:
         finally:
             port.end_activation()
 
-    async def _activate_in(self, connection: Peer, installed: Installed, *, veto: bool = True) -> None:
+    async def _activate_in(self, connection: RendererConnection, installed: Installed, *, veto: bool = True) -> None:
         """Activate a renderer's part. If that fails, raise ActivationError if `veto`, else disconnect it."""
         manifest = installed.manifest
         if manifest.renderer is None or not connection.may_speak_for(manifest.id):
             return
         if connection.state is CLOSED:
             return
-        pending = self._core.driver.pending()
+        pending = self._core.driver.future()
         where = f"extension {manifest.id!r} ({manifest.renderer}) in {_place(connection)}"
         wait = RENDERER_ACTIVATION_WAIT
         try:
@@ -281,12 +281,12 @@ class Lifecycle:
             what = f"took more than {DEACTIVATION_WAIT:g} s" if limit.expired() else "raised"
             log_raised(error, f"on_deactivate of extension %s in main {what}", part.id)
         finally:
-            undo(part)
+            dispose_part(part)
 
-    async def _deactivate_in(self, connection: Peer, installed: Installed) -> None:
+    async def _deactivate_in(self, connection: RendererConnection, installed: Installed) -> None:
         if installed.port.number not in connection.ports or connection.state is CLOSED:
             return
-        pending = self._core.driver.pending()
+        pending = self._core.driver.future()
         try:
             connection.deactivate(installed.port, pending, DEACTIVATION_WAIT)
             await pending
@@ -312,7 +312,7 @@ def _ends_us(error: BaseException) -> bool:
     return ends_process(error)
 
 
-def _place(connection: Peer) -> str:
+def _place(connection: RendererConnection) -> str:
     return f"renderer {connection.frame_id} (pid {connection.pid})"
 
 

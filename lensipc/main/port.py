@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 class MainChannel(Channel):
     """A channel, and the renderers that listen to it."""
 
-    __slots__ = ("declared", "port", "topic")
+    __slots__ = ("declare_count", "port", "topic")
 
     def __init__(self, port: MainPort, name: str) -> None:
         super().__init__(name)
         self.port = port
         self.topic = Topic()
-        self.declared = 0  # the number of attached renderers that have declared it
+        self.declare_count = 0  # the number of attached renderers that have declared it
 
 
 def _listening(channel: MainChannel, listening: bool) -> None:
@@ -49,7 +49,7 @@ class MainPort:
             extension, partial(MainChannel, self), _listening, core.posts.post_from_elsewhere
         )
         self.activating = False
-        self.held: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
+        self.deferred: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
         self.stopping: set[asyncio.Task[Any]] = set()  # handlers that were cancelled, and have not ended
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None:
@@ -99,7 +99,7 @@ class MainPort:
         """Answer no more requests, and cancel the handlers that run."""
         self.table.stop_handling()
         for connection in list(self.core.connections.values()):
-            connection.forget(self)
+            connection.cancel_invokes_of(self)
 
     def close(self) -> None:
         """Undo all that the part has registered, and cancel its running listeners and handlers."""
@@ -110,5 +110,5 @@ class MainPort:
     def end_activation(self) -> None:
         """Activation has ended, with or without success: execute the invokes that waited for it."""
         self.activating = False
-        for held in list(self.held):
-            held.execute()
+        for deferred in list(self.deferred):
+            deferred.execute()

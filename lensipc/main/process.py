@@ -29,10 +29,10 @@ from ..transport.endpoint import (
 )
 from . import spawn
 from .acceptor import MOST, MOST_SHARED, Acceptor, Visitor, check_reserve, hear_hello
+from .connection import RendererConnection
 from .core import REASON_MOST, MainCore
 from .handle import EXIT_WAIT, RendererHandle
 from .lifecycle import Lifecycle, to_the_end
-from .peer import Peer
 
 if TYPE_CHECKING:
     import asyncio
@@ -366,7 +366,7 @@ class MainProcess:
                 os.close(fd)
             raise
         segment, wakeup_fd = descriptors
-        connection = Peer(
+        connection = RendererConnection(
             self._core, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity, message_limit, limits
         )
         if visitor is None:

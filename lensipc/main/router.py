@@ -30,10 +30,10 @@ from ..transport.endpoint import CONGESTED, FAILED, Buffer
 from .port import MainChannel
 
 if TYPE_CHECKING:
-    from .peer import Peer
+    from .connection import RendererConnection
 
 # Events that main's own listeners are called with before other callbacks of the loop have their turn.
-TURN: Final = 64
+EVENTS_PER_TURN: Final = 64
 # While async listeners run, an event of up to this many bytes counts by its size, and a larger event counts by the
 # weight of its arguments. 1,024 small events take at most 60 MiB.
 UNWEIGHED: Final = 256
@@ -57,11 +57,11 @@ class Router:
     def __init__(
         self,
         driver: Driver,
-        connections: dict[int, Peer],
+        connections: dict[int, RendererConnection],
         limits: clone.Limits,
         on_failed: Callable[[], None],
         on_local: Callable[[], None],
-        disconnect: Callable[[Peer, str], None],
+        disconnect: Callable[[RendererConnection, str], None],
     ) -> None:
         self.local: deque[tuple[MainChannel, int, int, Buffer]] = deque()
         self._connections = connections
@@ -108,7 +108,9 @@ class Router:
         self._delivering = True
         contexts = self._contexts
         try:
-            for _ in range(min(len(self.local), TURN)):  # bounded: a listener may broadcast each event that it hears
+            for _ in range(
+                min(len(self.local), EVENTS_PER_TURN)
+            ):  # bounded: a listener may broadcast each event that it hears
                 channel, frame_id, pid, body = self.local.popleft()
                 if contexts.changed():
                     contexts.apart(self._call_listeners, channel, frame_id, pid, body)

@@ -42,7 +42,7 @@ from .parts import Parts
 from .port import RendererChannel, RendererPort, encoded_name
 
 # Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
-TURN: Final = 256
+MESSAGES_PER_TURN: Final = 256
 # How long a renderer sleeps on its semaphore at once (seconds). Then it looks for main's death and for due timers.
 NAP: Final = 0.05
 # The longest single wait that is passed to the kernel (seconds). A longer wait is made of several.
@@ -54,7 +54,7 @@ CATCH_UP: Final = 64
 ROUNDS: Final = 64
 
 # The reason why main's messages stay in the ring (Connection.paused): earlier messages are in the backlog here.
-BACKLOG: Final = 1
+PAUSED_BY_BACKLOG: Final = 1
 # The kinds of messages that come decoded, as bits.
 DECODED: Final = 1 << EVENT | 1 << RESULT
 
@@ -237,7 +237,7 @@ class RendererCore(Connection, TurnLoop):
         self.end()
         self.gone()
 
-    def dispatch(self, timeout: float | None = 0.0, budget: int = TURN) -> int:
+    def dispatch(self, timeout: float | None = 0.0, budget: int = MESSAGES_PER_TURN) -> int:
         """Wait at most `timeout` seconds for something to do, and handle at most `budget` messages of it."""
         # A callback may run a loop of its own that waits for the poller's descriptor. So the descriptor stays readable
         # until this dispatch is over. If a signal on the socket has made it readable, that signal stays unread until
@@ -268,7 +268,7 @@ class RendererCore(Connection, TurnLoop):
 
     def work(self) -> bool:
         """Handle at most a turn of messages."""
-        return self._handle(TURN) >= TURN or self.has_work()
+        return self._handle(MESSAGES_PER_TURN) >= MESSAGES_PER_TURN or self.has_work()
 
     def has_work(self) -> bool:
         """Whether messages that were taken from the ring still wait."""
@@ -347,7 +347,7 @@ class RendererCore(Connection, TurnLoop):
             elif self.ended:
                 self.gone()
             elif self.poller.waking:
-                self.poller.hush()
+                self.poller.clear_wake()
 
     def wait(self, outcome: Outcome) -> None:
         """Block until there is an outcome. All other messages are kept for `dispatch`, in their order."""
@@ -380,13 +380,13 @@ class RendererCore(Connection, TurnLoop):
                                 break
                             self._sleep(None)
                             self._wake_up()
-                self.pump(TURN)
+                self.pump(MESSAGES_PER_TURN)
         finally:
             self.on_message, self.on_batch = before
             if self.on_message is not self._only_outcomes:  # else another wait further up the stack goes on
                 self.decoded = DECODED
                 # A dispatch further up the stack must not handle newer messages before the backlog.
-                self.paused = BACKLOG if self._backlog else 0
+                self.paused = PAUSED_BY_BACKLOG if self._backlog else 0
             self.rest()
 
     def _handle_kept_outcomes(self) -> None:
@@ -408,11 +408,15 @@ class RendererCore(Connection, TurnLoop):
         self.paused = 0
         try:
             for _ in range(CATCH_UP):
-                if self.state is CLOSED or self._backlog.size > self._backlog_limit // 2 or not self.pump(TURN):
+                if (
+                    self.state is CLOSED
+                    or self._backlog.size > self._backlog_limit // 2
+                    or not self.pump(MESSAGES_PER_TURN)
+                ):
                     break
         finally:
             self.on_message, self.on_batch = before
-            self.paused = BACKLOG if self._backlog and self.on_message is not self._only_outcomes else 0
+            self.paused = PAUSED_BY_BACKLOG if self._backlog and self.on_message is not self._only_outcomes else 0
         return True
 
     def _wake_up(self) -> None:
@@ -455,7 +459,7 @@ class RendererCore(Connection, TurnLoop):
             self._resume()
 
     def _resume(self) -> None:
-        self.awaited = False
+        self.drain_requested = False
         drained, self._drained = self._drained, []
         for resume in drained:
             resume()
@@ -465,17 +469,17 @@ class RendererCore(Connection, TurnLoop):
         if self.state is CLOSED or self.endpoint.outbox <= min(self._high_water, self._backlog_limit - 1):
             return False
         self._drained.append(resume)
-        self.awaited = True
+        self.drain_requested = True
         return True
 
     async def drain(self) -> None:
         """Wait until the outbox is down to its low-water mark, if more than the high-water mark waits."""
         self.poller.check_thread("drain", "await it on the loop of that thread")
-        await self.driver.give_way()
+        await self.driver.yield_to_loop()
         if self.state is not CLOSED and self.endpoint.outbox > self._high_water:
-            pending = self.driver.pending()
+            pending = self.driver.future()
             self._drained.append(partial(pending.set_result, None))
-            self.awaited = True
+            self.drain_requested = True
             await pending
         self.check_open()
 
@@ -485,7 +489,7 @@ class RendererCore(Connection, TurnLoop):
         if self.state is not CLOSED and self.endpoint.outbox > self._high_water:
             outcome = Outcome()
             self._drained.append(partial(outcome.set_result, None))
-            self.awaited = True
+            self.drain_requested = True
             self.wait(outcome)
         self.check_open()
 

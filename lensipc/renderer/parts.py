@@ -9,7 +9,7 @@ from functools import partial
 from ..extension import LensRendererExtension
 from ..log import log_raised
 from ..runtime.driver import Driver, Settle, call
-from ..runtime.loader import load, undo
+from ..runtime.loader import dispose_part, load
 from ..user_code import conclude
 from .port import RendererPort
 
@@ -61,7 +61,7 @@ class Parts:
             if error is not None:
                 self._failed(port, error)
                 self._active.pop(port, None)
-                undo(part)
+                dispose_part(part)
             settle(None, error)
             for then in active.then:
                 then()
@@ -91,7 +91,7 @@ class Parts:
         def deactivated(_result: object, error: BaseException | None) -> None:
             if error is not None:
                 self._log_raised("on_deactivate", port, error)
-            undo(part)
+            dispose_part(part)
             for each in self._leaving.pop(port):
                 each(None, error)
 

@@ -19,7 +19,7 @@ from ..runtime.driver import Driver
 from ..transport import handshake, unix_socket
 from ..transport.endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint
 from ..transport.poller import Poller, get_ident, seconds_of
-from .core import LONGEST, TURN, RendererCore
+from .core import LONGEST, MESSAGES_PER_TURN, RendererCore
 from .parts import Parts
 
 if TYPE_CHECKING:
@@ -323,7 +323,7 @@ class RendererProcess:
         """
         return self._entered.poller.fileno()
 
-    def dispatch(self, timeout: float | None = 0.0, *, budget: int = TURN) -> int:
+    def dispatch(self, timeout: float | None = 0.0, *, budget: int = MESSAGES_PER_TURN) -> int:
         """Handle what has come: call listeners, settle invokes, activate and deactivate parts.
 
         Args:
@@ -343,7 +343,7 @@ class RendererProcess:
         if timeout is not None and timeout != 0.0:
             timeout = seconds_of(timeout)
         if core.state is CLOSED:
-            core.poller.hush()
+            core.poller.clear_wake()
             core.check_open()
         return core.dispatch(timeout, budget)
 

@@ -198,13 +198,13 @@ class AsyncioDriver:
         self.contexts = Contexts(of_script=False)
         self._tasks: set[asyncio.Future[Any]] = set()  # the loop itself holds tasks only weakly
 
-    def soon(self, callback: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callable[[], None]) -> None:
         if self.nests:
             self.loop.call_soon(self.contexts.turn, callback)  # a context cannot be entered twice
         else:
             self.loop.call_soon(callback, context=self.contexts.context)
 
-    def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running:
+    def run_awaitable(self, awaitable: Awaitable[Any], settle: Settle) -> Running:
         self.started = True
         if asyncio.isfuture(awaitable):
             return _Waiting(awaitable, settle)
@@ -247,10 +247,10 @@ class AsyncioDriver:
         self._told = False
         self.contexts.turn(callback)
 
-    async def give_way(self) -> None:
+    async def yield_to_loop(self) -> None:
         await asyncio.sleep(0)
 
-    def pending(self) -> Pending:
+    def future(self) -> Pending:
         return Pending(loop=self.loop)
 
     def invocation(self, abandon: Abandon) -> Invocation:

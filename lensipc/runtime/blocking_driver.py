@@ -97,10 +97,10 @@ class BlockingDriver:
         self.contexts = Contexts(of_script=True)
         self.thread = threading.get_ident()
 
-    def soon(self, callback: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callable[[], None]) -> None:
         callback()
 
-    def finish(self, awaitable: Awaitable[Any], settle: Settle) -> None:
+    def run_awaitable(self, awaitable: Awaitable[Any], settle: Settle) -> None:
         close = getattr(awaitable, "close", None)
         if close is not None:
             close()  # or Python warns that it was never awaited
@@ -112,10 +112,10 @@ class BlockingDriver:
             ),
         )
 
-    async def give_way(self) -> None:
+    async def yield_to_loop(self) -> None:
         pass
 
-    def pending(self) -> concurrent.futures.Future[Any]:
+    def future(self) -> concurrent.futures.Future[Any]:
         return concurrent.futures.Future()
 
     def invocation(self, abandon: Abandon) -> concurrent.futures.Future[Any]:

@@ -2,8 +2,8 @@
 """The channels of one extension in one process: who listens, who handles, and how each is undone.
 
 For honest parts, isolation rests on this table. An extension's part is given its own table and no other, so no channel
-name reaches another extension. Against a hostile renderer, isolation rests on main/peer.py: Peer._on_declare and
-Peer._channel check every channel number that a renderer sends.
+name reaches another extension. Against a hostile renderer, isolation rests on main/connection.py: RendererConnection._on_declare and
+RendererConnection._channel check every channel number that a renderer sends.
 
 This module knows nothing of processes, bytes or event loops.
 """
@@ -217,7 +217,7 @@ class ChannelTable(Generic[AnyChannel]):
             if channel.handler is registration:  # another may have come since this was disposed of
                 channel.handler = None
 
-    def forget(self, channel: AnyChannel) -> None:
+    def drop_if_unused(self, channel: AnyChannel) -> None:
         """Drop a channel that nobody knows by anything but its name, unless something is registered for it."""
         if not channel.has_listeners and channel.handler is None:
             self.channels.pop(channel.name, None)
@@ -259,7 +259,7 @@ class _ForkedTable(ChannelTable[Any]):
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_"):
             return object.__getattribute__(self, name)
-        if name in ("close", "forget"):  # there is nothing to undo here
+        if name in ("close", "drop_if_unused"):  # there is nothing to undo here
             return lambda *_: None
         return self._refuse()
 

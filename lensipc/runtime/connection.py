@@ -88,7 +88,7 @@ class Connection:
         self.ready = True
         self.paused = 0
         self.status = 0
-        self.awaited = False
+        self.drain_requested = False
         self._batch: Iterator[Message | Batch] = iter(())  # kept across calls: a callback that raises loses nothing
 
     def send(
@@ -135,7 +135,7 @@ class Connection:
                     self.broken(error)
                     return handled
                 if handled >= budget or self.paused or self.state is CLOSED:
-                    if self.awaited:
+                    if self.drain_requested:
                         self._tell_those_who_wait()
                     return handled
             if batch is not self._batch:
@@ -155,7 +155,7 @@ class Connection:
                 handled += relayed
                 most -= relayed
                 self.status |= endpoint.relay_status()
-                self.end_turn_if_over()
+                self.pause_if_turn_is_over()
             if received:
                 if type(received[0]) is not list and type(received[0].body) in WHOLE:  # type: ignore[union-attr]
                     most = 0  # a large message comes alone, even if others are behind it
@@ -166,7 +166,7 @@ class Connection:
             ):
                 break
             # Otherwise the peer is writing the rest of a large message: read on.
-        if self.awaited:
+        if self.drain_requested:
             self._tell_those_who_wait()
         return handled
 
@@ -175,7 +175,7 @@ class Connection:
         if self.state is not CLOSED:
             self.flush()
 
-    def end_turn_if_over(self) -> None:
+    def pause_if_turn_is_over(self) -> None:
         """After the C core has relayed messages, set `paused` if the turn's time is over. Subclasses do this."""
 
     def interrupted(self, message: Message | Batch) -> None:

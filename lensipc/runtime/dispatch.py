@@ -79,7 +79,7 @@ class Dispatcher:
             if error is not None and type(error).__name__ != "CancelledError":  # whose module costs 30 ms to import
                 log_raised(error, "listener of %s/%s raised", table.extension, channel.name)
 
-        task = self.driver.finish(awaitable, settle)
+        task = self.driver.run_awaitable(awaitable, settle)
         if count is not None:
             count(1)
         if task is not None:

@@ -82,16 +82,16 @@ class Driver(Protocol):
     deactivated: type[NoHandlerError]
     started: bool
 
-    def soon(self, callback: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callable[[], None]) -> None:
         """Call the callback after the other ready callbacks of the loop."""
 
-    def finish(self, awaitable: Awaitable[Any], settle: Settle) -> Running | None:
+    def run_awaitable(self, awaitable: Awaitable[Any], settle: Settle) -> Running | None:
         """Await what a callback returned, then call `settle(result, error)`, whatever it raised."""
 
-    async def give_way(self) -> None:
+    async def yield_to_loop(self) -> None:
         """Let the other callbacks of the loop have their turn."""
 
-    def pending(self) -> Any:
+    def future(self) -> Any:
         """A new future. It keeps its first outcome and drops later ones."""
 
     def invocation(self, abandon: Abandon) -> Any:
@@ -114,6 +114,6 @@ def call(driver: Driver, function: Callable[[], Any], settle: Settle) -> None:
         conclude(error, partial(settle, None, error))
         return
     if is_awaitable(result):
-        driver.finish(result, settle)
+        driver.run_awaitable(result, settle)
     else:
         settle(result, None)

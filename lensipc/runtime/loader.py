@@ -132,7 +132,7 @@ def _found(name: str) -> str | None:
     return _file(next(filter(None, found), None))
 
 
-def undo(part: Any) -> None:
+def dispose_part(part: Any) -> None:
     """Close the part's disposers and its port. One that raises stops none of the others; it is logged."""
     _remember(type(part).__module__)  # what it has imported since
     try:

@@ -6,7 +6,7 @@ dropped. This module knows nothing of processes, bytes or event loops; its calle
 
 A cancelled invoke takes this way: Invocation.cancel (asyncio_driver.py) or Request.cancel (blocking_driver.py) calls
 RendererPort.abandon (renderer/port.py). That forgets the request here and sends the message CANCEL to main, where
-Peer._on_cancel (main/peer.py) cancels the handler.
+RendererConnection._on_cancel (main/connection.py) cancels the handler.
 """
 
 from __future__ import annotations

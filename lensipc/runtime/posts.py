@@ -15,7 +15,7 @@ from ..transport.poller import Poller, get_ident
 
 # What keeping one takes besides its body (bytes), and how many are done before other callbacks have their turn.
 EACH: Final = 512
-TURN: Final = 64
+CALLS_PER_TURN: Final = 64
 
 Fail = Callable[[Exception], object]
 
@@ -48,7 +48,7 @@ class Posts:
         self._ahead: deque[Callable[[], object]] = deque()  # of what waits
         self._bytes = 0
         self._closed: Callable[[], Exception] | None = None
-        poller.on_signal = self._take
+        poller.on_wake = self._take
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -80,7 +80,7 @@ class Posts:
                 self._signal()
 
     def _signal(self) -> None:
-        self._poller.signal()
+        self._poller.wake_threadsafe()
         if self._wake is not None:
             self._wake()
 
@@ -95,7 +95,7 @@ class Posts:
         while self._ahead:
             self._ahead.popleft()()
         try:
-            for _ in range(TURN):
+            for _ in range(CALLS_PER_TURN):
                 if not self._waiting or self._holding:
                     return
                 self._holding = self._hold(self._resume)
@@ -103,7 +103,7 @@ class Posts:
                     self._take_one()
         finally:
             if self._waiting and not self._holding:
-                self._poller.signal()
+                self._poller.wake_threadsafe()
 
     def take_all(self) -> None:
         """Do all that waits now: what it is for ends."""
@@ -122,7 +122,7 @@ class Posts:
 
     def _resume(self) -> None:
         self._holding = False
-        self._poller.signal()
+        self._poller.wake_threadsafe()
 
     def refuse(self, why: Callable[[], Exception]) -> None:
         """The owner ends: what is posted from now on fails with `why()`."""

@@ -33,7 +33,7 @@ first event that cannot be decoded.
 To add a kind, change these places:
 
 - the table above, a constant below, and KINDS
-- Peer.__init__ in main/peer.py, if main receives it
+- RendererConnection.__init__ in main/connection.py, if main receives it
 - RendererCore.__init__ in renderer/core.py, if renderers receive it
 - DECODED in renderer/core.py, if its body comes to renderers as a value
 - OUTCOMES in renderer/backlog.py, if it is an outcome

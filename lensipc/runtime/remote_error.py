@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any, Final
 
 from .. import clone
-from ..errors import DecodeError, NoHandlerError, ProtocolError, RemoteError, base_of, printable, remote_error
+from ..errors import DecodeError, NoHandlerError, ProtocolError, RemoteError, base_of, make_remote_error, printable
 from ..transport.endpoint import Buffer
 from ..user_code import NAME_MOST, TEXT_MOST, cut, repr_of, text_of, trace, type_name
 
@@ -126,7 +126,7 @@ def _rebuilt(described: Any, causes: int) -> Exception:
     cause, group = described.get("cause"), described.get("group")
     if type(group) is list and causes:
         args = (*args, [_rebuilt(each, causes - 1) for each in group])
-    error = remote_error(described["base"], args, text)
+    error = make_remote_error(described["base"], args, text)
     error.remote_type = described["type"]
     error.remote_message = text
     error.remote_traceback = described["traceback"]

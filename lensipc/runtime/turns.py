@@ -75,7 +75,7 @@ class TurnLoop:
         for all there is to do."""
         if self._step is None:
             self._step = step
-            self.driver.soon(self._take_step)
+            self.driver.call_soon(self._take_step)
 
     def _take_step(self) -> None:
         step, self._step = self._step, None

@@ -88,13 +88,13 @@ class Poller:
 
     Attributes:
         thread: the thread that owns the poller and all that is registered here.
-        on_signal: called from `poll` after a signal.
+        on_wake: called from `poll` after a signal.
         waking: `fileno()` is readable because of `wake`.
     """
 
     def __init__(self) -> None:
         self.thread = get_ident()
-        self.on_signal: Callable[[], None] = lambda: None
+        self.on_wake: Callable[[], None] = lambda: None
         self._lock = threading.RLock()  # held while another thread signals
         self._epoll = _select.epoll()
         self._timer = Timer()
@@ -110,7 +110,7 @@ class Poller:
             raise
         self._callbacks: dict[int, Callable[[], None]] = {
             self._wake_fd: self._awake,
-            self._signal_fd: self._signalled,
+            self._signal_fd: self._woken_by_thread,
             self._timer.fileno(): self._note_due,
         }
         for fd in self._callbacks:
@@ -141,22 +141,22 @@ class Poller:
             self._epoll.unregister(fd)
 
     def wake(self) -> None:
-        """Make `fileno()` readable until the next `poll`, or until `hush`."""
+        """Make `fileno()` readable until the next `poll`, or until `clear_wake`."""
         if not self.waking and not self.closed:
             self.waking = True
             os.eventfd_write(self._wake_fd, 1)
 
-    def signal(self) -> None:
-        """Any thread. Have the next `poll` call `on_signal`. A `poll` that waits now returns."""
+    def wake_threadsafe(self) -> None:
+        """Any thread. Have the next `poll` call `on_wake`. A `poll` that waits now returns."""
         with self._lock:
             if not self.closed:
                 os.eventfd_write(self._signal_fd, 1)
 
-    def _signalled(self) -> None:
+    def _woken_by_thread(self) -> None:
         os.eventfd_read(self._signal_fd)
-        self.on_signal()
+        self.on_wake()
 
-    def hush(self) -> None:
+    def clear_wake(self) -> None:
         """Take a wake back, unless the last `poll` has left events that it is for."""
         if not length_hint(self._events):
             self._awake()
@@ -215,7 +215,7 @@ class Poller:
             with self._lock:
                 self.closed = True
                 os.close(self._signal_fd)
-            self.on_signal = lambda: None  # it keeps nobody
+            self.on_wake = lambda: None  # it keeps nobody
             self.waking = self._due = False
             self._callbacks.clear()
             self._deadlines.clear()

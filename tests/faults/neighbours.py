@@ -30,7 +30,7 @@ from command import TESTS, Before, beat, summary
 from hosting import Host, hosting
 from loads import rss
 
-from lensipc.main.peer import Peer
+from lensipc.main.connection import RendererConnection
 from lensipc.runtime.protocol import MAX_CHANNELS, MAX_NAMES
 
 LIMITS = {"high_water": 1024 * 1024, "outbox_limit": 8 * 1024 * 1024, "message_limit": 16 * 1024 * 1024}
@@ -113,9 +113,9 @@ def share(host: Host, pid: int) -> None:
 def turns_of_others(frame_id: int) -> Iterator[list[float]]:
     """How long main works for others than this renderer, each time before it looks at the next one."""
     took: list[float] = []
-    pump = Peer.pump
+    pump = RendererConnection.pump
 
-    def timed(self: Peer, budget: int) -> int:
+    def timed(self: RendererConnection, budget: int) -> int:
         started = time.thread_time()
         try:
             return pump(self, budget)
@@ -123,11 +123,11 @@ def turns_of_others(frame_id: int) -> Iterator[list[float]]:
             if self.frame_id != frame_id:
                 took.append(time.thread_time() - started)
 
-    Peer.pump = timed  # type: ignore[method-assign]
+    RendererConnection.pump = timed  # type: ignore[method-assign]
     try:
         yield took
     finally:
-        Peer.pump = pump  # type: ignore[method-assign]
+        RendererConnection.pump = pump  # type: ignore[method-assign]
 
 
 async def beside(host: Host, name: str, seconds: float) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from hostile.renderer import (
 )
 from lensipc import log as log_module
 from lensipc.main import peer as renderer_connection
-from lensipc.main.peer import Peer
+from lensipc.main.connection import RendererConnection
 
 
 class _Log(logging.Handler):
@@ -52,7 +52,7 @@ class Arena:
         self.trials = self.disconnected = self.pulses = 0
         self.longest_gap = 0.0  # of main's heartbeat
         self.loop_errors: list[str] = []
-        self._dead: list[tuple[str, weakref.ref[Peer]]] = []
+        self._dead: list[tuple[str, weakref.ref[RendererConnection]]] = []
         self._baseline = self._kept()
 
     def _kept(self) -> dict[str, int]:

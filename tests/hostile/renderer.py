@@ -19,7 +19,7 @@ from hosting import Host
 from lines import receive
 
 from lensipc import clone
-from lensipc.main.peer import Peer
+from lensipc.main.connection import RendererConnection
 from lensipc.runtime.connection import CLOSED
 from lensipc.runtime.protocol import ACTIVATE, DECLARE, ERROR, INVOKE, READY, RESULT
 from lensipc.transport import handshake
@@ -89,7 +89,7 @@ class Renderer:
         self.endpoint = Endpoint(
             segment, SIDE_RENDERER, WAKEUP_EVENTFD, wakeup_fd, high_water=1 << 30, limit=1 << 30, quota=1 << 30
         )
-        self.connection: Callable[[], Peer | None] = lambda: None
+        self.connection: Callable[[], RendererConnection | None] = lambda: None
         if host is not None:
             self.connection = weakref.ref(host.main._core.connections[self.frame_id])
         self.extension = -1  # the lab's number
@@ -160,7 +160,7 @@ class Renderer:
         return connection is None or connection.state is CLOSED
 
     @property
-    def main_end(self) -> Peer:
+    def main_end(self) -> RendererConnection:
         """Main's end, while it lives."""
         connection = self.connection()
         assert connection is not None

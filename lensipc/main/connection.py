@@ -43,7 +43,7 @@ from ..runtime.protocol import (
 from ..runtime.remote_error import describe, read_summary
 from ..transport.endpoint import DROP_NEWEST, KEEP, Batch, Buffer, Endpoint, Message
 from ..user_code import conclude, explained
-from .backpressure import Pace
+from .backpressure import StallTimer
 from .port import MainChannel, MainPort
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ GIVE_WAY: Final = 20
 ACTIVATION_WAIT: Final = 5.0
 # What a renderer may have at once: bounds on main's memory that no honest renderer meets.
 MAX_INVOKES: Final = 8192  # in flight; each that an async handler answers costs main 2.7 KiB and its arguments
-MAX_HELD: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, the last one not counted
+MAX_DEFERRED: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, the last one not counted
 # Async listeners in main that a renderer's events have started and that have not finished. At this number, main leaves
 # the renderer's further messages in its ring. That much work keeps any loop busy, and a flood of events costs main no
 # more.
@@ -69,35 +69,35 @@ MAX_LISTENERS: Final = 1024
 # How long a renderer has to read as many bytes as the high-water mark (seconds). TIME_TO_READ_NS of
 # csrc/endpoint/topic.c is the same time for events.
 TIME_TO_READ: Final = 1.0
-# Reasons why main leaves a renderer's messages in its ring, as bits of Peer.paused.
-TURN_OVER: Final = 1  # the renderer's turn is over
-LISTENERS: Final = 2  # MAX_LISTENERS async listeners of its events run, or their arguments weigh too much
-OUTCOMES: Final = 4  # outcomes for the renderer fill its outbox
-CONGESTION: Final = 8  # a renderer that listens to its events is congested
+# Reasons why main leaves a renderer's messages in its ring, as bits of RendererConnection.paused.
+PAUSED_BY_TURN: Final = 1  # the renderer's turn is over
+PAUSED_BY_LISTENERS: Final = 2  # MAX_LISTENERS async listeners of its events run, or their arguments weigh too much
+PAUSED_BY_OUTCOMES: Final = 4  # outcomes for the renderer fill its outbox
+PAUSED_BY_CONGESTION: Final = 8  # a renderer that listens to its events is congested
 # An invoke of more bytes counts, by the weight of its arguments, against the bytes of invokes that a renderer may have
-# in flight (Peer.message_limit). 8,192 smaller invokes, which do not count, take 64 MiB.
+# in flight (RendererConnection.message_limit). 8,192 smaller invokes, which do not count, take 64 MiB.
 SMALL: Final = 256
 
 
-class _Held:
+class _DeferredInvoke:
     """An invoke that waits until main has activated its extension, or until its deadline has passed."""
 
     __slots__ = ("body", "channel", "connection", "correlation", "deadline")
 
-    def __init__(self, connection: Peer, channel: MainChannel, correlation: int, body: Buffer) -> None:
+    def __init__(self, connection: RendererConnection, channel: MainChannel, correlation: int, body: Buffer) -> None:
         self.connection = connection
         self.channel = channel
         self.correlation = correlation
         self.body = body
         self.deadline = connection.poller.call_later(ACTIVATION_WAIT, self.execute, lambda asked: asked >= GIVE_WAY)
-        connection.held_bytes += len(body)
-        channel.port.held[self] = None
+        connection.deferred_bytes += len(body)
+        channel.port.deferred[self] = None
 
     def cancel(self) -> None:
         """Stop waiting."""
         self.deadline.cancel()
-        self.connection.held_bytes -= len(self.body)
-        self.channel.port.held.pop(self, None)
+        self.connection.deferred_bytes -= len(self.body)
+        self.channel.port.deferred.pop(self, None)
 
     def execute(self) -> None:
         """Execute the invoke, unless it was cancelled."""
@@ -120,11 +120,11 @@ def _stop(port: MainPort, running: Any) -> None:
             running.add_done_callback(port.stopping.discard)
 
 
-class Peer(Connection):
+class RendererConnection(Connection):
     """One renderer, as main's core sees it.
 
     Attributes:
-        paused: the reasons why main leaves its messages in its ring: TURN_OVER, LISTENERS, OUTCOMES, CONGESTION.
+        paused: the reasons why main leaves its messages in its ring: PAUSED_BY_TURN, PAUSED_BY_LISTENERS, PAUSED_BY_OUTCOMES, PAUSED_BY_CONGESTION.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Peer(Connection):
         self.fate: Callable[[], Awaitable[str | None]] | None = None  # how that ended; None: as main wished
         self.brought_up = False  # what is enabled from now on is activated in it, too
         self.on_closed: list[Callable[[], None]] = []
-        self.requests = PendingInvokes(core.poller.call_later, self._caught_up)
+        self.own_requests = PendingInvokes(core.poller.call_later, self._caught_up)
         self.given_up: set[int] = set()  # those of them that had no outcome in time
         self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
         self.channels: list[MainChannel] = []  # by the numbers it declared
@@ -171,16 +171,16 @@ class Peer(Connection):
         self.listening: set[MainChannel] = set()
         self.last_sequences: dict[int, int] = {}  # of channels it listens to no more: so that every gap is a drop
         self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes that wait, or are awaited
-        self.invoked: dict[MainChannel, IpcMainInvokeEvent] = {}  # what the handlers of its invokes are called with
-        self.held_bytes = 0  # of invokes that wait for activation
+        self.event_cache: dict[MainChannel, IpcMainInvokeEvent] = {}  # what the handlers of its invokes are called with
+        self.deferred_bytes = 0  # of invokes that wait for activation
         self.message_limit = message_limit
         self.limits = limits  # of what it sends
         self.large: dict[int, int] = {}  # its large invokes without an outcome, and their bytes
         self.large_bytes = 0
         self.last_invoke = 0
-        self.listeners = 0  # in main, async ones that its events have started and that have not finished
+        self.running_listeners = 0  # in main, async ones that its events have started and that have not finished
         self.listeners_bytes = 0  # which their arguments weigh
-        self._backed_up: Pace | None = None  # running while its outcomes wait beyond its outbox's limit
+        self._backed_up: StallTimer | None = None  # running while its outcomes wait beyond its outbox's limit
         self.distrusted = False  # another could not decode what it has sent: main looks first
         self.reports = 0  # of others, within a second from then on
         self.reports_since = 0.0
@@ -209,22 +209,22 @@ class Peer(Connection):
 
     def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float) -> None:
         what = f"renderer {self.frame_id}, extension {port.extension!r}"
-        correlation = self.requests.open(pending, what, timeout, self.given_up.add)
+        correlation = self.own_requests.open(pending, what, timeout, self.given_up.add)
         self._tell(kind, port.number, correlation, body)
 
     def _caught_up(self, asked: int) -> bool:
         """Whether main may judge a deadline of this renderer now. Main may have been busy past that deadline.
 
         Main first handles the messages in the renderer's ring. CATCH_UP bounds the time for that, because a renderer
-        may write without end. A renderer that is paused for LISTENERS or OUTCOMES is judged at once, because such a
+        may write without end. A renderer that is paused for PAUSED_BY_LISTENERS or PAUSED_BY_OUTCOMES is judged at once, because such a
         pause may last for ever.
         """
-        return not self.ready or bool(self.paused & (LISTENERS | OUTCOMES)) or asked >= CATCH_UP
+        return not self.ready or bool(self.paused & (PAUSED_BY_LISTENERS | PAUSED_BY_OUTCOMES)) or asked >= CATCH_UP
 
     def _asked(self, message: Message) -> Any:
         """What waits for this outcome; None: main has given it up."""
         correlation = message.correlation
-        pending = self.requests.take(correlation)
+        pending = self.own_requests.take(correlation)
         if pending is None and correlation not in self.given_up:
             raise ProtocolError(f"an outcome of request {correlation}, which main has not made or which has had one")
         self.given_up.discard(correlation)
@@ -275,7 +275,7 @@ class Peer(Connection):
         self.endpoint.relay(number, channel.topic, self.frame_id, self.pid)
         self.declared.add(channel)
         self.channels.append(channel)
-        channel.declared += 1
+        channel.declare_count += 1
 
     def _on_listen(self, message: Message) -> None:
         number, when_full = message.channel, message.when_full
@@ -301,7 +301,7 @@ class Peer(Connection):
         router = self.core.router
         self.status |= router.route(channel, self.frame_id, self.pid, body, message.target)
         router.deliver()
-        self.end_turn_if_over()
+        self.pause_if_turn_is_over()
 
     def _check(self, body: Buffer) -> None:
         try:
@@ -327,27 +327,27 @@ class Peer(Connection):
         self.distrusted = True
         self.endpoint.stop_relaying()
 
-    def end_turn_if_over(self) -> None:
+    def pause_if_turn_is_over(self) -> None:
         """Let the rest wait for the next turn, if this one's time is over."""
         if time.monotonic() >= self.until:
-            self.paused |= TURN_OVER
+            self.paused |= PAUSED_BY_TURN
 
     def count_listener(self, size: int, change: int) -> None:
         """An async listener begins (1), or has finished (-1), whose arguments weigh `size` bytes."""
-        self.listeners += change
+        self.running_listeners += change
         self.listeners_bytes += change * size
-        if self.listeners >= MAX_LISTENERS or self.listeners_bytes > self.message_limit:
-            self._pause(LISTENERS)
+        if self.running_listeners >= MAX_LISTENERS or self.listeners_bytes > self.message_limit:
+            self._pause(PAUSED_BY_LISTENERS)
         else:
-            self._resume(LISTENERS)
+            self._resume(PAUSED_BY_LISTENERS)
 
     def hold_for_congestion(self) -> None:
         """Who listens to what it sends does not keep pace: it waits for them."""
-        self._pause(CONGESTION)
+        self._pause(PAUSED_BY_CONGESTION)
 
-    def resume_congested(self) -> None:
+    def resume_after_congestion(self) -> None:
         """It need not wait for them any more."""
-        self.paused &= ~CONGESTION
+        self.paused &= ~PAUSED_BY_CONGESTION
 
     def _pause(self, why: int) -> None:
         if not self.ended:  # what one that has ended can still send is little
@@ -373,7 +373,7 @@ class Peer(Connection):
             self._answer(correlation, None, OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight"))
             return
         if channel.port.activating:
-            self._hold(channel, correlation, clone.encode(args) if body is None else body)
+            self._defer(channel, correlation, clone.encode(args) if body is None else body)
             return
         if body is not None:
             args = self.read_arguments(correlation, body)
@@ -389,7 +389,7 @@ class Peer(Connection):
         else:
             self.execute(channel, correlation, args)
         if time.monotonic() >= self.until:
-            self.paused |= TURN_OVER
+            self.paused |= PAUSED_BY_TURN
 
     def read_arguments(self, correlation: int, body: Buffer) -> tuple[Any, ...] | None:
         """The arguments of an invoke; None: it has had its outcome, because they are too many or not known here."""
@@ -416,11 +416,11 @@ class Peer(Connection):
     def _is_room_for(self, weight: int) -> bool:
         return not self.large_bytes or self.large_bytes + weight <= self.message_limit
 
-    def _hold(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
-        if self.held_bytes > MAX_HELD:
-            self._answer(correlation, None, OutboxFull(f"{self.held_bytes} bytes of invokes wait for activation"))
+    def _defer(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
+        if self.deferred_bytes > MAX_DEFERRED:
+            self._answer(correlation, None, OutboxFull(f"{self.deferred_bytes} bytes of invokes wait for activation"))
         else:
-            self.running[correlation] = (channel.port, _Held(self, channel, correlation, body))
+            self.running[correlation] = (channel.port, _DeferredInvoke(self, channel, correlation, body))
 
     def execute(self, channel: MainChannel, correlation: int, args: Any) -> None:
         """Call an invoke's handler, or say that there is none."""
@@ -436,10 +436,10 @@ class Peer(Connection):
             return
         if type(args) is not tuple:
             raise ProtocolError("arguments that are no tuple")
-        event = self.invoked.get(channel)
+        event = self.event_cache.get(channel)
         if event is None:  # it holds nothing that changes: one serves for all that this renderer invokes on the channel
             event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
-            self.invoked[channel] = event
+            self.event_cache[channel] = event
         try:
             result = handler.callback(event, *args)
         except BaseException as error:  # SystemExit and CancelledError, too
@@ -461,7 +461,9 @@ class Peer(Connection):
             return
         try:
             if is_awaitable(result):
-                task = self.core.driver.finish(result, partial(self._settle, correlation))  # which settles it later
+                task = self.core.driver.run_awaitable(
+                    result, partial(self._settle, correlation)
+                )  # which settles it later
                 if self.state is not CLOSED:
                     self.running[correlation] = (port, task)
                 elif task is not None:  # closed by what its own handler did
@@ -525,8 +527,8 @@ class Peer(Connection):
         place.
         """
         if self._backed_up is None and self.state is not CLOSED:
-            self._backed_up = Pace(self, self.core.high_water, TIME_TO_READ, self._has_not_read)
-            self._pause(OUTCOMES)
+            self._backed_up = StallTimer(self, self.core.high_water, TIME_TO_READ, self._has_not_read)
+            self._pause(PAUSED_BY_OUTCOMES)
 
     def _has_not_read(self) -> None:
         self.broken(OutboxFull(f"{self.endpoint.outbox} bytes of what it has asked for wait for it"))
@@ -547,12 +549,12 @@ class Peer(Connection):
         if self._backed_up is not None:
             self._backed_up.cancel()
             self._backed_up = None
-            self._resume(OUTCOMES)
+            self._resume(PAUSED_BY_OUTCOMES)
         self.core.backpressure.release(self)
 
     # ---- how things end ----
 
-    def forget(self, port: MainPort) -> None:
+    def cancel_invokes_of(self, port: MainPort) -> None:
         """The extension is inactive in main: give its running invokes an outcome."""
         for correlation, (owner, task) in list(self.running.items()):
             if owner is port:
@@ -579,15 +581,15 @@ class Peer(Connection):
         self.poller.unregister(self.wakeup_fd)
         os.close(self.wakeup_fd)
         for channel in self.channels:
-            channel.declared -= 1
-            if not channel.declared:
-                channel.port.table.forget(channel)
-        self.invoked.clear()
+            channel.declare_count -= 1
+            if not channel.declare_count:
+                channel.port.table.drop_if_unused(channel)
+        self.event_cache.clear()
         self.channels.clear()  # they are freed now, and not when the garbage collector comes to this object's cycles
         self.declared.clear()
         running, self.running = self.running, {}
         for port, task in running.values():
             _stop(port, task)
-        self.requests.fail_all(lambda: PeerGone(f"renderer {self.frame_id} is gone: {self.reason}"))
+        self.own_requests.fail_all(lambda: PeerGone(f"renderer {self.frame_id} is gone: {self.reason}"))
         for closed in self.on_closed:
             closed()
