@@ -126,8 +126,32 @@ void lipc_lag(struct lipc_endpoint *endpoint, int late);
 /* Anyone, in any thread, while the endpoint is open; does not block. Ends this side's lipc_sleep, or the next one. */
 void lipc_wake(struct lipc_endpoint *endpoint);
 
+/* Main. The error of lipc_send_parts for a topic's event that could not be sent to this endpoint; 0 if all went well. */
+int lipc_failure(const struct lipc_endpoint *endpoint);
+
+/* Main. Relays the events for LIPC_ALL that come by `endpoint` on channel `number`, the next one that has no topic yet, to `topic`
+ * from now on, as coming from `peer` and `pid`. 0; -ENOMEM; -EINVAL: another number. */
+int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t peer, uint32_t pid);
+
+/* Consumer. Relays nothing of `endpoint` from now on: lipc_recv hands all of its events out. */
+void lipc_stop_relaying(struct lipc_endpoint *endpoint);
+
+/* Consumer. Events will come on channel `number`, the next one (or one of those before: then nothing changes). From now on the
+ * correlation of each such event's record is how many events are missing before it, and `follows` is set if none is and the
+ * event comes from the same peer as the one before on this channel. 0; -ENOMEM; -EINVAL: another number. */
+int lipc_count_gaps(struct lipc_endpoint *endpoint, uint32_t number);
+
+/* What lipc_sleep returns when it was woken. */
+#define LIPC_WOKEN 2
+
+/* Consumer woken by LIPC_WAKEUP_SEMAPHORE. Parks and sleeps until there is work: 1, or 0 after `nanoseconds`. LIPC_WOKEN: it was
+ * woken before, and there may be work or not: another thread may have called lipc_wake. -EINTR: a signal came. */
+int lipc_sleep(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
+
 /* Either side. Unmaps and frees; NULL is fine. */
 void lipc_endpoint_close(struct lipc_endpoint *endpoint);
+
+/* ---- send.c ---- */
 
 /* Producer. Takes a message, whose body is in pieces, whole or not at all: into the ring if it has room, else the rest of it is
  * copied to the outbox, and the peer is woken if it is parked. `header` is copied. `when_full` is LIPC_REFUSE, LIPC_KEEP or
@@ -148,10 +172,7 @@ uint64_t lipc_outbox(const struct lipc_endpoint *endpoint);
 /* Producer. How many bytes the peer has taken from the ring so far, as last seen. It grows while the peer reads. */
 uint64_t lipc_progress(struct lipc_endpoint *endpoint);
 
-/* Consumer. Events will come on channel `number`, the next one (or one of those before: then nothing changes). From now on the
- * correlation of each such event's record is how many events are missing before it, and `follows` is set if none is and the
- * event comes from the same peer as the one before on this channel. 0; -ENOMEM; -EINVAL: another number. */
-int lipc_count_gaps(struct lipc_endpoint *endpoint, uint32_t number);
+/* ---- receive.c ---- */
 
 /* Consumer, after *wanted. `memory` (of exactly that many bytes) must stay until the message's record has come or
  * the endpoint is closed. -EINVAL: no message waits for memory, or another size. */
@@ -197,16 +218,6 @@ void lipc_topic_main_listens(struct lipc_topic *topic, int listens);
 int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
                     const struct lipc_part *parts, size_t count);
 
-/* The error of lipc_send_parts by which a topic's event could not be sent to this endpoint; 0 as a rule. */
-int lipc_failure(const struct lipc_endpoint *endpoint);
-
-/* Relays the events for LIPC_ALL that come by `endpoint` on channel `number`, the next one that has no topic yet, to `topic`
- * from now on, as coming from `peer` and `pid`. 0; -ENOMEM; -EINVAL: another number. */
-int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t peer, uint32_t pid);
-
-/* Consumer. Relays nothing of `endpoint` from now on: lipc_recv hands all of its events out. */
-void lipc_stop_relaying(struct lipc_endpoint *endpoint);
-
 /* ---- account.c ---- */
 
 /* An account counts what waits in several outboxes of one thread. It is full from `limit` bytes on. Unless `parent` is NULL, all
@@ -220,14 +231,7 @@ void lipc_account_free(struct lipc_account *account);
 /* The bytes that wait. */
 uint64_t lipc_account_bytes(const struct lipc_account *account);
 
-/* ---- sleeping: wakeup.c ---- */
-
-/* What lipc_sleep returns when it was woken. */
-#define LIPC_WOKEN 2
-
-/* Consumer woken by LIPC_WAKEUP_SEMAPHORE. Parks and sleeps until there is work: 1, or 0 after `nanoseconds`. LIPC_WOKEN: it was
- * woken before, and there may be work or not: another thread may have called lipc_wake. -EINTR: a signal came. */
-int lipc_sleep(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
+/* ---- wakeup.c ---- */
 
 /* Either. A descriptor that becomes readable at lipc_timer_set's `deadline` (nanoseconds of CLOCK_MONOTONIC; 0:
  * never) and stays so until it is set again. */

@@ -52,9 +52,10 @@ class DecodeError(LensIpcError, ValueError):
 
 
 class UnknownValueError(DecodeError):
-    """A message of something that this process does not know, and an honest peer may: says what, and the way out.
+    """A message from an honest peer that holds something unknown to this process; says what, and the way out.
 
-    A type that is registered on the other side only, an exception of a newer Python, a time zone that is not installed.
+    Examples are a type that is registered on the other side only, an exception of a newer Python, and a time zone that
+    is not installed.
     """
 
 
@@ -128,12 +129,12 @@ def base_of(kind: type[BaseException]) -> type[BaseException]:
 
 
 def make_remote_error(base: str, args: tuple[Any, ...], text: str) -> RemoteError:
-    """A RemoteError that is the exception of that name too, of `args`; of `text` if its constructor wants others."""
+    """A RemoteError that is an instance of the exception `base`, too, made of `args`, or of `text` if `args` fail."""
     kind = _remote_type(base)
     for make, arguments in ((kind, args), (kind, (text,)), (functools.partial(kind.__new__, kind), (text,))):
         try:
             return make(*arguments)
-        except Exception:  # the args of an instance can be changed to what its constructor does not take
+        except Exception:  # user code can set `args` to values that the constructor does not take
             continue
     return RemoteError(text)
 
@@ -144,8 +145,9 @@ def _known() -> frozenset[type[BaseException]]:
     return frozenset(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseException))
 
 
-# Python acts on the first two when they leave a coroutine. The others are outcomes of a request: of that on its way
-# here, not of one that its handler may have made.
+# A RemoteError is never an instance of these. Python gives StopIteration and StopAsyncIteration a meaning of their own
+# when they leave a coroutine. The other errors are outcomes of the caller's own request, and a handler that raises one
+# of them speaks of a request of its own.
 _NEVER: Final = (StopIteration, StopAsyncIteration, NoHandlerError, InvokeTimeout, PeerGone)
 
 
@@ -158,7 +160,7 @@ def _remote_type(base: str) -> type[RemoteError]:
     return RemoteError if issubclass(RemoteError, found) else _and_remote(found)
 
 
-@functools.cache  # of no more than there are builtins, and errors of ours
+@functools.cache  # as many as there are builtin exceptions and errors of lensipc
 def _and_remote(kind: type[Exception]) -> type[RemoteError]:
     names = {"__module__": RemoteError.__module__, "__qualname__": f"RemoteError[{kind.__name__}]"}
     return type("RemoteError", (RemoteError, kind), names | {"_base": kind.__name__})

@@ -2,8 +2,9 @@
 """What user code has raised: whether it ends this process, and how it is put into words.
 
 A handler, a listener or a part's method may raise anything: SystemExit, as argparse does, a CancelledError that leaked,
-an exception whose own `__str__` raises. None of that ends the process that called it: whoever calls user code catches
-BaseException, gives the call its outcome, and raises it again only if it `ends_process`. Nothing here raises but that.
+an exception whose own `__str__` raises. Such an exception must not end the process that called the user code. So each
+caller of user code catches BaseException and gives the call its outcome. It raises the exception again only if
+`ends_process` says so. The functions here raise nothing else.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from typing import Final
 TEXT_MOST: Final = 64 * 1024
 # Characters of a type's name that are used.
 NAME_MOST: Final = 200
-# Objects, and times so many characters, that a value may have to be printed.
+# Objects that a value may have and still be printed. LINE characters of a string count as one more object.
 SMALL: Final = 20_000
 LINE: Final = 100
-# Of these a repr() says the name.
+# The repr() of these shows a name, and none of their contents.
 NAMED: Final = (type, ModuleType, FunctionType)
 
 
 def ends_process(error: BaseException) -> bool:
-    """Whether a signal has raised it, Ctrl-C say, and not the code that it interrupted.
+    """Whether a signal's handler has raised the exception, on Ctrl-C for example, and not the interrupted code.
 
-    No exception says so itself. One of a handler that was set in Python has that handler's frame in its traceback. The
-    KeyboardInterrupt of Python's own handler comes between two instructions, or out of a call that waits: not of a
-    `raise`.
+    The exception itself does not say so. If the handler was set in Python, the traceback has that handler's frame.
+    Python's own handler raises KeyboardInterrupt between two instructions or from a call that waits, and not by a
+    `raise` instruction.
     """
     if isinstance(error, Exception):
         return False
@@ -49,7 +50,7 @@ def ends_process(error: BaseException) -> bool:
 
 
 def conclude(error: BaseException, settle: Callable[[], object]) -> None:
-    """Give a call that has raised its outcome; then raise again what ends the process, whatever becomes of that."""
+    """Give a call that has raised its outcome. Then raise the error again if it ends the process, whatever happens."""
     try:
         settle()
     finally:
@@ -119,7 +120,7 @@ def trace(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """All that a traceback shows: it, its causes, and what is in groups."""
+    """All exceptions that a traceback shows: the error, its causes, and the members of groups."""
     todo, seen = [error], set()
     while todo:
         each = todo.pop()
@@ -132,9 +133,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_quick(error: BaseException) -> bool:
-    """Whether its str() is: a handler may raise ValueError(argument), and of a peer's argument that can take for ever.
+    """Whether str() of an exception returns soon. A handler may raise ValueError(argument) with a peer's argument, and
+    str() of such an argument can take for ever.
 
-    What has a `__str__` written in Python takes what that takes.
+    A `__str__` that is written in Python counts as quick.
     """
     if not isinstance(type(error).__str__, WrapperDescriptorType):
         return True
@@ -143,7 +145,7 @@ def _is_quick(error: BaseException) -> bool:
 
 
 def is_small(value: object) -> bool:
-    """Whether to print a value takes little: what is shared in it is printed each time."""
+    """Whether a value is small enough to print. An object that stands in it twice is printed, and counted, twice."""
     todo, left = [value], SMALL
     while todo:
         each = todo.pop()
@@ -158,7 +160,7 @@ def is_small(value: object) -> bool:
 
 
 def cut(text: str, most: int) -> str:
-    """A text without its middle, if it is too long: what comes last in a traceback is what was raised."""
+    """A text without its middle, if it is too long. A traceback ends with what was raised, so the end must stay."""
     if len(text) <= most:
         return text
     half = most // 2
@@ -166,7 +168,7 @@ def cut(text: str, most: int) -> str:
 
 
 def explained(error: BaseException, callback: object, count: int) -> BaseException:
-    """A TypeError because `callback` does not take an event and `count` arguments, saying so; others as they are."""
+    """A TypeError that explains that `callback` does not take an event and `count` arguments; else `error` itself."""
     if type(error) is not TypeError or error.__traceback__ is None or error.__traceback__.tb_next is not None:
         return error  # it comes from within
     import inspect

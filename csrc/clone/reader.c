@@ -36,12 +36,12 @@
 #define INLINE_MEMO 32
 #define INLINE_BUFFERS 8
 
-/* Values that a value has when all that is shared is written out: so many, and for each byte of the message. And what hash()
- * of a tuple or frozenset, which visits them all, takes in units of 10 ns. */
+/* Limits for a message's values; a shared one counts at each place: BASE, and PER_BYTE for each byte of the pickle. For hash()
+ * of a tuple or frozenset: BASE and HASHING_PER_BYTE, in 10 ns. */
 #define WRITTEN_BASE (UINT64_C(1) << 20)
 #define WRITTEN_PER_BYTE 16
 #define HASHING_PER_BYTE 32
-#define BUFFER_BYTES_A_VALUE 16 /* and of the memory beside the pickle */
+#define BUFFER_BYTES_A_VALUE 16 /* bytes that allow one value more */
 
 /* What keys and constructors may cost beside the budget for each byte of the message, so that honest keys pass whatever their
  * number: a key of 2 bytes takes 60 ns. */
@@ -55,7 +55,7 @@
 /* What one of a string's lone surrogates costs: it is a call of Python's. */
 #define SURROGATE_COST 100
 
-/* What plain data costs, in units of 10 ns: for each value, and for so many bytes of memory. */
+/* The cost of plain data, in units of 10 ns: units for a value; bytes of memory for a unit. */
 #define VALUE_COST 3
 #define BYTES_A_UNIT 8
 
@@ -64,7 +64,7 @@
 #define ATOM_BYTES_PER_BYTE 22
 #define FEW_VALUES 64
 
-/* What the stack, the notes and the memo may have for a unit: one more memo. */
+/* Bytes that an array may grow by for one unit of the plain budget. */
 #define ROOM_A_UNIT 32
 
 /* What hash() takes for each value that an object of a user's class was made of. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * A first-in-first-out list. A message's memory is allocated before its first byte is sent: so a message that cannot wait for
- * lack of memory has not been sent in part either. An event that waits for many receivers is copied once, and they share the copy.
+ * A first-in-first-out list of messages. A message gets its memory before its first byte is sent. So if there is no memory for it
+ * to wait in, no part of it has been sent. An event that waits for many receivers is copied once, and they share the copy.
  *
- * A message that may be dropped is also in a queue of its channel, in the same order. So the first message of all is in a queue
- * if and only if it is that queue's oldest, and both lists lose messages at the front alone, with one exception: what is dropped
- * leaves the list of all messages from its middle.
+ * A message that may be dropped is also in its channel's queue, in the same order. So if the first message of the list is in a
+ * queue, it is that queue's oldest. A queue loses messages only at its front. The list does so, too, except that a dropped
+ * message leaves it from the middle.
  */
 
 #include "endpoint/outbox.h"
@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The queue of a channel; NULL: it has none. */
+/* The channel's queue; NULL: it has none. */
 static struct lipc_queue *queue_of(const struct lipc_outbox *outbox, uint32_t channel)
 {
     return channel < outbox->queue_count ? &outbox->queues[channel] : NULL;

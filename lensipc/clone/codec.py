@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Structured clone: what may cross from one process to another, as bytes and back.
 
-A message is a pickle of protocol 5 that holds plain data, and names no callables but the constructors in `values`.
-csrc/clone/writer.c writes trees of plain builtins, in less than half the time of a pickler, and most large arrays in
-them; CPython's own pickler writes everything else, and asks `reducers` about what is not a plain builtin. All of it is
-read by csrc/clone/reader.c, which builds each value as it checks it: no unpickler sees a message. Large arrays travel
-beside the pickle, so that their memory is copied once on each side:
+A message is a pickle of protocol 5 that holds plain data. The only callables that it names are the constructors of
+constructors.py. csrc/clone/writer.c writes trees of plain builtins, and most large arrays in them, in less than half
+the time of a pickler. CPython's own pickler writes everything else, and asks reducers.py about each object that is no
+plain builtin. csrc/clone/reader.c reads every message and builds each value as it checks it; Python's unpickler is not
+used. A large array travels beside the pickle, so its memory is copied once on each side:
 
     4 bytes  _fast.MAGIC, with which no pickle begins
     4 bytes  how many buffers there are
@@ -45,25 +45,25 @@ __all__ = [
 ]
 
 REUSED = 4096
-"""Bytes up to which a pickler is used again. Its first buffer has this size; grown, it slows all that comes after."""
+"""Bytes up to which a pickler is used again. Its first buffer has this size. A grown buffer slows later messages."""
 
 UNTRIED = 1024
-"""Bytes up to which a pickle that takes nothing from its memo is sent without a trial: so short, it is not nested too
-deep, and costs not too much to read."""
+"""Bytes up to which a pickle that takes nothing from its memo is sent without a trial. A pickle this short cannot be
+nested too deep or cost too much to read."""
 
 FEW_REPEATED = 16
-"""So often may a pickle take something from its memo that no part of it is in there a thousand times, however its
-containers share each other."""
+"""Memo references that a pickle may have and still be sent without a trial, where it is short but for large strings.
+With at most this many, no part of the value is repeated a thousand times, however its containers share each other."""
 
 
 class Limits(NamedTuple):
-    """What reading a message may cost. Main chooses it, and tells its renderers, who hold what they send against it.
+    """What reading a message may cost. Main chooses the limits and tells its renderers, which check what they send.
 
     Attributes:
-        budget: what the keys and constructors of one message may cost, in units of 10 ns; 20 ns for each byte of its
-            pickle come to it.
+        budget: what the keys and constructors of one message may cost, in units of 10 ns. Each byte of the pickle adds
+            20 ns.
         plain: only builtins and arrays of simple dtypes cross.
-        count_all: plain data counts against the budget too, and nothing comes to it.
+        count_all: plain data counts against the budget too, and bytes of the pickle add nothing.
     """
 
     budget: int = lib.LIPC_BUDGET
@@ -72,7 +72,7 @@ class Limits(NamedTuple):
 
     @property
     def flags(self) -> int:
-        """The same for csrc/clone/reader.c."""
+        """`plain` and `count_all` as flags for csrc/clone/reader.c."""
         return self.plain * _fast.READ_PLAIN | self.count_all * _fast.READ_ALL
 
 
@@ -86,7 +86,7 @@ _encode_plain, _decode, _weigh = _fast.encode, _fast.decode, _fast.weigh
 
 
 class _Message:
-    """What `reducers` and `arrays` note down while one message is written."""
+    """What reducers.py and ndarray.py note down while one message is written."""
 
     def __init__(self) -> None:
         self.begin()
@@ -94,11 +94,11 @@ class _Message:
     def begin(self) -> None:
         self.limits = STANDARD
         self.price = 0
-        """What its patterns take to compile."""
+        """What compiling the message's patterns costs, in the units of `Limits.budget`."""
         self.may_be_key = False
-        """Whether there is something in it whose clone may be no key, or equal to another, where it is a key."""
+        """Whether an object in the message may be a key whose clone is not hashable, or equals another key's clone."""
         self.current: Any = None
-        """The object that the pickler asks about."""
+        """The object that the pickler asks about now."""
         self.buffers: list[memoryview] = []
         self.arrays: list[tuple[Any, Any]] = []
         self.places: dict[Any, Any] = {}
@@ -189,7 +189,7 @@ def encode_parts(obj: object, name: str = "value", limits: Limits = STANDARD) ->
 
 
 def _checked(body: bytes, obj: object, name: str, limits: Limits) -> bytes:
-    """A message of plain data, once it is known that its receiver takes so much of it."""
+    """Return a message of plain data after checking, where needed, that its receiver would read it."""
     if limits.count_all and len(body) > UNTRIED:
         _try(body, obj, name, limits)
     return body
@@ -295,7 +295,7 @@ def _try(pickle: bytes, obj: object, name: str, limits: Limits) -> None:
         refusal = str(error)
     else:
         return
-    # Where it is takes a walk through all of it, which is made only where it can tell.
+    # To find the culprit, diagnose walks through the whole value. So it runs only for the refusals that it can place.
     if "not hashable" in refusal:
         found = diagnose.unhashable(obj)
     elif "there already" in refusal:

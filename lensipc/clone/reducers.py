@@ -23,7 +23,7 @@ from .. import _fast
 from . import constructors
 
 Reducer = Callable[[Any, Any], Any]
-"""Takes the object and the pickler, returns what `object.__reduce__` may return."""
+"""Takes the object and the _Message of codec.py, returns what `object.__reduce__` may return."""
 
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or by a module in C since 3.9
 KNOWN_CLASSES = 4096
@@ -41,7 +41,7 @@ items_of = dict.items
 _WHOLE = slice(None)
 
 
-class Unclonable(Exception):  # noqa: N818 - never leaves clone.py
+class Unclonable(Exception):  # noqa: N818 - never leaves the package clone
     """An object that has no clone, and what it is."""
 
     def __init__(self, culprit: object, what: str) -> None:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""How renderers come in: by the path at which main listens, until they have said who they are.
+"""How renderers attach by the path at which main listens, and the places that limit how many there are.
 
-Whoever connects there has said nothing yet and may never do so. It has a time to say hello in, and it shares a few
-places with others like it: when those are taken, whoever holds most of them gives one up, the one that has been silent
-longest. So nobody who speaks at once is kept out, and silence costs main no more than those places.
+A process that has connected may never say hello. It must say hello within HANDSHAKE_WAIT, and until then it takes one
+of MOST_SILENT silent places. When all of them are taken, main cancels the oldest silent connection of the payer (a
+process or a user) that has the most. So a process that says hello at once always gets in, and silent ones cost main
+no more than these places.
 
-Who has said hello takes a place of another kind, of which each process, each user, and all together have so many. It
-keeps that until it has hung up, and main has taken back the memory that they shared: it gains nothing by being
-disconnected and coming again.
+A process that has said hello takes a connection place instead. Each process, each user, and all of them together have a
+limited number of connection places. A process keeps its place until it has hung up and main has taken back the shared
+memory. So it gains nothing by being disconnected and connecting again.
 """
 
 from __future__ import annotations
@@ -40,30 +41,30 @@ if TYPE_CHECKING:
 
 # How long the listening socket rests when this process has no descriptor left to accept with (seconds).
 ACCEPT_REST: Final = 0.1
-# How many may be connected without having said hello.
+# Processes that may be connected at once without having said hello.
 MOST_SILENT: Final = 64
-# How many may be attached by the path: of one process; of one user who is not main's own; and of all, with the bytes
-# of rings that those may have, unless the host says how many.
+# Renderers that may be attached by the path: for one process, for one user, and in all. MOST applies unless the host
+# chooses a limit. MOST_SHARED is the bytes of rings that they may have together.
 MOST_OF_PROCESS: Final = 16
 MOST_OF_USER: Final = 64
 MOST: Final = 1024
 MOST_SHARED: Final = 1024 * 1024 * 1024
-# So many descriptors, or a quarter of them all, are never used for those who come by the path: the host has them for
-# its own files, and for the renderers that it starts.
+# Descriptors that are never used for renderers that come by the path, or a quarter of all if that is less. The host
+# needs them for its own files and for the renderers that it starts.
 RESERVE: Final = 64
-# The errors of one of these limits being met.
+# The errors that say that one of these limits has been reached.
 FULL: Final = (errno.EMFILE, errno.ENFILE, errno.EDQUOT)
 
 
 async def hear_hello(
     sock: socket.socket, poller: Poller, loop: asyncio.AbstractEventLoop, token: str | None, seconds: float
 ) -> int:
-    """Wait for a renderer's first words: what it is woken by. The socket is the caller's to close if this fails.
+    """Wait for a renderer's HELLO and return how the renderer is woken. If this fails, the caller closes the socket.
 
     Raises:
-        PeerGone: it has closed the connection.
-        ProtocolError: it speaks another version or does not know the token; it has been told.
-        TimeoutError: it has said nothing in time; it has been told.
+        PeerGone: the renderer has closed the connection.
+        ProtocolError: the renderer speaks another version or does not know the token; it has been told.
+        TimeoutError: the renderer has said nothing in time; it has been told.
     """
     import asyncio
 
@@ -90,9 +91,9 @@ async def hear_hello(
 
 
 def check_reserve(*descriptors: int) -> None:
-    """Raise OSError if descriptors that were opened for one who came by the path are of the host's reserve.
+    """Raise OSError if descriptors that were opened for a renderer by the path belong to the host's reserve.
 
-    The system gives out the lowest number that is free, so the last ones stay free for the host.
+    The system gives out the lowest free number, so the highest numbers stay free for the host.
     """
     limit, _ = getrlimit(RLIMIT_NOFILE)
     reserve = min(RESERVE, limit // 4)
@@ -105,31 +106,32 @@ def check_reserve(*descriptors: int) -> None:
 
 
 def unread(sock: socket.socket) -> bool:
-    """Whether something that was sent lies at the other end still, with the descriptors in it.
+    """Whether the other end has not read all that was sent, with the descriptors in it.
 
-    They count as this user's open ones until it is read or that end is closed; to shut it down is not enough.
+    Such descriptors count as this user's open ones until the other end reads them or closes. Shutting the socket down
+    is not enough.
     """
     return bool(unpack("i", ioctl(sock, TIOCOUTQ, bytes(4)))[0])
 
 
 def discard(segment: int) -> None:
-    """Give a segment's memory back to the system, whoever has it mapped; they read zeros from then on."""
+    """Give a segment's memory back to the system. A process that still maps the segment reads zeros from then on."""
     with mmap(segment, 0) as memory:
         memory.madvise(MADV_REMOVE)
 
 
 class Visitor:
-    """One who came by the path.
+    """A connection that came by the path.
 
     Attributes:
         sock: its socket.
-        pid, uid: who it is; pid 0: a process that main cannot see, of another PID namespace.
-        pidfd: what tells that its process has ended; -1: nothing does, or its RendererHandle has it.
-        certain: whether that is certainly its process.
+        pid, uid: the process and the user at the other end; pid 0: main cannot see the process's PID namespace.
+        pidfd: becomes readable when the process ends; -1: there is none, or the RendererHandle has it.
+        certain: whether `pidfd` certainly belongs to that process.
         segment: the memory that it shares with main; -1: none yet.
-        account: what waits for it counts in this, which lives as long as one of its payer's has it.
-        payer: for whom what it takes counts: a process of main's own user, or a user.
-        bounds: all for whom it counts, and how many of each there may be.
+        account: counts the bytes that wait for it; all visitors of one payer share it.
+        payer: a process of main's own user, or another user; the visitor's silent place and account count for it.
+        bounds: the limits of connection places that the visitor counts against, by process, user and main.
     """
 
     def __init__(self, sock: socket.socket, acceptor: Acceptor) -> None:
@@ -151,14 +153,14 @@ class Visitor:
         check_reserve(self.pidfd)
 
     def linger(self) -> None:
-        """Main has closed the connection: keep its place until it has hung up, too."""
+        """Main has closed the connection: keep the visitor's place until its process has hung up, too."""
         if self._acceptor.closed:
             self.leave()
             return
-        with suppress(OSError):  # it has hung up
+        with suppress(OSError):  # the process has hung up already
             self.sock.shutdown(socket.SHUT_WR)
         self._acceptor.lingering.add(self)
-        # Told once when it hangs up, and each time that it reads; nothing of what it sends.
+        # epoll reports once that the process hangs up, and each time that it reads. It does not report what it sends.
         self._acceptor.poller.register(self.sock.fileno(), self._look, EPOLLRDHUP | EPOLLOUT | EPOLLET)
         self._look()
 
@@ -167,11 +169,11 @@ class Visitor:
         hung_up.register(self.sock, POLLRDHUP)
         if hung_up.poll(0) and not unread(self.sock):
             with suppress(OSError):  # no room to map it
-                discard(self.segment)  # it could keep that open, and come again for more
+                discard(self.segment)  # the process could keep the memory, and connect again for more
             self.leave()
 
     def leave(self) -> None:
-        """Close all that main has of it, and give its place up. Idempotent."""
+        """Give the visitor's place up, and close its descriptors. Idempotent."""
         self._acceptor.give_up(self)
         self.sock.close()
         for fd in (self.pidfd, self.segment):
@@ -181,18 +183,18 @@ class Visitor:
 
 
 class Acceptor:
-    """The path, and those who came by it.
+    """The path at which main listens, and the visitors that came by it.
 
     Args:
         path: where to listen.
-        token: what they have to know; None: nothing, but they have to be of this user.
-        most: how many may be attached at once.
-        poller: what the socket is registered with.
-        loop: the loop it runs on.
-        take_in: serves one that has said hello, and what it is woken by.
+        token: the secret that a renderer has to know; None: there is none, but renderers must be of this user, or root.
+        most: renderers that may be attached at once.
+        poller: where the sockets are registered.
+        loop: the loop that main runs on.
+        take_in: called with a visitor that has said hello, and with how it is woken.
 
     Raises:
-        OSError: somebody listens there, or the folder is not safe.
+        OSError: another process listens at the path, or the folder is not safe.
     """
 
     def __init__(
@@ -208,21 +210,21 @@ class Acceptor:
         self.poller = poller
         self.closed = False
         self.lingering: set[Visitor] = set()
-        self._places: Counter[tuple[str, int]] = Counter()  # that are taken, by whom
+        self._places: Counter[tuple[str, int]] = Counter()  # the places that are taken, by kind and number
         self._holders: set[Visitor] = set()
         self._path = path
         self._token = token
         self._loop = loop
         self._take_in = take_in
         self._tasks: set[asyncio.Task[Any]] = set()
-        # Those of them that wait for a hello, the oldest first, and for whom they count.
+        # The tasks that wait for a hello, the oldest first, each with its payer.
         self._silent: dict[asyncio.Task[Any], tuple[str, int]] = {}
         self._starved = False  # there was no descriptor the last time
         self._sock = unix_socket.listen(path, for_all=token is not None)
         poller.register(self._sock.fileno(), self._accept)
 
     async def close(self) -> None:
-        """Listen no more, and send away those who are on their way in."""
+        """Stop listening, and send away the visitors that are not attached yet."""
         import asyncio
 
         self.closed = True
@@ -236,7 +238,7 @@ class Acceptor:
             visitor.leave()
 
     def take_place(self, visitor: Visitor) -> None:
-        """Take a place for one who has said hello. OSError: those for whom it counts have theirs."""
+        """Take a place for a visitor that has said hello. OSError: one of its limits is reached."""
         for (kind, number), most in visitor.bounds.items():
             if self._places[kind, number] >= most:
                 whose = "in all, by MainProcess(connection_limit=)" if kind == "main" else f"of {kind} {number}"
@@ -245,7 +247,7 @@ class Acceptor:
         self._holders.add(visitor)
 
     def give_up(self, visitor: Visitor) -> None:
-        """Give its place up, if it has one."""
+        """Give a visitor's place up, if it has one."""
         if visitor in self.lingering:
             self.lingering.remove(visitor)
             self.poller.unregister(visitor.sock.fileno())
@@ -259,7 +261,7 @@ class Acceptor:
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
-            # No descriptor to accept with: the socket would stay readable, and spin.
+            # This process has no descriptor left. The socket would stay readable and keep the loop busy, so it rests.
             if not self._starved:
                 log.error("cannot accept a renderer until there is room again: %s", error)
             self._starved = True

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: MIT
 """What becomes of senders whose receivers do not keep pace, and of those receivers.
 
-A receiver above its high-water mark is congested: it holds back those who send to it, main's drain() included, so that
-senders and receivers that both work find a common pace. One that takes less than that mark in HOLD seconds is lagging
-until it has come down to its low-water mark: it holds up nobody, and will meet its outbox's limit. A mark's worth in
-that time is the pace of one that comes down in time from the mark; a message of 256 MiB takes longer to come down from,
-at any pace.
+A receiver is congested while more bytes than its high-water mark wait for it. A congested receiver holds back the
+renderers that send to it, and main's drain(). So senders and receivers that both work find a common pace.
+
+A congested receiver becomes lagging if it takes fewer bytes in HOLD seconds than the high-water mark. A lagging
+receiver holds back no sender, and so its outbox may reach its limit. It lags until its outbox is down to the low-water
+mark.
+
+The measure is the pace and not the time to come down. A receiver at that pace reads one mark's worth of bytes within
+HOLD; after a message of 256 MiB, any receiver needs longer than HOLD to come down.
+
+The decisions act elsewhere. MainCore._heed (main/core.py) pauses senders. csrc/endpoint/send.c drops messages, and
+csrc/endpoint/topic.c refuses main's broadcast at the limit.
 """
 
 from __future__ import annotations
@@ -20,13 +27,13 @@ from ..transport.poller import Poller
 if TYPE_CHECKING:
     from .connection import RendererConnection
 
-# How long a receiver above its high-water mark may hold its senders back, or take as much as that mark, before it is
-# left to its outbox (seconds).
+# A congested receiver holds its senders back as long as it takes a high-water mark's worth of bytes in each period of
+# this length (seconds).
 HOLD: Final = 0.1
 
 
 class StallTimer:
-    """Calls `slow()`, once, when a renderer has taken less than the high-water mark in `seconds`, unless cancelled."""
+    """Calls `slow()` once, when a renderer takes fewer bytes in `seconds` than the high-water mark."""
 
     def __init__(
         self, connection: RendererConnection, high_water: int, seconds: float, slow: Callable[[], object]
@@ -48,17 +55,17 @@ class StallTimer:
             self._begin()
 
     def cancel(self) -> None:
-        """Look no more."""
+        """Stop watching."""
         self._deadline.cancel()
 
 
 class Backpressure:
-    """Who is congested, who lags, and who waits for that to end.
+    """The renderers that are congested or lagging, and the callbacks that wait for congestion to end.
 
     Args:
-        connections: of all renderers, by their frame ids.
-        high_water: bytes that may wait for one before it is congested.
-        poller: is woken when senders may go on.
+        connections: the connections of all renderers, by frame id.
+        high_water: bytes that may wait for a renderer before it is congested.
+        poller: woken when senders may go on.
     """
 
     def __init__(self, connections: dict[int, RendererConnection], high_water: int, poller: Poller) -> None:
@@ -70,15 +77,15 @@ class Backpressure:
         self._waiting: list[Callable[[], None]] = []
 
     def is_congested(self, connection: RendererConnection) -> bool:
-        """Whether it holds its senders back."""
+        """Whether this renderer holds its senders back."""
         return connection in self._congested
 
     def is_lagging(self, connection: RendererConnection) -> bool:
-        """Whether it was congested for too long, and holds up nobody any more."""
+        """Whether this renderer was congested for too long, and so holds back no sender until it has caught up."""
         return connection in self._lagging
 
     def look(self) -> bool:
-        """Look who is congested: whether anybody is."""
+        """Find the renderers that are congested now. Return whether there are any."""
         for connection in self._connections.values():
             if connection in self._congested or connection in self._lagging:
                 continue
@@ -91,18 +98,18 @@ class Backpressure:
         return bool(self._congested)
 
     def holds_back(self, sender: RendererConnection) -> bool:
-        """Whether one who is congested listens to what it may send: others' congestion is not its affair."""
+        """Whether a congested renderer listens to a channel that `sender` has declared: only then it is paused."""
         return self.look() and any(not each.listening.isdisjoint(sender.channels) for each in self._congested)
 
     def wait(self, resume: Callable[[], None]) -> bool:
-        """Whether anybody is congested: `resume` is called then when nobody is any more."""
+        """Return whether a renderer is congested. If so, call `resume` once no renderer is."""
         if not self.look():
             return False
         self._waiting.append(resume)
         return True
 
     def release(self, connection: RendererConnection, *, lagging: bool = False) -> None:
-        """It holds nobody back any longer: it has come down to its low-water mark, is gone, or is `lagging`."""
+        """Let the senders of this renderer go on. It is down to its low-water mark, is gone, or is `lagging`."""
         pace = self._congested.pop(connection, None)
         if pace is None and connection not in self._lagging:
             return
@@ -117,7 +124,7 @@ class Backpressure:
         if pace is not None:
             pace.cancel()
             for other in self._connections.values():
-                other.resume_after_congestion()  # who sends to another that is congested will be paused again
+                other.resume_after_congestion()  # a sender to another congested renderer will be paused again
             self._poller.wake()
             if not self._congested:
                 waiting, self._waiting = self._waiting, []

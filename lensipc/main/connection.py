@@ -52,38 +52,41 @@ if TYPE_CHECKING:
 
     from .core import MainCore
 
-# So often a deadline of a renderer that has something to say is put off: for that many of its turns, and milliseconds.
+# Main puts off the deadline of its request to a renderer at most this many times, by 1 ms each time, while the renderer
+# may have more messages in its ring. The outcome may be among them.
 CATCH_UP: Final = 1000
-# So often that of an invoke which waits for activation: what main's own loop has to do in between may end that.
+# Main puts off the deadline of an invoke that waits for activation this many times, by 1 ms each time. Main's loop may
+# have been busy past the deadline, and in that time the activation may end.
 GIVE_WAY: Final = 20
 # How long an invoke waits for main to finish activating its extension (seconds).
 ACTIVATION_WAIT: Final = 5.0
 # What a renderer may have at once: bounds on main's memory that no honest renderer meets.
 MAX_INVOKES: Final = 8192  # in flight; each that an async handler answers costs main 2.7 KiB and its arguments
 MAX_DEFERRED: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, the last one not counted
-# So many async listeners in main that its events have started, and that have not finished, make what else it sends
-# wait in its ring: so much work at once uses up any loop, and a flood of it costs main no more than that.
+# Async listeners in main that a renderer's events have started and that have not finished. At this number, main leaves
+# the renderer's further messages in its ring. That much work keeps any loop busy, and a flood of events costs main no
+# more.
 MAX_LISTENERS: Final = 1024
-# How long a renderer has to read as much as the high-water mark (seconds): as TIME_TO_READ_NS of csrc/endpoint/topic.c.
+# How long a renderer has to read as many bytes as the high-water mark (seconds). TIME_TO_READ_NS of
+# csrc/endpoint/topic.c is the same time for events.
 TIME_TO_READ: Final = 1.0
-# Why what a renderer sends waits in its ring: its turn is over; so many async listeners of its events run; its outcomes
-# fill its outbox; somebody who listens to what it sends is congested.
-PAUSED_BY_TURN: Final = 1
-PAUSED_BY_LISTENERS: Final = 2
-PAUSED_BY_OUTCOMES: Final = 4
-PAUSED_BY_CONGESTION: Final = 8
+# Reasons why main leaves a renderer's messages in its ring, as bits of RendererConnection.paused.
+PAUSED_BY_TURN: Final = 1  # the renderer's turn is over
+PAUSED_BY_LISTENERS: Final = 2  # MAX_LISTENERS async listeners of its events run, or their arguments weigh too much
+PAUSED_BY_OUTCOMES: Final = 4  # outcomes for the renderer fill its outbox
+PAUSED_BY_CONGESTION: Final = 8  # a renderer that listens to its events is congested
 PAUSES: Final = {
     PAUSED_BY_LISTENERS: "so many async listeners of its events run",
     PAUSED_BY_OUTCOMES: "its outcomes fill its outbox",
     PAUSED_BY_CONGESTION: "who listens to it is congested",
 }
-# An invoke of more bytes counts toward what a renderer may have in flight, as much as its largest message, by what its
-# arguments weigh. Of those that do not count, 8,192 are 64 MiB.
+# An invoke of more bytes counts, by the weight of its arguments, against the bytes of invokes that a renderer may have
+# in flight (RendererConnection.message_limit). 8,192 smaller invokes, which do not count, take 64 MiB.
 SMALL: Final = 256
 
 
 class _DeferredInvoke:
-    """An invoke that waits until main has activated its extension, or has had the time to."""
+    """An invoke that waits until main has activated its extension, or until its deadline has passed."""
 
     __slots__ = ("body", "channel", "connection", "correlation", "deadline")
 
@@ -97,13 +100,13 @@ class _DeferredInvoke:
         channel.port.deferred[self] = None
 
     def cancel(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         self.deadline.cancel()
         self.connection.deferred_bytes -= len(self.body)
         self.channel.port.deferred.pop(self, None)
 
     def execute(self) -> None:
-        """Have it done, if nobody has cancelled it."""
+        """Execute the invoke, unless it was cancelled."""
         if self.connection.running.pop(self.correlation, None) is not None:
             self.cancel()
             try:
@@ -115,10 +118,10 @@ class _DeferredInvoke:
 
 
 def _stop(port: MainPort, running: Any) -> None:
-    """Cancel an invoke that waits or is awaited; its extension may have to wait until its handler has ended."""
+    """Cancel an invoke that waits or runs. Deactivating its extension then waits for the end of the handler's task."""
     if running is not None:
         running.cancel()
-        if hasattr(running, "add_done_callback"):  # a handler's own task: it has to end
+        if hasattr(running, "add_done_callback"):  # a handler's own task, which has to end
             port.stopping.add(running)
             running.add_done_callback(port.stopping.discard)
 
@@ -216,10 +219,11 @@ class RendererConnection(Connection):
         self._tell(kind, port.number, correlation, body)
 
     def _caught_up(self, asked: int) -> bool:
-        """Whether this renderer has been heard, before it is judged by a deadline that main may have been busy past.
+        """Whether main may judge a deadline of this renderer now. Main may have been busy past that deadline.
 
-        What waits in its ring has its turns first: so many, or who writes there without end would have no deadline. One
-        whose events keep main busy enough is not read on, and may be for ever.
+        Main first handles the messages in the renderer's ring. CATCH_UP bounds the time for that, because a renderer
+        may write without end. A renderer that is paused by its listeners or its outcomes is judged at once, because
+        such a pause may last for ever.
         """
         return not self.ready or bool(self.paused & (PAUSED_BY_LISTENERS | PAUSED_BY_OUTCOMES)) or asked >= CATCH_UP
 
@@ -528,10 +532,11 @@ class RendererConnection(Connection):
             self.broken(error)
 
     def _back_up(self) -> None:
-        """Its outcomes fill its outbox: what else it asks for waits in its ring until it has read them.
+        """Outcomes fill the renderer's outbox: leave its further messages in its ring until it has read them.
 
-        It has its time for that, as for events (guarantee 5). Those of handlers that run already are kept, too: as many
-        bytes more as the outbox may have, and from then on OutboxFull in their place.
+        The renderer has TIME_TO_READ for that, as it has for events (guarantee 5). Handlers that run already may still
+        answer. Main keeps their outcomes up to twice the outbox's limit. Beyond that, it sends OutboxFull in their
+        place.
         """
         if self._backed_up is None and self.state is not CLOSED:
             self._backed_up = StallTimer(self, self.core.high_water, TIME_TO_READ, self._has_not_read)

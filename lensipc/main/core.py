@@ -24,8 +24,8 @@ from .router import Router
 
 # Messages that one renderer may have handled before the next one has its turn, unless they take too long.
 MESSAGES_PER_TURN: Final = 64
-# How long main may work for one renderer before the next one has its turn (seconds): a message that is no small plain
-# data can take a thousand times as long as others, so that a turn of so many messages is no bound.
+# How long main may work for one renderer before the next one has its turn (seconds). A number of messages alone is no
+# bound on time: some messages take a thousand times as long as small plain data.
 TURN_TIME: Final = 0.002
 # Characters of the reason why a renderer is disconnected.
 REASON_MOST: Final = 1000
@@ -35,8 +35,8 @@ class MainCore(TurnLoop):
     """All connections of main, and all extensions it has heard of.
 
     Args:
-        driver: how the loop calls back.
-        pid: main's.
+        driver: calls this core back on the loop.
+        pid: main's process id.
         high_water: bytes that may wait for a renderer before it holds its senders back.
         limit: bytes that may wait for a renderer, and of what other threads have sent.
         limits: of what main sends.
@@ -55,7 +55,7 @@ class MainCore(TurnLoop):
         self.backpressure = Backpressure(self.connections, high_water, self.poller)
         self.posts = Posts(self.poller, limit, self.backpressure.wait)
         self.router = Router(driver, self.connections, limits, self.disconnect_failed, self._next_turn, self.disconnect)
-        self._latest: RendererConnection | None = None  # from whom something has come last
+        self._latest: RendererConnection | None = None  # the renderer whose messages were handled last
 
     def port(self, extension: str) -> MainPort:
         """The extension's port, made when it is first heard of; its number never means another extension."""
@@ -87,12 +87,12 @@ class MainCore(TurnLoop):
         self.poller.wake()
 
     def _on_socket(self, connection: RendererConnection) -> None:
-        # After the handshake a renderer has nothing to say here: all that can come is the end.
+        # After the handshake a renderer sends nothing on its socket. Only the end of file can come.
         if connection.read_socket() is not None:
             self.disconnect(connection, "it sent a datagram on its socket")
 
     def disconnect_failed(self) -> None:
-        """Disconnect those to whom an event could not be sent."""
+        """Disconnect the renderers to which an event could not be sent."""
         for connection in list(self.connections.values()):
             try:
                 connection.endpoint.check()
@@ -100,7 +100,7 @@ class MainCore(TurnLoop):
                 connection.broken(error)
 
     def disconnect(self, connection: RendererConnection, reason: str) -> None:
-        """Close a connection for cause: say so in the log and to the renderer."""
+        """Close a connection, and tell the reason in the log and to the renderer."""
         if connection.state is not CLOSED:
             reason = printable(reason, REASON_MOST)  # it may quote what the renderer has sent
             log.warning("renderer %d (pid %d) is disconnected: %s", connection.frame_id, connection.pid, reason)
@@ -124,7 +124,7 @@ class MainCore(TurnLoop):
     # ---- turns ----
 
     def dispatch(self) -> None:
-        """Do what there is to do: called when the poller's descriptor is readable."""
+        """Take a turn. The loop calls this when the poller's descriptor is readable."""
         try:
             self._serve_last_sender()
         except BaseException:  # as in a turn
@@ -134,10 +134,10 @@ class MainCore(TurnLoop):
         self.turn()
 
     def _serve_last_sender(self) -> None:
-        """Who has called last calls next, as a rule: that one has its answer before the poller is asked who it is.
+        """Serve the renderer that sent last before asking the poller, because that renderer mostly sends next, too.
 
-        Of the 17 us that a call takes between two who sleep on one core, asking is 2, and another 2 are what there is
-        to do here from the answer until this process sleeps: so who waits for it is offered the processor first.
+        A call between two processes that sleep on one core takes 17 us. Asking the poller takes 2 of them. Main's own
+        work from the answer until it sleeps takes another 2, so main offers the processor to the renderer first.
         """
         latest, self._latest = self._latest, None
         if latest is None or latest.ready or latest.paused or self.router.local:  # what main is to hear comes first
@@ -157,7 +157,7 @@ class MainCore(TurnLoop):
         return bool(self.router.local)
 
     def poll_rings(self, nanoseconds: int) -> bool | None:
-        """Look at the rings of all that are read."""
+        """Poll the rings of all renderers that are neither parked nor paused."""
         if len(self.connections) == 1:
             (one,) = self.connections.values()
             return one.endpoint.poll(nanoseconds) if one.ready and not one.paused else False
@@ -167,9 +167,9 @@ class MainCore(TurnLoop):
     def work(self) -> bool:
         """Call main's own listeners, and let each renderer have its turn.
 
-        When one has used its turn up, main looks who else has come; and of those that have used their last turn up
-        only one has another, the one that has waited longest. So however many renderers keep main busy, they hold up
-        one that does not for as long as one of them does.
+        A renderer is overdue if it has used up its last turn. When a renderer becomes overdue, main asks the poller for
+        others first. Of the overdue renderers, only the one that has waited longest has a turn. So however many
+        renderers keep main busy, another renderer waits no longer than one such turn.
         """
         local = self.router.local
         if local:
@@ -191,7 +191,7 @@ class MainCore(TurnLoop):
         return busy or bool(local)
 
     def _serve(self, connection: RendererConnection) -> bool:
-        """Give one its turn: whether it may have more to do."""
+        """Give a renderer its turn. Return whether it may have more to do."""
         connection.until = time.monotonic() + TURN_TIME
         connection.overdue = False
         try:
@@ -205,7 +205,7 @@ class MainCore(TurnLoop):
         if handled and connection.state is not CLOSED:
             self._latest = connection
         if connection.ended:
-            # What is in its ring is still delivered; what it writes there from now on, if it lives, is not.
+            # Main still delivers what is in the ring, and nothing that the renderer, if it lives, writes there later.
             connection.last_messages -= handled
             if handled == 0 or connection.last_messages <= 0:
                 self.detach(connection, "it closed the connection, or died")
@@ -213,7 +213,7 @@ class MainCore(TurnLoop):
         return connection.overdue or handled == MESSAGES_PER_TURN
 
     def _heed(self, sender: RendererConnection) -> None:
-        """Do something about those who could not take what it has sent."""
+        """Act on the receivers that could not take the sender's events: disconnect them, or pause the sender."""
         status, sender.status = sender.status, 0
         if status & FAILED:
             self.disconnect_failed()
@@ -221,8 +221,8 @@ class MainCore(TurnLoop):
             sender.hold_for_congestion()
 
     def rest(self) -> None:
-        """Park each ring that has nothing."""
+        """Park each renderer's ring that is empty."""
         for connection in list(self.connections.values()):
-            # One that has ended is read to its end, and then let go.
+            # A renderer that has ended is read to the end of its ring, and then detached.
             if connection.ready and (connection.ended or not connection.park()):
                 self.next(self.turn)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Extensions come and go: installed, enabled, disabled, uninstalled, in main and in every renderer at once.
 
-A change of an extension's state is one task, which holds the extension's lock until all of it is done or undone: so
-changes come one after another, and none stops half-way because whoever waits for it is cancelled.
+A change of an extension's state is one task. The task holds the extension's lock until the whole change is done or
+undone. So changes of an extension come one after another, and a change never stops half-way because its caller is
+cancelled.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Installed:
         self.enabled = False
         self.folders: list[str] = []  # where main could import it from when it was enabled
         self.activating: asyncio.Task[Any] | None = None
-        self.given_up = False  # the activation, because it is to be disabled
+        self.given_up = False  # `_disable` has cancelled the activation
         self.part: LensMainExtension | None = None
 
 
@@ -84,7 +85,7 @@ class Lifecycle:
         await asyncio.gather(*map(self._disable, list(self._installed.values())), return_exceptions=True)
 
     async def bring_up(self, connection: RendererConnection) -> None:
-        """Activate in a new renderer all that is enabled, and tell it that this is all."""
+        """Activate all enabled extensions in a new renderer, then send READY."""
         connection.brought_up = True
         enabled = [installed for installed in self._installed.values() if installed.enabled]
         await _all(*(self._activate_in(connection, installed) for installed in enabled))
@@ -95,7 +96,7 @@ class Lifecycle:
         connection.send(READY)
 
     async def take_down(self, connection: RendererConnection) -> None:
-        """Deactivate in a renderer all that is enabled."""
+        """Deactivate all enabled extensions in a renderer."""
         import asyncio
 
         enabled = [installed for installed in self._installed.values() if installed.enabled]
@@ -107,13 +108,13 @@ class Lifecycle:
         return self._installed[id]
 
     async def shielded(self, change: Coroutine[Any, Any, None]) -> None:
-        """Wait for a change that goes on to its end, though who waits for it is cancelled."""
+        """Wait for a change. The change goes on to its end even if its caller is cancelled."""
         import asyncio
 
         await asyncio.shield(self._started(change))
 
     async def _stoppable(self, change: Coroutine[Any, Any, Result]) -> Result:
-        """Wait for a change. Cancelling whoever waits for it makes it undo what it has done."""
+        """Wait for a change. If the caller is cancelled, the change undoes what it has done."""
         import asyncio
 
         task = self._started(change)
@@ -195,9 +196,9 @@ class Lifecycle:
                 *(self._activate_in(each, installed, veto=each.started_here) for each in renderers),
             )
         except BaseException as error:
-            installed.activating = None  # what is undone is not given up
+            installed.activating = None  # so that `_disable` does not cancel the undoing
             await to_the_end(self._deactivate(installed))
-            if isinstance(error, asyncio.CancelledError) and installed.given_up:  # and nobody who waits was cancelled
+            if isinstance(error, asyncio.CancelledError) and installed.given_up:  # not because the caller was cancelled
                 why = f"extension {installed.manifest.id!r} was disabled while it was being activated"
                 raise ActivationError(why) from None
             raise
@@ -228,7 +229,7 @@ class Lifecycle:
             port.end_activation()
 
     async def _activate_in(self, connection: RendererConnection, installed: Installed, *, veto: bool = True) -> None:
-        """Activate a renderer's part. Without `veto`, one that fails is its renderer's own affair, and end."""
+        """Activate a renderer's part. If that fails, raise ActivationError if `veto`, else disconnect it."""
         manifest = installed.manifest
         if manifest.renderer is None or not connection.may_speak_for(manifest.id):
             return
@@ -240,11 +241,11 @@ class Lifecycle:
         try:
             connection.activate(installed.port, manifest.version, manifest.renderer, installed.folders, pending, wait)
             await pending
-        except PeerGone as gone:  # it has no part, and one that came by itself needs none
+        except PeerGone as gone:  # the renderer has no part now; only one that main has started needs it
             how = connection.fate and await connection.fate()
             if how:
                 raise ActivationError(f"{where} was being activated when the process {how}") from gone
-        except InvokeTimeout:  # or a renderer that says nothing would keep the whole host from going on
+        except InvokeTimeout:  # otherwise a silent renderer would keep the whole host waiting
             why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
             self._core.disconnect(connection, why)
         except RemoteError as error:
@@ -259,7 +260,7 @@ class Lifecycle:
         installed.enabled = False
         connections = list(self._core.connections.values())
         await asyncio.gather(*(self._deactivate_in(each, installed) for each in connections))
-        await self._deactivate_in_main(installed)  # last: what a part in a renderer still asks for is answered
+        await self._deactivate_in_main(installed)  # last, so that main still answers the parts in renderers
 
     async def _deactivate_in_main(self, installed: Installed) -> None:
         import asyncio
@@ -269,7 +270,7 @@ class Lifecycle:
             return
         port = installed.port
         port.end_handlers()
-        if port.stopping:  # what they use is still there
+        if port.stopping:  # on_deactivate comes later, so these handlers can still use the part
             _, running = await asyncio.wait(port.stopping, timeout=DEACTIVATION_WAIT)
             if running:
                 why = "%d handlers of extension %s still run, %g s after they were cancelled"
@@ -308,7 +309,7 @@ class Lifecycle:
 
 
 def _ends_us(error: BaseException) -> bool:
-    """Whether it is not the part that has raised it: the change is cancelled, or a signal ends this process."""
+    """Whether the error ends this change or process: the change is cancelled, or a signal's handler has raised it."""
     import asyncio
 
     if isinstance(error, asyncio.CancelledError):
@@ -322,14 +323,14 @@ def _place(connection: RendererConnection) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """What was raised: its type and its text."""
+    """The type and the text of an error."""
     kind = error.remote_type if isinstance(error, RemoteError) else type_name(error)
     text = text_of(error)
     return f"{kind}: {text}" if text else kind
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Await it even while being cancelled; only then let the cancellation take its course."""
+    """Await a coroutine to its end even if this task is cancelled meanwhile, then raise the cancellation."""
     import asyncio
 
     task = asyncio.ensure_future(coroutine)
@@ -347,7 +348,7 @@ async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Await them all, also when one fails; then raise the first failure."""
+    """Await all coroutines, even if one fails; then raise the first failure."""
     import asyncio
 
     for outcome in await asyncio.gather(*coroutines, return_exceptions=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Through which an extension's part in main talks: its channels, and its sends."""
+"""The port through which an extension's part in main talks: its channels, and its sends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MainChannel(Channel):
         super().__init__(name)
         self.port = port
         self.topic = Topic()
-        self.declare_count = 0  # by so many renderers that are attached
+        self.declare_count = 0  # the number of attached renderers that have declared it
 
 
 def _listening(channel: MainChannel, listening: bool) -> None:
@@ -39,7 +39,7 @@ def _listening(channel: MainChannel, listening: bool) -> None:
 
 
 class MainPort:
-    """Through which an extension's part in main talks; main's record of that extension."""
+    """The port through which an extension's part in main talks. It is also main's record of the extension."""
 
     def __init__(self, core: MainCore, extension: str, number: int) -> None:
         self.core = core
@@ -57,7 +57,7 @@ class MainPort:
         table, core = self.table, self.core
         found = table.channels.get(channel)
         if found is not None and target == ALL and not (transfer or found.has_listeners) and table.open:
-            # Nobody here needs it as bytes. Whether this is the core's thread, C asks: here that takes 45 ns.
+            # Main does not need the event as bytes. The C core checks the thread; a check here would take 45 ns.
             try:
                 status = found.topic.send_value(MAIN, core.pid, args)
             except OutboxFull:
@@ -82,7 +82,7 @@ class MainPort:
             clone.detach(transfer)
 
     def _post(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
-        """The same, called in another thread: the event is written there, and sent by the owner's."""
+        """Send from another thread: encode the event here, and have the owner's thread send it."""
         self.table.check_open(channel)
         send, lost = partial(self._send_body, target, channel), not_done(f"broadcast of {self.extension}/{channel}")
         post_args(self.core.posts, args, transfer, self.core.limits, send, lost)
@@ -92,7 +92,7 @@ class MainPort:
         self.core.router.route(self.table[channel], MAIN, self.core.pid, body, target)
 
     async def drain(self) -> None:
-        """Wait until no renderer that keeps reading has much waiting for it."""
+        """Wait until no renderer is congested, and main's own listeners have heard what was sent."""
         await self.core.drain()
 
     def end_handlers(self) -> None:
@@ -102,13 +102,13 @@ class MainPort:
             connection.cancel_invokes_of(self)
 
     def close(self) -> None:
-        """The part is over: undo what it has registered, and end what runs of it."""
+        """Undo all that the part has registered, and cancel its running listeners and handlers."""
         self.core.posts.take_all()
         self.table.close()
         self.end_handlers()
 
     def end_activation(self) -> None:
-        """The part is active, or will not be: the invokes that waited for that go on."""
+        """Activation has ended, with or without success: execute the invokes that waited for it."""
         self.activating = False
         for deferred in list(self.deferred):
             deferred.execute()

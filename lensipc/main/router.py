@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Puts the events of each extension in one order, and gives them to all who listen.
 
-A small event that a renderer broadcasts, and that main does not listen to itself, is sent on by the C core as it comes
-out of that renderer's ring (csrc/endpoint/receive.c). All others pass here. Either way an event is given to all its
-subscribers before the next one is looked at, so all processes hear an extension's events in one order; main's own
-listeners are subscribers like any other.
+An event takes one of three paths:
+
+- The C core relays a renderer's small broadcast as it takes the event out of that renderer's ring, unless main listens
+  to the channel (csrc/endpoint/receive.c).
+- MainPort.send passes main's own broadcast of plain data straight to topic.send_value, unless main listens.
+- Router.route sends every other event.
+
+All paths meet in lipc_topic_send of the C core (csrc/endpoint/topic.c). It gives the event its sequence number for each
+subscriber, and sends it to all of them before the next event is looked at. So all processes hear an extension's events
+in one order. Main's own listeners are called from Router.local, which holds the events in that same order.
 """
 
 from __future__ import annotations
@@ -26,10 +32,10 @@ from .port import MainChannel
 if TYPE_CHECKING:
     from .connection import RendererConnection
 
-# Main's own listeners are called with so many events before others have their turn.
+# Events that main's own listeners are called with before other callbacks of the loop have their turn.
 EVENTS_PER_TURN: Final = 64
-# Bytes of an event up to which it counts as what it is, and not as what its arguments weigh, while async listeners have
-# them: 1,024 of these take 60 MiB at most.
+# While async listeners run, an event of up to this many bytes counts by its size, and a larger event counts by the
+# weight of its arguments. 1,024 small events take at most 60 MiB.
 UNWEIGHED: Final = 256
 
 
@@ -37,15 +43,15 @@ class Router:
     """Routes events.
 
     Args:
-        driver: how what main's own listeners return is awaited.
-        connections: of all renderers, by their frame ids.
-        limits: of what main sends.
-        on_failed: called when an event could not be sent to somebody: their endpoints say so.
-        on_local: called when there is something for main's own listeners.
+        driver: awaits what main's own listeners return.
+        connections: the connections of all renderers, by frame id.
+        limits: the limits of what main sends.
+        on_failed: called when an event could not be sent to a renderer; Endpoint.check raises the error.
+        on_local: called when there is an event for main's own listeners.
         disconnect: ends a connection, for a reason.
 
     Attributes:
-        local: what is there for main's own listeners, in order.
+        local: the events for main's own listeners, in order.
     """
 
     def __init__(
@@ -85,7 +91,7 @@ class Router:
         return status & CONGESTED
 
     def full(self, channel: MainChannel) -> OutboxFull:
-        """What is raised where a receiver's outbox is full of what it has had no time to read."""
+        """The error for main's broadcast when a receiver has had no time yet to read its full outbox."""
         slowest = max(
             (each for each in self._connections.values() if channel in each.listening),
             key=lambda each: each.endpoint.outbox,
@@ -96,9 +102,9 @@ class Router:
         )
 
     def deliver(self) -> None:
-        """Call main's own listeners of the events that were routed, in their order."""
+        """Call main's own listeners with the events that were routed, in order."""
         if self._delivering:
-            return  # called from a listener: its own events come after it
+            return  # a listener has called this: events that it sends come after the present one
         self._delivering = True
         contexts = self._contexts
         try:
@@ -128,7 +134,7 @@ class Router:
 
         try:
             self._dispatcher.call(channel, port.table, event, read, count)
-        except UnknownValueError as error:  # honest, and nothing for this process
+        except UnknownValueError as error:  # the sender is honest, but this process does not know the type
             what = "an event of %s/%s is not heard in main: %s"
             log.warning(what, port.extension, channel.name, printable(str(error)))
         except DecodeError as error:

@@ -43,18 +43,19 @@ from .port import RendererChannel, RendererPort, encoded_name
 
 # Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
 MESSAGES_PER_TURN: Final = 256
-# How long a renderer that sleeps on a semaphore does so before it looks for main's death (seconds).
+# How long a renderer sleeps on its semaphore at once (seconds). Then it looks for main's death and for due timers.
 NAP: Final = 0.05
-# As long as the kernel takes for a wait at once, at least (seconds): who means to wait for longer looks in between.
+# The longest single wait that is passed to the kernel (seconds). A longer wait is made of several.
 LONGEST: Final = 2.0**20
-# So many turns' messages are taken from the ring before a deadline is judged: more than one of the usual size holds.
+# Turns' worth of messages that are taken from the ring, at most, before a deadline is judged. A ring of the usual size
+# holds fewer.
 CATCH_UP: Final = 64
-# So many rounds a blocking invoke goes through before it looks for what else is due, where each finds something.
+# A blocking invoke polls for due timers and other descriptors after this many rounds, even if each finds messages.
 ROUNDS: Final = 64
 
-# Why what main sends waits in its ring: something that came before it is kept here.
+# The reason why main's messages stay in the ring (Connection.paused): earlier messages are in the backlog here.
 PAUSED_BY_BACKLOG: Final = 1
-# What comes decoded.
+# The kinds of messages that come decoded, as bits.
 DECODED: Final = 1 << EVENT | 1 << RESULT
 
 
@@ -62,15 +63,15 @@ class RendererCore(Connection, TurnLoop):
     """A renderer's end of the line to main.
 
     Args:
-        driver: how callbacks are run.
-        parts: what activates extensions here.
+        driver: runs the callbacks.
+        parts: activates and deactivates extensions here.
         frame_id: this renderer's number.
         on_change: called when main has activated here all that it had installed, and when main is gone.
-        wakeup_fd: the eventfd that main is signalled by; closed with the connection.
+        wakeup_fd: the eventfd that wakes main; closed with the connection.
         semaphore: whether this side sleeps on the segment's semaphore and not on `poller`.
-        high_water: bytes in the outbox from which `drain` waits.
+        high_water: `drain` waits while more bytes are in the outbox.
         backlog_limit: bytes of messages that may wait for `dispatch` while a blocking invoke waits for its outcome.
-        limits: what main lets reading a message of this renderer cost.
+        limits: what main allows reading a message of this renderer to cost.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class RendererCore(Connection, TurnLoop):
     ) -> None:
         handlers: list[Callable[[Message], None]] = [self._on_nonsense] * KINDS
         self._channels: list[RendererChannel] = endpoint.channels
-        self._reads = limits._replace(count_all=False)  # who sends has been held to more
+        self._reads = limits._replace(count_all=False)  # main has held the senders to more
         self._dispatcher = EventDispatcher(self._channels, driver, frame_id, self._reads, self._report_sender)
         handlers[EVENT] = self._dispatcher.on_event
         handlers[RESULT] = self._on_result
@@ -161,12 +162,12 @@ class RendererCore(Connection, TurnLoop):
         self._name_bytes += len(name)
 
     def cancel(self, correlation: int) -> None:
-        """Tell main that nobody waits for this invoke any more."""
+        """Tell main that this invoke is cancelled."""
         if self.state is OPEN:
             self.send(CANCEL, correlation=correlation, when_full=KEEP)
 
     def abandon(self, correlation: int) -> None:
-        """Nobody waits for this invoke any more: here and in main."""
+        """Give an invoke up, here and in main: the message CANCEL makes main cancel the handler."""
         self.pending_invokes.forget(correlation)
         self.cancel(correlation)
 
@@ -190,7 +191,7 @@ class RendererCore(Connection, TurnLoop):
                 self.driver.started = True
             else:
                 if not pending.set_result(value):
-                    self.driver.started = True  # who awaits it is to go on
+                    self.driver.started = True  # the task that awaits the result is to go on
 
     def _on_error(self, message: Message) -> None:
         pending = self.pending_invokes.take(message.correlation)
@@ -238,8 +239,9 @@ class RendererCore(Connection, TurnLoop):
 
     def dispatch(self, timeout: float | None = 0.0, budget: int = MESSAGES_PER_TURN) -> int:
         """Wait at most `timeout` seconds for something to do, and handle at most `budget` messages of it."""
-        # A callback may run a loop of its own, which waits for the descriptor: so that stays readable until this is
-        # over, by the signal that has made it so where there is one.
+        # A callback may run a loop of its own that waits for the poller's descriptor. So the descriptor stays readable
+        # until this dispatch is over. If a signal on the socket has made it readable, that signal stays unread until
+        # then.
         self._leaves_signals = True
         try:
             self._sleep(0.0 if self.ready or self._backlog else timeout)
@@ -255,21 +257,21 @@ class RendererCore(Connection, TurnLoop):
             self.rest()
 
     def on_nesting_loop(self) -> None:
-        """The same, a step of a loop that may be run from within a callback."""
+        """Dispatch, as a step of a loop that may also run from within a callback."""
         if not self.poller.closed:
             self.dispatch()
 
     def on_loop(self) -> None:
-        """The same, called by an event loop when the poller's descriptor is readable."""
+        """Take a turn. An event loop calls this when the poller's descriptor is readable."""
         self.poller.poll()
         self.turn()
 
     def work(self) -> bool:
-        """Handle what has come, for a turn."""
+        """Handle at most a turn of messages."""
         return self._handle(MESSAGES_PER_TURN) >= MESSAGES_PER_TURN or self.has_work()
 
     def has_work(self) -> bool:
-        """Whether something has been taken from the ring and waits."""
+        """Whether messages that were taken from the ring still wait."""
         return self.pending or bool(self._backlog)
 
     def poll_rings(self, nanoseconds: int) -> bool | None:
@@ -306,7 +308,8 @@ class RendererCore(Connection, TurnLoop):
             raise
 
     def interrupted(self, message: Message | Batch) -> None:
-        # What has not begun is done later, in its place: what the core counts an event after is then heard before it.
+        # A message whose handling has not begun is kept in its place, because the C core has already counted the events
+        # after it.
         outcome = is_outcome(message)
         if self.on_message is self._keep_all:
             begun = self._backlog.has_kept(message)
@@ -326,11 +329,11 @@ class RendererCore(Connection, TurnLoop):
                 self._backlog.has_outcomes |= outcome
 
     def _keep_rest_of_batch(self) -> None:
-        """What is left of a batch that a callback has cut short comes before all that is kept."""
+        """Put the rest of an interrupted batch before all messages of the backlog."""
         self._backlog.put_first(self._dispatcher.take_rest())
 
     def rest(self) -> None:
-        """Before there is nothing to run here: see to it that what is left, and what comes, makes itself known."""
+        """End a dispatch: park the ring, or keep the poller's descriptor readable if messages are left."""
         if self._signalled:
             self._signalled = False
             self._on_socket()
@@ -382,23 +385,22 @@ class RendererCore(Connection, TurnLoop):
             self.on_message, self.on_batch = before
             if self.on_message is not self._only_outcomes:  # else another wait further up the stack goes on
                 self.decoded = DECODED
-                # A dispatch further up the stack is not to overtake the backlog.
+                # A dispatch further up the stack must not handle newer messages before the backlog.
                 self.paused = PAUSED_BY_BACKLOG if self._backlog else 0
-            # a dispatch further up the stack is not to overtake the backlog
             self.rest()
 
     def _handle_kept_outcomes(self) -> None:
-        """Handle the outcomes among what is kept before all that is kept with them."""
+        """Handle the outcomes in the backlog before its other messages."""
         self._backlog.put_outcomes_first()
         while self._backlog and is_outcome(self._backlog[0]):
             self._handle_kept()
         self._backlog.has_outcomes = False
 
     def caught_up(self, _asked: int) -> bool:
-        """Look at what has come, before a deadline is judged that this process may have been busy past.
+        """Take messages from the ring before a deadline is judged. This process may have been busy past that deadline.
 
-        All of it is kept, and handled in its order in the next turn; an outcome calls its deadline off. In the midst of
-        a wait, outcomes are handled at once.
+        The messages are kept and handled in their order in the next turn. An outcome cancels its deadline at once.
+        During a blocking wait, outcomes are handled at once.
         """
         before = self.on_message, self.on_batch
         if self.on_message is self._handlers:
@@ -418,7 +420,7 @@ class RendererCore(Connection, TurnLoop):
         return True
 
     def _wake_up(self) -> None:
-        """What comes is looked for from now on: main need not signal it."""
+        """Unpark: this side looks at the ring itself now, and main need not signal."""
         if not self.ready and self.state is not CLOSED:
             self.endpoint.unpark()
             self.ready = True
@@ -437,8 +439,8 @@ class RendererCore(Connection, TurnLoop):
         if not self._semaphore:
             self.poller.poll(None if timeout is None else min(timeout, LONGEST))
             return
-        # No descriptor tells of a semaphore, and no semaphore of main's death or of a timer: look after those
-        # between naps.
+        # No descriptor tells of the semaphore, and the semaphore does not tell of main's death or of timers. So those
+        # are polled between naps.
         until = None if timeout is None else time.monotonic() + timeout
         while True:
             called = self.poller.poll()
@@ -463,7 +465,7 @@ class RendererCore(Connection, TurnLoop):
             resume()
 
     def _holds_posts(self, resume: Callable[[], None]) -> bool:
-        """Other threads cannot drain: what they send waits here for as long as that would."""
+        """Hold the posts of other threads while `drain` would wait, because other threads cannot drain."""
         if self.state is CLOSED or self.endpoint.outbox <= min(self._high_water, self._backlog_limit - 1):
             return False
         self._drained.append(resume)
@@ -471,7 +473,7 @@ class RendererCore(Connection, TurnLoop):
         return True
 
     async def drain(self) -> None:
-        """Wait until little waits to be sent."""
+        """Wait until the outbox is down to its low-water mark, if more than the high-water mark waits."""
         self.poller.check_thread("drain", "await it on the loop of that thread")
         await self.driver.yield_to_loop()
         if self.state is not CLOSED and self.endpoint.outbox > self._high_water:
@@ -482,7 +484,7 @@ class RendererCore(Connection, TurnLoop):
         self.check_open()
 
     def drain_sync(self) -> None:
-        """The same, blocking."""
+        """Do as `drain`, but block."""
         self.poller.check_thread("drain_sync", "call it there")
         if self.state is not CLOSED and self.endpoint.outbox > self._high_water:
             outcome = Outcome()
@@ -513,9 +515,9 @@ class RendererCore(Connection, TurnLoop):
             self.said_goodbye = True
 
     def gone(self) -> None:
-        """Main is gone, or this process is done with it: whatever still waits for it has that outcome."""
+        """Close the connection: main is gone, or this process has left. Pending requests get the outcome PeerGone."""
         if self.state is not CLOSED:
-            self._dispatcher.take_rest()  # which nobody is to hear
+            self._dispatcher.take_rest()  # these events are not to be heard
 
             def gone() -> PeerGone:
                 return PeerGone(f"main is gone: {self.reason}")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Events that come to a renderer, and the listeners that are called with them.
 
-Small events come decoded, and those that follow each other as one batch, whatever their channels: what is the same for
-all of them is done once. That takes a renderer half the time that each event by itself takes.
+Small events come decoded. Small events that follow each other come as one batch, whatever their channels. The
+dispatcher does once per batch what is the same for all of its events. A batch takes a renderer half the time that
+single events take.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ class EventDispatcher(Dispatcher):
     """Calls the listeners of a renderer.
 
     Args:
-        channels: by the numbers that main knows them by.
-        driver: how what listeners return is awaited.
+        channels: this renderer's channels, by number.
+        driver: awaits what listeners return.
         frame_id: this renderer's number.
         limits: what reading an event may cost.
-        report: tells main of the frame id of one who has sent what cannot be decoded.
+        report: reports to main the frame id of a sender whose event cannot be decoded.
 
     Attributes:
-        batch: what comes next of the batch that is dispatched. There is something, and nobody who dispatches it, where
-            a callback has cut that short.
+        batch: iterates over the rest of the batch that is being dispatched. A signal's exception interrupts the
+            batch, and so does a listener that dispatches or waits. `take_rest` then returns the events that are left.
     """
 
     def __init__(
@@ -62,12 +63,12 @@ class EventDispatcher(Dispatcher):
         self._begun: list[Message | Batch] = []  # one within another where a listener dispatches
 
     def on_event(self, message: Message) -> None:
-        """An event by itself: large, no plain data, the first from its sender, or one before which some are missing."""
+        """Dispatch a single event: large, not plain data, the first from its sender, or after a gap."""
         sender, missed = message.sender, message.missed
         channel = self._channels[message.channel]
         port, event = channel.port, channel.event
         if event is None or event.frame_id != sender:
-            # It holds nothing that changes: one serves for all that follow.
+            # An event object holds nothing that changes, so all further events from this sender share it.
             event = channel.event = IpcRendererEvent(sender, message.pid, port.extension, channel.name, 0, port.send)
         if missed:
             event = IpcRendererEvent(sender, message.pid, port.extension, channel.name, missed, port.send)
@@ -80,7 +81,7 @@ class EventDispatcher(Dispatcher):
         self._begun.pop()
 
     def on_batch(self, events: Batch) -> None:
-        """Events of which each comes from whom its channel's last one came from."""
+        """Dispatch a batch. Each event's sender is the sender of the event before it on the same channel."""
         batch = self.batch = iter(events)
         self._begun.append(events)
         contexts = self.driver.contexts
@@ -108,7 +109,7 @@ class EventDispatcher(Dispatcher):
         self._begun.pop()
 
     def has_begun(self, message: Message | Batch) -> bool:
-        """A signal's handler has raised: whether that was when this was dispatched already, and not before."""
+        """After a signal's handler has raised, whether dispatching this message had begun."""
         for place, begun in enumerate(self._begun):
             if begun is message:
                 del self._begun[place:]
@@ -116,7 +117,7 @@ class EventDispatcher(Dispatcher):
         return False
 
     def take_rest(self) -> list[Batch]:
-        """The events of a batch that a callback has cut short, each by itself: who called it calls for them no more."""
+        """Take the events that are left of an interrupted batch, each as a batch of its own."""
         return split(list(self.batch))
 
     def _call(
@@ -136,7 +137,7 @@ class EventDispatcher(Dispatcher):
             self._drop(channel, event.frame_id, error)
 
     def _drop(self, channel: RendererChannel, sender: int, error: DecodeError) -> None:
-        """Say that an event cannot be decoded, and report its sender: each once in a second, and not many."""
+        """Log that an event cannot be decoded, and report its sender: once a second each, and at most MAX_REPORTS."""
         now = time.monotonic()
         if now - self._reported_since >= 1.0:
             self._reported.clear()

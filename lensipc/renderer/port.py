@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Through which an extension's part in a renderer talks: its channels, its sends, its requests."""
+"""The port through which an extension's part in a renderer talks: its channels, its sends, its requests."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class RendererChannel(Channel):
         super().__init__(name)
         self.port = port
         self.number = -1  # declared when first used
-        self.event: IpcRendererEvent | None = None  # what listeners are called with for who has sent to them last
+        self.event: IpcRendererEvent | None = None  # the event object for the last sender, used again
         self.when_full = 0
 
 
 class RendererPort:
-    """Through which an extension's part in a renderer talks."""
+    """The port through which an extension's part in a renderer talks."""
 
     def __init__(self, core: RendererCore, extension: str, number: int) -> None:
         self.core = core
@@ -59,7 +59,7 @@ class RendererPort:
         )
 
     def close(self) -> None:
-        """The part is over: undo what it has registered, and end what runs of it, and what it has asked for."""
+        """Undo all that the part has registered, cancel its running listeners, and end its pending invokes."""
         self.core.posts.take_all()
         self.table.close()
         pending: Any
@@ -70,11 +70,11 @@ class RendererPort:
                 pending.set_exception(self.core.driver.deactivated(why))
 
     def abandon(self, correlation: int) -> None:
-        """Nobody waits for this invoke any more."""
+        """Give an invoke up, here and in main. Any thread may call this."""
         core = self.core
         if get_ident() == core.thread:
             core.abandon(correlation)
-        elif correlation:  # else it is on its way to the owner, who looks whether it was cancelled
+        elif correlation:  # 0: not sent yet, and _send_request checks whether it was cancelled
             with suppress(PeerGone):
                 core.posts.post(0, partial(core.abandon, correlation), not_done("cancel"))
 
@@ -88,7 +88,7 @@ class RendererPort:
             and table.open
             and not transfer
             and core.state is OPEN
-            # Whether this is the core's thread, C asks: here that takes 45 ns.
+            # The C core checks the thread; a check here would take 45 ns.
             and core.endpoint.send_value(EVENT, found.number, target, 0, args)
         ):
             return
@@ -103,7 +103,7 @@ class RendererPort:
             clone.detach(transfer)
 
     def _post(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
-        """The same, called in another thread: the event is written there, and sent by the owner's."""
+        """Send from another thread: encode the event here, and have the owner's thread send it."""
         send, lost = partial(self._send_body, target, channel), not_done(f"broadcast of {self.extension}/{channel}")
         self._post_args(channel, args, transfer, send, lost)
 
@@ -125,7 +125,7 @@ class RendererPort:
         self.core.send(EVENT, self._number(channel), target, body=body)
 
     def listen(self, channel: str, listener: Callback, when_slow: str) -> Disposer:
-        """Add a listener; the first of a channel says what main does when this process is too slow for it."""
+        """Add a listener. A channel's first `when_slow` says what main does when this process is too slow."""
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
         self._check_active()
@@ -145,7 +145,7 @@ class RendererPort:
         return invocation
 
     def _post_invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
-        """The same, called in another thread: a concurrent.futures.Future."""
+        """Invoke from another thread. Returns a concurrent.futures.Future."""
         left = seconds_of(timeout)
         until = None if left is None else time.monotonic() + left
         future = self.core.driver.posted(self.abandon)
@@ -157,7 +157,7 @@ class RendererPort:
         return future
 
     def _limit_unsent(self, channel: str, left: float, future: Any) -> None:
-        """Let a request of another thread have its timeout though it waits to be sent: main reads too slowly."""
+        """Give another thread's request its timeout while it waits to be sent, because main reads too slowly."""
 
         def expire() -> None:
             if not future.correlation:
@@ -202,11 +202,11 @@ class RendererPort:
         return outcome.value
 
     async def drain(self) -> None:
-        """Wait until little waits to be sent."""
+        """Wait until the outbox is down to its low-water mark, if more than the high-water mark waits."""
         await self.core.drain()
 
     def drain_sync(self) -> None:
-        """The same, blocking."""
+        """Do as `drain`, but block."""
         self.core.drain_sync()
 
     def _request(
@@ -225,7 +225,7 @@ class RendererPort:
         correlation = pending_invokes.open(pending, what, timeout, core.cancel)
         try:
             if transfer or not core.endpoint.send_value(INVOKE, number, 0, correlation, args):
-                # An encoder of the user's may invoke, too, and ids only grow on their way: this one gets another.
+                # A user's encoder may invoke, too, and main accepts only growing ids. So this request gets a new id.
                 pending_invokes.forget(correlation)
                 if transfer:
                     clone.check_transfer(transfer)

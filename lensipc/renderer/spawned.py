@@ -24,10 +24,10 @@ EXIT_WAIT: Final = 2
 
 
 def freeze_support() -> None:
-    """Be a renderer, where this process was started to be one, and exit; else do nothing.
+    """If main has started this process as a renderer, run the renderer and exit; else do nothing.
 
     A program that PyInstaller or the like has frozen, or that embeds Python, has no interpreter to start renderers
-    with: main starts the program itself once more. So call this first in the program's main module:
+    with. There, main starts the program itself once more. So call this first in the program's main module:
 
         if __name__ == "__main__":
             lensipc.freeze_support()
@@ -46,8 +46,8 @@ def run(fd: int) -> NoReturn:
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
     ending = _handle_signals()
-    # Not main's pid, which would be another where a wrapper stands between. Where main has died already, the socket
-    # is at its end.
+    # os.getppid() and not main's pid, because a wrapper may stand between them. If main has died already, the socket is
+    # at its end.
     end_with_parent(os.getppid(), EXIT_WAIT)
 
     async def serve() -> None:
@@ -62,7 +62,7 @@ def run(fd: int) -> NoReturn:
 
 
 class _Ending:
-    """Has the renderer end in good order, once a signal has asked for that."""
+    """Ends the renderer in good order after a signal."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -72,30 +72,31 @@ class _Ending:
         """Wait until the renderer is to end: main has closed the connection, or there was a signal."""
         import asyncio
 
-        # It may come when the renderer ends already: that is not cut short.
+        # A signal may also come when the renderer is already ending. It does not cut that short.
         self._end = partial(closed.get_loop().call_soon_threadsafe, closed.cancel)
         if self._asked:
             self._end()
         await asyncio.wait([closed])
 
     def ask(self, *_: object) -> None:
-        """The signals' handler. Another one changes nothing: a shell and the terminal both send SIGHUP."""
+        """The signals' handler. A second signal changes nothing; a shell and the terminal both send SIGHUP."""
         self._asked = True
         if self._end is not None:
             self._end()
 
 
 def _handle_signals() -> _Ending:
-    """See to the signals that reach main and its renderers alike, from a terminal or a supervisor.
+    """Handle the signals that a terminal or a supervisor sends to main and its renderers alike.
 
-    SIGINT: nothing happens. Ctrl-C need not end main, which may be a prompt: that is main's to decide.
+    SIGINT: nothing happens. Main decides whether Ctrl-C ends it. Main may be a prompt, which goes on.
 
-    SIGTERM, SIGHUP: the renderer ends in good order, with its parts' `on_deactivate`, and exits with status 0. Who
-    supervises processes sends SIGTERM to all of a group or to one alone, and expects each that gets it to end; none can
-    tell which it was. Where main ends as well, each part is deactivated once, whoever was first.
+    SIGTERM, SIGHUP: the renderer ends in good order, with its parts' `on_deactivate`, and exits with status 0. A
+    supervisor may send SIGTERM to a whole group or to one process. A process cannot tell which, and each process that
+    gets it is expected to end. If main ends as well, each part is still deactivated only once.
 
-    They are handled and not ignored, because what a renderer starts would inherit that. What main's own starter has
-    had ignored (nohup) stays ignored, there as in any program. What main has blocked is not blocked here.
+    The signals are handled, and not set to ignored, because child processes of a renderer would inherit ignored
+    signals. A signal that was ignored before main started, as by nohup, stays ignored. A signal that main has blocked
+    is not blocked here.
     """
     from threading import local
 
@@ -106,7 +107,8 @@ def _handle_signals() -> _Ending:
             signal.signal(number, handler)
             signal.siginterrupt(number, False)  # code that does not expect EINTR meets none
 
-    # A fork is no renderer: multiprocessing ends its processes by SIGTERM. None that comes meanwhile is lost.
+    # A fork is not a renderer. multiprocessing ends its processes by SIGTERM, so a fork needs the default handlers. The
+    # signals are blocked during the fork, so that none is lost.
     before = local()
 
     def block() -> None:

@@ -21,15 +21,16 @@ _set_result = asyncio.Future.set_result  # to find it by super() takes 50 ns
 class Deactivated(NoHandlerError, asyncio.CancelledError):  # noqa: N818
     """A NoHandlerError that ends a task as a cancellation does.
 
-    A part's own tasks await what it has asked for when it is deactivated: without a word, unless they catch this.
+    When a part is deactivated, its own tasks may still await its requests. This error ends those tasks without a log
+    entry, unless they catch it.
     """
 
 
 class Invocation(asyncio.Future[Any]):
-    """A request on its way: await it, gather it, or make a task of it; cancelling it cancels the handler.
+    """A pending invoke. Await it, gather it, or make a task of it; cancelling it cancels the handler.
 
-    A future that is a coroutine as well, because `create_task` and `TaskGroup` accept nothing else. The request has
-    been sent already: nothing waits for the first await.
+    It is a future and a coroutine as well, because `create_task` and `TaskGroup` accept only coroutines. The request
+    has been sent already, before the first await.
     """
 
     # Slots: an instance's dict would cost each invoke 45 ns.
@@ -37,13 +38,13 @@ class Invocation(asyncio.Future[Any]):
 
     at_once = True  # a test can have the loop call tasks, as any future does
 
-    # The task that awaits it: its callback, and the context to call that in; () where there can be none any more.
+    # The callback of the task that awaits this future, and its context; () once the loop handles callbacks instead.
     _waiter: tuple[()] | tuple[Callable[[Any], object], Context] | None
     abandon: Abandon
     correlation: int
 
     def add_done_callback(self, fn: Callable[[Any], object], *, context: Context | None = None) -> None:
-        """Call this when there is an outcome."""
+        """Call `fn` when there is an outcome."""
         if self._waiter is None and context is not None:  # as tasks do, and hardly anybody else
             self._waiter = fn, context
         else:
@@ -51,16 +52,16 @@ class Invocation(asyncio.Future[Any]):
             super().add_done_callback(fn, context=context)
 
     def remove_done_callback(self, fn: Callable[[Any], object], /) -> int:
-        """Do not: how many times it would have been called."""
+        """Remove the callback, and return how many times it was registered."""
         self._leave_to_loop()
         return super().remove_done_callback(fn)
 
     def set_result(self, result: Any, /) -> bool:  # type: ignore[override]
-        """Give it its outcome. True: the task that awaits it has gone on already.
+        """Set the result. True: the task that awaits it has already gone on.
 
-        A future has the loop call the task, with a handle made for it, in the loop's next round: that takes 0.4 us of
-        the 2.7 that one of many invokes takes in all. Here the task goes on at once, where none runs now, as in a
-        callback of the loop: two cannot. It goes on as the loop would have it, in its own context.
+        An ordinary future has the loop call the task in its next round, by a new handle. That takes 0.4 us of the
+        2.7 us that one of many invokes takes in all. Here the task goes on at once, in its own context, as the loop
+        would call it. If another task runs now, the loop calls this one later, because two tasks cannot run at once.
         """
         _set_result(self, result)
         waiter, self._waiter = self._waiter, ()
@@ -81,11 +82,11 @@ class Invocation(asyncio.Future[Any]):
         return True
 
     def set_exception(self, exception: type | BaseException, /) -> None:
-        """Give it an error for an outcome."""
+        """Set an error as the outcome."""
         self._leave_to_loop()
         super().set_exception(exception)
         if isinstance(exception, Deactivated):
-            self.exception()  # nobody is to be told that nobody has asked for it
+            self.exception()  # marks it as retrieved, so asyncio does not log it
 
     def _leave_to_loop(self) -> None:
         waiter, self._waiter = self._waiter, ()
@@ -125,7 +126,7 @@ class Invocation(asyncio.Future[Any]):
 
 
 class Pending(asyncio.Future[Any]):
-    """What main or a renderer waits for: an outcome that comes late, after it was cancelled say, is dropped."""
+    """A future inside main or a renderer. It drops an outcome that comes late, for example after it was cancelled."""
 
     def set_result(self, result: Any, /) -> None:
         if not self.done():
@@ -137,7 +138,7 @@ class Pending(asyncio.Future[Any]):
 
 
 class _Kept(Exception):  # noqa: N818
-    """Stands for its cause, for which asyncio would end the loop."""
+    """Carries KeyboardInterrupt or SystemExit as its cause, because asyncio would end the loop for those."""
 
 
 async def _kept(awaitable: Awaitable[Any], settle: Settle) -> Any:
@@ -150,7 +151,7 @@ async def _kept(awaitable: Awaitable[Any], settle: Settle) -> Any:
 
 
 class _Waiting:
-    """Waits for what is not lensipc's own, a task that others wait for too: cancelling this is to wait no longer."""
+    """Waits for a future that is not lensipc's own. Cancelling this stops the wait and leaves the future alone."""
 
     __slots__ = ("_future", "_settle")
 
@@ -178,11 +179,11 @@ def _settle_with(future: asyncio.Future[Any], settle: Settle) -> None:
 
 
 class AsyncioDriver:
-    """Callbacks run on the loop; what they return is awaited in a task of its own.
+    """Runs callbacks on the loop, and awaits each awaitable that they return in a task of its own.
 
     Attributes:
-        nests: the loop may be run from within a callback, as one that stands on Qt's is by a modal dialog, say. It then
-            calls all others, but what tells of a descriptor not again before that has returned.
+        nests: whether the loop may run again from within a callback, as a Qt loop does for a modal dialog. The inner
+            loop calls other callbacks, but not a descriptor's callback that has not returned yet.
     """
 
     blocking = False
@@ -209,7 +210,7 @@ class AsyncioDriver:
             return _Waiting(awaitable, settle)
         task = asyncio.ensure_future(_kept(awaitable, settle), loop=self.loop)
         self._tasks.add(task)
-        if not asyncio.iscoroutine(awaitable):  # what cancels the task would cancel what that waits for
+        if not asyncio.iscoroutine(awaitable):  # cancelling the task would cancel the awaitable, too
             task.add_done_callback(self._tasks.discard)
             return _Waiting(task, settle)
 
@@ -225,9 +226,10 @@ class AsyncioDriver:
         return task
 
     def watch(self, fd: int, callback: Callable[[], object]) -> None:
-        """Have the loop call this while the descriptor is readable.
+        """Have the loop call the callback while the descriptor is readable.
 
-        Where loops nest, that is a step of its own: the descriptor is watched on while it is taken.
+        If the loop nests, the descriptor's callback only schedules `callback` and returns. So the loop still watches
+        the descriptor while `callback` runs.
         """
         if self.nests:
             self.loop.add_reader(fd, self._tell, callback)
@@ -264,7 +266,7 @@ class AsyncioDriver:
 
 
 async def readable(fd: int, seconds: float) -> bool:
-    """Whether a descriptor is readable within so long; it is not read."""
+    """Wait at most `seconds` for a descriptor to be readable, without reading it. Return whether it is."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
     loop.add_reader(fd, set_once, ready)
@@ -276,6 +278,6 @@ async def readable(fd: int, seconds: float) -> bool:
 
 
 def set_once(future: asyncio.Future[None]) -> None:
-    """Give a future its result, unless it has one: what readiness callbacks do."""
+    """Set a future's result, unless it has one. Readiness callbacks use this."""
     if not future.done():
         future.set_result(None)

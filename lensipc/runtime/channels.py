@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The channels of one extension in one process: who listens, who handles, and how each is undone.
 
-Isolation rests on this table: an extension's part is given its own table and no other, so there is no channel name
-by which it could reach another extension. Knows nothing of processes, bytes or event loops.
+For honest parts, isolation rests on this table. An extension's part is given its own table and no other, so no channel
+name reaches another extension. Against a hostile renderer, isolation rests on main/connection.py:
+RendererConnection._on_declare and RendererConnection._channel check every channel number that a renderer sends.
+
+This module knows nothing of processes, bytes or event loops.
 """
 
 from __future__ import annotations

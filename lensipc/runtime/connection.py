@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One end of the line between main and a renderer: an endpoint and its socket, drained in batches.
 
-The rings carry messages. The socket carries their descriptors at attach, then only wakeups toward the renderer and
-a reason before main disconnects; its end of file is how either side learns of the other's death. Knows messages as
-kinds and bytes; what they mean is its subclasses' business.
+The rings carry messages. The socket carries the rings' descriptors at attach, then only wakeups toward the renderer and
+a reason before main disconnects. Its end of file tells either side of the other's death. A Connection knows messages as
+kinds and bytes; its subclasses know what they mean.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ class Connection:
         endpoint: this side of the segment.
         sock: this side of the socket.
         poller: what the socket is registered with.
-        low_water: bytes waiting to be sent from which on that is little.
-        on_message: for each kind of message, what takes it; raises ProtocolError to disconnect the peer.
-        on_batch: what takes a batch of events.
+        low_water: the outbox's low-water mark, in bytes.
+        on_message: a handler for each kind of message; raises ProtocolError to disconnect the peer.
+        on_batch: the handler for a batch of events.
         decoded: the kinds of messages, as bits, that come decoded if they are small plain data.
-        most: the bytes that a message has at most which comes decoded.
+        most: the largest size of a message that comes decoded, in bytes.
 
     Attributes:
         frame_id: the renderer's number, 0 until it is known.
-        state: how far it has come.
-        ended: the peer will send no more, or the connection was closed after that.
-        ready: it is not parked: there may be work.
-        paused: why what has come has to wait, as bits of the subclass's; 0: it is handled.
-        status: FAILED and CONGESTED of those to whom its events went.
-        drain_requested: somebody waits until little waits to be sent.
+        state: OPEN, ENDED or CLOSED.
+        ended: whether the peer sends no more. It stays set when the connection is closed.
+        ready: whether the ring is not parked, so that there may be work.
+        paused: the reasons why messages stay in the ring, as bits that the subclass defines; 0: messages are handled.
+        status: FAILED and CONGESTED of the receivers of its events.
+        drain_requested: whether a call waits for the outbox to be down to `low_water`.
     """
 
     frame_id = 0
@@ -109,15 +109,15 @@ class Connection:
         return self.endpoint.send(kind, channel, peer, pid, correlation, body, when_full)
 
     def pump(self, budget: int) -> int:
-        """Handle at most `budget` messages and return how many; `pending` tells whether there may be more.
+        """Handle at most `budget` messages and return how many; `pending` tells whether taken messages are left.
 
-        What cannot be read ends the connection, once: no message after it can be found in the ring.
+        A message that cannot be read ends the connection, because no later message can be found in the ring.
         """
         endpoint, on_message = self.endpoint, self.on_message
         message: Message | Batch | None
         received: list[Message | Batch]
         handled = most = 0
-        for _ in range(budget + 1):  # a bound for a peer that sends a large message by the byte, too
+        for _ in range(budget + 1):  # this bound holds even for a peer that sends a large message byte by byte
             batch, before = self._batch, handled
             for message in batch:
                 try:
@@ -145,8 +145,8 @@ class Connection:
             if batch is not self._batch:
                 continue  # a callback has pumped meanwhile
             if 0 < handled - before < most:
-                break  # fewer than might have come: mostly that was all. To look again is left to who polls, or parks
-            message = None  # the memory of a large body serves for the next one, which comes here
+                break  # fewer messages came than were asked for, so the ring is mostly empty: poll or park looks again
+            message = None  # frees a large body, so that the next message can use its memory
             most = min(BATCH, budget - handled)
             received = []
             self._batch = iter(received)
@@ -162,32 +162,32 @@ class Connection:
                 self.pause_if_turn_is_over()
             if received:
                 if type(received[0]) is not list and type(received[0].body) in WHOLE:  # type: ignore[union-attr]
-                    most = 0  # a large one comes alone, whatever is behind it
+                    most = 0  # a large message comes alone, even if others are behind it
             elif (
                 handled >= budget
                 or self.paused
                 or not (relayed or (endpoint.assembling[0] is not None and endpoint.poll(STREAM)))
             ):
                 break
-            # else the peer writes the rest of a large message while this side reads it
+            # Otherwise the peer is writing the rest of a large message: read on.
         if self.drain_requested:
             self._tell_those_who_wait()
         return handled
 
     def _tell_those_who_wait(self) -> None:
-        """Tell them, however the turn has ended, if little waits to be sent."""
+        """Flush, so that `below_low_water` is called if the outbox is down to its low-water mark."""
         if self.state is not CLOSED:
             self.flush()
 
     def pause_if_turn_is_over(self) -> None:
-        """Messages have been sent on, which may have taken long: become `paused` if the turn's time is over."""
+        """After the C core has relayed messages, set `paused` if the turn's time is over. Subclasses do this."""
 
     def interrupted(self, message: Message | Batch) -> None:
-        """A signal's handler has raised while this was handled, or before that began."""
+        """Called when a signal's handler has raised while `message` was handled, or before its handling began."""
 
     @property
     def pending(self) -> bool:
-        """Whether messages have been taken from the ring and not been handled."""
+        """Whether messages were taken from the ring that are not handled yet."""
         return length_hint(self._batch) > 0
 
     def broken(self, error: Exception) -> None:
@@ -195,9 +195,9 @@ class Connection:
         raise error
 
     def park(self) -> bool:
-        """Park, and clear `ready`, if there is nothing to do, as there is nothing when the connection is broken."""
+        """Park and return True if there is nothing to do. Clear `ready`, unless messages are to stay in the ring."""
         try:
-            if self.paused:  # its messages are to wait; room for what is sent to it is welcome all the same
+            if self.paused:  # the peer's messages stay in the ring; room for the outbox wakes this side all the same
                 if self.endpoint.park(False):
                     return True
                 self.flush()
@@ -211,14 +211,14 @@ class Connection:
         return True
 
     def woken(self) -> None:
-        """The peer has signalled: there are messages, or room for those that wait."""
+        """The peer has signalled: the ring has messages, or there is room for the outbox."""
         if self.state is not CLOSED:
             self.ready = True
-            # The signal may be an earlier park's: what still seemed parked would be signalled again and again, and each
-            # such signal would end the next sleep early.
+            # The signal may answer an earlier park. While this side still looked parked, the peer would go on
+            # signalling, and each such signal would end the next sleep early.
             self.endpoint.unpark()
             if self.paused:
-                self.flush()  # else the pump does, which comes next
+                self.flush()  # if not paused, the pump comes next and flushes
 
     def flush(self) -> None:
         """Move what waits to be sent into the ring, as far as there is room."""
@@ -231,7 +231,7 @@ class Connection:
                 self.below_low_water()
 
     def below_low_water(self) -> None:
-        """Little waits to be sent: called after each flush that finds it so."""
+        """Called after each flush that finds the outbox at or below its low-water mark."""
 
     def read_socket(self) -> bytes | None:
         """One datagram; None when there is none, or at the end of file, which ends the connection."""
@@ -247,7 +247,7 @@ class Connection:
         return data
 
     def end(self) -> None:
-        """The peer will send no more: what it has sent is still to be handled."""
+        """Note that the peer sends no more. The messages in the ring are still handled."""
         if self.state is OPEN:
             self._become(ENDED)
             self.ended = self.ready = True
@@ -268,7 +268,7 @@ class Connection:
 
 
 def body_of(message: Message) -> Buffer:
-    """The body of a message of a kind that is not decoded."""
+    """The body of a message that came as bytes."""
     body = message.body
     assert body is not None
     whole: Buffer = body
@@ -276,7 +276,7 @@ def body_of(message: Message) -> Buffer:
 
 
 def size_of(message: Message | Batch) -> int:
-    """Bytes of a message's body; that of one which came decoded is small, and counts as nothing."""
+    """Bytes of a message's body. A message that came decoded is small, and counts as 0."""
     return 0 if isinstance(message, list) or message.body is None else len(message.body)
 
 
@@ -289,7 +289,7 @@ def post_args(
     fail: Fail,
     most: int | None = None,
 ) -> None:
-    """Any thread. Write arguments now, have the owner `send` them, and empty `transfer`; else as `Posts.post`."""
+    """Any thread. Encode arguments now, post a call that has the owner `send` them, and detach `transfer`."""
     if transfer:
         clone.check_transfer(transfer)
     body = clone.encode(args, limits, "args")

@@ -17,7 +17,7 @@ class Dispatcher:
     """Calls listeners.
 
     Args:
-        driver: how what they return is awaited.
+        driver: awaits what listeners return.
         where: this process, for the log.
     """
 
@@ -33,10 +33,10 @@ class Dispatcher:
         read: Callable[[], Any],
         count: Callable[[int], None] | None = None,
     ) -> None:
-        """Call each listener of the channel with the event and with what `read` gives for it: a clone of its own.
+        """Call each listener of the channel with the event and with arguments of its own from `read`.
 
-        `count` is told of async ones: 1 when one begins, -1 when it has finished. DecodeError: `read` raised it, or
-        gave no tuple.
+        `count` is called for async listeners: with 1 when one begins, with -1 when it has finished. DecodeError: `read`
+        raised it, or gave no tuple.
         """
         for listener in channel.listeners:
             if not listener.active:
@@ -68,7 +68,7 @@ class Dispatcher:
         awaitable: Awaitable[Any],
         count: Callable[[int], None] | None = None,
     ) -> None:
-        """Wait for what an async listener returned: its failure is logged, and closing its table cancels it."""
+        """Await what an async listener returned. A failure is logged, and closing the table cancels the listener."""
         task: Running | None = None
 
         def settle(_result: object, error: BaseException | None) -> None:

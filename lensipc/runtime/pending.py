@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Requests on their way: from correlation id to the one outcome that each will have.
 
-An id is never used again, so an outcome that comes late, after a timeout or a cancellation, meets nobody: it is
-dropped. Knows nothing of processes, bytes or event loops; time is handed in.
+An id is never used again. So an outcome that comes after a timeout or a cancellation finds no pending request, and is
+dropped. This module knows nothing of processes, bytes or event loops; its caller hands in the timer.
+
+A cancelled invoke takes this way: Invocation.cancel (asyncio_driver.py) or Request.cancel (blocking_driver.py) calls
+RendererPort.abandon (renderer/port.py). That forgets the request here and sends the message CANCEL to main, where
+RendererConnection._on_cancel (main/connection.py) cancels the handler.
 """
 
 from __future__ import annotations
@@ -15,16 +19,16 @@ from ..errors import InvokeTimeout
 
 
 class Pending(Protocol):
-    """What waits for an outcome: an asyncio or a concurrent future, or the like."""
+    """A request's future, which waits for its outcome: asyncio's, a concurrent future, or an Outcome."""
 
     def set_result(self, result: Any, /) -> object:
-        """Give it a result. True: who waits has gone on already."""
+        """Give the request its result. True: the task that awaits it has already gone on."""
 
     def set_exception(self, exception: BaseException, /) -> None: ...
 
 
 class Deadline(Protocol):
-    """A timer that can be called off."""
+    """A timer that can be cancelled."""
 
     def cancel(self) -> None: ...
 
@@ -34,10 +38,10 @@ class PendingInvokes:
 
     Args:
         call_later: starts a timer: `call_later(seconds, function, caught_up)`.
-        caught_up: sees to it that an outcome which has come is taken before its deadline is judged.
+        caught_up: takes outcomes that have already come before a deadline is judged (Poller.call_later).
 
     Attributes:
-        late: how many outcomes came for which nobody waited any more.
+        late: the number of outcomes that came when their request was no longer pending.
     """
 
     def __init__(
@@ -62,8 +66,8 @@ class PendingInvokes:
         return correlation in self._pending
 
     def open(self, pending: Pending, what: str, timeout: float | None, give_up: Callable[[int], None]) -> int:
-        """Enter a request and return its correlation id. After `timeout` seconds it has the outcome InvokeTimeout,
-        and `give_up(correlation)` is called to tell the other side."""
+        """Add a request and return its correlation id. After `timeout` seconds the request gets the outcome
+        InvokeTimeout, and `give_up(correlation)` is called to tell the other side."""
         self.last = correlation = self.last + 1
         if timeout is not None:
             expire = partial(self._expire, correlation, timeout, what, give_up)
@@ -79,7 +83,7 @@ class PendingInvokes:
             give_up(correlation)
 
     def take(self, correlation: int) -> Pending | None:
-        """Remove and return what waits for this outcome; None when nobody does any more."""
+        """Remove and return the request with this id; None if it is no longer pending."""
         pending = self._pending.pop(correlation, None)
         if pending is None:
             self.late += 1
@@ -88,18 +92,18 @@ class PendingInvokes:
         return pending
 
     def forget(self, correlation: int) -> None:
-        """Nobody waits for this outcome any more."""
+        """Remove the request and its deadline. A later outcome is dropped."""
         self._pending.pop(correlation, None)
         self.call_off(correlation)
 
     def call_off(self, correlation: int) -> None:
-        """It has no deadline any more: its outcome has come, though it may be taken later."""
+        """Cancel the request's deadline. Its outcome has come, though it may be taken later."""
         deadline = self._deadlines.pop(correlation, None)
         if deadline is not None:
             deadline.cancel()
 
     def fail_all(self, make: Callable[[], Exception]) -> None:
-        """Give everything that waits the outcome `make()`, each its own."""
+        """Give each pending request the outcome `make()`, called once for each."""
         for correlation in list(self._pending):
             pending = self.take(correlation)
             if pending is not None:
@@ -107,9 +111,9 @@ class PendingInvokes:
 
 
 class Outcome:
-    """What a blocking invoke waits for."""
+    """The outcome that a blocking invoke waits for."""
 
-    # Of the class, so that making one runs no code.
+    # These are class attributes, so creating an Outcome runs no code.
     done = False
     value: Any = None
     error: BaseException | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an extension's part talks through, as its author's classes see it: main/port.py and renderer/port.py have it."""
+"""The ports that an extension's parts talk through, as types. main/port.py and renderer/port.py implement them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .channels import Callback, ChannelTable, Disposer
 
 
 class Port(Protocol):
-    """What both sides have. To `close` it undoes all that was registered."""
+    """The methods of both sides' ports. `close` undoes all that was registered."""
 
     @property
     def table(self) -> ChannelTable[Any]: ...
@@ -23,11 +23,11 @@ class Port(Protocol):
 
 
 class MainPort(Port, Protocol):
-    """Main's."""
+    """The port of a part in main."""
 
 
 class RendererPort(Port, Protocol):
-    """A renderer's."""
+    """The port of a part in a renderer."""
 
     def listen(self, channel: str, listener: Callback, when_slow: str) -> Disposer: ...
 

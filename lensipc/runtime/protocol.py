@@ -22,12 +22,23 @@ Message has for them:
     READY       down   -        -                                 -                      -
     REPORT      up     -        sender: its frame id              -                      -
 
-"Up" is from a renderer to main. A channel's number is the renderer's own: it declares 0, 1, 2, ... as it needs them,
-and main uses the same numbers toward it. An extension's number is main's, and known to a renderer only by ACTIVATE. In
-an event's frame toward a renderer, the correlation is the event's number in the renderer's subscription: 1, 2, ...; the
-C core makes `missed` of it. The C core knows EVENT and ALL, too (csrc/lensipc.h): such a message it relays itself,
-unread. A renderer that cannot decode one reports its sender. Main does not take its word: from then on it decodes that
-sender's events before it relays them, and disconnects it at the first that cannot be decoded.
+"Up" is from a renderer to main. Each renderer numbers its channels itself: it declares 0, 1, 2, ... as it needs them,
+and main uses these numbers toward it. Main numbers the extensions, and a renderer learns an extension's number only by
+ACTIVATE. In an event's frame toward a renderer, the correlation is the event's number in the renderer's subscription:
+1, 2, ...; the C core computes `missed` from it. The C core knows EVENT and ALL, too (csrc/lensipc.h), and relays such a
+message itself, unread. A renderer that cannot decode an event reports the sender to main. Main does not believe the
+report. Instead, main decodes that sender's further events before it relays them, and disconnects the sender at the
+first event that cannot be decoded.
+
+To add a kind, change these places:
+
+- the table above, a constant below, and KINDS
+- RendererConnection.__init__ in main/connection.py, if main receives it
+- RendererCore.__init__ in renderer/core.py, if renderers receive it
+- DECODED in renderer/core.py, if its body comes to renderers as a value
+- OUTCOMES in renderer/backlog.py, if it is an outcome
+- the member names of Message in csrc/python/message.c, if it needs a new name for a number
+- LIPC_VERSION in csrc/lensipc.h
 """
 
 from __future__ import annotations
@@ -51,11 +62,13 @@ KINDS: Final = 13
 ALL: Final = 0xFFFFFFFF
 MAIN: Final = 0  # main's frame id; renderers count from 1
 
-# The channels of one renderer: far more than one needs, and a bound for a hostile one, whose each costs main 1 KiB.
+# Channels of one renderer. An honest renderer needs far fewer. The bound is for a hostile one: each channel costs main
+# 1 KiB.
 MAX_CHANNELS: Final = 16_384
-# A channel's name in bytes, and all names of one renderer together: far more than they need, and as much a bound.
+# Bytes of one channel's name, and of all channel names of one renderer. An honest renderer needs far fewer; the bounds
+# are for a hostile one.
 MAX_NAME: Final = 4096
 MAX_NAMES: Final = 4 * 1024 * 1024
 
-# How many senders a renderer may report in a second: an honest one has no more to say, and a hostile one is not heard.
+# Senders that a renderer may report in a second. An honest renderer reports no more, and main ignores further reports.
 MAX_REPORTS: Final = 4

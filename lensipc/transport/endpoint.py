@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One side of a segment, as Python sees it: bytes in, bytes out.
 
-It knows frames' headers and bodies, and nothing of what they mean. Every number of a record is the peer's
-word: main checks them against what it has granted.
+An endpoint knows the headers and bodies of messages, and nothing of what they mean. The peer has written every number
+of a record, so main checks these numbers against what it has granted.
 """
 
 from __future__ import annotations
@@ -106,38 +106,40 @@ class Account:
 class Endpoint:
     """One side of a segment. It belongs to one thread at a time.
 
-    `wakeup` and `wakeup_fd` say how the peer is woken. Messages that the ring has no room for wait in the
-    outbox: one that finds `limit` bytes there is refused, and those that may be dropped are from `high_water`
-    bytes on, or where `account` is full. A peer's message of more than `quota` bytes is an error of the protocol;
-    `most` is the peer's quota, for what is sent here.
+    `wakeup` and `wakeup_fd` say how the peer is woken. Messages wait in the outbox while the ring has no room. A
+    message that finds `limit` bytes in the outbox is refused. A message that may be dropped is dropped from
+    `high_water` bytes on. If `account` is full, the outbox counts as full, too. A peer's message of more than `quota`
+    bytes is a protocol error. `most` is the peer's quota for messages that are sent here.
 
     Attributes:
-        most: the bytes that a message sent here may have; None: it has no limit.
+        most: bytes that a message sent here may have; None: there is no limit.
         assembling: a list of one item: the memory that a large message is being assembled in, or None.
-        channels: what stands for each channel that events come on, by its number.
+        channels: the caller's object for each channel that events come on, by number.
 
-    What is called for every message is a function of the C core, bound to this endpoint:
+    These functions are called for every message, so they are functions of the C core, bound to this endpoint:
 
     receive(limit, decoded, most, into) -> int
-        Take at most `limit` messages, add them to the list `into` as Message or Batch, and flush; the number of events
-        that were sent on to others instead. Nothing added: a large message may be on its way, `park` tells. Bodies of
-        at most `most` bytes, of the kinds whose bits are set in `decoded`, come as values if they are small plain data;
-        a large one comes as writable memory that nobody else holds. Raises ProtocolError and MemoryError.
+        Take at most `limit` messages, add them to the list `into` as Message or Batch, and flush. Return the number of
+        events that were relayed instead. If nothing was added, a large message may be on its way, and `park` tells.
+        A body of at most `most` bytes whose kind has its bit set in `decoded` comes as a value if it is small plain
+        data. A large body comes as writable memory that only the caller holds. Raises ProtocolError and MemoryError.
     relay_status() -> int
-        FAILED and CONGESTED of the events that the last `receive` has sent on.
+        FAILED and CONGESTED of the events that the last `receive` has relayed.
     send_value(kind, channel, peer, correlation, value) -> bool
-        Send small plain data, and large arrays in it, as `send` does, encoded on its way into the ring: whether the
-        value is that, no larger than the peer takes, and this thread the one that has opened the endpoint; if not,
-        nothing was sent. Raises OutboxFull, ProtocolError and MemoryError as `send`.
+        Send small plain data, and large arrays in it, as `send` does, but encode it straight into the ring. False:
+        nothing was sent, because the value is something else, the message is larger than the peer takes, or another
+        thread has opened the endpoint. Raises OutboxFull, ProtocolError and MemoryError as `send`.
     flush() -> int
-        Move what waits into the ring as far as there is room; the bytes that still wait. Raises ProtocolError.
+        Move messages from the outbox into the ring as far as there is room. Return the bytes that still wait. Raises
+        ProtocolError.
     park(for_data=True) -> bool
-        Be woken by the peer from now on, by room for what waits and `for_data`; False: there is work already.
+        Have the peer wake this side when there is room for the outbox, and also for new data if `for_data`. False: this
+        side is not parked, because there is work already.
     unpark()
-        Be awake: no wake is needed.
+        Tell the peer that this side is awake and needs no wake.
     poll(nanoseconds) -> bool | None
-        Look for work for so long at most, without sleeping: whether there is some. None: others want this processor,
-        so that it is better to sleep; there may be some or not.
+        Look for work for at most `nanoseconds`, without sleeping. Return whether there is some. None: other processes
+        want this processor, so it is better to sleep; there may be work or not.
 
     Raises:
         ProtocolError: `fd` is no segment of this version.
@@ -255,18 +257,18 @@ class Endpoint:
         lib.lipc_stop_relaying(self._handle)
 
     def lag(self, late: bool) -> None:
-        """Whether the peer has had time enough to read what waits: then it fails where its outbox is full."""
+        """Say whether the peer has had enough time to read what waits. If so, it fails when its outbox is full."""
         lib.lipc_lag(self._handle, late)
 
     def check(self) -> None:
-        """Raise what sending an event of a topic has met with, OutboxFull or ProtocolError; nothing as a rule."""
+        """Raise the error of sending a topic's event here, such as OutboxFull or ProtocolError, if there was one."""
         code = lib.lipc_failure(self._handle)
         if code < 0:
             _fail(code)
 
     @property
     def outbox(self) -> int:
-        """Bytes that what waits to be sent takes here."""
+        """Bytes of memory that the waiting messages take."""
         return lib.lipc_outbox(self._handle)
 
     @property
@@ -277,7 +279,7 @@ class Endpoint:
     def wait(self, seconds: float, ends: Callable[[], object] = lambda: False) -> bool:
         """Sleep until there is work, at most `seconds` (`math.inf` too). For a side woken by the semaphore.
 
-        After `wake` it asks `ends` whether it is to end. A signal's handler runs meanwhile; what it raises ends it.
+        After `wake`, the wait ends if `ends()` is true. Signal handlers run during the wait. One that raises ends it.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -291,11 +293,11 @@ class Endpoint:
                 return True
 
     def wake(self) -> None:
-        """Any thread, while it is open. Have this side's `wait` look at once whether it is to end."""
+        """Any thread, while the endpoint is open. Have this side's `wait` call its `ends` at once."""
         lib.lipc_wake(self._handle)
 
     def close(self) -> None:
-        """Give everything back. Nothing may be asked of it afterwards, but to close it again."""
+        """Release the segment. Afterwards only `close` may be called again."""
         ffi.release(self._handle)
         self.assembling[0] = None
         _live.discard(self)
@@ -308,7 +310,8 @@ class Topic:
     A function of the C core, bound to this topic:
 
     send_value(frame_id, pid, value) -> int | None
-        Send what `Endpoint.send_value` does to all who listen, as `send` does; None: it does not.
+        Send a value that `Endpoint.send_value` would send to all subscribers, as `send` does. None: nothing was sent,
+        because it is another value or another thread.
     """
 
     __slots__ = ("__weakref__", "_address", "_handle", "send_value")
@@ -388,7 +391,7 @@ class _Parts:
 
 def poll(endpoints: Iterable[Endpoint], ns: int) -> bool | None:
     """Look for work at any of these endpoints for at most `ns` nanoseconds, as `Endpoint.poll` does."""
-    # Those beyond have nobody look at them before they signal.
+    # Endpoints beyond the first POLLED are not looked at here. Their peers wake this side by a signal.
     return _fast.poll(*[endpoint._address for endpoint in islice(endpoints, _fast.POLLED)], ns)
 
 

@@ -25,9 +25,12 @@ from .endpoint import VERSION
 
 HELLO_MAX: Final = 4096
 WELCOME_MAX: Final = 65536
-REASON_MAX: Final = 300  # How long either side waits for the other's part of the handshake (seconds).
+# Characters of a goodbye's reason. In JSON a character takes at most 12 bytes, so a goodbye fits in 4096 bytes.
+REASON_MAX: Final = 300
+# How long either side waits for the other's part of the handshake (seconds).
 HANDSHAKE_WAIT: Final = 10.0
-# The same where main starts the renderer: an interpreter starts, among many at once, and then activates its parts.
+# How long both sides wait for it where main starts the renderer (seconds). In this time an interpreter starts, perhaps
+# among many at once, and activates its parts.
 SPAWN_WAIT: Final = 60.0
 # The environment variable that marks a process that is to be a renderer: its socket's descriptor and inode, and the
 # descriptor of main's path where it was given one.

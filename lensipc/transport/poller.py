@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""One descriptor that is readable exactly while there is something to do, whoever waits for it.
+"""One descriptor that is readable exactly while there is something to do, for any loop that waits for it.
 
-asyncio, a blocking call and a foreign loop all wait for `Poller.fileno()` and then call `poll(0)`. It stands for the
-descriptors registered here, for the timers set here, and for work left over from the last time (`wake`).
+asyncio, a blocking call and a foreign loop all wait for `Poller.fileno()` and then call `poll(0)`. This descriptor
+covers the descriptors registered here, the timers set here, and work left over from the last turn (`wake`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ..errors import ForkError
 from .endpoint import Timer
 
 READ = select.EPOLLIN | select.EPOLLRDHUP
-# Edge-triggered: told once a signal, and the descriptor itself is never read. A peer that shares it can therefore
-# not make us block on it, whatever flags it sets there.
+# Edge-triggered: epoll reports each signal once, and the descriptor itself is never read. So a peer that shares the
+# descriptor cannot make this process block on it, whatever flags the peer sets there.
 EDGE = select.EPOLLIN | select.EPOLLET
-# gevent takes epoll out of `select`, because waiting for it keeps all greenlets waiting. So it does here: a program of
-# theirs waits for `fileno()` and then dispatches. A fresh instance of the module has it.
+# gevent removes epoll from `select`, because a wait for epoll blocks all greenlets. A wait here blocks them, too, so a
+# gevent program waits for `fileno()` and then dispatches. A fresh instance of the module still has epoll.
 _select = select
 if not hasattr(select, "epoll"):
     from importlib.util import find_spec, module_from_spec
@@ -36,20 +36,21 @@ if not hasattr(select, "epoll"):
     assert _spec is not None
     assert _spec.loader is not None
     _spec.loader.exec_module(_select := module_from_spec(_spec))
-# The thread that this is, by a number. gevent puts a greenlet's in its place, and a thread's greenlets are one owner.
+# The number of the current thread. gevent replaces it by the greenlet's number, but all greenlets of a thread are one
+# owner here.
 get_ident: Callable[[], int] = threading.get_ident
 if "gevent.monkey" in sys.modules:
     get_ident = sys.modules["gevent.monkey"].get_original("_thread", "get_ident")
-# Seconds that no machine runs for: a timer at or beyond it, `math.inf` too, is set to it.
+# More seconds than any machine runs for. A timer beyond it, `math.inf` too, is set to it.
 FOREVER = 2.0**33
-# What may be waiting for a deadline has come, but is not handled yet: how long until that is asked again (seconds).
+# How long a deadline is put off while `caught_up` says that messages are still to be handled (seconds).
 AGAIN: Final = 0.001
 
 
 def seconds_of(value: Any) -> float | None:
-    """How long somebody wants to wait: at least 0.0, for what is negative is over already; None: for ever.
+    """A user's timeout in seconds: at least 0.0, because a negative timeout is over already. None: for ever.
 
-    TypeError, ValueError: that is no number of seconds.
+    TypeError, ValueError: `value` is not a number of seconds.
     """
     if value is None or (type(value) is float and 0.0 <= value < FOREVER):
         return value
@@ -78,7 +79,7 @@ class Deadline:
     def cancel(self) -> None:
         """Never call it."""
         if self.callback is not None:
-            self.callback = self.caught_up = None  # it keeps nothing of whose timer it was until its time has come
+            self.callback = self.caught_up = None  # the heap keeps this object, but nothing of its owner
             self._poller._forget_one()
 
 
@@ -86,7 +87,7 @@ class Poller:
     """Waits for descriptors, timers and its own wake, all behind one descriptor.
 
     Attributes:
-        thread: the one that it belongs to, with all that is registered here.
+        thread: the thread that owns the poller and all that is registered here.
         on_wake: called from `poll` after a signal.
         waking: `fileno()` is readable because of `wake`.
     """
@@ -115,7 +116,7 @@ class Poller:
         for fd in self._callbacks:
             self._epoll.register(fd, select.EPOLLIN)
         self.waking = False
-        # Kept across calls: an edge is told once, and a callback that raises is to lose no other's.
+        # Kept across calls. epoll reports an edge once, so the rest must not be lost when a callback raises.
         self._events: Iterator[tuple[int, int]] = iter(())
         self._deadlines: list[tuple[float, int, Deadline]] = []
         self._cancelled = 0
@@ -135,7 +136,7 @@ class Poller:
         self._callbacks[fd] = callback
 
     def unregister(self, fd: int) -> None:
-        """Stop that; nothing if it has stopped."""
+        """Stop watching `fd`. Idempotent."""
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
@@ -146,7 +147,7 @@ class Poller:
             os.eventfd_write(self._wake_fd, 1)
 
     def wake_threadsafe(self) -> None:
-        """Any thread. Have `on_wake` called by the next `poll`; one that waits, waits no longer."""
+        """Any thread. Have the next `poll` call `on_wake`. A `poll` that waits now returns."""
         with self._lock:
             if not self.closed:
                 os.eventfd_write(self._signal_fd, 1)
@@ -156,7 +157,7 @@ class Poller:
         self.on_wake()
 
     def clear_wake(self) -> None:
-        """Take a wake back, unless there is a rest of the last `poll` that it is for."""
+        """Take a wake back, unless the last `poll` has left events that it is for."""
         if not length_hint(self._events):
             self._awake()
 
@@ -165,9 +166,9 @@ class Poller:
     ) -> Deadline:
         """Call `callback` from the first `poll` after `seconds` of the monotonic clock.
 
-        With `caught_up` it is a deadline for something, which may be there already when its time has come: this process
-        was busy, and has not looked. What has come is handled before a deadline is judged: `caught_up(n)` sees to that,
-        or says False, and is asked again in a moment, for the n-th time. It may cancel the timer.
+        `caught_up` is for a deadline of a message. This process may have been busy past the deadline while the message
+        waited in the ring. So before `callback`, `caught_up(n)` is called, which handles what has come. If it returns
+        False, it is called again AGAIN seconds later; n is 0 at first and grows by one. It may cancel the timer.
         """
         when = time.monotonic() + seconds
         if when != when:
@@ -179,7 +180,7 @@ class Poller:
         return deadline
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Wait at most `timeout` seconds (None: for ever), and call what is due: whether anything was."""
+        """Wait at most `timeout` seconds (None: for ever), and call the due callbacks; whether there were any."""
         if not length_hint(self._events):
             self._events = iter(self._epoll.poll(timeout))
         called = bool(length_hint(self._events))
@@ -188,7 +189,7 @@ class Poller:
                 callback = self._callbacks.get(fd)  # an earlier callback may have unregistered it
                 if callback is not None:
                     callback()
-            if self._due:  # after the descriptors: what they tell of has come before the time had
+            if self._due:  # after the descriptors: their messages came before the deadline passed
                 self._due = False
                 self._expire()
         except BaseException:

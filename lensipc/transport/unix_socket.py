@@ -18,7 +18,7 @@ from ..log import log
 if TYPE_CHECKING:
     from pathlib import Path
 
-# characters of a goodbye: as JSON at most 12 bytes each, so it fits in 4096
+
 # The option of a connected Unix socket that gives a pidfd of its peer: Linux 6.5. Python has no name for it.
 SO_PEERPIDFD: Final = 77
 # How long a process may take to close its descriptors while it dies (seconds).
