@@ -8,7 +8,7 @@ STAMP = $(VENV)/.installed
 WHEELS = build/wheels
 TOOLS = $(WHEELS)/venv/bin
 
-.PHONY: demo quick test lint units bench mutants faults soak faults-core soak-core clean
+.PHONY: demo quick test lint units asan coverage bench mutants faults soak faults-core soak-core clean
 .PHONY: wheels wheels-native wheels-test test-wheel release
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
@@ -41,6 +41,12 @@ faults-core: $(STAMP)  ## the C core killed at every instruction, starved of eac
 	$(CORE) asan exhaustion
 	$(CORE) shipped killed --count 10000
 	$(CORE) asan hostile --count 100000000
+
+asan: $(STAMP)  ## the C core's tests under ASan and UBSan, and under TSan; and its reader in Python, under ASan
+	$(BIN)/python -m pytest -q tests/test_csrc.py tests/test_reader.py -k 'asan or tsan or reads_no_byte_beyond'
+
+coverage: $(STAMP)  ## what the tests run: branches of Python, lines of C, and the largest holes; a quarter of an hour
+	$(BIN)/python tests/covered.py
 
 soak-core: $(STAMP)  ## 10^8 messages each once and in order, 10^7 sleeps with delays, ten million states: half an hour
 	$(CORE) shipped once --count 100000000
