@@ -2,7 +2,8 @@
  *
  * What the C core does without Python: one-way messages between two processes on two processors, none of them asleep.
  *
- *   cc -std=c11 -O2 -pthread -o /tmp/ring bench/ring.c csrc/[a-z]*.c -lrt && /tmp/ring [CAPACITY [RUNS [SHARE]]]
+ *   cc -std=c11 -O2 -pthread -Icsrc -o /tmp/ring bench/ring.c csrc/ring/*.c csrc/endpoint/*.c -lrt &&
+ *       /tmp/ring [CAPACITY [RUNS [SHARE]]]
  *
  * Small messages: lipc_send of each, lipc_recv of up to 256 at a time; every byte is copied in and copied out. Large
  * ones: into memory of the receiver's that is used again for each, so that no page is new to it. The best of five runs,

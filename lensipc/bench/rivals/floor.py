@@ -117,7 +117,8 @@ class Ring(_Alone):
     def measure(self) -> dict[str, float]:
         """Compile it, and run it."""
         ring = ROOT / "bench" / "ring.c"
-        program = compiled([ring, *sorted((ROOT / "csrc").glob("[a-z]*.c"))], self.task.folder)
+        core = [path for part in ("ring", "endpoint") for path in sorted((ROOT / "csrc" / part).glob("*.c"))]
+        program = compiled([ring, *core], self.task.folder)
         runs, share = ("3", "1") if self.task.count >= RING_ENOUGH else ("1", "10")
         told = output([program, "262144", runs, share], self.task.limit)
         lines = re.findall(r"(\d+) bytes: +([\d.]+) M messages/s +([\d.]+) GiB/s", told)
@@ -128,7 +129,7 @@ class Ring(_Alone):
 def compiled(sources: list[Path], folder: str) -> str:
     """A program made of these."""
     program = f"{folder}/program"
-    options = ["-std=c11", "-O2", "-pthread"]
+    options = ["-std=c11", "-O2", "-pthread", f"-I{ROOT / 'csrc'}"]
     subprocess.run(
         [compiler() or "cc", *options, "-o", program, *map(str, sources), "-lrt"], check=True, capture_output=True
     )
