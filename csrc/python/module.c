@@ -168,9 +168,38 @@ static int is_own(pthread_t owner)
     return pthread_equal(owner, pthread_self());
 }
 
+/* A body in one piece: a contiguous buffer. Bytes, which most are, need no view of them: that saves 10 of 130 ns. */
+struct body {
+    const char *data;
+    size_t size;
+    Py_buffer view; /* its obj is NULL where there is none */
+};
+
+/* Whether `object` is one: if not, an exception is set. */
+static int open_body(PyObject *object, struct body *body)
+{
+    body->view.obj = NULL;
+    if (PyBytes_CheckExact(object)) {
+        body->data = PyBytes_AsString(object);
+        body->size = (size_t)PyBytes_Size(object);
+        return 1;
+    }
+    if (PyObject_GetBuffer(object, &body->view, PyBUF_SIMPLE))
+        return 0;
+    body->data = body->view.buf;
+    body->size = (size_t)body->view.len;
+    return 1;
+}
+
+static void close_body(struct body *body)
+{
+    if (body->view.obj != NULL)
+        PyBuffer_Release(&body->view);
+}
+
 static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
-    Py_buffer body;
+    struct body body;
     int sent;
     (void)module;
     if (!count_is(count, 8))
@@ -184,10 +213,10 @@ static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t c
         .correlation = PyLong_AsUnsignedLongLong(arguments[5]),
     };
     int when_full = (int)PyLong_AsLong(arguments[7]);
-    if (PyErr_Occurred() || PyObject_GetBuffer(arguments[6], &body, PyBUF_SIMPLE))
+    if (PyErr_Occurred() || !open_body(arguments[6], &body))
         return NULL;
-    AT_LENGTH((size_t)body.len, sent = lipc_send(endpoint, &header, body.buf, (size_t)body.len, when_full));
-    PyBuffer_Release(&body);
+    AT_LENGTH(body.size, sent = lipc_send(endpoint, &header, body.data, body.size, when_full));
+    close_body(&body);
     return PyLong_FromLong(sent);
 }
 
@@ -233,14 +262,14 @@ static PyObject *publish(PyObject *module, PyObject *const *arguments, Py_ssize_
 {
     struct lipc_topic *topic;
     struct lipc_header header;
-    Py_buffer body;
+    struct body body;
     int status;
     (void)module;
-    if (!read_publish(arguments, count, &topic, &header) || PyObject_GetBuffer(arguments[3], &body, PyBUF_SIMPLE))
+    if (!read_publish(arguments, count, &topic, &header) || !open_body(arguments[3], &body))
         return NULL;
-    const struct lipc_part part = {.data = body.buf, .size = (size_t)body.len};
+    const struct lipc_part part = {.data = body.data, .size = body.size};
     AT_LENGTH(part.size, status = lipc_topic_send(topic, NULL, &header, &part, 1));
-    PyBuffer_Release(&body);
+    close_body(&body);
     return status >= 0 ? PyLong_FromLong(status) : failed(status);
 }
 

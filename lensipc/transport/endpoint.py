@@ -45,6 +45,7 @@ INLINE = lib.LIPC_INLINE
 # bytes, bytearray, memoryview, ndarray: anything C-contiguous (collections.abc.Buffer is of Python 3.12).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 WHOLE = (bytearray, memoryview)  # a body in one piece that is not bytes
+_ONE_PIECE = (bytes, *WHOLE)
 # A run of small events that follow each other: a flat list of what stands for the channel and the arguments of each.
 Batch: TypeAlias = list[Any]
 
@@ -57,6 +58,7 @@ _take_buffer = ffi.new_allocator(lib.lipc_buffer_take, lib.lipc_buffer_give, sho
 
 # What is called for every message.
 Message = _fast.Message
+_send = _fast.send
 
 
 def create_segment(form: int, capacity: int) -> int:
@@ -221,7 +223,7 @@ class Endpoint:
             MemoryError: there is none for what the ring has no room for.
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
-        if not isinstance(body, (bytes, *WHOLE)):
+        if not isinstance(body, bytes) and not isinstance(body, WHOLE):
             size = sum(memoryview(piece).nbytes for piece in body)
             if size > _JOIN_BYTES:
                 header = _header(kind, channel, peer, pid, correlation)
@@ -229,7 +231,7 @@ class Endpoint:
                     dropped = lib.lipc_send_parts(self._handle, header, parts, count, when_full)
                 return dropped if dropped >= 0 else self._refuse(dropped, size)
             body = b"".join(body)
-        dropped = _fast.send(self._address, kind, channel, peer, pid, correlation, body, when_full)
+        dropped = _send(self._address, kind, channel, peer, pid, correlation, body, when_full)
         return dropped if dropped >= 0 else self._refuse(dropped, len(body))
 
     def _refuse(self, code: int, size: int) -> NoReturn:
@@ -350,9 +352,9 @@ class Topic:
             OutboxFull: main itself sends, and somebody's outbox is full of what it has had no time to read.
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
-        if only is None and isinstance(body, (bytes, *WHOLE)):
+        if only is None and isinstance(body, _ONE_PIECE):
             return _fast.publish(self._address, frame_id, pid, body)
-        with _Parts((body,) if isinstance(body, (bytes, *WHOLE)) else body) as (parts, count):
+        with _Parts((body,) if isinstance(body, _ONE_PIECE) else body) as (parts, count):
             header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
             status = lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
             return status if status >= 0 else _fail(status)
