@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -42,27 +43,27 @@ main()
 
 
 def trials() -> list[int]:
-    """Processes of trials that this process, or one that it started, has begun."""
+    """Processes of trials that this process, or one that it started, has begun: others on this machine have theirs."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        if "lensipc.bench.trial" in (process.info["cmdline"] or ()):
-            found.append(process.pid)
+        with suppress(psutil.Error):
+            ours = "lensipc.bench.trial" in (process.info["cmdline"] or ())
+            if ours and process.environ().get("TMPDIR", "").startswith(tempfile.gettempdir()):
+                found.append(process.pid)
     return found
 
 
-def folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("lensipc-bench-*"))
-
-
 @pytest.fixture(autouse=True)
-def nothing_of_a_trial_is_left() -> Any:
-    before = folders()
-    yield
-    deadline = time.monotonic() + 5
-    while trials() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert trials() == []
-    assert folders() == before
+def nothing_of_a_trial_is_left(monkeypatch: pytest.MonkeyPatch) -> Any:
+    with tempfile.TemporaryDirectory() as folder:  # a short name, as sockets need it
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
+        deadline = time.monotonic() + 5
+        while trials() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert trials() == []
+        assert list(Path(folder).glob("lensipc-bench-*")) == []
 
 
 # ---- a side ----
@@ -128,13 +129,14 @@ def test_ctrl_c_ends_it_with_what_there_is_so_far() -> None:
     assert "Traceback" not in errors
 
 
-def test_when_it_is_killed_its_trials_end(tmp_path: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}  # what is left there is the killed process's to leave
+def test_when_it_is_killed_its_trials_end() -> None:
+    environment = {**os.environ, "TMPDIR": tempfile.mkdtemp()}  # what is left there is the killed process's to leave
     command = [*BENCH, "--only", "idle", "--rival", "Pipe"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment) as process:
         deadline = time.monotonic() + 20
         while not trials() and time.monotonic() < deadline:
             time.sleep(0.01)
+        assert trials()
         process.kill()
 
 
