@@ -29,20 +29,6 @@ from .._core import lib
 from ..errors import DataCloneError, DecodeError, UnknownValueError
 from . import constructors, diagnose, reducers
 from . import stdlib_reducers as _library  # noqa: F401 - fills the tables of reducers
-from .transfer import check_transfer, detach
-
-__all__ = [
-    "STANDARD",
-    "Limits",
-    "check_transfer",
-    "decode",
-    "decode_owned",
-    "detach",
-    "encode",
-    "encode_parts",
-    "register",
-    "weigh",
-]
 
 REUSED = 4096
 """Bytes up to which a pickler is used again. Its first buffer has this size. A grown buffer slows later messages."""

@@ -400,8 +400,7 @@ class RendererConnection(Connection):
             contexts.apart(self.execute, channel, correlation, args)
         else:
             self.execute(channel, correlation, args)
-        if time.monotonic() >= self.until:
-            self.paused |= PAUSED_BY_TURN
+        self.pause_if_turn_is_over()
 
     def read_arguments(self, correlation: int, body: Buffer) -> tuple[Any, ...] | None:
         """The arguments of an invoke; None: it has had its outcome, because they are too many or not known here."""
@@ -458,24 +457,11 @@ class RendererConnection(Connection):
             error = explained(error, handler.callback, len(args))
             conclude(error, partial(self._answer, correlation, None, error))
             return
-        try:
-            if (
-                not self.large
-                and self.state is not CLOSED
-                and self.endpoint.send_value(RESULT, 0, 0, correlation, result)
-            ):
-                return
-        except OutboxFull:
-            self._answer(correlation, result, None)
-            return
-        except ProtocolError as error:
-            self.broken(error)
+        if self._send_plain(correlation, result):
             return
         try:
             if is_awaitable(result):
-                task = self.core.driver.run_awaitable(
-                    result, partial(self._settle, correlation)
-                )  # which settles it later
+                task = self.core.driver.run_awaitable(result, partial(self._settle, correlation))
                 if self.state is not CLOSED:
                     self.running[correlation] = (port, task)
                 elif task is not None:  # closed by what its own handler did
@@ -489,7 +475,21 @@ class RendererConnection(Connection):
     def _settle(self, correlation: int, result: object, error: BaseException | None) -> None:
         """Give an invoke that was awaited its one outcome; nothing if it has had one (cancelled, deactivated, gone)."""
         if self.running.pop(correlation, None) is not None:
+            if error is None and self._send_plain(correlation, result):
+                return
             self._answer(correlation, result, error)
+
+    def _send_plain(self, correlation: int, result: object) -> bool:
+        """Send a result that is small plain data, encoded in C. Return whether the invoke has its outcome by that."""
+        if self.large or self.state is CLOSED:  # `_answer` gives the invoke's weight back
+            return False
+        try:
+            return self.endpoint.send_value(RESULT, 0, 0, correlation, result)
+        except OutboxFull:  # `_tell` sees to that
+            return False
+        except ProtocolError as error:
+            self.broken(error)
+            return True
 
     def _answer(self, correlation: int, result: object, error: BaseException | None) -> None:
         """Tell the renderer how an invoke went."""
@@ -499,14 +499,6 @@ class RendererConnection(Connection):
             return
         if error is not None:
             self._tell(ERROR, 0, correlation, describe(error))
-            return
-        try:
-            if self.endpoint.send_value(RESULT, 0, 0, correlation, result):
-                return
-        except OutboxFull:  # which `_tell` sees to
-            pass
-        except ProtocolError as broken:
-            self.broken(broken)
             return
         try:
             body = clone.encode_parts(result, "result", self.core.limits)

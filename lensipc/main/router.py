@@ -26,7 +26,7 @@ from ..log import log
 from ..runtime.dispatch import Dispatcher
 from ..runtime.driver import Driver
 from ..runtime.protocol import ALL, MAIN
-from ..transport.endpoint import CONGESTED, FAILED, Buffer
+from ..transport.endpoint import CONGESTED, FAILED, ONE_PIECE, Buffer
 from .port import MainChannel
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Router:
         if status & FAILED:
             self._on_failed()
         if channel.has_listeners and target in (ALL, MAIN):
-            whole = body if isinstance(body, (bytes, bytearray, memoryview)) else b"".join(body)
+            whole = body if isinstance(body, ONE_PIECE) else b"".join(body)
             self.local.append((channel, frame_id, pid, whole))
             self._on_local()
         return status & CONGESTED

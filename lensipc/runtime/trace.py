@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from .. import clone
 from ..errors import printable
-from ..transport.endpoint import REFUSE, Batch, Buffer, Message
+from ..transport.endpoint import ONE_PIECE, REFUSE, Batch, Buffer, Message
 from . import protocol
 from .connection import Connection
 from .protocol import ALL, DECLARE, EVENT, INVOKE, LISTEN, UNLISTEN
@@ -63,7 +63,7 @@ def _tell(way: str, kind: int, size: int, correlation: int = 0, number: int = 0,
 
 
 def _bytes_of(body: Buffer | Sequence[Buffer]) -> int:
-    if isinstance(body, (bytes, bytearray, memoryview)):
+    if isinstance(body, ONE_PIECE):
         return memoryview(body).nbytes
     return sum(memoryview(piece).nbytes for piece in body)
 

@@ -45,7 +45,7 @@ INLINE = lib.LIPC_INLINE
 # bytes, bytearray, memoryview, ndarray: anything C-contiguous (collections.abc.Buffer is of Python 3.12).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 WHOLE = (bytearray, memoryview)  # a body in one piece that is not bytes
-_ONE_PIECE = (bytes, *WHOLE)
+ONE_PIECE = (bytes, *WHOLE)
 # A run of small events that follow each other: a flat list of what stands for the channel and the arguments of each.
 Batch: TypeAlias = list[Any]
 
@@ -161,7 +161,7 @@ class Endpoint:
         "relay_status",
         "send_value",
         "unpark",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class Endpoint:
             MemoryError: there is none for what the ring has no room for.
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
-        if not isinstance(body, bytes) and not isinstance(body, WHOLE):
+        if not isinstance(body, ONE_PIECE):
             size = sum(memoryview(piece).nbytes for piece in body)
             if size > _JOIN_BYTES:
                 header = _header(kind, channel, peer, pid, correlation)
@@ -352,9 +352,9 @@ class Topic:
             OutboxFull: main itself sends, and somebody's outbox is full of what it has had no time to read.
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
-        if only is None and isinstance(body, _ONE_PIECE):
+        if only is None and isinstance(body, ONE_PIECE):
             return _fast.publish(self._address, frame_id, pid, body)
-        with _Parts((body,) if isinstance(body, _ONE_PIECE) else body) as (parts, count):
+        with _Parts((body,) if isinstance(body, ONE_PIECE) else body) as (parts, count):
             header = _header(lib.LIPC_EVENT, 0, frame_id, pid, 0)
             status = lib.lipc_topic_send(self._handle, only._handle if only else ffi.NULL, header, parts, count)
             return status if status >= 0 else _fail(status)
