@@ -243,7 +243,8 @@ async def connect(
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     while sock.connect_ex(str(path)):  # its backlog may be full
         await asyncio.sleep(0)
-    sock.send(handshake.hello(wakeup))
+    with suppress(ConnectionError):  # main has closed the connection already: what it said first is still there
+        sock.send(handshake.hello(wakeup), socket.MSG_NOSIGNAL)
     while True:
         try:
             words, (segment, wakeup_fd) = handshake.receive_welcome(sock)
