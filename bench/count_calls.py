@@ -3,8 +3,9 @@
 
     python bench/count_calls.py [--list WAY]
 
-Main is this process, the renderer another one, a plain script that blocks. Each way is counted on both sides
-(`sys.setprofile`), for one message: *hot*, one straight after the other, and *cold*, when both sides sleep before it.
+Main is this process, the renderer another one. A script that blocks invokes; main broadcasts to a renderer on asyncio.
+Each way is counted on both sides (`sys.setprofile`), for one message: *hot*, one straight after the other, and *cold*,
+when both sides sleep before it.
 Counts vary a little with the machine's mood (a poll that finds nothing is called again); the smallest of several is
 printed. `--list` prints the calls of one way.
 """
@@ -18,11 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numpy as np
 
@@ -36,9 +35,13 @@ ARRAY = np.zeros(8192)
 WARM_UP, TOGETHER, REPEATED = 300, 10, 15
 # Seconds after which both sides are asleep.
 ASLEEP = 0.02
+# How many messages are counted together.
+KINDS = {"cold": 1, "hot": TOGETHER}
 
 Call = tuple[str, str]
 calls: list[Call] = []
+# What waits, in this process, for the renderer: its counts of one message's calls, and that it is there.
+counts: asyncio.Queue[list[Call]] = asyncio.Queue()
 
 
 def note(frame: FrameType, event: str, _argument: object) -> None:
@@ -52,17 +55,18 @@ def changes(noted: list[Call]) -> int:
     return sum(one[0] != other[0] for one, other in pairwise(noted))
 
 
-class IpcMain(Ipc.Main):
-    """Main's side: its own count is asked for by the renderer, so that both begin and end together."""
+def count(begin: bool) -> list[Call]:
+    """Begin to note the calls of this process, or end and give what was called since."""
+    if begin:
+        calls.clear()
+        sys.setprofile(note)
+        return []
+    sys.setprofile(None)
+    return list(calls)
 
-    def count(self, _event: object, begin: bool) -> list[Call]:
-        """Begin, or end and give what was called since."""
-        if begin:
-            calls.clear()
-            sys.setprofile(note)
-            return []
-        sys.setprofile(None)
-        return list(calls)
+
+class IpcMain(Ipc.Main):
+    """Main's side."""
 
 
 class Main(LensMainExtension):
@@ -75,9 +79,10 @@ class Main(LensMainExtension):
             return value
 
         ipc = IpcMain.create_instance(self)
-        ipc.handle("count", ipc.count)
+        ipc.handle("count", lambda _event, begin: count(begin))
         ipc.handle("plain", lambda _event, value: value)
         ipc.handle("async", echo_async)
+        ipc.handle("counted", lambda _event, noted: counts.put_nowait([tuple(call) for call in noted]))
 
 
 class IpcRenderer(Ipc.Renderer):
@@ -92,70 +97,104 @@ class Renderer(LensRendererExtension):
         IpcRenderer.create_instance(self)
 
 
-def ways(renderer: RendererProcess, ipc: IpcRenderer) -> dict[str, Callable[[], object]]:
-    """What sends one message, by its name."""
-    heard: list[object] = []
-    ipc.listen("event", lambda _event, value: heard.append(value))
+Noted = tuple[list[Call], list[Call]]
 
-    def event(value: object) -> None:
-        heard.clear()
+
+def one_way(idle: list[Noted], noted: list[Noted]) -> list[Call]:
+    """The calls of the shortest way in both processes, without those that beginning and ending a count take.
+
+    Args:
+        idle: what was called without a message: by the process that was asked to count, and by the one that asked.
+        noted: what was called with messages.
+    """
+    nothing = min((asked for asked, _ in idle), key=len)
+    asked, own = min(noted, key=lambda both: len(both[0]) + len(both[1]))
+    before = len(nothing) // 2
+    return [*own, *asked[before : len(asked) - (len(nothing) - before)]]
+
+
+def invoke(ipc: IpcRenderer, channel: str, messages: int, cold: bool) -> Noted:
+    """What so many invokes call in main, and here."""
+    for _ in range(3 if cold else WARM_UP):
+        ipc.invoke_sync(channel, SMALL)
+    ipc.invoke_sync("count", True)
+    if cold:
+        time.sleep(ASLEEP)
+    count(True)
+    for _ in range(messages):
+        ipc.invoke_sync(channel, SMALL)
+    ours = count(False)
+    if cold:
+        time.sleep(ASLEEP)
+    return [tuple(call) for call in ipc.invoke_sync("count", False)], ours
+
+
+async def broadcast(value: object, messages: int) -> Noted:
+    """What so many broadcasts of main call in a renderer, and here."""
+    ipc = IpcMain.get_instance()
+    ipc.broadcast("begin")
+    await asyncio.sleep(ASLEEP)
+    count(True)
+    for _ in range(messages):
         ipc.broadcast("event", value)
-        while not heard:
-            renderer.dispatch(1)
-
-    return {
-        "invoke, plain handler": lambda: ipc.invoke_sync("plain", SMALL),
-        "invoke, async handler": lambda: ipc.invoke_sync("async", SMALL),
-        "event, small dict": lambda: event(SMALL),
-        "array of 64 KiB": lambda: event(ARRAY),
-    }
+    ours = count(False)
+    await asyncio.sleep(ASLEEP)
+    ipc.broadcast("end")
+    theirs = await counts.get()
+    await asyncio.sleep(ASLEEP)
+    return theirs, ours
 
 
-def counted(ipc: IpcRenderer, send: Callable[[], object], cold: bool) -> list[Call]:
-    """What one message calls, both processes together. What the count itself calls in main is taken away."""
-    both: list[list[list[Call]]] = []
-    for messages in (0, 1 if cold else TOGETHER):
-        for _ in range(WARM_UP if not cold else 3):
-            send()
-        ipc.invoke_sync("count", True)
-        if cold:
-            time.sleep(ASLEEP)
-        calls.clear()
-        sys.setprofile(note)
-        for _ in range(messages):
-            send()
-        sys.setprofile(None)
-        ours = list(calls)
-        if cold:
-            time.sleep(ASLEEP)
-        both.append([[tuple(call) for call in ipc.invoke_sync("count", False)], ours])  # type: ignore[misc]
-    (idle, _), (main, own) = both
-    return [*main[len(idle) // 2 : len(main) - (len(idle) - len(idle) // 2)], *own]
-
-
-def renderer(path: str) -> None:
-    """The renderer's process: prints all counts as JSON."""
-    results: dict[str, dict[str, list[Call]]] = {}
-    with RendererProcess.connect(path) as process:
+def invokes(path: str) -> None:
+    """The process of the renderer that invokes. It prints its counts as JSON."""
+    results: dict[str, dict[str, list[Call]]] = {"plain": {}, "async": {}}
+    with RendererProcess.connect(path):
         ipc = IpcRenderer.get_instance()
-        for name, send in ways(process, ipc).items():
-            results[name] = {
-                kind: min((counted(ipc, send, kind == "cold") for _ in range(REPEATED)), key=len)
-                for kind in ("cold", "hot")
-            }
+        for channel, kinds in results.items():
+            for kind, messages in KINDS.items():
+                idle, noted = (
+                    [invoke(ipc, channel, number, kind == "cold") for _ in range(REPEATED)] for number in (0, messages)
+                )
+                kinds[kind] = one_way(idle, noted)
     print(json.dumps(results))
 
 
+async def listens(path: str) -> None:
+    """The process of the renderer that listens, until main has had all its counts."""
+    async with RendererProcess.connect(path) as process:
+        ipc = IpcRenderer.get_instance()
+        ipc.listen("event", lambda _event, _value: None)
+        ipc.listen("begin", lambda _event: count(True) and None)
+        ipc.listen("end", lambda _event: ipc.invoke("counted", count(False)))
+        await ipc.invoke("counted", [])  # it listens
+        await process.wait_closed()
+
+
+async def start(side: str, path: Path | None) -> asyncio.subprocess.Process:
+    """Start a renderer's process."""
+    return await asyncio.create_subprocess_exec(sys.executable, __file__, side, str(path), stdout=subprocess.PIPE)
+
+
 async def main(listed: str | None) -> None:
-    """Start both, and print."""
+    """Start the renderers, one after the other, and print."""
+    results: dict[str, dict[str, list[Call]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         async with MainProcess(Path(folder, "main")) as host:
             await host.install(ExtensionManifest("count", "1", "count_calls:Main", "count_calls:Renderer"))
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, __file__, "--renderer", str(host.path), stdout=subprocess.PIPE
-            )
+            process = await start("--invokes", host.path)
             out, _ = await process.communicate()
-    results = json.loads(out)
+            for channel, kinds in json.loads(out).items():
+                handler = "async" if channel == "async" else "plain"
+                results[f"invoke, {handler} handler"] = kinds
+            process = await start("--listens", host.path)
+            await counts.get()
+            for name, value in (("event, small dict", SMALL), ("array of 64 KiB", ARRAY)):
+                idle = [await broadcast(value, 0) for _ in range(REPEATED)]
+                results[name] = {
+                    kind: one_way(idle, [await broadcast(value, messages) for _ in range(REPEATED)])
+                    for kind, messages in KINDS.items()
+                }
+        await process.wait()
     print(f"{'way of one message':24} {'cold: calls, changes, files':30} hot: calls, changes")
     for name, kinds in results.items():
         cold, hot = kinds["cold"], kinds["hot"]
@@ -171,10 +210,13 @@ async def main(listed: str | None) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
-    if sys.argv[1:2] == ["--renderer"]:
-        sys.modules["count_calls"] = sys.modules["__main__"]
-        renderer(sys.argv[2])
-    else:
-        sys.modules["count_calls"] = sys.modules["__main__"]
-        wanted: Any = sys.argv[2] if sys.argv[1:2] == ["--list"] else None
-        asyncio.run(main(wanted))
+    sys.modules["count_calls"] = sys.modules["__main__"]
+    match sys.argv[1:]:
+        case ["--invokes", path]:
+            invokes(path)
+        case ["--listens", path]:
+            asyncio.run(listens(path))
+        case ["--list", way]:
+            asyncio.run(main(way))
+        case _:
+            asyncio.run(main(None))

@@ -47,7 +47,7 @@ def test_two_tables_share_no_channel(table: ChannelTable[Channel]) -> None:
     other = ChannelTable("other", Channel)
     other.open = True
     table.listen("a", nothing)
-    assert other["a"].listeners == ()
+    assert not other["a"].listeners
 
 
 def test_listeners_are_kept_in_their_order_and_one_function_may_listen_twice(table: ChannelTable[Channel]) -> None:
@@ -72,11 +72,11 @@ def test_only_the_first_listener_and_the_last_are_told(
 
 def test_a_disposer_works_once_and_the_listener_is_inactive_at_once(table: ChannelTable[Channel]) -> None:
     dispose = table.listen("a", nothing)
-    snapshot = table["a"].listeners  # as one who is calling them has it
+    (snapshot,) = table["a"].listeners  # as one who is calling them has it
     dispose()
     dispose()
-    assert not snapshot[0].active
-    assert table["a"].listeners == ()
+    assert not snapshot.active
+    assert not table["a"].listeners
     assert table._registrations == {}
 
 
@@ -131,7 +131,7 @@ def test_closing_disposes_of_everything_the_last_first(
     table.close()
     assert told == [("c", False), ("b", False), ("a", False)]
     assert table._registrations == {}
-    assert all(table[name].listeners == () and table[name].handler is None for name in "abc")
+    assert all(not table[name].listeners and table[name].handler is None for name in "abc")
 
 
 def test_closing_cancels_what_still_runs(table: ChannelTable[Channel]) -> None:
@@ -157,7 +157,7 @@ def test_a_listener_that_main_could_not_be_told_of_is_not_half_registered() -> N
     table.open = True
     with pytest.raises(LensIpcError, match="no room"):
         table.listen("a", nothing)
-    assert table["a"].listeners == ()
+    assert not table["a"].listeners
     assert table._registrations == {}
     refuse = False
     table.listen("a", nothing)
@@ -176,7 +176,7 @@ def test_a_disposer_that_raises_stops_none_of_the_others() -> None:
     with pytest.raises(LensIpcError):
         table.close()
     assert table._registrations == {}
-    assert all(table[name].listeners == () for name in "abc")
+    assert all(not table[name].listeners for name in "abc")
 
 
 def test_a_channel_is_forgotten_only_when_nothing_is_registered_for_it(table: ChannelTable[Channel]) -> None:
@@ -198,7 +198,7 @@ def test_a_thousand_listeners_that_come_and_go_leave_nothing(table: ChannelTable
     for _ in range(1000):
         table.listen("a", nothing)()
     assert table._registrations == {}
-    assert table["a"].listeners == ()
+    assert not table["a"].listeners
 
 
 def test_twenty_thousand_listeners_of_one_channel_come_and_go_in_their_order() -> None:
@@ -206,28 +206,26 @@ def test_twenty_thousand_listeners_of_one_channel_come_and_go_in_their_order() -
     table = ChannelTable("ext", Channel, lambda _channel, listening: told.append(listening))
     table.open = True
     disposers = [table.listen("c", print) for _ in range(20_000)]
-    before = table["c"].listeners
-    assert list(before) == disposers
+    assert list(table["c"].listeners) == disposers
     for dispose in disposers[::2]:
         dispose()
     assert list(table["c"].listeners) == disposers[1::2]
-    assert len(before) == 20_000  # a snapshot stays as it is
     assert told == [True]
     for dispose in disposers:
         dispose()
-    assert table["c"].listeners == ()
+    assert not table["c"].listeners
     assert told == [True, False]
 
 
 def test_a_channel_knows_its_listener_if_it_has_only_one(table: ChannelTable[Channel]) -> None:
     channel = table["a"]
-    assert (channel.only, channel.has_listeners) == (None, False)
+    assert (channel.only, bool(channel.listeners)) == (None, False)
     first = table.listen("a", print)
-    assert (channel.only, channel.has_listeners) == (print, True)
+    assert (channel.only, bool(channel.listeners)) == (print, True)
     second = table.listen("a", repr)
-    assert (channel.only, channel.has_listeners) == (None, True)
+    assert (channel.only, bool(channel.listeners)) == (None, True)
     first()
     assert channel.only is repr
     second()
     assert channel.only is None
-    assert not channel.has_listeners
+    assert not channel.listeners

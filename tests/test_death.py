@@ -222,7 +222,7 @@ async def test_one_that_has_closed_its_end_is_let_go_though_main_was_about_to_re
         lab.IpcRenderer.get_instance().broadcast("n", 1)
         renderer.close()
         core = host.main._core
-        core.next(core._linger)
+        core.next_turn(linger=True)
         core.dispatch()
         await until(lambda: not host.main.renderers)
         assert host.ipc.heard["n"][0][1] == 1

@@ -171,7 +171,7 @@ def test_what_an_instance_registers_is_undone_with_its_extension_even_if_it_is_k
     instance.handle("b", print)
     dispose_part(part)
     table: Any = part._port.table
-    assert table["a"].listeners == ()
+    assert not table["a"].listeners
     assert table["b"].handler is None
     with pytest.raises(NotActivatedError):
         instance.listen("a", print)

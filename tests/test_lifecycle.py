@@ -206,7 +206,7 @@ async def test_listening_and_disposing_many_times_keeps_nothing() -> None:
             host.ipc.listen("again", print)()
             host.ipc.handle("again", print)()
         assert len(table._registrations) == before
-        assert table["again"].listeners == ()
+        assert not table["again"].listeners
 
 
 async def test_many_changes_of_state_declare_a_channel_once() -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import _fast
 from .._core import lib
@@ -42,7 +42,7 @@ FEW_REPEATED = 16
 With at most this many, no part of the value is repeated a thousand times, however its containers share each other."""
 
 
-class Limits(NamedTuple):
+class Limits:
     """What reading a message may cost. Main chooses the limits and tells its renderers, which check what they send.
 
     Attributes:
@@ -50,16 +50,14 @@ class Limits(NamedTuple):
             20 ns.
         plain: only builtins and arrays of simple dtypes cross.
         count_all: plain data counts against the budget too, and bytes of the pickle add nothing.
+        flags: `plain` and `count_all` for csrc/clone/reader.c.
     """
 
-    budget: int = lib.LIPC_BUDGET
-    plain: bool = False
-    count_all: bool = False
+    __slots__ = ("budget", "count_all", "flags", "plain")
 
-    @property
-    def flags(self) -> int:
-        """`plain` and `count_all` as flags for csrc/clone/reader.c."""
-        return self.plain * _fast.READ_PLAIN | self.count_all * _fast.READ_ALL
+    def __init__(self, budget: int = lib.LIPC_BUDGET, plain: bool = False, count_all: bool = False) -> None:
+        self.budget, self.plain, self.count_all = budget, plain, count_all
+        self.flags = plain * _fast.READ_PLAIN | count_all * _fast.READ_ALL
 
 
 STANDARD = Limits()

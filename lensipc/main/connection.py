@@ -21,7 +21,6 @@ from ..events import IpcMainInvokeEvent
 from ..log import log
 from ..runtime.channels import Running
 from ..runtime.connection import CLOSED, Connection, body_of
-from ..runtime.driver import is_awaitable
 from ..runtime.pending import PendingInvokes
 from ..runtime.protocol import (
     ACTIVATE,
@@ -71,10 +70,9 @@ MAX_LISTENERS: Final = 1024
 # csrc/endpoint/topic.c is the same time for events.
 TIME_TO_READ: Final = 1.0
 # Reasons why main leaves a renderer's messages in its ring, as bits of RendererConnection.paused.
-PAUSED_BY_TURN: Final = 1  # the renderer's turn is over
-PAUSED_BY_LISTENERS: Final = 2  # MAX_LISTENERS async listeners of its events run, or their arguments weigh too much
-PAUSED_BY_OUTCOMES: Final = 4  # outcomes for the renderer fill its outbox
-PAUSED_BY_CONGESTION: Final = 8  # a renderer that listens to its events is congested
+PAUSED_BY_LISTENERS: Final = 1  # MAX_LISTENERS async listeners of its events run, or their arguments weigh too much
+PAUSED_BY_OUTCOMES: Final = 2  # outcomes for the renderer fill its outbox
+PAUSED_BY_CONGESTION: Final = 4  # a renderer that listens to its events is congested
 PAUSES: Final = {
     PAUSED_BY_LISTENERS: "so many async listeners of its events run",
     PAUSED_BY_OUTCOMES: "its outcomes fill its outbox",
@@ -307,7 +305,6 @@ class RendererConnection(Connection):
         router = self.core.router
         self.status |= router.route(channel, self.frame_id, self.pid, body, message.target)
         router.deliver()
-        self.pause_if_turn_is_over()
 
     def _check(self, body: Buffer) -> None:
         try:
@@ -332,11 +329,6 @@ class RendererConnection(Connection):
         """Decode each of its events before it is relayed: the first that cannot be decoded is the end of it."""
         self.distrusted = True
         self.endpoint.stop_relaying()
-
-    def pause_if_turn_is_over(self) -> None:
-        """Let the rest wait for the next turn, if this one's time is over."""
-        if time.monotonic() >= self.until:
-            self.paused |= PAUSED_BY_TURN
 
     def count_listener(self, size: int, change: int) -> None:
         """An async listener begins (1), or has finished (-1), whose arguments weigh `size` bytes."""
@@ -400,7 +392,6 @@ class RendererConnection(Connection):
             contexts.apart(self.execute, channel, correlation, args)
         else:
             self.execute(channel, correlation, args)
-        self.pause_if_turn_is_over()
 
     def read_arguments(self, correlation: int, body: Buffer) -> tuple[Any, ...] | None:
         """The arguments of an invoke; None: it has had its outcome, because they are too many or not known here."""
@@ -452,7 +443,7 @@ class RendererConnection(Connection):
             event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
             self.event_cache[channel] = event
         try:
-            result = handler.callback(event, *args)
+            result: Any = handler.callback(event, *args)
         except BaseException as error:  # SystemExit and CancelledError, too
             error = explained(error, handler.callback, len(args))
             conclude(error, partial(self._answer, correlation, None, error))
@@ -460,7 +451,7 @@ class RendererConnection(Connection):
         if self._send_plain(correlation, result):
             return
         try:
-            if is_awaitable(result):
+            if hasattr(type(result), "__await__"):  # as is_awaitable, which would take 40 ns more
                 task = self.core.driver.run_awaitable(result, partial(self._settle, correlation))
                 if self.state is not CLOSED:
                     self.running[correlation] = (port, task)

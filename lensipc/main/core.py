@@ -18,7 +18,7 @@ from ..transport import handshake
 from ..transport.endpoint import CONGESTED, FAILED, poll
 from ..transport.poller import EDGE, Poller
 from .backpressure import Backpressure
-from .connection import PAUSED_BY_TURN, RendererConnection
+from .connection import RendererConnection
 from .port import MainPort
 from .router import Router
 
@@ -54,8 +54,9 @@ class MainCore(TurnLoop):
         self.low_water, self.high_water, self.outbox_limit = high_water // 4, high_water, limit
         self.backpressure = Backpressure(self.connections, high_water, self.poller)
         self.posts = Posts(self.poller, limit, self.backpressure.wait)
-        self.router = Router(driver, self.connections, limits, self.disconnect_failed, self._next_turn, self.disconnect)
+        self.router = Router(driver, self.connections, limits, self.disconnect_failed, self.next_turn, self.disconnect)
         self._latest: RendererConnection | None = None  # the renderer whose messages were handled last
+        self._drained: RendererConnection | None = None  # its ring was read empty before this turn
 
     def port(self, extension: str) -> MainPort:
         """The extension's port, made when it is first heard of; its number never means another extension."""
@@ -132,6 +133,7 @@ class MainCore(TurnLoop):
             raise
         self.poller.poll()
         self.turn()
+        self._drained = None
 
     def _serve_last_sender(self) -> None:
         """Serve the renderer that sent last before asking the poller, because that renderer mostly sends next, too.
@@ -139,22 +141,20 @@ class MainCore(TurnLoop):
         A call between two processes that sleep on one core takes 17 us. Asking the poller takes 2 of them. Main's own
         work from the answer until it sleeps takes another 2, so main offers the processor to the renderer first.
         """
-        latest, self._latest = self._latest, None
+        latest, self._latest, self._drained = self._latest, None, None
         if latest is None or latest.ready or latest.paused or self.router.local:  # what main is to hear comes first
             return
         latest.ready = True
-        self._serve(latest)
+        more = self._serve(latest)
         busy_poll = self._busy_poll
         offers = self._latest is latest and not (self.driver.started or busy_poll.nanoseconds or busy_poll.preempted)
-        if offers and latest.endpoint.poll(1) is None:  # it looks, yields once, and looks
-            busy_poll.report(None)
-
-    def _next_turn(self) -> None:
-        self.next(self.turn)
-
-    def has_work(self) -> bool:
-        """Whether main's own listeners are to be called."""
-        return bool(self.router.local)
+        if offers:
+            found = latest.endpoint.poll(1)  # it looks, yields once, and looks
+            if found is None:
+                busy_poll.report(None)
+            more |= bool(found)
+        if not more:
+            self._drained = latest
 
     def poll_rings(self, nanoseconds: int) -> bool | None:
         """Poll the rings of all renderers that are neither parked nor paused."""
@@ -179,6 +179,9 @@ class MainCore(TurnLoop):
         busy, waiting = False, []
         for connection in list(self.connections.values()):
             if connection.ready and not connection.paused:
+                if connection is self._drained:
+                    self._drained = None
+                    continue
                 if connection.overdue:
                     waiting.append(connection)
                     continue
@@ -194,12 +197,8 @@ class MainCore(TurnLoop):
         """Give a renderer its turn. Return whether it may have more to do."""
         connection.until = time.monotonic() + TURN_TIME
         connection.overdue = False
-        try:
-            handled = connection.pump(MESSAGES_PER_TURN)
-        finally:
-            if connection.paused & PAUSED_BY_TURN:
-                connection.paused &= ~PAUSED_BY_TURN
-                connection.overdue = True
+        handled = connection.pump(MESSAGES_PER_TURN, connection.until)
+        connection.overdue = handled > 0 and time.monotonic() >= connection.until
         if connection.status:
             self._heed(connection)
         if handled and connection.state is not CLOSED:
@@ -225,4 +224,4 @@ class MainCore(TurnLoop):
         for connection in list(self.connections.values()):
             # A renderer that has ended is read to the end of its ring, and then detached.
             if connection.ready and (connection.ended or not connection.park()):
-                self.next(self.turn)
+                self.next_turn()

@@ -322,7 +322,7 @@ class MainProcess:
     ) -> RendererHandle:
         """Share a segment with one that has said hello. Takes the socket over: it is closed if this fails."""
         message_limit = self._message_limit or (SPAWNED_LIMIT if process is not None else CONNECTED_LIMIT)
-        limits = self._limits._replace(count_all=process is None)
+        limits = clone.Limits(self._limits.budget, self._limits.plain, count_all=process is None)
         descriptors: list[int] = []
         try:
             descriptors.append(create_segment(self._form, self._capacity))

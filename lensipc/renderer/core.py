@@ -92,7 +92,7 @@ class RendererCore(Connection, TurnLoop):
     ) -> None:
         handlers: list[Callable[[Message], None]] = [self._on_nonsense] * KINDS
         self._channels: list[RendererChannel] = endpoint.channels
-        self._reads = limits._replace(count_all=False)  # main has held the senders to more
+        self._reads = clone.Limits(limits.budget, limits.plain)  # main has held the senders to more
         self._dispatcher = EventDispatcher(self._channels, driver, frame_id, self._reads, self._report_sender)
         handlers[EVENT] = self._dispatcher.on_event
         handlers[RESULT] = self._on_result
@@ -268,14 +268,10 @@ class RendererCore(Connection, TurnLoop):
 
     def work(self) -> bool:
         """Handle at most a turn of messages."""
-        return self._handle(MESSAGES_PER_TURN) >= MESSAGES_PER_TURN or self.has_work()
-
-    def has_work(self) -> bool:
-        """Whether messages that were taken from the ring still wait."""
-        return self.pending or bool(self._backlog)
+        return self._handle(MESSAGES_PER_TURN) >= MESSAGES_PER_TURN
 
     def poll_rings(self, nanoseconds: int) -> bool | None:
-        """Look at main's ring."""
+        """Poll main's ring."""
         return self.endpoint.poll(nanoseconds) if self.ready and not self.ended else False
 
     def _handle(self, budget: int) -> int:

@@ -124,7 +124,7 @@ class EventDispatcher(Dispatcher):
         self, channel: RendererChannel, event: IpcRendererEvent, body: Buffer | None, args: tuple[Any, ...] | None
     ) -> None:
         """Call each listener with a clone of its own, of `body` or of `args`."""
-        alone = len(channel.listeners) == 1
+        alone = channel.only is not None
         if body is None and not alone:
             body = clone.encode(args)
         if body is None:

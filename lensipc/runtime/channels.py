@@ -66,41 +66,30 @@ class Channel:
     """A named channel of one extension.
 
     Attributes:
-        has_listeners: whether there are any.
+        listeners: those that there are, in the order in which they came. One who calls them takes a copy first.
         only: the callback of the one listener that there is; None: there is none, or there are several.
     """
 
-    __slots__ = ("_present", "_snapshot", "handler", "has_listeners", "name", "only")
+    __slots__ = ("handler", "listeners", "name", "only")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.has_listeners = False
         self.only: Callback | None = None
         self.handler: Registration | None = None
-        self._present: dict[Registration, None] = {}
-        self._snapshot: tuple[Registration, ...] | None = None
+        self.listeners: dict[Registration, None] = {}
 
     def add(self, registration: Registration) -> None:
         """Add a listener: the last to be called."""
-        self._present[registration] = None
+        self.listeners[registration] = None
         self._change()
 
     def remove(self, registration: Registration) -> None:
         """Remove a listener."""
-        self._present.pop(registration, None)
+        self.listeners.pop(registration, None)
         self._change()
 
     def _change(self) -> None:
-        self.has_listeners = bool(self._present)
-        self.only = next(iter(self._present)).callback if len(self._present) == 1 else None
-        self._snapshot = None
-
-    @property
-    def listeners(self) -> tuple[Registration, ...]:
-        """A snapshot: it is replaced, never changed. Made when it is asked for, so that to add n takes n steps."""
-        if self._snapshot is None:
-            self._snapshot = tuple(self._present)
-        return self._snapshot
+        self.only = next(iter(self.listeners)).callback if len(self.listeners) == 1 else None
 
 
 AnyChannel = TypeVar("AnyChannel", bound=Channel)
@@ -159,7 +148,7 @@ class ChannelTable(Generic[AnyChannel]):
             return
         self.check_open(name)
         channel = self[name]
-        first = not channel.has_listeners
+        first = not channel.listeners
         if first:
             begin(channel)
         self._registrations[registration] = None
@@ -178,7 +167,7 @@ class ChannelTable(Generic[AnyChannel]):
             del self._registrations[registration]
             channel = self[name]
             channel.remove(registration)
-            if not channel.has_listeners:
+            if not channel.listeners:
                 self._on_listening(channel, False)
 
     def handle(self, name: str, callback: Callback) -> Disposer:
@@ -219,7 +208,7 @@ class ChannelTable(Generic[AnyChannel]):
 
     def drop_if_unused(self, channel: AnyChannel) -> None:
         """Drop a channel that nobody knows by anything but its name, unless something is registered for it."""
-        if not channel.has_listeners and channel.handler is None:
+        if not channel.listeners and channel.handler is None:
             self.channels.pop(channel.name, None)
 
     def stop_handling(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import length_hint
@@ -108,8 +109,8 @@ class Connection:
         """Send a message, without blocking; the number of messages dropped for it. OutboxFull: not sent."""
         return self.endpoint.send(kind, channel, peer, pid, correlation, body, when_full)
 
-    def pump(self, budget: int) -> int:
-        """Handle at most `budget` messages and return how many; `pending` tells whether taken messages are left.
+    def pump(self, budget: int, until: float | None = None) -> int:
+        """Handle at most `budget` messages, and none after the time `until` but the first. Return how many.
 
         A message that cannot be read ends the connection, because no later message can be found in the ring.
         """
@@ -138,7 +139,12 @@ class Connection:
                 except (ProtocolError, DecodeError, MemoryError) as error:
                     self.broken(error)
                     return handled
-                if handled >= budget or self.paused or self.state is CLOSED:
+                if (
+                    handled >= budget
+                    or self.paused
+                    or self.state is CLOSED
+                    or (until is not None and time.monotonic() >= until)
+                ):
                     if self.drain_requested:
                         self._tell_those_who_wait()
                     return handled
@@ -159,13 +165,13 @@ class Connection:
                 handled += relayed
                 most -= relayed
                 self.status |= endpoint.relay_status()
-                self.pause_if_turn_is_over()
             if received:
                 if type(received[0]) is not list and type(received[0].body) in WHOLE:  # type: ignore[union-attr]
                     most = 0  # a large message comes alone, even if others are behind it
             elif (
                 handled >= budget
                 or self.paused
+                or (until is not None and time.monotonic() >= until)
                 or not (relayed or (endpoint.assembling[0] is not None and endpoint.poll(STREAM)))
             ):
                 break
@@ -179,16 +185,8 @@ class Connection:
         if self.state is not CLOSED:
             self.flush()
 
-    def pause_if_turn_is_over(self) -> None:
-        """After the C core has relayed messages, set `paused` if the turn's time is over. Subclasses do this."""
-
     def interrupted(self, message: Message | Batch) -> None:
         """Called when a signal's handler has raised while `message` was handled, or before its handling began."""
-
-    @property
-    def pending(self) -> bool:
-        """Whether messages were taken from the ring that are not handled yet."""
-        return length_hint(self._batch) > 0
 
     def broken(self, error: Exception) -> None:
         """The peer has broken the protocol, or there is no memory for what it sends: subclasses end the connection."""

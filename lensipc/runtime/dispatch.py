@@ -38,7 +38,7 @@ class Dispatcher:
         `count` is called for async listeners: with 1 when one begins, with -1 when it has finished. DecodeError: `read`
         raised it, or gave no tuple.
         """
-        for listener in channel.listeners:
+        for listener in tuple(channel.listeners):
             if not listener.active:
                 continue
             args = read()

@@ -115,10 +115,10 @@ def turns_of_others(frame_id: int) -> Iterator[list[float]]:
     took: list[float] = []
     pump = RendererConnection.pump
 
-    def timed(self: RendererConnection, budget: int) -> int:
+    def timed(self: RendererConnection, budget: int, until: float | None = None) -> int:
         started = time.thread_time()
         try:
-            return pump(self, budget)
+            return pump(self, budget, until)
         finally:
             if self.frame_id != frame_id:
                 took.append(time.thread_time() - started)
