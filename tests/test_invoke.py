@@ -341,7 +341,7 @@ async def test_an_error_of_lensipc_that_a_handler_meets_is_caught_by_its_type(ki
         assert error["args"] == ("in main",)
 
 
-@pytest.mark.parametrize("kind", [PeerGone, InvokeTimeout])
+@pytest.mark.parametrize("kind", [PeerGone, InvokeTimeout, NoHandlerError])
 async def test_an_outcome_of_another_request_is_not_taken_for_this_ones(kind: type[Exception]) -> None:
     async with hosting(1) as host:
 

@@ -50,7 +50,10 @@ def read_summary(body: Buffer) -> RemoteError:
 def describe(error: BaseException) -> bytes:
     """The body of an ERROR to a renderer. Never raises."""
     try:
-        return clone.encode(_described(error, CAUSES))
+        described = _described(error, CAUSES)
+        # Main makes this error and never raises it. One that has a traceback is of some request of the handler's own.
+        described["no_handler"] = type(error) is NoHandlerError and error.__traceback__ is None
+        return clone.encode(described)
     except BaseException:  # an exception's class can make anything of its attributes
         return clone.encode(_fields(type_name(error), "Exception", text_of(error), trace(error)))
 
@@ -71,7 +74,6 @@ def _fields(kind: str, base: str, text: str, traceback: str) -> dict[str, Any]:
 def _described(error: BaseException, causes: int) -> dict[str, Any]:
     base = base_of(type(error))
     described = _fields(type_name(error), base.__name__, text_of(error), trace(error))
-    described["no_handler"] = isinstance(error, NoHandlerError)
     if type(error) is base and not (isinstance(error, SyntaxError) and type(error.text) not in (str, NoneType)):
         args = _plain(_arguments(error))
         if len(clone.encode(args)) <= 2 * TEXT_MOST:
