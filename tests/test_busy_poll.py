@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from lensipc.runtime.turns import CREDIT, POLL, TRIAL, BusyPoll
+from lensipc.runtime.busy_poll import CREDIT, POLL, TRIAL, BusyPoll
 
 
 def test_one_who_finds_nothing_polls_only_now_and_then() -> None:

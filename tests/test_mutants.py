@@ -42,7 +42,7 @@ def test_a_mutant_applies_and_names_tests_that_exist(mutant: run.Mutant) -> None
 HARMLESS = """
 [[mutant]]
 name = "harmless"
-file = "lensipc/runtime/turns.py"
+file = "lensipc/runtime/busy_poll.py"
 promise = "none"
 tests = ["tests/test_busy_poll.py"]
 old = "How long one poll lasts"
@@ -51,7 +51,7 @@ new = "How long a poll lasts"
 HARMFUL = """
 [[mutant]]
 name = "harmful"
-file = "lensipc/runtime/turns.py"
+file = "lensipc/runtime/busy_poll.py"
 promise = "Where others want the processor, that is noted."
 tests = ["tests/test_busy_poll.py"]
 old = "self.preempted = True"
@@ -60,7 +60,7 @@ new = "self.preempted = False"
 GONE = """
 [[mutant]]
 name = "gone"
-file = "lensipc/runtime/turns.py"
+file = "lensipc/runtime/busy_poll.py"
 promise = "That of code which is there no more."
 tests = ["tests/test_busy_poll.py"]
 old = "what nobody has written"
@@ -76,7 +76,7 @@ def run_mutants(folder: Path, mutants: str, *options: str) -> subprocess.Complet
 
 
 def test_the_runner_tells_what_was_caught_from_what_survived_and_what_could_not_be_made(tmp_path: Path) -> None:
-    source = run.ROOT / "lensipc" / "runtime" / "turns.py"
+    source = run.ROOT / "lensipc" / "runtime" / "busy_poll.py"
     before = source.read_bytes(), source.stat().st_mtime_ns
     done = run_mutants(tmp_path, HARMLESS + HARMFUL + GONE)
     assert done.returncode == 1, done.stderr
@@ -86,7 +86,7 @@ def test_the_runner_tells_what_was_caught_from_what_survived_and_what_could_not_
         ["FAILED", "gone"],
     ]
     assert "test_busy_poll.py::test_" in done.stdout  # which has caught it
-    assert "its old text is 0 times in lensipc/runtime/turns.py" in done.stdout
+    assert "its old text is 0 times in lensipc/runtime/busy_poll.py" in done.stdout
     assert "3 mutants: 1 caught, 1 survived, 1 FAILED" in done.stdout
     assert (source.read_bytes(), source.stat().st_mtime_ns) == before
 

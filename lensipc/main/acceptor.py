@@ -6,9 +6,9 @@ of MOST_SILENT silent places. When all of them are taken, main cancels the oldes
 process or a user) that has the most. So a process that says hello at once always gets in, and silent ones cost main
 no more than these places.
 
-A process that has said hello takes a connection place instead. Each process, each user, and all of them together have a
-limited number of connection places. A process keeps its place until it has hung up and main has taken back the shared
-memory. So it gains nothing by being disconnected and connecting again.
+A process that has said hello takes a connection place instead. Each process, each user other than main's own, and all
+of them together have a limited number of connection places. A process keeps its place until it has hung up and main has
+taken back the shared memory. So it gains nothing by being disconnected and connecting again.
 """
 
 from __future__ import annotations

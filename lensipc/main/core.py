@@ -56,7 +56,7 @@ class MainCore(TurnLoop):
         self.posts = Posts(self.poller, limit, self.backpressure.wait)
         self.router = Router(driver, self.connections, limits, self.disconnect_failed, self.next_turn, self.disconnect)
         self._latest: RendererConnection | None = None  # the renderer whose messages were handled last
-        self._drained: RendererConnection | None = None  # its ring was read empty before this turn
+        self._emptied: RendererConnection | None = None  # its ring was read empty before this turn
 
     def port(self, extension: str) -> MainPort:
         """The extension's port, made when it is first heard of; its number never means another extension."""
@@ -133,7 +133,7 @@ class MainCore(TurnLoop):
             raise
         self.poller.poll()
         self.turn()
-        self._drained = None
+        self._emptied = None
 
     def _serve_last_sender(self) -> None:
         """Serve the renderer that sent last before asking the poller, because that renderer mostly sends next, too.
@@ -141,7 +141,7 @@ class MainCore(TurnLoop):
         A call between two processes that sleep on one core takes 17 us. Asking the poller takes 2 of them. Main's own
         work from the answer until it sleeps takes another 2, so main offers the processor to the renderer first.
         """
-        latest, self._latest, self._drained = self._latest, None, None
+        latest, self._latest, self._emptied = self._latest, None, None
         if latest is None or latest.ready or latest.paused or self.router.local:  # what main is to hear comes first
             return
         latest.ready = True
@@ -154,7 +154,7 @@ class MainCore(TurnLoop):
                 busy_poll.report(None)
             more |= bool(found)
         if not more:
-            self._drained = latest
+            self._emptied = latest
 
     def poll_rings(self, nanoseconds: int) -> bool | None:
         """Poll the rings of all renderers that are neither parked nor paused."""
@@ -179,8 +179,8 @@ class MainCore(TurnLoop):
         busy, waiting = False, []
         for connection in list(self.connections.values()):
             if connection.ready and not connection.paused:
-                if connection is self._drained:
-                    self._drained = None
+                if connection is self._emptied:
+                    self._emptied = None
                     continue
                 if connection.overdue:
                     waiting.append(connection)

@@ -30,15 +30,16 @@ message itself, unread. A renderer that cannot decode an event reports the sende
 report. Instead, main decodes that sender's further events before it relays them, and disconnects the sender at the
 first event that cannot be decoded.
 
-To add a kind, change these places:
+To add a kind, change these places; CONTRIBUTING.md says more of each:
 
 - the table above, a constant below, and KINDS
-- RendererConnection.__init__ in main/connection.py, if main receives it
-- RendererCore.__init__ in renderer/core.py, if renderers receive it
-- DECODED in renderer/core.py, if its body comes to renderers as a value
+- RendererConnection.__init__ in main/connection.py, if main receives it; there, too, if its body comes decoded
+- RendererCore.__init__ in renderer/core.py, if renderers receive it; DECODED there, if its body comes decoded
 - OUTCOMES in renderer/backlog.py, if it is an outcome
-- the member names of Message in csrc/python/message.c, if it needs a new name for a number
+- _KINDS in runtime/trace.py, and OF_CHANNELS there, if it names a channel
+- the member names of Message in csrc/python/message.c and lensipc/_fast.pyi, if a number needs a new name
 - LIPC_VERSION in csrc/lensipc.h
+- the attacks in tests/hostile/words.py
 """
 
 from __future__ import annotations

@@ -1,14 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The turns of a core: what it does in one callback of its loop, and when the loop is to call it again.
 
-Before a core sleeps, it may poll its rings for a little. To wake a process that sleeps on another core costs some
-50 us. A frame that comes sooner than that is had sooner and cheaper by polling. If none comes, polling only burns the
-processor and holds the event loop up. So polling has to be earned: each poll that finds a frame adds credit, and each
-that does not takes some away. Without credit a core polls only now and then. A process to which nothing comes sleeps,
-and uses no processor at all.
-
-Where others want the processor, polling costs all its credit at once. A process that yields to one that computes has
-the processor back after a slice of some 3 ms, but one that sleeps is woken at once.
+How long main serves one renderer within a turn stands in main/core.py: MESSAGES_PER_TURN and TURN_TIME.
 """
 
 from __future__ import annotations
@@ -17,59 +10,14 @@ import time
 from typing import Final
 
 from ..transport.poller import Poller
+from .busy_poll import BusyPoll
 from .driver import Driver
 
-# How long one poll lasts (nanoseconds): a round trip between two Python processes that both poll fits in.
-POLL: Final = 100_000
-# A poll that finds something is worth so many that do not, up to a limit.
-GAIN: Final = 2
-CREDIT: Final = 8
-# Without credit, one rest in so many is followed by a poll.
-TRIAL: Final = 16
-# A peer that answers within microseconds is met before the event loop has its turn, which takes as long. So long does
-# such a poll last, and so long may the loop's other callbacks wait for all of them together (nanoseconds).
+# How long one poll within a turn lasts (nanoseconds). A peer that answers at once does so within this time, and a round
+# of the event loop takes as long.
 SHORT_POLL: Final = 5_000
+# How long a turn goes on while such polls find something (nanoseconds): so long the loop's other callbacks wait.
 POLLING_TURN: Final = 100_000
-
-
-class BusyPoll:
-    """Whether it pays to poll before sleeping: the credit of one process.
-
-    Attributes:
-        nanoseconds: how long to poll next time: 0 or POLL.
-        preempted: others wanted the processor, and no poll since then has tried whether they still do.
-    """
-
-    __slots__ = ("_credit", "_rests", "nanoseconds", "preempted")
-
-    def __init__(self) -> None:
-        self.nanoseconds = 0
-        self.preempted = False
-        self._credit = 0
-        self._rests = 0
-
-    def report(self, found: bool | None) -> bool:
-        """Whether polling has found something; returns that. None: others want the processor."""
-        if found is None:
-            self._credit = self.nanoseconds = 0
-            self.preempted = True
-            return False
-        if found:
-            self._credit = min(self._credit + GAIN, CREDIT)
-            self.nanoseconds = POLL
-        elif self._credit > 1:
-            self._credit -= 1
-        else:
-            self._credit = self.nanoseconds = 0
-        return found
-
-    def rested(self) -> None:
-        """It went to sleep without polling: now and then, it tries whether that would pay."""
-        self._rests += 1
-        if self._rests == TRIAL:
-            self._rests = 0
-            self.nanoseconds = POLL
-            self.preempted = False
 
 
 class TurnLoop:
@@ -77,7 +25,7 @@ class TurnLoop:
 
     Args:
         driver: how the loop calls back.
-        poller: what is woken for what a turn has left when a callback has raised.
+        poller: woken when a callback raises, so that the loop comes back for what is left of the turn.
     """
 
     def __init__(self, driver: Driver, poller: Poller) -> None:
