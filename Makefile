@@ -87,14 +87,14 @@ wheels-test: $(WHEELS)/.installed  ## each wheel of dist/ that this machine can 
 	$(TOOLS)/python tests/wheels/run.py
 
 SHARE ?= 1
-test-wheel:  ## the tests on dist/'s wheel, installed, not on this tree: make test-wheel PYTHON=python3.13 SHARE=3 SEED=1
-	$(PYTHON) tests/wheels/suite.py --share $(SHARE) $(if $(SEED),--seed $(SEED))
+test-wheel: $(WHEELS)/.installed  ## the tests on dist/'s wheel, installed, not on this tree: make test-wheel PYTHON=3.15 SHARE=3 SEED=1
+	$(TOOLS)/python tests/wheels/suite.py --python $(PYTHON) --share $(SHARE) $(if $(SEED),--seed $(SEED))
 
 release: $(WHEELS)/.installed  ## make release VERSION=1.2.3: RELEASING.md
 	$(TOOLS)/python tests/wheels/release.py $(VERSION)
 
 $(WHEELS)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(WHEELS)/venv
+	$(if $(filter 3.%,$(PYTHON)),python3,$(PYTHON)) -m venv $(WHEELS)/venv
 	$(TOOLS)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(TOOLS)/python -m pip install --quiet --group wheels
 	touch $@

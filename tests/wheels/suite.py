@@ -2,7 +2,8 @@
 """Runs the tests on an installed wheel, not on this checkout: `make test-wheel PYTHON=python3.13 [SHARE=3] [SEED=1]`.
 
 What the tests need is copied away from the checkout, without lensipc/: so what they import is what the wheel of dist/
-for this machine has put into a fresh environment of this Python. One of so many tests is run: a printed seed chooses.
+for this machine has put into a fresh environment of that Python. PYTHON is a command, or a version, such as 3.15, that
+pythons.py gets. One of so many tests is run: a printed seed chooses.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # What tests read of a checkout. csrc/ and build.py: they build the C core's own tests, and variants with sanitizers.
 NEEDED = ["tests", "bench", "docs", "csrc", "build.py", "pyproject.toml", "Makefile"]
 NEEDED += ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"]
+# These are of the text of a checkout, and say nothing of a wheel.
+OF_CHECKOUTS = ["--ignore=tests/test_mutants.py", "--ignore=tests/test_house.py"]
 
 
 class Share:
@@ -44,12 +46,13 @@ def inside(share: int, seed: int, arguments: list[str]) -> int:
     assert Path(lensipc.__file__).is_relative_to(sys.prefix), f"this is not the wheel's: {lensipc.__file__}"
     print(f"lensipc {lensipc.__version__} of {Path(lensipc.__file__).parent}, Python {sys.version}")
     print(f"one test of {share}: --share {share} --seed {seed}", flush=True)
-    return pytest.main(["-q", *arguments], plugins=[Share(share, seed)])
+    return pytest.main(["-q", *OF_CHECKOUTS, *arguments], plugins=[Share(share, seed)])
 
 
 def main() -> int:
     """Make the environment and the copy, run, and give pytest's status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", default=sys.executable, help="a command, or a version that pythons.py gets")
     parser.add_argument("--share", type=int, default=1, help="one of so many tests")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--dist", type=Path, default=ROOT / "dist")
@@ -66,10 +69,14 @@ def main() -> int:
                 shutil.copytree(source, copy / each, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, copy)
-        venv.create(environment, with_pip=True)
+        import pythons
+
+        of = arguments.python
+        if of.replace(".", "").isdigit():
+            of = pythons.find(f"manylinux_2_17_{platform.machine()}", of).command
+        subprocess.run([of, "-m", "venv", "--without-pip", environment], check=True)
         python = environment / "bin" / "python"
-        pip: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--upgrade", "pip>=25.1"], check=True)
+        pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
         (wheel,) = arguments.dist.resolve().glob(f"*-cp311-abi3-manylinux*_{platform.machine()}.whl")
         subprocess.run([*pip, f"{wheel}[cli,bench]", "--group", "dev"], cwd=copy, check=True)
         options = ["--inside", "--share", str(arguments.share), "--seed", str(arguments.seed)]
