@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The table's rows, and how arguments are checked against them.
+ * The rows of the table, and how arguments are checked against them.
  */
 #include "clone/constructors.h"
 
@@ -8,7 +8,7 @@
 
 #define ROWS 48
 
-/* References that are never given back: the table is not changed once it is known. */
+/* These references are never released: the table does not change after it is registered. */
 static struct lipc_row rows[ROWS];
 static size_t row_count;
 static PyObject *numbers; /* a dict: from a row's name to its number */
@@ -89,7 +89,7 @@ const struct lipc_row *lipc_row_at(uint32_t number)
     return &rows[number];
 }
 
-/* Whether an int is one that an argument may be. Its bytes, if it has more than eight, are added to *bytes. */
+/* Whether an argument may be this int. If the int has more than eight bytes, they are added to *bytes. */
 static int takes_int(const struct lipc_argument *argument, PyObject *value, uint64_t *bytes)
 {
     int overflow;
@@ -98,7 +98,7 @@ static int takes_int(const struct lipc_argument *argument, PyObject *value, uint
         return !overflow && number >= argument->low && number <= argument->high;
     if (!overflow)
         return 1;
-    PyObject *length = PyObject_CallMethod(value, "bit_length", NULL); /* int's own: the type is exact */
+    PyObject *length = PyObject_CallMethod(value, "bit_length", NULL); /* int's own method: the type is exact */
     long long bits = length == NULL ? -1 : PyLong_AsLongLong(length);
     Py_XDECREF(length);
     if (bits < 0 || bits > argument->size)

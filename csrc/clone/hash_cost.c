@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The order of probing and the rules of growth are CPython's (Objects/dictobject.c, Objects/setobject.c), the same from 3.11
- * to 3.14. Should a later release differ, the count is less exact, and nothing else changes.
+ * The order of probing and the rules of growth are CPython's (Objects/dictobject.c, Objects/setobject.c). They are the
+ * same from 3.11 to 3.14. If a later release differs, the count is less exact, and nothing else changes.
  */
 #include "clone/hash_cost.h"
 
@@ -23,7 +23,8 @@ static int take(uint64_t *budget, uint64_t cost)
     return 1;
 }
 
-/* Finds a free slot: its index, or -EDQUOT. A probe costs one unit. A key that has the hash already is compared. */
+/* Finds a free slot. Returns the slot's index, or -EDQUOT. A probe costs one unit. A key that has the same hash is
+ * compared. */
 static int64_t find(const struct lipc_hashes *hashes, int64_t hash, uint32_t comparing, int is_set, uint64_t *budget)
 {
     size_t mask = hashes->mask;
@@ -42,7 +43,8 @@ static int64_t find(const struct lipc_hashes *hashes, int64_t hash, uint32_t com
     }
 }
 
-/* Makes room for one more, as CPython does when two thirds of a dict's slots are taken, or three fifths of a set's. */
+/* Makes room for one more key. Like CPython, it grows when two thirds of a dict's slots are taken, or three fifths of a
+ * set's. */
 static int grow(struct lipc_hashes *hashes, int is_set, uint64_t *budget)
 {
     size_t size = hashes->slots ? hashes->mask + 1 : 0;
@@ -61,7 +63,7 @@ static int grow(struct lipc_hashes *hashes, int is_set, uint64_t *budget)
     for (size_t i = 0; i < size && slot >= 0; i++) {
         if (hashes->slots[i] == FREE)
             continue;
-        slot = find(&grown, hashes->slots[i], 0, is_set, budget); /* which nobody compares when a table grows */
+        slot = find(&grown, hashes->slots[i], 0, is_set, budget); /* growing compares no keys */
         if (slot >= 0)
             grown.slots[slot] = hashes->slots[i];
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A walk in depth, with a table of the containers that it has met.
+ * A depth-first walk, with a table of the containers that it has met.
  */
 #include "clone/measure.h"
 
@@ -10,13 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes of a text that are as much as one value, and of what numpy prints of an array: a thousand items. */
+/* Every LEAF_BYTES of a text count as one value. PRINTED_ARRAY is the bytes that numpy prints of an array: a thousand
+ * items. */
 #define LEAF_BYTES 64
 #define PRINTED_ARRAY 16384
 
-/* A container that has been met. While it is open, to meet it again closes a cycle. */
+/* A container that the walk has met. If the walk meets a container that is still open, a cycle closes. */
 struct seen {
-    PyObject *object; /* NULL: this slot is free */
+    PyObject *object; /* NULL if this slot is free */
     uint64_t size;
     unsigned depth;
     int open;
@@ -25,12 +26,12 @@ struct seen {
 /* A container that is being walked. */
 struct frame {
     PyObject *object;
-    PyObject *holds;    /* itself, or the tuple of what it was made of */
-    PyObject *iterator; /* of a set; NULL otherwise */
-    PyObject *value;    /* of the key that a dict has just given, which comes next */
+    PyObject *holds;    /* the object itself, or the tuple of what it was made of */
+    PyObject *iterator; /* of a set; otherwise NULL */
+    PyObject *value;    /* the value of the key that a dict has just given; it comes next */
     Py_ssize_t next;
     uint64_t size;
-    unsigned depth; /* of what it holds */
+    unsigned depth; /* of what the container holds */
 };
 
 struct walk {
@@ -47,7 +48,7 @@ static int is_container(PyObject *object)
            type == &PyFrozenSet_Type;
 }
 
-/* What is to be walked of an object, or NULL: it is a leaf. *fails: there was no memory to find out. */
+/* Returns what to walk of an object, or NULL if it is a leaf. *fails is set if there was no memory to find out. */
 static PyObject *held_by(PyObject *object, PyObject *kept, int *fails)
 {
     if (is_container(object))
@@ -61,7 +62,7 @@ static PyObject *held_by(PyObject *object, PyObject *kept, int *fails)
     return pair == NULL ? NULL : PyTuple_GetItem(pair, 1);
 }
 
-/* The slot of `object` in a table, or the free one where it belongs. */
+/* Returns the slot of `object` in a table, or the free slot where it belongs. */
 static struct seen *slot_of(struct seen *table, size_t mask, const PyObject *object)
 {
     size_t at = lipc_address_hash(object) & mask;
@@ -85,7 +86,7 @@ static int enlarge_seen(struct walk *w)
     return 1;
 }
 
-/* Begins a container that has not been met. */
+/* Begins a container that the walk has not met. */
 static int enter(struct walk *w, PyObject *object, PyObject *holds)
 {
     if (w->top == w->room) {
@@ -110,7 +111,7 @@ static int enter(struct walk *w, PyObject *object, PyObject *holds)
     return 1;
 }
 
-/* What a container holds, one after the other: a borrowed reference; NULL at the end. */
+/* Returns the next value that a container holds, as a borrowed reference, or NULL at the end. */
 static PyObject *next_of(struct frame *f)
 {
     PyObject *key, *item;
@@ -121,7 +122,7 @@ static PyObject *next_of(struct frame *f)
     }
     if (f->iterator != NULL) {
         item = PyIter_Next(f->iterator);
-        Py_XDECREF(item); /* the set has one too */
+        Py_XDECREF(item); /* the set still has a reference */
         return item;
     }
     if (PyDict_CheckExact(f->holds))
@@ -131,7 +132,7 @@ static PyObject *next_of(struct frame *f)
     return f->next < PyTuple_Size(f->holds) ? PyTuple_GetItem(f->holds, f->next++) : NULL;
 }
 
-/* Bytes of an int that has more than eight; 0: it has not. */
+/* Returns the bytes of an int that has more than eight, or 0 for a smaller int. */
 static Py_ssize_t long_bytes(PyObject *number)
 {
     int overflows;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * How deep a value is, and how large it would be if every shared part were written out wherever it occurs. A few bytes of a
- * message can share lists in such a way that walking them takes a year: repr, ==, json and hash visit a part as often as it occurs.
+ * How deep a value is, and how large it would be if every shared part were written out at each place. In a few bytes a
+ * message can share lists in such a way that walking them takes a year: repr, ==, json and hash visit a part as often
+ * as it occurs.
  */
 #ifndef LIPC_MEASURE_H
 #define LIPC_MEASURE_H
@@ -12,21 +13,25 @@
 
 enum lipc_measured { LIPC_FITS, LIPC_TOO_DEEP, LIPC_TOO_LARGE, LIPC_NO_MEMORY };
 
-/* The limits that a value is measured against, and the result. */
+/* The limits for a value, and the result. */
 struct lipc_measurement {
-    PyObject *kept; /* NULL, or a dict: from the address of an object of a user's class to a tuple of it and what it holds */
+    /* NULL or a dict. Its keys are the addresses of objects of users' classes. Its values are tuples of the object and
+     * what it holds. */
+    PyObject *kept;
     unsigned depth_limit;
     uint64_t size_limit;
-    uint64_t visited; /* values that the walk has come by: it took some 10 ns for each */
-    uint64_t size; /* of the value, where it fits */
+    uint64_t visited; /* values that the walk has visited: each took some 10 ns */
+    uint64_t size; /* of the value, if it fits */
 };
 
-/* With the GIL. How many values one that is no container counts for: text, bytes and ints are as much as they have, and an array as
- * much as numpy prints of one. Runs no code of anybody's. Sets no exception. */
+/* Called by the reader and measure.c, with the GIL. Does not block. Returns how many values a leaf counts for. A leaf
+ * is no container. A text, bytes or an int counts by its length. An array counts by what numpy prints of it. Runs no
+ * user code. Sets no exception. */
 uint64_t lipc_leaf_size(PyObject *leaf);
 
-/* With the GIL. Holds `value` against both limits; a cycle ends where it closes. Of exact builtins, and of what `kept` tells:
- * whatever else is in it is a leaf. Does not recurse, and runs no code of anybody's. Sets no exception. */
+/* Called by the reader, with the GIL. Does not block. Checks `value` against both limits. Follows exact builtin
+ * containers and what `kept` has, and counts all other objects as leaves. A cycle ends where it closes. Returns
+ * LIPC_FITS or why not. Does not recurse. Runs no user code. Sets no exception. */
 enum lipc_measured lipc_measure(PyObject *value, struct lipc_measurement *measurement);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What has been registered of numpy, and how its arrays are read and made.
+ * What is registered of numpy, and how its arrays are read and made.
  */
 #include "clone/ndarray.h"
 
@@ -12,7 +12,7 @@
 #define TEXT_SIZE 8
 #define C_CONTIGUOUS 1 /* NPY_ARRAY_C_CONTIGUOUS */
 
-/* PyArrayObject_fields of numpy/ndarraytypes.h, its beginning. */
+/* The beginning of PyArrayObject_fields of numpy/ndarraytypes.h. */
 struct fields {
     PyObject_HEAD
     char *data;
@@ -24,9 +24,9 @@ struct fields {
     int flags;
 };
 
-/* References that are never given back: numpy is not unloaded either. */
+/* These references are never released: numpy is not unloaded either. */
 static struct {
-    PyObject *type; /* NULL: nothing is known */
+    PyObject *type; /* NULL if numpy is not registered */
     PyObject *from_buffer;
     PyObject *probe;
     struct dtype {
@@ -37,7 +37,7 @@ static struct {
     size_t count;
 } numpy;
 
-/* Takes over one of the dtypes: 0 with an exception set where it cannot be. */
+/* Registers one dtype. Returns 0 with an exception set if that fails. */
 static int register_dtype(PyObject *given)
 {
     struct dtype *known = &numpy.dtypes[numpy.count];
@@ -68,7 +68,7 @@ int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes
     PyObject *dtype = PyObject_GetAttrString(probe, "dtype");
     if (dtype == NULL)
         return -1;
-    Py_DECREF(dtype); /* which the array holds */
+    Py_DECREF(dtype); /* the array has a reference */
     if (array->data != address || array->dimensions != 2 || array->shape[0] != 2 || array->shape[1] != 3 ||
         array->dtype != dtype || !(array->flags & C_CONTIGUOUS))
         return 0;
@@ -84,7 +84,7 @@ int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes
     return 1;
 }
 
-/* Whether items of `item` bytes in that shape take `size` bytes, which are not 0. */
+/* Whether items of `item` bytes in this shape take exactly `size` bytes, and `size` is not 0. */
 static int fills(uint64_t size, size_t item, const Py_ssize_t *shape, int dimensions)
 {
     uint64_t bytes = item;
@@ -106,7 +106,7 @@ int lipc_array_of(PyObject *obj, struct lipc_array *array)
         if (known->dtype == fields->dtype) {
             size_t size = known->item;
             for (int i = 0; i < fields->dimensions; i++)
-                size *= (size_t)fields->shape[i]; /* which numpy keeps from overflowing */
+                size *= (size_t)fields->shape[i]; /* numpy makes sure that this does not overflow */
             *array = (struct lipc_array){known->text, fields->data, size, fields->dimensions, fields->shape};
             return size >= LIPC_OUT_OF_BAND;
         }
@@ -131,7 +131,7 @@ static const struct dtype *known_dtype(PyObject *text)
     for (const struct dtype *known = numpy.dtypes; data && known < numpy.dtypes + numpy.count; known++)
         if (strlen(known->text) == (size_t)size && memcmp(known->text, data, (size_t)size) == 0)
             return known;
-    PyErr_Clear(); /* a surrogate: it is none */
+    PyErr_Clear(); /* a surrogate: no dtype has this name */
     return NULL;
 }
 
@@ -143,11 +143,11 @@ PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject
         return NULL;
     const struct dtype *known = known_dtype(PyTuple_GetItem(arguments, 0));
     PyObject *order = PyTuple_GetItem(arguments, 1);
-    /* Bools are left to those who look at each of them. */
+    /* Bools are left to the constructor in Python, which checks each of them. */
     if (known == NULL || known->text[1] == 'b' || PyUnicode_CompareWithASCIIString(order, "C"))
         return NULL;
     for (Py_ssize_t i = 0; i < dimensions; i++)
-        shape[i] = PyLong_AsSsize_t(PyTuple_GetItem(arguments, 3 + i)); /* which the row bounds */
+        shape[i] = PyLong_AsSsize_t(PyTuple_GetItem(arguments, 3 + i)); /* the row bounds this */
     if (!fills(size, known->item, shape, (int)dimensions))
         return NULL;
     PyObject *array = PyObject_CallFunction(numpy.from_buffer, "OOnn", body, known->dtype,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * numpy's arrays, as the writer and the reader handle them: large ones of simple dtypes, contiguous in C's order.
+ * numpy's arrays, as the writer and the reader handle them: large arrays of simple dtypes, contiguous in C order.
  *
- * Their fields are read without a call: to get one attribute of an array in Python takes as long as all of this. The struct is
- * numpy's ABI since 1.0: the macros of its headers read these fields inline. lensipc/clone/ndarray.py registers numpy when it is
- * imported; before, there are no arrays.
+ * Their fields are read without a call, because getting one attribute of an array in Python takes as long as all of
+ * this. The struct is numpy's ABI since 1.0: the macros of numpy's headers read these fields inline.
+ * lensipc/clone/ndarray.py registers numpy when it is imported. Before that there are no arrays.
  */
 #ifndef LIPC_NDARRAY_H
 #define LIPC_NDARRAY_H
@@ -13,35 +13,39 @@
 
 #include <stdint.h>
 
-/* Most dimensions of an array that is handled here. */
+/* The most dimensions of an array that is handled here. */
 #define LIPC_ARRAY_DIMENSIONS 32
 
-/* Describes an array. What it points to belongs to the array, and is valid until that is changed. */
+/* Describes an array. Its pointers point into the array, and are valid until the array is changed. */
 struct lipc_array {
-    const char *dtype; /* its text */
+    const char *dtype; /* the dtype's text */
     const char *data;
     size_t size; /* in bytes */
     int dimensions;
     const Py_ssize_t *shape;
 };
 
-/* With the GIL. Takes `numpy.ndarray`, `numpy.frombuffer`, (dtype, text, size of an item) of each dtype, and an array of
- * 2 times 3 with the address of its memory: 1, 0 if that one is not as the struct has it, -1 with an exception set. */
+/* Called by module.c, with the GIL. Does not block. `type` is numpy.ndarray and `from_buffer` is numpy.frombuffer.
+ * `dtypes` has a (dtype, text, size of an item) for each dtype. `probe` is an array of 2 times 3 whose memory is at
+ * `address`. Returns 1; 0 if `probe` does not match the struct; or -1 with an exception set. */
 int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address);
 
-/* With the GIL. Whether `obj` is an array of at least LIPC_OUT_OF_BAND bytes that is handled here; if so, describes it in *array.
- * Runs no code. */
+/* Called by the writer, with the GIL. Does not block. Returns whether `obj` is an array of at least LIPC_OUT_OF_BAND
+ * bytes that is handled here. If it is, describes it in *array. Runs no user code. */
 int lipc_array_of(PyObject *obj, struct lipc_array *array);
 
-/* With the GIL. Whether `obj` is exactly a numpy.ndarray. */
+/* Called by constructors.c and measure.c, with the GIL. Does not block. Returns whether `obj` is exactly a
+ * numpy.ndarray. */
 int lipc_is_array(PyObject *obj);
 
-/* With the GIL. Some array, for a trial: a new reference. NULL with MemoryError set. */
+/* Called by the reader, with the GIL. Does not block. Returns a new reference to some array, for a trial; to an empty
+ * list if numpy is not registered; or NULL with MemoryError set. */
 PyObject *lipc_any_array(void);
 
-/* With the GIL. The array of `size` bytes at `offset` of `body` that the arguments of as_array describe: a new
- * reference. NULL with no exception set where that is left to the constructor in Python: `body` is not writable, the dtype is
- * none that is handled here, the order is not C's, or shape and size differ. NULL with an exception set. */
+/* Called by the reader, with the GIL. Does not block. Returns a new reference to the array of `size` bytes at `offset`
+ * of `body` that the arguments of as_array describe. `body` must be writable. Returns NULL with an exception set on
+ * failure. Returns NULL without an exception if the constructor in Python must make the array: the dtype is not handled
+ * here or is bool, the order is not C's, or shape and size differ. */
 PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject *arguments);
 
 #endif

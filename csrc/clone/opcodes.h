@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The opcodes of pickle that messages consist of: what a pickler of protocol 5 writes for plain data, and nothing else.
- * Their names are those of Python's pickletools.
+ * The pickle opcodes that messages consist of: what a pickler of protocol 5 writes for plain data, and nothing else.
+ * The names are from Python's pickletools.
  */
 #ifndef LIPC_OPCODES_H
 #define LIPC_OPCODES_H
@@ -50,10 +50,10 @@ enum opcode {
     REDUCE = 'R',
 };
 
-/* What stands behind PROTO. */
+/* The byte after PROTO. */
 #define LIPC_PICKLE_PROTOCOL 5
 
-/* The module that constructors are named in, and the name of that which makes arrays. */
+/* LIPC_WIRE_MODULE is the module of all constructors. LIPC_ARRAY_NAME is the constructor that makes arrays. */
 #define LIPC_WIRE_MODULE "lensipc.values"
 #define LIPC_ARRAY_NAME "as_array"
 

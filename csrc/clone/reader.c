@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: MIT
  *
- * The one reader of messages: a machine with a stack and a memo, as an unpickler's, that builds each value as it checks it.
+ * The one reader of messages. It is a machine with a stack and a memo, as an unpickler is, and builds each value while
+ * it checks the value.
  *
- * It knows the opcodes that a pickler of protocol 5 writes for plain data (opcodes.h) and refuses all others. It calls the
- * constructors of a table (constructors.h), with arguments that it has checked against the table, and nothing else. It refuses
+ * It knows the opcodes that a pickler of protocol 5 writes for plain data (opcodes.h), and refuses all others. It calls
+ * the constructors of a table (constructors.h), with arguments that it has checked against the table, and nothing else.
+ * It refuses
  *
- *   - lengths beyond the message, marks and memos that are not there, items for what is no fresh dict, list or set;
- *   - keys that are not hashable, that come twice, or that take more hashing and probing than the budget has (hash_cost.h);
- *   - calls that cost more than the budget has;
+ *   - lengths beyond the message, missing marks and memos, and items for anything but a fresh dict, list or set;
+ *   - keys that are not hashable, occur twice, or take more hashing and probing than the budget (hash_cost.h);
+ *   - calls that cost more than the budget;
  *   - containers that take more memory than the message's size warrants;
  *   - values of more than LIPC_DEPTH levels, or that a few bytes make huge by sharing (measure.h).
  *
- * `stack` has a reference to each value. What else there is to know of a container, a call's result or a long int is in a note;
- * `notes` is in the order of the values' positions on the stack. A str, a float or a small int has no note: so most values cost
- * no more than it takes to make them.
+ * `stack` has a reference to each value. A note has the other facts about a container, a call's result or a long int.
+ * `notes` is in the order of the values' positions on the stack. A str, a float or a small int has no note. So most
+ * values cost no more than the time to make them.
  */
 #include "clone/clone.h"
 
@@ -26,7 +28,8 @@
 #include <errno.h>
 #include <string.h>
 
-/* Python's garbage collector is off while a message of at least this many bytes is read: all that is made is new, and in use. */
+/* While a message of at least this many bytes is read, Python's garbage collector is off, because all new objects are
+ * in use. */
 #define REST 4096
 
 /* Entries of each array that need no memory from the heap. */
@@ -36,60 +39,66 @@
 #define INLINE_MEMO 32
 #define INLINE_BUFFERS 8
 
-/* Limits for a message's values; a shared one counts at each place: BASE, and PER_BYTE for each byte of the pickle. For hash()
- * of a tuple or frozenset: BASE and HASHING_PER_BYTE, in 10 ns. */
+/* The most values of a message: WRITTEN_BASE, and WRITTEN_PER_BYTE for each byte of the pickle. A shared value counts
+ * at each place. The most that hash() of a tuple or frozenset may take, in units of 10 ns: WRITTEN_BASE and
+ * HASHING_PER_BYTE. */
 #define WRITTEN_BASE (UINT64_C(1) << 20)
 #define WRITTEN_PER_BYTE 16
 #define HASHING_PER_BYTE 32
-#define BUFFER_BYTES_A_VALUE 16 /* bytes that allow one value more */
+#define BUFFER_BYTES_A_VALUE 16 /* this many bytes of the message allow one more value */
 
-/* What keys and constructors may cost beside the budget for each byte of the message, so that honest keys pass whatever their
- * number: a key of 2 bytes takes 60 ns. */
+/* What keys and constructors may cost in addition to the budget, for each byte of the message. So honest keys pass,
+ * whatever their number: a key of 2 bytes takes 60 ns. */
 #define WORK_PER_BYTE 2
 
-/* Exceptions in each other, and their texts and theirs together when written out: tracebacks print them all. */
+/* The most levels of nested exceptions, and the most bytes of all their texts when written out: a traceback prints all.
+ * Each exception counts ERROR_BYTES more. */
 #define ERROR_DEPTH 100
 #define ERROR_TEXT (UINT32_C(1) << 20)
 #define ERROR_BYTES 64
 
-/* What one of a string's lone surrogates costs: it is a call of Python's. */
+/* The cost of each lone surrogate in a string, because each takes a call in Python. */
 #define SURROGATE_COST 100
 
-/* The cost of plain data, in units of 10 ns: units for a value; bytes of memory for a unit. */
+/* The cost of plain data, in units of 10 ns: VALUE_COST units for a value, and one unit for BYTES_A_UNIT bytes of
+ * memory. */
 #define VALUE_COST 3
 #define BYTES_A_UNIT 8
 
-/* What a str of one character, an int or a float takes at most, and for each byte of the pickle. A few are not counted. */
+/* The most bytes that a str of one character, an int or a float takes, and the most for each byte of the pickle. A few
+ * values are not counted. */
 #define ATOM_BYTES 88
 #define ATOM_BYTES_PER_BYTE 22
 #define FEW_VALUES 64
 
-/* Bytes that an array may grow by for one unit of the plain budget. */
+/* Bytes by which an array may grow for one unit of the plain budget. */
 #define ROOM_A_UNIT 32
 
-/* What hash() takes for each value that an object of a user's class was made of. */
+/* What hash() takes for each value of which an object of a user's class was made. */
 #define HASHED_VALUE 4
 
-/* Bytes of a call's arguments that hash() of its result gets through in 10 ns at least, where it looks at them. */
+/* The fewest bytes of a call's arguments that hash() of its result gets through in 10 ns, if it looks at them. */
 #define HASHED_BYTES_A_UNIT 4
 
-/* A macro's value as a text. */
+/* The value of a macro as a text. */
 #define TEXT_OF(macro) TEXT_OF_TOKENS(macro)
 #define TEXT_OF_TOKENS(tokens) #tokens
 
 #define UNHASHABLE UINT32_MAX
-#define HEAVY (UINT32_C(1) << 30) /* where weights stop to grow */
+#define HEAVY (UINT32_C(1) << 30) /* weights stop growing here */
 
 enum kind { CONTAINER, WHOLE, ERROR, CALLABLE };
 
-/* What there is to know of a value beside its reference. */
+/* The facts about a value beside its reference. */
 struct note {
     uint32_t position; /* on the stack */
-    uint32_t hashing;  /* what hash() of it takes, in units of 10 ns; UNHASHABLE: it must be no key */
-    uint32_t extra;    /* CONTAINER: 1 + the index of its hashes, or 0. ERROR, and WHOLE tuples of errors: their text */
+    uint32_t hashing;  /* what hash() of the value takes, in units of 10 ns; UNHASHABLE: it cannot be a key */
+    /* CONTAINER: 1 + the index of its hashes, or 0. ERROR and a WHOLE tuple of errors: their text. CALLABLE: the row's
+     * number. */
+    uint32_t extra;
     uint16_t depth;
     uint8_t kind;
-    uint8_t fresh; /* a CONTAINER that items may still be put into */
+    uint8_t fresh; /* a CONTAINER to which items may still be added */
 };
 
 struct memo {
@@ -106,7 +115,7 @@ struct buffer {
 struct reader {
     const unsigned char *at, *end, *start;
     PyObject **stack;
-    size_t top, room, floor; /* what an opcode may take lies at or above `floor`: the topmost mark */
+    size_t top, room, floor; /* opcodes may only take values at or above `floor`, the topmost mark */
     size_t *marks; /* heights of the stack */
     size_t marked, mark_room;
     struct note *notes;
@@ -119,13 +128,13 @@ struct reader {
     size_t buffer_count;
     struct lipc_message *message;
     const char *reason;
-    uint64_t budget;      /* what is left of it */
+    uint64_t budget;      /* what is left of the budget */
     uint64_t plain, plain_left; /* what plain data may cost, and what is left of that */
     uint64_t memory, memory_limit;
     uint64_t written_limit, hash_limit;
-    PyObject *kept; /* what objects of users' classes were made of (measure.h); NULL: there are none */
-    int shared; /* a container or a tuple was taken from the memo: how large the value is, is not known from its parts */
-    uint64_t repeated; /* what else was taken from there, written out */
+    PyObject *kept; /* what objects of users' classes were made of (measure.h); NULL if there are none */
+    int shared; /* a container or tuple was taken from the memo, so the value's parts do not tell its size */
+    uint64_t repeated; /* the size of all other values taken from the memo */
     PyObject *inline_stack[INLINE_STACK];
     size_t inline_marks[INLINE_MARKS];
     struct note inline_notes[INLINE_NOTES];
@@ -152,7 +161,8 @@ static int refuse(struct reader *r, const char *reason)
     return 0;
 }
 
-/* For what Python has refused by an Exception, which is cleared; another one, of a signal's handler say, stays. */
+/* Refuses what Python has refused with an Exception, and clears the Exception. A MemoryError stays. An exception that
+ * is no Exception stays too, such as a KeyboardInterrupt of a signal handler. */
 static int refused_by_python(struct reader *r, const char *reason)
 {
     if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
@@ -176,8 +186,8 @@ static uint64_t little_endian(const unsigned char *bytes, int size)
     return value;
 }
 
-/* Doubles an array that began inline: 0 with a reason, or MemoryError set. Its memory counts as plain data, because values are
- * counted only once they go into a container, and may never do so. */
+/* Doubles an array that began inline. Returns 0 with a reason, or with MemoryError set. The array's memory counts as
+ * plain data, because values are counted only when they go into a container, and they may never do so. */
 static int enlarge(struct reader *r, void **array, size_t *room, size_t item, const void *inline_array)
 {
     uint64_t cost = *room * item / ROOM_A_UNIT;
@@ -229,14 +239,14 @@ static uint32_t sum(uint32_t one, uint32_t other)
 
 /* ---- the stack ---- */
 
-/* Puts a value on the stack, whose reference is taken over. 0 with MemoryError set. */
+/* Pushes a value, and takes over the reference. Returns 0 with a reason, or with MemoryError set. */
 static inline int push(struct reader *r, PyObject *value)
 {
     r->stack[r->top++] = value;
     return r->top < r->room || enlarge(r, (void **)&r->stack, &r->room, sizeof *r->stack, r->inline_stack);
 }
 
-/* Notes more of the value on top. */
+/* Adds a note about the topmost value. */
 static inline int add_note(struct reader *r, struct note note)
 {
     if (r->top > HEAVY)
@@ -246,13 +256,13 @@ static inline int add_note(struct reader *r, struct note note)
     return r->noted < r->note_room || enlarge(r, (void **)&r->notes, &r->note_room, sizeof *r->notes, r->inline_notes);
 }
 
-/* A value of which there is more to know. */
+/* Pushes a value with a note. */
 static inline int push_noted(struct reader *r, PyObject *value, struct note note)
 {
     return value != NULL && push(r, value) && add_note(r, note);
 }
 
-/* The first note of what lies at `first` or above. */
+/* Returns the index of the first note of the values at `first` or above. */
 static inline size_t notes_from(const struct reader *r, size_t first)
 {
     size_t at = r->noted;
@@ -261,7 +271,8 @@ static inline size_t notes_from(const struct reader *r, size_t first)
     return at;
 }
 
-/* The note of the container right below `first`, which items are put into; NULL: there is none. `at` is notes_from(first). */
+/* Returns the note of the container right below `first`, to which items may be added, or NULL if there is none. `at` is
+ * notes_from(first). */
 static inline struct note *container_below(struct reader *r, size_t first, size_t at)
 {
     if (first == r->floor || at == 0 || r->notes[at - 1].position != first - 1 || !r->notes[at - 1].fresh)
@@ -276,7 +287,8 @@ static inline void drop(struct reader *r, size_t first)
         Py_DECREF(r->stack[--r->top]);
 }
 
-/* What the notes from `at` on, of values that go into one, come to. 0 for what may not go into anything. */
+/* Adds up the notes from `at` on in *whole, for values that go into one value. Returns 0 with a reason if that is not
+ * allowed. */
 static inline int fold(struct reader *r, size_t at, struct note *whole)
 {
     for (const struct note *part = r->notes + at; part < r->notes + r->noted; part++) {
@@ -290,11 +302,11 @@ static inline int fold(struct reader *r, size_t at, struct note *whole)
         if (part->kind == ERROR || (part->kind == WHOLE && part->extra))
             whole->extra = sum(whole->extra, part->extra);
     }
-    /* The arguments of a call are a tuple more. */
+    /* The tuple of a call's arguments is one level more. */
     return whole->depth <= LIPC_DEPTH + (whole->kind == WHOLE) || refuse(r, TOO_DEEP);
 }
 
-/* The topmost `count` values, which are no more than there are above the mark, become a tuple. */
+/* Makes a tuple of the values from `first` on, which lie above the mark. */
 static int make_tuple(struct reader *r, size_t first)
 {
     size_t count = r->top - first;
@@ -310,13 +322,13 @@ static int make_tuple(struct reader *r, size_t first)
     if (tuple == NULL)
         return 0;
     for (size_t i = first; i < r->top; i++)
-        PyTuple_SetItem(tuple, (Py_ssize_t)(i - first), r->stack[i]); /* which takes the reference over */
+        PyTuple_SetItem(tuple, (Py_ssize_t)(i - first), r->stack[i]); /* takes over the reference */
     r->top = first;
     r->noted = at;
     return push_noted(r, tuple, whole);
 }
 
-/* The values from `first` on go into the list below them. */
+/* Adds the values from `first` on to the list below them. */
 static int extend_list(struct reader *r, size_t first)
 {
     size_t count = r->top - first;
@@ -341,7 +353,7 @@ static int extend_list(struct reader *r, size_t first)
         for (size_t i = first; i < r->top; i++)
             PyList_SetItem(items, (Py_ssize_t)(i - first), r->stack[i]);
         r->top = first;
-        if (before == 0 && Py_REFCNT(list) == 1) { /* nobody else has seen it: the other one takes its place */
+        if (before == 0 && Py_REFCNT(list) == 1) { /* nobody else has seen the list: the new one replaces it */
             r->stack[first - 1] = items;
             Py_DECREF(list);
         } else {
@@ -357,12 +369,12 @@ static int extend_list(struct reader *r, size_t first)
 
 /* ---- keys ---- */
 
-/* Whether the keys among the values from `first` on, each `step`-th, may enter a container that has `size` already. What that
- * costs is taken from the budget. `hashes` is where the container's note has the number of its hashes. */
+/* Whether the keys among the values from `first` on (each `step`-th value) may enter a container with `size` keys.
+ * Takes the cost from the budget. *hashes is the number of the container's hashes, as in its note. */
 static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t size, int is_set, uint32_t *hashes)
 {
     size_t note = notes_from(r, first);
-    /* To compare what has a note may take long, however few there are. */
+    /* Comparing values that have notes may take long, however few there are. */
     int counted = (size_t)size + (r->top - first) / step > LIPC_FEW_KEYS || note < r->noted || *hashes;
     if (counted && *hashes == 0) {
         if (r->hashes_count == r->hashes_room) {
@@ -386,7 +398,7 @@ static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t siz
         if (noted != NULL && (noted->kind == CONTAINER || noted->hashing == UNHASHABLE))
             return refuse(r, "a key or element that is not hashable");
         uint32_t hashing = noted == NULL ? 1 : noted->hashing;
-        if (!take_work(r, LIPC_KEY_COST + 2 * (uint64_t)hashing)) /* it is hashed here and where it enters */
+        if (!take_work(r, LIPC_KEY_COST + 2 * (uint64_t)hashing)) /* hashed here and again when it enters */
             return 0;
         Py_hash_t hash = PyObject_Hash(key);
         if (hash == -1)
@@ -397,12 +409,12 @@ static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t siz
         if (error == -ENOMEM)
             return no_memory();
         if (error)
-            return take_work(r, UINT64_MAX); /* which says so */
+            return take_work(r, UINT64_MAX); /* this sets the reason */
     }
     return 1;
 }
 
-/* The values from `first` on go into the dict below them: keys and values in turn. */
+/* Adds the values from `first` on to the dict below them: keys and values in turn. */
 static int fill_dict(struct reader *r, size_t first)
 {
     size_t count = r->top - first;
@@ -419,7 +431,8 @@ static int fill_dict(struct reader *r, size_t first)
         !take_memory(r, lipc_dict_bytes((size_t)before + count / 2) - lipc_dict_bytes((size_t)before)))
         return 0;
     note->depth = whole.depth;
-    int entered = 0; /* whether the keys have been held against the budget, which the first that is not free brings about */
+    /* Whether the keys were checked against the budget. The first key that is not free causes that. */
+    int entered = 0;
     for (size_t i = first; i < r->top; i += 2) {
         if (!entered && !lipc_is_free_key(r->stack[i])) {
             if (!may_enter(r, i, 2, before + (Py_ssize_t)(i - first) / 2, 0, &note->extra))
@@ -436,7 +449,7 @@ static int fill_dict(struct reader *r, size_t first)
     return 1;
 }
 
-/* The values from `first` on go into `set`, which may be a new frozenset. What they come to is added to *whole. */
+/* Adds the values from `first` on to `set`, which may be a new frozenset. Adds up their notes in *whole. */
 static int fill_set(struct reader *r, size_t first, PyObject *set, struct note *whole, uint32_t *hashes)
 {
     size_t count = r->top - first;
@@ -504,7 +517,7 @@ static PyObject *make_float(const unsigned char *bytes)
     return PyFloat_FromDouble(value);
 }
 
-/* A str with lone surrogates: each is one call of Python's, and costs so. */
+/* Makes a str with lone surrogates. Each of them takes a call in Python, and costs accordingly. */
 static PyObject *make_surrogates(struct reader *r, const unsigned char *data, size_t size)
 {
     size_t surrogates = 0;
@@ -516,7 +529,7 @@ static PyObject *make_surrogates(struct reader *r, const unsigned char *data, si
     return PyUnicode_DecodeUTF8((const char *)data, (Py_ssize_t)size, "surrogatepass");
 }
 
-/* A str. */
+/* Makes a str. */
 static PyObject *make_text(struct reader *r, const unsigned char *data, size_t size)
 {
     PyObject *made = PyUnicode_DecodeUTF8((const char *)data, (Py_ssize_t)size, NULL);
@@ -526,7 +539,8 @@ static PyObject *make_text(struct reader *r, const unsigned char *data, size_t s
     return make_surrogates(r, data, size);
 }
 
-/* An int of more than eight bytes, by its hexadecimal digits: the stable ABI has no other way to make one that is quick. */
+/* Makes an int of more than eight bytes from its hexadecimal digits. The stable ABI has no other quick way to make
+ * one. */
 static PyObject *make_long(const unsigned char *bytes, size_t size)
 {
     static const char digits[] = "0123456789abcdef";
@@ -535,7 +549,7 @@ static PyObject *make_long(const unsigned char *bytes, size_t size)
     char *text = 2 * size + 2 <= sizeof inline_text ? inline_text : PyMem_Malloc(2 * size + 2);
     if (text == NULL)
         return PyErr_NoMemory();
-    unsigned carry = 1; /* of the two's complement */
+    unsigned carry = 1; /* for the two's complement */
     char *to = text + 1 + 2 * size;
     *to = 0;
     text[0] = negative ? '-' : '+';
@@ -554,7 +568,7 @@ static PyObject *make_long(const unsigned char *bytes, size_t size)
     return made;
 }
 
-/* An int of `size` bytes. */
+/* Pushes an int of `size` bytes. */
 static int push_long(struct reader *r, const unsigned char *bytes, size_t size)
 {
     if (size <= 8) {
@@ -569,8 +583,8 @@ static int push_long(struct reader *r, const unsigned char *bytes, size_t size)
 }
 
 #ifndef Py_GIL_DISABLED
-/* Keys of dicts that came lately: to find one takes a third of making it, and its hash is known. Direct mapped, and
- * guarded by the GIL. A peer can fill it, with short strings. */
+/* A cache of recent dict keys. Finding a key takes a third of the time of making it, and its hash is known. The cache
+ * is direct mapped and guarded by the GIL. A peer can fill the cache, but only with short strings. */
 #define RECENT 512
 #define RECENT_SIZE 24
 
@@ -581,7 +595,7 @@ static struct {
 } recent[RECENT];
 #endif
 
-/* A string where a key of a dict may stand. */
+/* Makes a string where a dict key may stand. */
 static PyObject *make_key(struct reader *r, const unsigned char *data, size_t size)
 {
 #ifndef Py_GIL_DISABLED
@@ -609,7 +623,7 @@ static PyObject *make_key(struct reader *r, const unsigned char *data, size_t si
 
 /* ---- the memo ---- */
 
-/* Remembers the value on top. */
+/* Remembers the topmost value. */
 static int memoize(struct reader *r)
 {
     if (r->top == r->floor)
@@ -640,8 +654,8 @@ static int recall(struct reader *r, uint64_t index)
 
 /* ---- constructors ---- */
 
-/* STACK_GLOBAL: the constructor that the two strings on top name. What lies on the stack for it is None, and a note with its
- * number, by which it is kept from becoming a value. */
+/* STACK_GLOBAL: replaces the two topmost strings by the constructor that they name. On the stack a constructor is None
+ * with a note that has its number. The note keeps the constructor from becoming a value. */
 static int name_constructor(struct reader *r)
 {
     if (r->top - r->floor < 2)
@@ -653,14 +667,14 @@ static int name_constructor(struct reader *r)
         row = lipc_row_of(name);
     if (row == NULL)
         return PyErr_Occurred() ? 0 : refuse(r, "a name that is none of lensipc's constructors");
-    r->noted = notes_from(r, r->top - 2); /* of strings that a call gave */
+    r->noted = notes_from(r, r->top - 2); /* drops the notes of strings that a call returned */
     drop(r, r->top - 2);
     struct note note = {.kind = CALLABLE, .extra = lipc_row_number(row)};
     Py_INCREF(Py_None);
     return push_noted(r, Py_None, note);
 }
 
-/* Whether what a value holds may be seen by code that is not the reader's: what that measured is in *measurement. */
+/* Whether code other than the reader may see what a value holds. *measurement gets what was measured. */
 static int fits(struct reader *r, PyObject *value, struct lipc_measurement *measurement)
 {
     static const char *reasons[] = {NULL, TOO_DEEP, TOO_OFTEN, NULL};
@@ -671,7 +685,7 @@ static int fits(struct reader *r, PyObject *value, struct lipc_measurement *meas
     return found == LIPC_FITS || refuse(r, reasons[found]);
 }
 
-/* Notes what an object of a user's class was made of, which may be all that it holds, and what hashing it may take. */
+/* Remembers what an object of a user's class was made of, because the object may hold all of it. */
 static int keep(struct reader *r, PyObject *made, PyObject *arguments)
 {
     if (r->kept == NULL && (r->kept = PyDict_New()) == NULL)
@@ -683,7 +697,8 @@ static int keep(struct reader *r, PyObject *made, PyObject *arguments)
     return !error;
 }
 
-/* Calls what a user has registered: a new reference. What hashing it may take goes into *hashing. */
+/* Calls a constructor that a user has registered. Returns a new reference. *hashing grows by what hash() of the result
+ * may take. */
 static PyObject *call_user(struct reader *r, const struct lipc_row *row, PyObject *arguments, uint32_t *hashing)
 {
     struct lipc_measurement measurement;
@@ -699,7 +714,7 @@ static PyObject *call_user(struct reader *r, const struct lipc_row *row, PyObjec
     return made;
 }
 
-/* One of the message's buffers, as a view of its memory. */
+/* Returns a view of one of the message's buffers. */
 static PyObject *view_of(struct reader *r, const struct buffer *buffer)
 {
     PyObject *whole = PyMemoryView_FromObject(r->message->owner);
@@ -710,13 +725,14 @@ static PyObject *view_of(struct reader *r, const struct buffer *buffer)
     return view;
 }
 
-/* What as_array has for its memory: the buffer of that number, which no other array may have; NULL: it has no number. */
+/* Returns the buffer whose number as_array has for its memory, and marks it as taken. Returns NULL with a reason if
+ * this buffer is missing or taken, and without a reason if there is no number. */
 static struct buffer *buffer_of(struct reader *r, PyObject *arguments)
 {
     PyObject *memory = PyTuple_GetItem(arguments, 2);
     if (!PyLong_CheckExact(memory))
         return NULL;
-    size_t number = PyLong_AsSize_t(memory); /* which its row bounds */
+    size_t number = PyLong_AsSize_t(memory); /* the row bounds this */
     if (number >= r->buffer_count || r->buffers[number].taken) {
         refuse(r, "a buffer that is not there, or is taken");
         return NULL;
@@ -725,7 +741,7 @@ static struct buffer *buffer_of(struct reader *r, PyObject *arguments)
     return &r->buffers[number];
 }
 
-/* The same arguments with a view in the place of the buffer's number: a new reference. */
+/* Returns a new reference to the same arguments, with a view in place of the buffer's number. */
 static PyObject *with_view(struct reader *r, PyObject *arguments, const struct buffer *buffer)
 {
     Py_ssize_t count = PyTuple_Size(arguments);
@@ -744,7 +760,7 @@ static PyObject *with_view(struct reader *r, PyObject *arguments, const struct b
     return changed;
 }
 
-/* Takes what a call costs beside its row's fixed cost: 0 with an exception set, or a reason. */
+/* Takes what a call costs in addition to its row's fixed cost. Returns 0 with an exception set, or with a reason. */
 static int take_price(struct reader *r, const struct lipc_row *row, PyObject *arguments)
 {
     if (row->price == Py_None)
@@ -755,7 +771,7 @@ static int take_price(struct reader *r, const struct lipc_row *row, PyObject *ar
     return !PyErr_Occurred() && take_work(r, price);
 }
 
-/* The array that a message tells of: a new reference. */
+/* Returns a new reference to the array that a message describes. */
 static PyObject *make_array(struct reader *r, const struct lipc_row *row, PyObject *arguments)
 {
     if (r->message->flags & LIPC_READ_PLAIN && !PyUnicode_CheckExact(PyTuple_GetItem(arguments, 0))) {
@@ -783,7 +799,7 @@ static PyObject *make_array(struct reader *r, const struct lipc_row *row, PyObje
     return made;
 }
 
-/* Calls what `make` is: a new reference. */
+/* Calls the row's `make`. Returns a new reference. */
 static PyObject *make_value(struct reader *r, const struct lipc_row *row, PyObject *arguments)
 {
     if (row->does == LIPC_MAKES_ARRAY)
@@ -793,7 +809,7 @@ static PyObject *make_value(struct reader *r, const struct lipc_row *row, PyObje
     return take_price(r, row, arguments) ? PyObject_Call(row->make, arguments, NULL) : NULL;
 }
 
-/* REDUCE: calls the constructor below with the tuple on top. */
+/* REDUCE: calls the constructor below the topmost tuple, with this tuple as arguments. */
 static int call_constructor(struct reader *r)
 {
     size_t callee = r->top - 2;
@@ -819,7 +835,7 @@ static int call_constructor(struct reader *r)
     r->noted -= 2;
     struct note note = {.hashing = row->hash_cost, .kind = WHOLE};
     if (row->does == LIPC_CALLS_USER)
-        note.depth = given.depth; /* it may hold what it was made of */
+        note.depth = given.depth; /* the object may hold what it was made of */
     PyObject *made;
     int pushed;
     if (row->does == LIPC_MAKES_DICT) {
@@ -827,7 +843,7 @@ static int call_constructor(struct reader *r)
     } else if (row->does == LIPC_MAKES_LIST) {
         pushed = make_container(r, PyList_New(0), LIPC_LIST_BYTES);
     } else if (row->does == LIPC_GIVES_LAST) {
-        /* What hashing it takes is no more than what hashing all of them takes; nor is it deeper. */
+        /* Hashing the last argument takes no more than hashing all arguments, and it is no deeper than all of them. */
         made = PyTuple_GetItem(arguments, PyTuple_Size(arguments) - 1);
         Py_INCREF(made);
         note = given;
@@ -858,7 +874,7 @@ static int call_constructor(struct reader *r)
 
 /* ---- the machine ---- */
 
-/* Takes the topmost mark away: where it was in *first. 0: there is none. */
+/* Removes the topmost mark. *first gets the position of the mark. Returns 0 with a reason if there is none. */
 static int unmark(struct reader *r, size_t *first)
 {
     if (r->marked == 0)
@@ -888,7 +904,7 @@ static int pop(struct reader *r, size_t first)
     return 1;
 }
 
-/* STOP: whether one value is left, and fits. */
+/* STOP: returns whether exactly one value is left, and the value is within the limits. */
 static int stop(struct reader *r)
 {
     struct lipc_measurement measurement;
@@ -903,13 +919,13 @@ static int stop(struct reader *r)
     return r->repeated <= r->written_limit || refuse(r, TOO_OFTEN);
 }
 
-/* Whether so many bytes follow. */
+/* Whether `size` bytes follow. */
 static inline int follow(struct reader *r, uint64_t size)
 {
     return size <= (uint64_t)(r->end - r->at) || refuse(r, "the end inside an opcode");
 }
 
-/* Reads a length of `width` bytes, which so many bytes have to follow. */
+/* Reads a length of `width` bytes. That many bytes must follow the length. */
 static inline int read_length(struct reader *r, int width, uint64_t *size)
 {
     if (!follow(r, (uint64_t)width))
@@ -919,14 +935,15 @@ static inline int read_length(struct reader *r, int width, uint64_t *size)
     return follow(r, *size);
 }
 
-/* Runs the opcodes up to STOP: 1 when one value is left; 0 with a reason, or an exception set. *last is left at the last. */
+/* Runs the opcodes up to STOP. Returns 1 if one value is left, or 0 with a reason or an exception set. *last is left at
+ * the last opcode. */
 static int run(struct reader *r, const unsigned char **last)
 {
     while (r->at != r->end) {
         const unsigned char *begin = r->at;
         unsigned opcode = *r->at++;
         size_t first;
-        uint64_t size = 0; /* of what stands behind the opcode */
+        uint64_t size = 0; /* of what follows the opcode */
         PyObject *made = NULL;
         int width;
         *last = begin;
@@ -1082,7 +1099,7 @@ static int run(struct reader *r, const unsigned char **last)
             if (!unmark(r, &first) || !pop(r, first))
                 return 0;
             continue;
-        case FRAME: /* nothing is read ahead, so that a frame says nothing */
+        case FRAME: /* the reader never reads ahead, so it needs no frames */
             if (r->end - r->at < 8 || little_endian(r->at, 8) > (uint64_t)(r->end - r->at) - 8)
                 return refuse(r, "a frame beyond the end");
             r->at += 8;
@@ -1102,7 +1119,7 @@ static int run(struct reader *r, const unsigned char **last)
     return refuse(r, "the end before STOP");
 }
 
-/* Finds the pickle of a message, and the buffers beside it: 0 with a reason, or an exception set. */
+/* Finds the pickle of a message, and the buffers beside it. Returns 0 with a reason, or with MemoryError set. */
 static int open_message(struct reader *r)
 {
     const struct lipc_message *message = r->message;
@@ -1155,7 +1172,7 @@ static void set_limits(struct reader *r)
     r->plain_left = r->plain;
 }
 
-/* What a value that has been read takes, at most, where it has more than a few parts. */
+/* Returns the most bytes of memory that the value takes. The first few values are not counted. */
 static uint64_t weight_of(const struct reader *r, uint64_t pickle_size)
 {
     uint64_t values = (r->plain - r->plain_left) / VALUE_COST;
@@ -1165,14 +1182,14 @@ static uint64_t weight_of(const struct reader *r, uint64_t pickle_size)
     return r->memory + (atoms < ATOM_BYTES_PER_BYTE * pickle_size ? atoms : ATOM_BYTES_PER_BYTE * pickle_size);
 }
 
-/* Sets DecodeError in the place of the exception that is set, which becomes its cause. */
+/* Sets DecodeError in place of the exception that is set. That exception becomes the cause. */
 static void raise_from_current(size_t offset)
 {
     PyObject *type, *value, *traceback, *other_type, *error, *other_traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
     PyObject *text = PyObject_Str(value);
-    if (text == NULL) { /* it is a user's class */
+    if (text == NULL) { /* the exception's class is a user's */
         PyErr_Clear();
         text = PyObject_Str(type);
     }
@@ -1182,13 +1199,13 @@ static void raise_from_current(size_t offset)
     }
     PyErr_Fetch(&other_type, &error, &other_traceback);
     PyErr_NormalizeException(&other_type, &error, &other_traceback);
-    PyException_SetCause(error, value); /* which takes the reference over */
+    PyException_SetCause(error, value); /* takes over the reference */
     PyErr_Restore(other_type, error, other_traceback);
     Py_XDECREF(type);
     Py_XDECREF(traceback);
 }
 
-/* Sets DecodeError: for a reason, or in the place of an Exception that a constructor has raised. */
+/* Sets DecodeError: for a reason, or in place of an Exception that a constructor has raised. */
 static void raise_refusal(struct reader *r, size_t offset)
 {
     if (r->message->flags & LIPC_READ_QUIET) {
@@ -1208,7 +1225,7 @@ static void raise_refusal(struct reader *r, size_t offset)
 
 PyObject *lipc_read(struct lipc_message *message)
 {
-    struct reader r; /* not cleared: that takes longer than many a message */
+    struct reader r; /* not cleared: clearing takes longer than reading a small message */
     const unsigned char *last = message->data;
     PyObject *value = NULL;
     message->weight = 0;

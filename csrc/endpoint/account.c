@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * How an account is made and freed. Its owner may free it in any thread, and before the endpoints that use it are closed: so
- * it counts its users.
+ * How an account is made and freed. The owner of an account may free it in any thread, and before the endpoints that
+ * use it are closed. So an account counts its users.
  *
  *   label  access                     pairs with  what it orders
- *   A1     subtract  release, acquire A1          what other users did before the last one frees it
+ *   A1     subtract  release, acquire A1          all other users' accesses come before the last user frees the account
  */
 #include "endpoint/account.h"
 
@@ -25,12 +25,12 @@ struct lipc_account *lipc_account_create(uint64_t limit, struct lipc_account *pa
 void lipc_account_retain(struct lipc_account *account)
 {
     if (account)
-        atomic_fetch_add_explicit(&account->users, 1, memory_order_relaxed); /* the caller is or has a user already */
+        atomic_fetch_add_explicit(&account->users, 1, memory_order_relaxed); /* relaxed: the caller is or has a user */
 }
 
 void lipc_account_free(struct lipc_account *account)
 {
-    /* A1 release, acquire: pairs A1. */
+    /* A1 release, acquire: pairs with A1. */
     while (account && atomic_fetch_sub_explicit(&account->users, 1, memory_order_acq_rel) == 1) {
         struct lipc_account *parent = account->parent;
         free(account);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Counts what waits in several outboxes together, and in the accounts that have this one as parent. Main's: no other process sees
- * it.
+ * An account counts the bytes that wait in several outboxes and in its child accounts. Accounts are private to main.
  */
 #ifndef LIPC_ACCOUNT_H
 #define LIPC_ACCOUNT_H
@@ -12,20 +11,22 @@
 #include <stdbool.h>
 
 struct lipc_account {
-    uint64_t bytes; /* main's thread alone changes it */
+    uint64_t bytes; /* only main's thread changes this */
     uint64_t limit;
     struct lipc_account *parent;
-    _Atomic size_t users; /* its owner, endpoints, and accounts that have it as parent: the last one frees it */
+    _Atomic size_t users; /* its owner, endpoints and child accounts; the last user frees the account */
 };
 
-/* Main's thread. Counts `more` bytes that wait from now on and `fewer` that no longer do, here and in all parents. NULL is fine. */
+/* Called by main's thread. Does not block. Adds `more` bytes that now wait and subtracts `fewer` bytes that no longer
+ * wait, in this account and in all its parents. NULL is allowed. */
 static inline void lipc_account_count(struct lipc_account *account, uint64_t more, uint64_t fewer)
 {
     for (; account; account = account->parent)
         account->bytes += more - fewer;
 }
 
-/* Main's thread. Whether this account or a parent is at its limit even without `except` bytes of what waits. */
+/* Called by main's thread. Does not block. Returns whether this account or a parent is at its limit, even without
+ * `except` of its bytes. NULL is never full. */
 static inline bool lipc_account_full(const struct lipc_account *account, uint64_t except)
 {
     for (; account; account = account->parent)
@@ -34,7 +35,7 @@ static inline bool lipc_account_full(const struct lipc_account *account, uint64_
     return false;
 }
 
-/* Anyone. Adds a user. NULL is fine. */
+/* Called by any thread that has a reference. Does not block. Adds a user. NULL is allowed. */
 void lipc_account_retain(struct lipc_account *account);
 
 #endif

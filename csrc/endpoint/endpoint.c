@@ -9,7 +9,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
-/* Makes an endpoint of zeros one side of the segment that it has mapped. */
+/* Makes a zeroed endpoint one side of the segment that it has mapped. */
 static void attach(struct lipc_endpoint *endpoint, int side, int wakeup, int wakeup_fd)
 {
     const struct lipc_mapping *mapping = &endpoint->mapping;
@@ -125,22 +125,23 @@ int lipc_count_gaps(struct lipc_endpoint *endpoint, uint32_t number)
     }
     if (number == endpoint->incoming_count)
         endpoint->incoming[endpoint->incoming_count++] =
-            (struct lipc_incoming){.next = 1, .peer = LIPC_ALL}; /* which no sender is */
+            (struct lipc_incoming){.next = 1, .peer = LIPC_ALL}; /* no sender has this number */
     return 0;
 }
 
-/* Whether there is a frame to take, or room for what waits. Nonsense in the ring counts as work, too: lipc_recv or lipc_flush
- * has to report it, so nobody may sleep over it. */
+/* Whether there is a frame to take, or room for what waits in the outbox. An impossible value in the ring counts as
+ * work too: lipc_recv or lipc_flush must report it, so this side must not sleep. */
 static bool has_work(struct lipc_endpoint *endpoint)
 {
     return lipc_ring_readable(&endpoint->in) != 0 || lipc_can_flush(endpoint);
 }
 
-/* How often a poll looks for work between two yields. During a yield, which takes 0.2 us, it sees nothing. */
+/* How often a poll looks for work between two yields. A yield takes 0.2 us, and the poll sees nothing during that
+ * time. */
 #define LOOKS 8
 
-/* After a yield that took this long, some other thread is computing on this processor: the scheduler lets that run for a
- * time slice of some 3 ms, whereas a side that sleeps is woken at once. */
+/* If a yield takes at least this long, another thread is computing on this processor. The scheduler lets that thread
+ * run for a time slice of some 3 ms, but it wakes a sleeping side at once. */
 #define PREEMPTED_NS 100000
 
 static void relax(void)
@@ -194,7 +195,8 @@ int lipc_sleep(struct lipc_endpoint *endpoint, uint64_t nanoseconds)
     if (!lipc_park(endpoint, 1))
         return 1;
     int woken = lipc_wakeup_sleep(&endpoint->wakeup, deadline);
-    /* The clock is read even after a wake: a peer that posts without end must not keep us past the deadline. */
+    /* The clock is read even after a wake, so that a peer that posts without end cannot keep this side past the
+     * deadline. */
     if (woken >= 0 && lipc_clock() < deadline)
         return LIPC_WOKEN;
     lipc_unpark(endpoint);

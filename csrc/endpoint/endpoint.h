@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * One side of a pair, as endpoint.c, send.c and receive.c share it. All of it is private to this process but what the
- * rings and the wakeup point to in the segment.
+ * One side of a pair, which endpoint.c, send.c and receive.c share. All of it is private to this process, except what
+ * the rings and the wakeup point to in the segment.
  */
 #ifndef LIPC_ENDPOINT_H
 #define LIPC_ENDPOINT_H
@@ -14,28 +14,28 @@
 
 #include <pthread.h>
 
-/* The message that comes in frame by frame into the caller's memory. */
+/* The message that arrives frame by frame in the caller's memory. */
 struct lipc_assembly {
-    struct lipc_frame first; /* what every frame of it has to agree with */
-    bool wanted;             /* the caller has been asked for memory */
-    char *memory;            /* and has given it */
+    struct lipc_frame first; /* every frame of the message must agree with this one */
+    bool wanted;             /* the caller was asked for memory */
+    char *memory;            /* the memory that the caller has given */
     uint64_t filled;
 };
 
-/* The topics that events from the peer are relayed to. */
+/* The topics to which events from the peer are relayed. */
 struct lipc_routes {
     struct lipc_topic **topics; /* by the channel's number */
     uint32_t count, room;
-    uint32_t peer, pid; /* the sender that subscribers are shown */
-    bool stopped;       /* nothing is relayed any more */
-    uint32_t relayed;   /* by the last lipc_recv */
-    int status;         /* of relaying these */
+    uint32_t peer, pid; /* the sender that subscribers see */
+    bool stopped;       /* no event is relayed any more */
+    uint32_t relayed;   /* events relayed by the last lipc_recv */
+    int status;         /* their status: LIPC_FAILED, LIPC_CONGESTED */
 };
 
 /* A channel that events come on. */
 struct lipc_incoming {
     uint64_t next; /* the sequence number of the next event, if none is missing */
-    uint32_t peer; /* the sender of the last one */
+    uint32_t peer; /* the sender of the last event */
 };
 
 struct lipc_endpoint {
@@ -47,28 +47,31 @@ struct lipc_endpoint {
     struct lipc_routes routes;
     struct lipc_incoming *incoming; /* by the channel's number: see lipc_count_gaps */
     uint32_t incoming_count, incoming_room;
-    int failure;         /* of a topic's event, 0 or -errno */
+    int failure;         /* of sending a topic's event: 0 or -errno */
     uint64_t high_water; /* at most `limit` */
     uint64_t limit;
-    uint64_t waits_since; /* lipc_clock when the peer had taken `taken` bytes, and something waited; 0: nothing did */
+    /* lipc_clock when something waited and the peer had taken `taken` bytes; 0 if nothing waited. */
+    uint64_t waits_since;
     uint64_t taken;
     bool late; /* the peer has had its time to read what waits */
-    uint64_t most; /* that a message's body may have */
+    uint64_t most; /* the most bytes that a message's body may have */
     struct lipc_mapping mapping;
-    pthread_t owner; /* who opened it: no other thread may send */
+    pthread_t owner; /* the thread that opened it; no other thread may send */
 };
 
-/* send.c. Whether lipc_flush has something to do: there is room for the first message that waits, or a position that
- * it would report. */
+/* In send.c. Called by endpoint.c. Does not block. Returns whether lipc_flush has something to do: there is room for
+ * the first message that waits, or a bad position to report. */
 bool lipc_can_flush(struct lipc_endpoint *endpoint);
 
 /* One message that is sent to several endpoints. */
 struct lipc_copies {
-    struct lipc_body *body; /* the copy that waits in their outboxes, with the sender as a user; NULL: it waits nowhere */
-    bool many; /* then no reader is waited for: of many readers on few cores, mostly another one runs */
+    /* The copy that waits in their outboxes, with the sender as one user. NULL if the message waits nowhere. */
+    struct lipc_body *body;
+    bool many; /* there are many readers: wait for none of them, because on few cores mostly another reader runs */
 };
 
-/* send.c, for lipc_topic_send. As lipc_send_parts, for one of several endpoints that are sent the same parts. */
+/* In send.c. Called by lipc_topic_send and lipc_send_parts. Sends the parts to one of the endpoints that are sent the
+ * same parts. Blocks and returns as lipc_send_parts does, but never waits for room if `copies->many` is set. */
 int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                  size_t count, int when_full, struct lipc_copies *copies);
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * A first-in-first-out list of messages. A message gets its memory before its first byte is sent. So if there is no memory for it
- * to wait in, no part of it has been sent. An event that waits for many receivers is copied once, and they share the copy.
+ * A first-in-first-out list of messages. A message gets its memory before its first byte is sent. So if there is no
+ * memory for a message to wait in, no part of the message has been sent. If an event waits for many receivers, it is
+ * copied once, and the receivers' outboxes share the copy.
  *
- * A message that may be dropped is also in its channel's queue, in the same order. So if the first message of the list is in a
- * queue, it is that queue's oldest. A queue loses messages only at its front. The list does so, too, except that a dropped
- * message leaves it from the middle.
+ * A message that may be dropped is also in its channel's queue, in the same order. So if the first message of the list
+ * is in a queue, it is the oldest message of that queue. Messages leave a queue only at its front. They leave the list
+ * at its front too, except that a dropped message may leave from the middle.
  */
 
 #include "endpoint/outbox.h"
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The channel's queue; NULL: it has none. */
+/* Returns the channel's queue, or NULL if it has none. */
 static struct lipc_queue *queue_of(const struct lipc_outbox *outbox, uint32_t channel)
 {
     return channel < outbox->queue_count ? &outbox->queues[channel] : NULL;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Kills a process some time after its parent has died, whatever it is doing. Its event loop notices the death by the end of
- * file of its socket, and ends in good order; but code that never returns to the loop would run for ever.
+ * Kills a process some time after its parent has died, whatever the process is doing. Its event loop notices the death
+ * by the end of file of its socket, and ends normally. But code that never returns to the loop would run for ever.
  */
 
-#define _GNU_SOURCE /* SA_RESTART, timer_create, under -std=c11 */
+#define _GNU_SOURCE /* for SA_RESTART and timer_create, under -std=c11 */
 #include "lensipc.h"
 
 #include <errno.h>
@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 static timer_t kill_timer;
-static struct itimerspec grace; /* how long after the parent's death it fires */
+static struct itimerspec grace; /* how long after the parent's death the timer fires */
 
-/* Only async-signal-safe calls: timer_settime is one. */
+/* A signal handler. It makes only async-signal-safe calls, and timer_settime is one. */
 static void on_parent_death(int signal)
 {
     (void)signal;
@@ -31,12 +31,12 @@ int lipc_end_with_parent(int parent, int seconds)
     grace.it_value.tv_sec = seconds;
     if (timer_create(CLOCK_MONOTONIC, &kill_me, &kill_timer))
         return -errno;
-    /* A realtime signal, since the others have meanings of their own. */
+    /* A realtime signal, because the other signals have meanings of their own. */
     struct sigaction action = {.sa_handler = on_parent_death, .sa_flags = SA_RESTART};
     (void)sigemptyset(&action.sa_mask);
     if (sigaction(SIGRTMAX, &action, NULL) || prctl(PR_SET_PDEATHSIG, SIGRTMAX))
         return -errno;
-    if (getppid() != parent) /* it died before the line above, and no signal comes */
+    if (getppid() != parent) /* the parent died before the line above, so no signal comes */
         on_parent_death(0);
     return 0;
 }

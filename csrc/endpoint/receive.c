@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Frames become messages. The peer may be hostile: ring.c has copied and checked each header by itself, here is checked
- * that frames make up a message.
+ * Frames become messages. The peer may be hostile. ring.c has copied each header and checked it by itself. This file
+ * checks that the frames form a message.
  */
 
 #include "endpoint/endpoint.h"
@@ -10,17 +10,19 @@
 #include <errno.h>
 #include <string.h>
 
-/* Bodies in the caller's buffer begin where any scalar may. */
+/* The alignment of bodies in the caller's buffer: enough for any scalar. */
 #define BODY_ALIGN 8
 
-/* About how long one call relays, and after how much work it reads the clock. Work is counted in bytes copied, and sending a
- * message to one subscriber counts as RELAY_SEND_COST of them. A batch of small events to one or two subscribers stays below. */
+/* RELAY_NS is about how long one call relays. RELAY_CLOCK_COST is the work after which the call reads the clock. Work
+ * is counted in copied bytes, and sending a message to one subscriber counts as RELAY_SEND_COST bytes. A batch of small
+ * events to one or two subscribers stays below RELAY_CLOCK_COST. */
 #define RELAY_NS 1000000
 #define RELAY_SEND_COST 2048
 #define RELAY_CLOCK_COST 262144
 
-/* Whether `frame` is the one that has to come next in a message whose first frame was `first` and of which `filled`
- * bytes have come. All frames but those of an empty message hold something, so each brings the end nearer. */
+/* Whether `frame` must come next in a message whose first frame was `first` and of which `filled` bytes have come.
+ * Every frame holds something, except the frame of an empty message. So each frame brings the end of the message
+ * nearer. */
 static bool continues(const struct lipc_frame *first, uint64_t filled, const struct lipc_frame *frame)
 {
     uint64_t left = first->total - filled;
@@ -44,8 +46,8 @@ static struct lipc_record to_record(const struct lipc_frame *frame, uint32_t off
     };
 }
 
-/* Puts into an event's record how many events are missing before it. Not in to_record, which would be slower for everybody else:
- * messages of channels that nobody counts took twice the time. */
+/* Writes into an event's record how many events are missing before it. This is not in to_record, because there it would
+ * double the time for messages of channels that nobody counts. */
 static void count_event(struct lipc_endpoint *endpoint, struct lipc_record *record)
 {
     if (record->kind != LIPC_EVENT || record->channel >= endpoint->incoming_count)
@@ -57,15 +59,15 @@ static void count_event(struct lipc_endpoint *endpoint, struct lipc_record *reco
     *incoming = (struct lipc_incoming){.next = sequence + 1, .peer = record->peer};
 }
 
-/* Gives the room of all frames that were taken back to the peer. */
+/* Gives the room of all taken frames back to the peer. */
 static void release(struct lipc_endpoint *endpoint)
 {
     lipc_ring_release(&endpoint->in);
     lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
 }
 
-/* Takes frames of the message that is being assembled, at most a ring full of them. Returns 1 with its record when the last one
- * has come, 0 when more are to come, -EBADMSG. */
+/* Takes frames of the message that is being assembled, at most a ring full of them. Returns 1 with the message's record
+ * if the last frame has come, 0 if more frames must come, or -EBADMSG. */
 static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
 {
     struct lipc_assembly *assembly = &endpoint->assembly;
@@ -81,7 +83,7 @@ static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
         memcpy(assembly->memory + assembly->filled, body, frame.size);
         assembly->filled += frame.size;
         lipc_ring_take(&endpoint->in, &frame);
-        release(endpoint); /* each frame by itself: the peer writes the next one meanwhile */
+        release(endpoint); /* after each frame, so that the peer writes the next frame in the meantime */
         if (assembly->filled == assembly->first.total) {
             *record = to_record(&assembly->first, LIPC_ASSEMBLED);
             count_event(endpoint, record);
@@ -93,7 +95,7 @@ static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
     return 0;
 }
 
-/* The topic that a frame is relayed to; NULL: it is handed out to the caller. */
+/* Returns the topic to which a frame is relayed, or NULL if the frame is handed out to the caller. */
 static struct lipc_topic *topic_of(const struct lipc_endpoint *endpoint, const struct lipc_frame *frame)
 {
     const struct lipc_routes *routes = &endpoint->routes;
@@ -105,8 +107,8 @@ static struct lipc_topic *topic_of(const struct lipc_endpoint *endpoint, const s
 
 /* How much a call has relayed. */
 struct lipc_relaying {
-    uint64_t work;  /* since the clock was read last */
-    uint64_t until; /* when to stop; 0: the clock has not been read yet */
+    uint64_t work;  /* since the clock was last read */
+    uint64_t until; /* when to stop; 0 if the clock was not read yet */
 };
 
 static int relay(const struct lipc_endpoint *endpoint, struct lipc_topic *topic, const char *body, uint32_t size)
@@ -117,7 +119,7 @@ static int relay(const struct lipc_endpoint *endpoint, struct lipc_topic *topic,
     return lipc_topic_send(topic, NULL, &header, &part, 1);
 }
 
-/* Counts an event that has just been relayed. Returns whether that is enough for one call. */
+/* Counts an event that has just been relayed. Returns whether one call has relayed enough. */
 static bool is_enough(struct lipc_relaying *relaying, const struct lipc_topic *topic, uint32_t size)
 {
     relaying->work += (topic->count + 1) * (RELAY_SEND_COST + (uint64_t)size);
@@ -145,7 +147,7 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
 
     uint32_t count = 0;
     size_t used = 0;
-    size -= size % BODY_ALIGN; /* so that `used` never passes it */
+    size -= size % BODY_ALIGN; /* so that `used` never exceeds `size` */
     int got = 0;
     struct lipc_relaying relaying = {0};
     while (count + routes->relayed < max) {
@@ -168,7 +170,7 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
         struct lipc_topic *topic = topic_of(endpoint, &frame);
         if (frame.size > size - used || (topic && count))
             break;
-        memcpy(buffer + used, body, frame.size); /* what is relayed, too: all subscribers have to be sent the same bytes */
+        memcpy(buffer + used, body, frame.size); /* relayed events too: all subscribers must get the same bytes */
         lipc_ring_take(&endpoint->in, &frame);
         if (topic) {
             routes->status |= relay(endpoint, topic, buffer, frame.size);
@@ -181,7 +183,7 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
         count_event(endpoint, &records[count++]);
         used += (frame.size + BODY_ALIGN - 1) / BODY_ALIGN * BODY_ALIGN;
     }
-    if (count || routes->relayed) { /* an error behind them is reported by the next call */
+    if (count || routes->relayed) { /* the next call reports an error behind them */
         release(endpoint);
         return (int)count;
     }

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How long a large message waits for room for its next frame before the rest of it goes to the outbox. A reader that is
- * running takes a frame within a few microseconds; one that has just been woken starts within about 50. */
+/* How long a large message waits for room for its next frame. Then the rest of the message goes to the outbox. A reader
+ * that is running takes a frame within a few microseconds. A reader that has just been woken starts within about 50. */
 #define STREAM_WAIT_NS 50000
 
 static struct lipc_frame common_frame(const struct lipc_header *header, uint64_t total)
@@ -32,8 +32,8 @@ static bool is_valid(const struct lipc_header *header, int when_full)
            when_full <= LIPC_KEEP && (when_full != LIPC_DROP_OLDEST || header->channel < LIPC_CHANNELS);
 }
 
-/* Bytes of the body in the next frame of a message. All frames but the last have the largest size, so that the room that the
- * next one needs does not depend on the room that there is. */
+/* Returns the bytes of body in the next frame of a message. All frames except the last have the largest size. So the
+ * room that the next frame needs does not depend on the room that there is. */
 static uint32_t next_size(const struct lipc_endpoint *endpoint, const struct lipc_outgoing *message)
 {
     uint64_t left = message->frame.total - message->sent;
@@ -41,7 +41,7 @@ static uint32_t next_size(const struct lipc_endpoint *endpoint, const struct lip
     return left < most ? (uint32_t)left : most;
 }
 
-/* Bytes that all frames of a body take in the ring. */
+/* Returns the bytes that all frames of a body take in the ring. */
 static uint64_t ring_bytes(const struct lipc_endpoint *endpoint, uint64_t total)
 {
     uint64_t most = lipc_ring_frame_max(&endpoint->out);
@@ -49,7 +49,7 @@ static uint64_t ring_bytes(const struct lipc_endpoint *endpoint, uint64_t total)
     return total / most * lipc_frame_bytes(most) + (last || total == 0 ? lipc_frame_bytes(last) : 0);
 }
 
-/* Puts the next frame of a message into the ring: 1, 0 when it has no room, -EBADMSG. */
+/* Puts the next frame of a message into the ring. Returns 1, 0 if there is no room, or -EBADMSG. */
 static int put_frame(struct lipc_endpoint *endpoint, struct lipc_outgoing *message)
 {
     uint32_t size = next_size(endpoint, message);
@@ -94,8 +94,8 @@ bool lipc_can_flush(struct lipc_endpoint *endpoint)
     return first && lipc_ring_claim(&endpoint->out, lipc_frame_bytes(next_size(endpoint, &first->message)), &at) != 0;
 }
 
-/* Waits a short time for room for a message's next frame: 1, 0 when there is still none, -EBADMSG. A slow or hostile
- * reader costs at most STREAM_WAIT_NS for each quarter of the ring. */
+/* Waits a short time for room for a message's next frame. Returns 1, 0 if there is still no room, or -EBADMSG. A slow
+ * or hostile reader costs at most STREAM_WAIT_NS for each quarter of the ring. */
 static int await_room(struct lipc_endpoint *endpoint, const struct lipc_outgoing *message)
 {
     uint64_t bytes = lipc_frame_bytes(next_size(endpoint, message));
@@ -112,8 +112,8 @@ static int await_room(struct lipc_endpoint *endpoint, const struct lipc_outgoing
     }
 }
 
-/* Writes a message's frames while the ring takes them. One that is larger than the ring streams: the reader makes room
- * as it is written. Returns 1 when all is written, 0, -EBADMSG. */
+/* Writes a message's frames while the ring has room. A message larger than the ring streams: the reader makes room
+ * while the message is written. Returns 1 if all is written, 0 if not, or -EBADMSG. */
 static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, const struct lipc_copies *copies)
 {
     bool streams = !copies->many && ring_bytes(endpoint, message->frame.total) > endpoint->out.capacity;
@@ -129,9 +129,9 @@ static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
     return put;
 }
 
-/* Drops the oldest messages of the channel that may be dropped until a new one fits: until the outbox is below its high-water
- * mark and the account below its limit, or no more waits with the new one than before. Returns false when it does not fit even
- * so. *dropped counts the dropped messages either way. */
+/* Drops the oldest messages of the channel that may be dropped, until the new message fits. It fits when the outbox is
+ * below its high-water mark and the account is below its limit, or when no more waits with the new message than before.
+ * Returns false if the new message still does not fit. *dropped counts the dropped messages in both cases. */
 static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_frame *message, int *dropped)
 {
     uint64_t freed = 0;
@@ -145,8 +145,8 @@ static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_fr
     return true;
 }
 
-/* Sends a message that the ring has no room for as a whole. It is sent whole or not at all because every step that can fail comes
- * before the first byte that the peer can see. */
+/* Sends a message for which the ring has no room as a whole. The message is sent whole or not at all, because every
+ * step that can fail comes before the first byte that the peer can see. */
 static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
                          struct lipc_copies *copies)
 {
@@ -157,7 +157,8 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
     if (when_full == LIPC_REFUSE && lipc_outbox_full(outbox, endpoint->limit))
         return -ENOBUFS;
     struct lipc_waiting *node = malloc(sizeof *node);
-    /* Memory for all of the body, though the ring may take much of it: pages that are never touched cost nothing. */
+    /* This is memory for the whole body, though the ring may take much of it. Pages that are never touched cost
+     * nothing. */
     if (!copies->body)
         copies->body = lipc_body_create(message->frame.total);
     if (!node || !copies->body || (may_be_dropped && lipc_outbox_make_queue(outbox, message->frame.channel) < 0)) {
@@ -169,22 +170,23 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
         free(node);
         return dropped + 1;
     }
-    /* Only the first in line may write: the frames of one message follow each other in the ring. */
+    /* Only the first message in line may write, because the frames of one message follow each other in the ring. */
     int written = outbox->head ? 0 : write_message(endpoint, message, copies);
     if (written != 0) {
         free(node);
         return written < 0 ? written : dropped;
     }
     lipc_outbox_append(outbox, node, message, copies->body, may_be_dropped);
-    /* An event loop may send while it is parked: then it has to be woken for room, too. */
+    /* An event loop may send while this side is parked. Then the peer must wake this side for room, too. */
     if (lipc_wakeup_parked(&endpoint->wakeup)) {
         lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
-        (void)lipc_flush(endpoint); /* the look after the fence that parking needs; the next flush reports an error */
+        /* Parking needs this look after the fence. The next flush reports an error. */
+        (void)lipc_flush(endpoint);
     }
     return dropped;
 }
 
-/* Sends a message that is not simply one frame into a ring with room. */
+/* Sends any message except the usual case of lipc_send_to. */
 static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
                         struct lipc_copies *copies)
 {
@@ -204,7 +206,7 @@ static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *me
     return queue_message(endpoint, message, when_full, copies);
 }
 
-/* The usual case is handled right here: one frame, one pass, one copy, no allocation. */
+/* Handles the usual case right here: one frame, one pass, one copy, no allocation. */
 int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                  size_t count, int when_full, struct lipc_copies *copies)
 {
@@ -260,6 +262,6 @@ uint64_t lipc_outbox(const struct lipc_endpoint *endpoint)
 
 uint64_t lipc_progress(struct lipc_endpoint *endpoint)
 {
-    (void)lipc_ring_room(&endpoint->out, endpoint->out.capacity); /* a bad position is ignored here; a send reports it */
+    (void)lipc_ring_room(&endpoint->out, endpoint->out.capacity); /* ignores a bad position: a send reports it */
     return endpoint->out.read_pos;
 }

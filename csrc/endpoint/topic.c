@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * One event to all subscribers. They all receive a topic's events in the order of these calls.
+ * Sends one event to all subscribers. All subscribers receive a topic's events in the order of these calls.
  */
 #include "endpoint/topic.h"
 
@@ -47,7 +47,7 @@ uint64_t lipc_topic_remove(struct lipc_topic *topic, const struct lipc_endpoint 
         if (topic->subscriptions[i].endpoint == endpoint) {
             uint64_t sequence = topic->subscriptions[i].sequence;
             topic->count--;
-            /* The order stays: who subscribed first is sent to first. */
+            /* Keeps the order: the first subscriber is the first to be sent an event. */
             memmove(&topic->subscriptions[i], &topic->subscriptions[i + 1],
                     (topic->count - i) * sizeof topic->subscriptions[0]);
             return sequence;
@@ -68,13 +68,13 @@ void lipc_topic_main_listens(struct lipc_topic *topic, int listens)
 /* A reader has this long to read high_water bytes of what waits. */
 #define TIME_TO_READ_NS 1000000000
 
-/* Whether a reader has had its time to read what waits. If its outbox is full even so, it has failed. */
+/* Whether a reader has had its time to read what waits. If its outbox is still full then, the reader has failed. */
 static bool has_had_its_time(const struct lipc_endpoint *endpoint, uint64_t now)
 {
     return endpoint->late || (endpoint->waits_since && now - endpoint->waits_since >= TIME_TO_READ_NS);
 }
 
-/* Whether an outbox is full of what its reader has had no time to read yet. */
+/* Whether an outbox is full of messages that its reader has had no time to read yet. */
 static bool is_full_too_soon(struct lipc_endpoint *endpoint, int when_full)
 {
     if (!endpoint->outbox.head) {
@@ -112,8 +112,9 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
         own.channel = each->number;
         own.correlation = ++each->sequence;
         int sent = lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
-        /* No outbox was full when main began to send its own event, so the subscribers before this one have filled the account
-         * that they share. This reader has done nothing wrong: it is sent the event, and the next event is refused. */
+        /* No outbox was full when main began to send its own event. So the subscribers before this one have filled the
+         * account that they share. This reader has done nothing wrong. It is sent this event, and the next event is
+         * refused. */
         if (sent == -ENOBUFS && header->peer == 0 && !has_had_its_time(endpoint, lipc_clock()))
             sent = lipc_send_to(endpoint, &own, parts, count, LIPC_KEEP, &copies);
         if (sent < 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The renderers that subscribe to one channel of an extension. Main's: nothing of it is shared with another process.
+ * The renderers that subscribe to one channel of an extension. A topic is private to main.
  */
 #ifndef LIPC_TOPIC_H
 #define LIPC_TOPIC_H
@@ -12,16 +12,16 @@
 
 struct lipc_subscription {
     struct lipc_endpoint *endpoint;
-    uint64_t sequence; /* of the last event sent to it */
-    uint32_t number; /* the channel's, as that renderer knows it */
+    uint64_t sequence; /* of the last event that was sent to it */
+    uint32_t number; /* the channel's number in that renderer */
     int when_full;
 };
 
 struct lipc_topic {
     struct lipc_subscription *subscriptions;
     size_t count, room;
-    bool main_listens; /* then no event is relayed: main is handed each of them first */
-    pthread_t owner; /* who made it: no other thread may send */
+    bool main_listens; /* then no event is relayed: main gets each event first */
+    pthread_t owner; /* the thread that made it; no other thread may send */
 };
 
 #endif

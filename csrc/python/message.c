@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Fields are slots that hold objects, because reading one of those takes 2 ns, and one that is a number of C's 25.
+ * Fields are slots that hold Python objects. Reading such a slot takes 2 ns. Reading a slot that holds a C number takes
+ * 25.
  */
 #include "python/message.h"
 
@@ -14,7 +15,8 @@ struct message {
 
 static PyObject *type;
 
-/* What the protocol says a header's field is in one kind of message has a name of its own (runtime/protocol.py). */
+/* A header's field can mean different things in different kinds of messages (runtime/protocol.py). Each meaning has a
+ * name. */
 #define FIELD(name, slot) {name, T_OBJECT_EX, offsetof(struct message, slot), READONLY, NULL}
 
 static PyMemberDef members[] = {
@@ -32,8 +34,8 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-/* No cycle goes through a message, and the garbage collector need not know of it: nobody but lensipc has any, and lensipc puts
- * none into a value. */
+/* The garbage collector need not know about messages, because no cycle goes through a message: only lensipc has
+ * messages, and lensipc puts no message into a value. */
 static void dealloc(PyObject *self)
 {
     struct message *message = (struct message *)self;
@@ -49,7 +51,8 @@ static void dealloc(PyObject *self)
     Py_DECREF(of);
 }
 
-/* A message of these fields, whose references are taken over: NULL where one of them is NULL, or there is no memory. */
+/* Makes a message of these fields, and takes over their references. Returns NULL with an exception set if a field is
+ * NULL or if there is no memory. */
 static PyObject *made(PyTypeObject *of, PyObject *fields[7])
 {
     struct message *message = PyObject_New(struct message, of);

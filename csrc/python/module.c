@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * lensipc._fast: what every message needs, as functions of Python's own. In cffi's glue such a call takes two to four times
- * as long: it converts each argument by its C type, and hands over the GIL, for which busy threads can make one wait 5 ms.
+ * lensipc._fast: what every message needs, as native Python functions. Through cffi such a call takes two to four times
+ * as long. cffi converts each argument by its C type, and releases the GIL. Busy threads can then make the caller wait
+ * 5 ms for the GIL.
  *
- * None of them blocks but `poll`, which gives the GIL away meanwhile. An endpoint or topic is given as its address, an int,
- * which its owner in lensipc/transport/endpoint.py keeps from being used once it is closed.
+ * Only `poll` blocks, and it releases the GIL. A function that sends may wait for moments, as lipc_send_parts does. It
+ * releases the GIL if the message is large (AT_LENGTH). An endpoint or topic is passed as its address, an int. The
+ * Python object that owns it (lensipc/transport/endpoint.py) does not pass the address once the endpoint or topic is
+ * closed.
  */
 #include <Python.h>
 
@@ -18,15 +21,16 @@
 
 #include <errno.h>
 
-/* The most messages of one call of `receive`, and endpoints of one call of `poll`. */
+/* The most messages that one call of `receive` takes, and the most endpoints of one call of `poll`. */
 #define BATCH 64
 #define POLLED 64
 
-/* What the keys of a small message may cost when `receive` decodes it, in units of 10 ns. A message that needs more is handed out
- * as bytes, to be decoded with the budget that its receiver sets. */
+/* What the keys of a small message may cost when `receive` decodes it, in units of 10 ns. A message that needs more is
+ * handed out as bytes, and then decoded with its receiver's budget. */
 #define QUIET_BUDGET 100000
 
-/* Does what takes longer the larger `size` is, without the GIL if it takes long enough for others to want it. */
+/* Does `what`, which takes longer the larger `size` is. Releases the GIL if it takes long enough for other threads to
+ * want the GIL. */
 #define AT_LENGTH(size, what)  \
     if ((size) < LIPC_POOLED) { \
         what;                  \
@@ -42,7 +46,7 @@ static PyObject *none(void)
     return Py_None;
 }
 
-/* What raises the exception that a negative number of the core's means. */
+/* Raises the exception that a negative number of the core stands for. */
 static PyObject *raises;
 
 static PyObject *fail_with(PyObject *module, PyObject *function)
@@ -54,7 +58,7 @@ static PyObject *fail_with(PyObject *module, PyObject *function)
     return none();
 }
 
-/* NULL, with the exception set that -errno means. */
+/* Returns NULL, with the exception set that -errno stands for. */
 static PyObject *failed(int64_t code)
 {
     PyObject *never = PyObject_CallFunction(raises, "L", (long long)code);
@@ -85,7 +89,7 @@ static int count_is(Py_ssize_t count, Py_ssize_t expected)
     return 0;
 }
 
-/* The value of a message in any memory, and in *weight the bytes of memory that it takes at most. */
+/* Returns the value of a message in any memory. *weight gets the most bytes of memory that the value takes. */
 static PyObject *read_message(PyObject *const *arguments, Py_ssize_t count, uint64_t *weight)
 {
     struct lipc_message message = {.budget = LIPC_BUDGET};
@@ -143,7 +147,7 @@ static PyObject *register_constructors(PyObject *module, PyObject *const *argume
     return none();
 }
 
-/* The address that an argument gives: NULL with an exception set where it gives none. */
+/* Returns the address in an argument, or NULL with an exception set if there is none. */
 static void *address(PyObject *argument)
 {
     void *found = PyLong_AsVoidPtr(argument);
@@ -162,20 +166,20 @@ static PyObject *register_arrays(PyObject *module, PyObject *const *arguments, P
     return known < 0 ? NULL : PyBool_FromLong(known);
 }
 
-/* Whether this thread is the one that owns something, which no other may send by. */
+/* Whether this thread is the owner. No other thread may send. */
 static int is_own(pthread_t owner)
 {
     return pthread_equal(owner, pthread_self());
 }
 
-/* A body in one piece: a contiguous buffer. Bytes, which most are, need no view of them: that saves 10 of 130 ns. */
+/* A body in one piece: a contiguous buffer. Most bodies are bytes, and bytes need no view. That saves 10 of 130 ns. */
 struct body {
     const char *data;
     size_t size;
-    Py_buffer view; /* its obj is NULL where there is none */
+    Py_buffer view; /* its obj is NULL if there is no view */
 };
 
-/* Whether `object` is one: if not, an exception is set. */
+/* Returns whether `object` is a body in one piece. If it is not, an exception is set. */
 static int open_body(PyObject *object, struct body *body)
 {
     body->view.obj = NULL;
@@ -243,7 +247,8 @@ static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssi
     return sent >= 0 || sent == -EMSGSIZE ? PyBool_FromLong(sent >= 0) : failed(sent);
 }
 
-/* Reads the arguments of `publish` and `publish_value` but for the body: 0 with an exception set where they are wrong. */
+/* Reads the arguments of `publish` and `publish_value`, except the body. Returns 0 with an exception set if they are
+ * wrong. */
 static int read_publish(PyObject *const *arguments, Py_ssize_t count, struct lipc_topic **topic,
                         struct lipc_header *header)
 {
@@ -289,7 +294,8 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
     return status >= 0 ? PyLong_FromLong(status) : failed(status);
 }
 
-/* The value of a small message of plain data; NULL where it is another, or refused, with an exception set or not. */
+/* Returns the value of a small message of plain data. Returns NULL for any other or refused message, with MemoryError
+ * set or without an exception. */
 static PyObject *read_quietly(const char *body, size_t size)
 {
     struct lipc_message message = {.data = (const unsigned char *)body,
@@ -299,7 +305,7 @@ static PyObject *read_quietly(const char *body, size_t size)
     return lipc_read(&message);
 }
 
-/* Appends what `made` is, whose reference is taken over: whether that went well. */
+/* Appends `made` to the list and takes over the reference. Returns whether that succeeded. */
 static int append(PyObject *list, PyObject *made)
 {
     int appended = made != NULL && PyList_Append(list, made) == 0;
@@ -307,7 +313,8 @@ static int append(PyObject *list, PyObject *made)
     return appended;
 }
 
-/* A record as a message: with its body, `assembled` where it has none here, or with `value`, whose reference is taken over. */
+/* Makes a message of a record. If `value` is not NULL, the message has the value, and the reference is taken over. If
+ * it is NULL, the message has the body: the bytes at `body`, or `assembled` if `body` is NULL. */
 static PyObject *message_of(const struct lipc_record *record, const char *body, PyObject *assembled, PyObject *value)
 {
     if (value != NULL)
@@ -317,7 +324,8 @@ static PyObject *message_of(const struct lipc_record *record, const char *body, 
     return lipc_message_new(record, body ? PyBytes_FromStringAndSize(body, (Py_ssize_t)record->size) : assembled, none());
 }
 
-/* What stands for the channel of an event that can be in a batch; NULL: it comes by itself. */
+/* Returns the object that stands for the channel of an event that can be in a batch, or NULL if the event comes
+ * alone. */
 static PyObject *channel_of(const struct lipc_record *record, PyObject *value, PyObject *channels)
 {
     if (!record->follows || value == NULL || !PyTuple_CheckExact(value) || record->channel >= PyList_Size(channels))
@@ -325,19 +333,19 @@ static PyObject *channel_of(const struct lipc_record *record, PyObject *value, P
     return PyList_GetItem(channels, record->channel);
 }
 
-/* What is handed out by one call of `receive`, and how. */
+/* What one call of `receive` hands out, and how. */
 struct handed_out {
-    PyObject *into;     /* the list that messages and batches are added to */
-    PyObject *channels; /* a list: what stands for each channel in a batch */
-    unsigned long decoded; /* bits of the kinds that are decoded, */
-    uint64_t most;         /* up to so many bytes */
+    PyObject *into;     /* the list to which messages and batches are added */
+    PyObject *channels; /* a list: the object that stands for each channel in a batch */
+    unsigned long decoded; /* a bit for each kind whose bodies are decoded */
+    uint64_t most;         /* the most bytes of a body that is decoded */
 };
 
-/* Adds messages: whether that went well. One that was assembled has the body `assembled`. */
+/* Adds messages to the list. Returns whether that succeeded. An assembled message has the body `assembled`. */
 static int hand_out(const struct handed_out *to, const struct lipc_record *records, int count, const char *bodies,
                     PyObject *assembled)
 {
-    PyObject *batch = NULL; /* which `into` holds */
+    PyObject *batch = NULL; /* a borrowed reference: `into` holds the batch */
     int added = 1;
     for (const struct lipc_record *record = records; added && record < records + count; record++) {
         const char *body = record->offset == LIPC_ASSEMBLED ? NULL : bodies + record->offset;
@@ -385,25 +393,27 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     }
     int got = lipc_recv(endpoint, records, max < BATCH ? (uint32_t)max : BATCH, bodies, sizeof bodies, &wanted);
     uint32_t relayed = lipc_relayed(endpoint, &status);
-    if (wanted && !relayed) { /* else it is the next call's: what has been sent on is told first */
+    if (wanted && !relayed) { /* else the next call does this: relayed events are reported first */
         if (wanted > made_here) {
-            /* Code of Python's may close the endpoint: what it provides is for the next call. */
+            /* Python code may close the endpoint. So the memory that `provide` gives is used by the next call. */
             PyObject *provided = PyObject_CallFunction(provide, "K", (unsigned long long)wanted);
             Py_XDECREF(provided);
             return provided == NULL ? NULL : PyLong_FromLong(0);
         }
         PyObject *made = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)wanted);
-        /* Its owner has it before the core writes there: whatever a signal's handler raises, it stays. */
+        /* The list `memory` holds the bytearray before the core writes to it. So the bytearray stays, whatever a signal
+         * handler raises. */
         if (made == NULL || PyList_SetItem(memory, 0, made))
             return NULL;
-        (void)lipc_assemble(endpoint, PyByteArray_AsString(made), wanted); /* which has just asked for it */
+        (void)lipc_assemble(endpoint, PyByteArray_AsString(made), wanted); /* lipc_recv just asked for it */
         got = lipc_recv(endpoint, records, 1, bodies, sizeof bodies, &wanted);
     }
-    /* What woke this side may have been room for what waits. An error is told once there is nothing to hand out. */
+    /* The peer may have woken this side because there is room for the outbox. An error is raised once there is nothing
+     * to hand out. */
     int64_t waiting = got >= 0 && lipc_outbox(endpoint) ? lipc_flush(endpoint) : 0;
     if (waiting < 0 && got == 0)
         got = (int)waiting;
-    /* From here on code of Python's may run, a finalizer say, which closes the endpoint. */
+    /* From here on Python code may run, for example a finalizer, and it may close the endpoint. */
     if (got < 0)
         return failed(got);
     if (got > 0) {
@@ -518,7 +528,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-/* The constants that Python needs, too, and the type of a message. */
+/* Adds the constants that Python needs too, and the type of a message. */
 static int add_members(PyObject *module)
 {
     static const struct {
@@ -544,8 +554,9 @@ static int add_members(PyObject *module)
     return missing ? -1 : PyModule_AddStringConstant(module, "WIRE_MODULE", LIPC_WIRE_MODULE);
 }
 
-/* cffi says of lensipc._core that it is safe without the GIL, and nobody has shown that of the C core. Importing this module
- * enables the GIL again on a free-threaded Python: that is enough, since nothing of lensipc runs without it. */
+/* cffi declares lensipc._core safe without the GIL, but nobody has shown that for the C core. On a free-threaded
+ * Python, importing this module enables the GIL again. That is enough, because nothing of lensipc runs without this
+ * module. */
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)add_members},
 #ifdef Py_mod_gil

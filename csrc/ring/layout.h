@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The bytes of a segment. Fixed-width fields, offsets and never pointers. Any change here raises LIPC_VERSION.
+ * The bytes of a segment. All fields have a fixed width. There are offsets and no pointers. Any change here raises
+ * LIPC_VERSION.
  *
  *   0                 struct lipc_segment, padded to LIPC_DATA_OFFSET
  *   LIPC_DATA_OFFSET  ring 0: `capacity` bytes that main writes and the renderer reads
@@ -16,49 +17,50 @@
 
 #define LIPC_SEGMENT_MAGIC UINT64_C(0x31637069736e656c) /* "lensipc1" */
 #define LIPC_CACHE_LINE 64
-#define LIPC_DATA_OFFSET 65536 /* the largest page in use: the rings are mapped apart from the header anywhere */
+#define LIPC_DATA_OFFSET 65536 /* the largest page size in use: any machine can map the rings apart from the header */
 #define LIPC_CAPACITY_MIN (UINT32_C(1) << 16)
 #define LIPC_CAPACITY_MAX (UINT32_C(1) << 30)
 #define LIPC_FRAME_ALIGN 8
-#define LIPC_TOTAL_MAX (UINT64_MAX / 4) /* of a message's body; leaves room to add and round without overflow */
+/* Most bytes of a message's body. The limit leaves room to add and round without overflow. */
+#define LIPC_TOTAL_MAX (UINT64_MAX / 4)
 
-/* lipc_frame.flags */
+/* Bits of lipc_frame.flags. */
 #define LIPC_FRAME_MORE 1      /* another frame of the same message follows */
-#define LIPC_FRAME_CONTINUED 2 /* not the first frame of its message */
+#define LIPC_FRAME_CONTINUED 2 /* this is not the first frame of its message */
 
-/* Precedes every frame's bytes. A frame takes sizeof(struct lipc_frame) + size bytes, rounded up to 8. */
+/* The header in front of every frame's bytes. A frame takes sizeof(struct lipc_frame) + size bytes, rounded up to 8. */
 struct lipc_frame {
-    uint64_t total; /* bytes of the message's body, all frames together; the same in each of them */
+    uint64_t total; /* bytes of the message's whole body; the same in each frame of the message */
     uint64_t correlation;
     uint32_t size; /* bytes of the body in this frame */
     uint32_t channel;
     uint32_t peer;
     uint32_t pid;
-    uint16_t kind; /* never 0, so that memory turned to zeros is no frame */
+    uint16_t kind; /* never 0, so that zeroed memory is never a valid frame */
     uint16_t flags;
-    uint32_t reserved; /* 0 */
+    uint32_t reserved; /* always 0 */
 };
 
-/* The two positions of a ring: free-running counts of bytes, each on its own cache line. */
+/* The two positions of a ring. Each is a free-running count of bytes, on a cache line of its own. */
 struct lipc_positions {
-    alignas(LIPC_CACHE_LINE) _Atomic uint64_t write_pos; /* only the producer writes it */
-    alignas(LIPC_CACHE_LINE) _Atomic uint64_t read_pos;  /* only the consumer writes it */
+    alignas(LIPC_CACHE_LINE) _Atomic uint64_t write_pos; /* only the producer writes this */
+    alignas(LIPC_CACHE_LINE) _Atomic uint64_t read_pos;  /* only the consumer writes this */
 };
 
-/* What one side sleeps on. Index in lipc_segment.sleepers: the side that sleeps. */
+/* What one side sleeps on. lipc_segment.sleepers has one for each side, indexed by the side that sleeps. */
 struct lipc_sleeper {
-    alignas(LIPC_CACHE_LINE) _Atomic uint32_t parked; /* LIPC_PARKED_* */
-    _Atomic uint32_t posted; /* the semaphore: signals that have not been taken */
+    alignas(LIPC_CACHE_LINE) _Atomic uint32_t parked; /* LIPC_PARKED_* bits */
+    _Atomic uint32_t posted; /* the semaphore: the number of signals not yet taken */
 };
 
-#define LIPC_PARKED_FOR_DATA 1  /* wake me when you publish a frame */
-#define LIPC_PARKED_FOR_SPACE 2 /* wake me when you have read some */
+#define LIPC_PARKED_FOR_DATA 1  /* the peer must wake this side when it publishes a frame */
+#define LIPC_PARKED_FOR_SPACE 2 /* the peer must wake this side when it has read frames */
 
 struct lipc_segment {
-    _Atomic uint64_t magic; /* stored last */
+    _Atomic uint64_t magic; /* stored last, when the rest is complete */
     uint32_t version;
     uint32_t capacity;
-    struct lipc_positions rings[2]; /* index: the side that writes */
+    struct lipc_positions rings[2]; /* indexed by the side that writes */
     struct lipc_sleeper sleepers[2];
 };
 

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * The ring. Positions are free-running counts of bytes, compared by unsigned subtraction only; a byte's place is its
- * position modulo the capacity. Only the producer writes write_pos, only the consumer read_pos, and neither ever
- * reads its own one back: the private copy is the truth, the shared one its announcement.
+ * The ring. Positions are free-running counts of bytes. They are only compared by unsigned subtraction. A byte's place
+ * is its position modulo the capacity. Only the producer writes write_pos, and only the consumer writes read_pos. No
+ * side reads back the position that it writes: its private copy is the true value, and the shared one announces it to
+ * the peer.
  *
  *   label  side      access                        pairs with  what it orders
- *   W1     producer  load  acquire of read_pos     R2          the consumer's copying out before the overwriting
- *   W2     producer  store release of write_pos    R1          the frames' bytes before their announcement
- *   R1     consumer  load  acquire of write_pos    W2          the announcement before the reading of the bytes
- *   R2     consumer  store release of read_pos     W1          the copying out before the licence to overwrite
+ *   W1     producer  load  acquire of read_pos     R2          bytes are copied out before they are overwritten
+ *   W2     producer  store release of write_pos    R1          the frames' bytes are written before they are announced
+ *   R1     consumer  load  acquire of write_pos    W2          the announcement is seen before the bytes are read
+ *   R2     consumer  store release of read_pos     W1          the bytes are copied out before their room is given back
  *
- * The peer's position is loaded once into a local, accepted only if it moved forward by no more than the ring's state
- * allows, and used from the private copy. So nothing that a peer writes moves an index out of the ring.
+ * A side loads the peer's position once, into a local variable. It accepts the position only if the position moved
+ * forward, and by no more than the ring's state allows. From then on it uses the private copy. So nothing that a peer
+ * writes can move an index out of the ring.
  */
 
 #include "ring/ring.h"
@@ -37,7 +39,7 @@ int64_t lipc_ring_room(struct lipc_ring *ring, uint64_t enough)
 {
     uint64_t used = ring->write_pos - ring->read_pos;
     if (ring->capacity - used < enough) {
-        /* W1 acquire: pairs R2. */
+        /* W1 acquire: pairs with R2. */
         uint64_t moved = atomic_load_explicit(&ring->shared->read_pos, memory_order_acquire) - ring->read_pos;
         if (moved > used || moved % LIPC_FRAME_ALIGN) /* past what was written, or backwards */
             return -EBADMSG;
@@ -61,7 +63,7 @@ int lipc_ring_claim(struct lipc_ring *ring, uint64_t bytes, char **bytes_at)
 void lipc_ring_commit(struct lipc_ring *ring, uint64_t bytes)
 {
     ring->write_pos += bytes;
-    /* W2 release: pairs R1. */
+    /* W2 release: pairs with R1. */
     atomic_store_explicit(&ring->shared->write_pos, ring->write_pos, memory_order_release);
 }
 
@@ -69,7 +71,7 @@ int lipc_ring_readable(struct lipc_ring *ring)
 {
     uint64_t unread = ring->write_pos - ring->read_pos;
     if (unread == 0) {
-        /* R1 acquire: pairs W2. */
+        /* R1 acquire: pairs with W2. */
         uint64_t moved = atomic_load_explicit(&ring->shared->write_pos, memory_order_acquire) - ring->write_pos;
         if (moved > ring->capacity || moved % LIPC_FRAME_ALIGN) /* more than the ring holds, or backwards */
             return -EBADMSG;
@@ -79,8 +81,8 @@ int lipc_ring_readable(struct lipc_ring *ring)
     return unread != 0;
 }
 
-/* Copies a header out. Each word is loaded as an atomic, because the compiler may load a plain one again after it has
- * been checked. Relaxed is enough: R1 has ordered the whole frame. */
+/* Copies a header out. Each word is loaded as an atomic, because the compiler may load a plain word again after the
+ * word has been checked. Relaxed is enough, because R1 has ordered the whole frame. */
 static void load_header(struct lipc_frame *frame, const char *from)
 {
     const _Atomic uint64_t *words = (const _Atomic uint64_t *)(const void *)from;
@@ -115,6 +117,6 @@ void lipc_ring_take(struct lipc_ring *ring, const struct lipc_frame *frame)
 
 void lipc_ring_release(struct lipc_ring *ring)
 {
-    /* R2 release: pairs W1. */
+    /* R2 release: pairs with W1. */
     atomic_store_explicit(&ring->shared->read_pos, ring->read_pos, memory_order_release);
 }

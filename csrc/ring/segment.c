@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * Shared memory: made by main, sealed, mapped, checked.
+ * Shared memory: main makes and seals it, both sides map and check it.
  *
- * Whoever maps a file that another process can shrink dies by SIGBUS at will of that process, so a memfd is sealed
- * against any change of its size. All its pages are reserved when it is made: when memory is full, making it fails,
- * and no access to it does later. A peer can still punch holes; they read as zeros, which no frame consists of.
+ * If a process maps a file and another process shrinks the file, the first process dies by SIGBUS. So a memfd is sealed
+ * against any change of its size. All its pages are reserved when it is made: if memory is full, making the memfd
+ * fails, and no later access can fail. A peer can still punch holes into the file. A hole reads as zeros, and a frame
+ * never consists of zeros.
  */
 
-#define _GNU_SOURCE /* syscall, fallocate, MADV_DONTFORK, F_ADD_SEALS */
+#define _GNU_SOURCE /* for syscall, posix_fallocate, MADV_DONTFORK, F_ADD_SEALS */
 
 #include "ring/segment.h"
 
@@ -23,7 +24,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Older headers lack these names; an older kernel refuses them, and says so. */
+/* Older headers lack these names. An older kernel refuses these flags with an error. */
 #ifndef MFD_CLOEXEC
 #define MFD_CLOEXEC 1U
 #define MFD_ALLOW_SEALING 2U
@@ -51,7 +52,7 @@ static bool is_capacity(uint64_t capacity)
     return capacity >= LIPC_CAPACITY_MIN && capacity <= LIPC_CAPACITY_MAX && (capacity & (capacity - 1)) == 0;
 }
 
-/* By syscall(): glibc has the wrapper from 2.27 on, and wheels are built for 2.17. */
+/* Uses syscall(), because glibc has the wrapper only from 2.27 on, and wheels are built for 2.17. */
 static int open_memfd(void)
 {
     int fd = (int)syscall(SYS_memfd_create, "lensipc", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
@@ -60,7 +61,8 @@ static int open_memfd(void)
     return fd < 0 ? -errno : fd;
 }
 
-/* A name that nobody can guess, exclusively, and gone before the memory is used. */
+/* Opens a shared-memory object. Its name is random, so nobody can guess it, and O_EXCL refuses an existing object. The
+ * name is removed before the memory is used. */
 static int open_shm(void)
 {
     uint64_t random;
@@ -75,7 +77,8 @@ static int open_shm(void)
     return fd;
 }
 
-/* Makes every page of the file real now. A signal ends posix_fallocate early and undoes it, so it is tried again. */
+/* Allocates every page of the file now. A signal handler ends posix_fallocate early and undoes its work, so the call is
+ * tried again. */
 static int reserve(int fd, off_t size)
 {
     int error;
@@ -92,7 +95,7 @@ static int initialise(int fd, uint32_t capacity)
         return -errno;
     segment->version = LIPC_VERSION;
     segment->capacity = capacity;
-    /* G1 release: a segment with the magic is complete; pairs G2. */
+    /* G1 release: a segment with the magic is complete. Pairs with G2. */
     atomic_store_explicit(&segment->magic, LIPC_SEGMENT_MAGIC, memory_order_release);
     (void)munmap(segment, sizeof *segment);
     return 0;
@@ -119,8 +122,8 @@ int lipc_segment_create(int form, uint32_t capacity)
     return fd;
 }
 
-/* Whether the file keeps its size. A memfd says so by its seals; an shm object cannot be sealed (it reads as
- * F_SEAL_SEAL alone), and its users trust each other with that. */
+/* Whether the file keeps its size. A memfd must have the seals. A shared-memory object cannot be sealed, and its seals
+ * read as F_SEAL_SEAL alone: there both sides must trust each other not to shrink it. */
 static bool is_fixed(int fd)
 {
     int seals = fcntl(fd, F_GET_SEALS);
@@ -129,7 +132,7 @@ static bool is_fixed(int fd)
 
 static bool is_valid(const struct lipc_segment *segment, uint32_t capacity)
 {
-    /* G2 acquire: pairs G1. */
+    /* G2 acquire: pairs with G1. */
     return atomic_load_explicit(&segment->magic, memory_order_acquire) == LIPC_SEGMENT_MAGIC &&
            segment->version == LIPC_VERSION && segment->capacity == capacity;
 }
@@ -145,7 +148,8 @@ int lipc_segment_map(int fd, struct lipc_mapping *mapping)
     struct stat file;
     if (fstat(fd, &file) < 0)
         return -errno;
-    /* The file's size gives the capacity, and the header has to agree: what it says is never used. */
+    /* The capacity comes from the file's size, and the header must agree with it. The header's own value is never
+     * used. */
     uint64_t capacity = file.st_size < LIPC_DATA_OFFSET ? 0 : ((uint64_t)file.st_size - LIPC_DATA_OFFSET) / 2;
     if (!is_capacity(capacity) || file.st_size != segment_size(capacity) || !is_fixed(fd))
         return -EPROTO;

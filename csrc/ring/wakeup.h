@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * How a side sleeps and is woken. What it waits for is none of this file's business.
+ * How a side sleeps and how the peer wakes it. The sleeper is the side that sleeps, and the waker is its peer. This
+ * file does not know what a sleeper waits for.
  */
 #ifndef LIPC_WAKEUP_H
 #define LIPC_WAKEUP_H
@@ -16,27 +17,31 @@ struct lipc_wakeup {
     int fd;
 };
 
-/* Sleeper. Announces that it is about to sleep for `reasons` (LIPC_PARKED_*), in addition to those it sleeps for
- * already. It has to look for all of them once more after this, and may sleep when it finds none. */
+/* Called by the sleeper. Does not block. Announces that the sleeper is about to sleep for `reasons` (LIPC_PARKED_*), in
+ * addition to the reasons announced before. After this call the sleeper must look for all of them once more. It may
+ * sleep if it finds none. */
 void lipc_wakeup_park(struct lipc_wakeup *wakeup, uint32_t reasons);
 
-/* Sleeper. Awake: no signal is needed. */
+/* Called by the sleeper when it is awake. Does not block. From now on the sleeper needs no signal. */
 void lipc_wakeup_unpark(struct lipc_wakeup *wakeup);
 
-/* Sleeper. Whether it has parked and has been neither woken nor unparked since. */
+/* Called by the sleeper. Does not block. Returns whether the sleeper has parked, and has not been woken or unparked
+ * since. */
 bool lipc_wakeup_parked(const struct lipc_wakeup *wakeup);
 
-/* Waker, after it has published what `reason` stands for. Wakes the peer if it is parked for that; never blocks. */
+/* Called by the waker, after it has published what `reason` stands for. Does not block. Wakes the peer if the peer is
+ * parked for that reason. */
 void lipc_wakeup_wake(struct lipc_wakeup *wakeup, uint32_t reason);
 
-/* Any thread of the sleeper's process. Ends its sleep, or the next one; never blocks. */
+/* Called by any thread of the sleeper's process. Does not block. Ends the sleeper's current sleep, or else its next
+ * one. */
 void lipc_wakeup_wake_self(struct lipc_wakeup *wakeup);
 
-/* Sleeper that is woken by the semaphore, parked. Blocks until it is posted or the clock reads `deadline`. 1: posted;
- * 0: the deadline; -EINTR. */
+/* Called by a parked sleeper whose wakeup is the semaphore. Blocks until the semaphore is posted or the clock reads
+ * `deadline`. Returns 1 if it was woken, 0 at the deadline, or -EINTR if a signal handler ran. */
 int lipc_wakeup_sleep(struct lipc_wakeup *wakeup, uint64_t deadline);
 
-/* Anyone. Nanoseconds of CLOCK_MONOTONIC. */
+/* Called by anyone. Does not block. Returns the nanoseconds of CLOCK_MONOTONIC. */
 uint64_t lipc_clock(void);
 
 #endif
