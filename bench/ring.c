@@ -52,7 +52,7 @@ static void produce(struct lipc_endpoint *endpoint, const char *body, size_t siz
     for (uint64_t i = 0; i < count;) {
         if (lipc_send(endpoint, &header, body, size, LIPC_REFUSE) == 0)
             i++;
-        while (lipc_outbox(endpoint))
+        while (lipc_outbox_bytes(endpoint))
             if (lipc_flush(endpoint) < 0)
                 exit(1);
     }

@@ -11,7 +11,7 @@
 /* lipc_record.offset of a message that was assembled in the caller's memory. */
 #define LIPC_ASSEMBLED 4294967295
 
-/* What lipc_poll returns if the scheduler ran another thread in the meantime. Then it is better to sleep. */
+/* What lipc_busy_poll returns if the scheduler ran another thread in the meantime. Then it is better to sleep. */
 #define LIPC_PREEMPTED 2
 
 /* One received message. */
@@ -72,6 +72,6 @@ void lipc_unpark(struct lipc_endpoint *endpoint);
 /* Called by the consumer. Blocks for at most `nanoseconds`, without sleeping: looks for work (see lipc_park) at any of
  * `count` endpoints, and yields the processor now and then. Returns 1 if there is work and 0 if there is none. Returns
  * LIPC_PREEMPTED if a yield took long: there may be work or not. */
-int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nanoseconds);
+int lipc_busy_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nanoseconds);
 
 #endif

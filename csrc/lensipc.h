@@ -23,7 +23,7 @@
  * each ring, the producer is the side that writes it, and the consumer is the side that reads it.
  *
  * Rules. Every function that can fail returns 0 or a positive number on success, and -errno on failure. No function
- * changes the caller's errno, prints or aborts. Only lipc_poll and lipc_sleep block. A function that sends may wait for
+ * changes the caller's errno, prints or aborts. Only lipc_busy_poll and lipc_sleep block. A function that sends may wait for
  * moments, where its comment says so. An endpoint belongs to one thread at a time. The peer can change anything in a
  * segment at any instant. So each value there is loaded once and checked in a private copy, and only the copy is used.
  */
@@ -119,7 +119,7 @@ struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeu
  * `account`. This outbox is full while the account or one of its parents is at its limit. The outbox's first message is
  * not counted here, because it is on its way. Returns 0, or -EINVAL if a message waits already or there is an account
  * already. */
-int lipc_charge(struct lipc_endpoint *endpoint, struct lipc_account *account);
+int lipc_set_account(struct lipc_endpoint *endpoint, struct lipc_account *account);
 
 /* Called by either side, before it sends. Does not block. From now on a message of more than `most` bytes is refused,
  * because the peer would not accept it. LIPC_KEEP messages are not refused. Without this call no message is too
@@ -129,11 +129,11 @@ void lipc_limit_message(struct lipc_endpoint *endpoint, uint64_t most);
 /* Called by main. Does not block. Says whether the peer has had enough time to read what waits. If this outbox is full
  * and `late` is set, the peer is disconnected. If the outbox is full and `late` is not set, the sender gets an
  * error. */
-void lipc_lag(struct lipc_endpoint *endpoint, int late);
+void lipc_set_late(struct lipc_endpoint *endpoint, int late);
 
 /* Called by any thread of this process, while the endpoint is open. Does not block. Ends this side's current
  * lipc_sleep, or its next one. */
-void lipc_wake(struct lipc_endpoint *endpoint);
+void lipc_wake_self(struct lipc_endpoint *endpoint);
 
 /* Called by main. Does not block. If a topic's event could not be sent to this endpoint, returns the error of
  * lipc_send_parts. Otherwise returns 0. */
@@ -159,7 +159,7 @@ int lipc_count_gaps(struct lipc_endpoint *endpoint, uint32_t number);
 
 /* Called by a consumer whose wakeup is LIPC_WAKEUP_SEMAPHORE. Blocks: parks this side and sleeps until there is work.
  * Returns 1 if there is work, and 0 after `nanoseconds`. Returns LIPC_WOKEN if it was woken before that: there may be
- * work or not, because another thread may have called lipc_wake. Returns -EINTR if a signal handler ran. */
+ * work or not, because another thread may have called lipc_wake_self. Returns -EINTR if a signal handler ran. */
 int lipc_sleep(struct lipc_endpoint *endpoint, uint64_t nanoseconds);
 
 /* Called by either side. Does not block. Unmaps the segment and frees the endpoint. NULL is allowed. */
@@ -185,11 +185,11 @@ int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *he
 
 /* Called by the producer. Does not block. Returns the bytes of memory that the messages in the outbox take, less the
  * bytes of the first message that are in the ring already. */
-uint64_t lipc_outbox(const struct lipc_endpoint *endpoint);
+uint64_t lipc_outbox_bytes(const struct lipc_endpoint *endpoint);
 
 /* Called by the producer. Does not block. Returns how many bytes the peer has taken from the ring so far, as last seen.
  * The number grows while the peer reads. */
-uint64_t lipc_progress(struct lipc_endpoint *endpoint);
+uint64_t lipc_bytes_taken(struct lipc_endpoint *endpoint);
 
 /* ---- receive.c ---- */
 

@@ -456,11 +456,11 @@ def test_there_is_no_parking_over_work(pair: Pair) -> None:
     main.unpark()
     renderer.send(1, 0, 0, 0, 0, b"")
     assert not main.park()
-    assert endpoint.poll([main], 0)
+    assert endpoint.busy_poll([main], 0)
     assert main.wait(0)
     assert main.wait(math.inf)
     receive(main, 1)
-    assert not endpoint.poll([main], 1000)
+    assert not endpoint.busy_poll([main], 1000)
     assert not main.wait(0.001)
     assert not main.wait(-1)
 
@@ -476,7 +476,7 @@ def test_a_poll_on_a_core_that_another_process_computes_on_says_so(pair: Pair) -
             assert process.stdout is not None
             process.stdout.readline()
             os.sched_setaffinity(0, {core})
-            assert main.poll(10_000_000_000) is None
+            assert main.busy_poll(10_000_000_000) is None
         finally:
             os.sched_setaffinity(0, cores)
             process.kill()

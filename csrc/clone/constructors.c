@@ -30,7 +30,7 @@ static int read_row(PyObject *given, struct lipc_row *row)
     if (!PyArg_ParseTuple(given, "UOOipIIInO!O", &row->name, &row->make, &row->price, &does, &row->plain, &row->cost,
                           &row->per_byte, &row->hash_cost, &row->required, &PyTuple_Type, &arguments, &rest))
         return -1;
-    row->does = (enum lipc_does)does;
+    row->does = (enum lipc_row_action)does;
     row->count = PyTuple_Size(arguments);
     if (row->count > LIPC_ARGUMENTS || row->required > row->count) {
         PyErr_SetString(PyExc_ValueError, "a row with too many arguments");

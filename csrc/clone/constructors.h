@@ -30,7 +30,7 @@ enum {
 #define LIPC_TEXT_LIMIT 32768
 
 /* What a row does. */
-enum lipc_does {
+enum lipc_row_action {
     LIPC_MAKES_DICT,  /* gives an empty dict, to which items are added */
     LIPC_MAKES_LIST,  /* gives an empty list, to which items are added */
     LIPC_GIVES_LAST,  /* returns its last argument */
@@ -52,7 +52,7 @@ struct lipc_row {
     PyObject *name; /* a str */
     /* `price` takes the arguments and returns what the call costs in addition. It may be None. */
     PyObject *make, *price;
-    enum lipc_does does;
+    enum lipc_row_action does;
     int plain;           /* the result is a builtin, or an array of a simple dtype */
     uint32_t cost;       /* of a call, in units of 10 ns */
     uint32_t per_byte;   /* for each byte of its arguments, in addition */

@@ -118,7 +118,7 @@ int lipc_is_array(PyObject *obj)
     return numpy.type != NULL && (PyObject *)Py_TYPE(obj) == numpy.type;
 }
 
-PyObject *lipc_any_array(void)
+PyObject *lipc_placeholder_array(void)
 {
     Py_XINCREF(numpy.probe);
     return numpy.probe ? numpy.probe : PyList_New(0);

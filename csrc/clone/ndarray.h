@@ -40,7 +40,7 @@ int lipc_is_array(PyObject *obj);
 
 /* Called by the reader, with the GIL. Does not block. Returns a new reference to some array, for a trial; to an empty
  * list if numpy is not registered; or NULL with MemoryError set. */
-PyObject *lipc_any_array(void);
+PyObject *lipc_placeholder_array(void);
 
 /* Called by the reader, with the GIL. Does not block. Returns a new reference to the array of `size` bytes at `offset`
  * of `body` that the arguments of as_array describe. `body` must be writable. Returns NULL with an exception set on

@@ -30,7 +30,7 @@
 
 /* While a message of at least this many bytes is read, Python's garbage collector is off, because all new objects are
  * in use. */
-#define REST 4096
+#define GC_OFF_BYTES 4096
 
 /* Entries of each array that need no memory from the heap. */
 #define INLINE_STACK 128
@@ -85,7 +85,7 @@
 #define TEXT_OF_TOKENS(tokens) #tokens
 
 #define UNHASHABLE UINT32_MAX
-#define HEAVY (UINT32_C(1) << 30) /* weights stop growing here */
+#define WEIGHT_MAX (UINT32_C(1) << 30) /* weights stop growing here */
 
 enum kind { CONTAINER, WHOLE, ERROR, CALLABLE };
 
@@ -234,7 +234,7 @@ static inline int take_plain(struct reader *r, size_t values)
 static uint32_t sum(uint32_t one, uint32_t other)
 {
     uint64_t both = (uint64_t)one + other;
-    return both < HEAVY ? (uint32_t)both : HEAVY;
+    return both < WEIGHT_MAX ? (uint32_t)both : WEIGHT_MAX;
 }
 
 /* ---- the stack ---- */
@@ -249,7 +249,7 @@ static inline int push(struct reader *r, PyObject *value)
 /* Adds a note about the topmost value. */
 static inline int add_note(struct reader *r, struct note note)
 {
-    if (r->top > HEAVY)
+    if (r->top > WEIGHT_MAX)
         return refuse(r, "more values than there may be");
     note.position = (uint32_t)r->top - 1;
     r->notes[r->noted++] = note;
@@ -289,7 +289,7 @@ static inline void drop(struct reader *r, size_t first)
 
 /* Adds up the notes from `at` on in *whole, for values that go into one value. Returns 0 with a reason if that is not
  * allowed. */
-static inline int fold(struct reader *r, size_t at, struct note *whole)
+static inline int add_up_notes(struct reader *r, size_t at, struct note *whole)
 {
     for (const struct note *part = r->notes + at; part < r->notes + r->noted; part++) {
         if (part->kind == CALLABLE)
@@ -311,8 +311,8 @@ static int make_tuple(struct reader *r, size_t first)
 {
     size_t count = r->top - first;
     size_t at = notes_from(r, first);
-    struct note whole = {.hashing = sum(1, count < HEAVY ? (uint32_t)count : HEAVY), .depth = 1, .kind = WHOLE};
-    if (at < r->noted && !fold(r, at, &whole))
+    struct note whole = {.hashing = sum(1, count < WEIGHT_MAX ? (uint32_t)count : WEIGHT_MAX), .depth = 1, .kind = WHOLE};
+    if (at < r->noted && !add_up_notes(r, at, &whole))
         return 0;
     if (whole.hashing != UNHASHABLE && whole.hashing > r->hash_limit)
         return refuse(r, "a tuple that would be too large if it were written out");
@@ -338,7 +338,7 @@ static int extend_list(struct reader *r, size_t first)
     if (list == NULL || !PyList_CheckExact(list))
         return refuse(r, "items for what is no fresh list");
     struct note whole = {.depth = note->depth, .hashing = 1, .kind = CONTAINER};
-    if ((at < r->noted && !fold(r, at, &whole)) || !take_plain(r, count) || !take_memory(r, LIPC_LIST_ITEMS_BYTES(count)))
+    if ((at < r->noted && !add_up_notes(r, at, &whole)) || !take_plain(r, count) || !take_memory(r, LIPC_LIST_ITEMS_BYTES(count)))
         return 0;
     note->depth = whole.depth;
     Py_ssize_t before = PyList_Size(list);
@@ -404,7 +404,7 @@ static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t siz
         if (hash == -1)
             return refused_by_python(r, "a key or element that is not hashable");
         uint32_t each = PyLong_CheckExact(key) ? 1 : LIPC_COMPARISON_PER_VALUE;
-        uint32_t comparing = hashing < HEAVY / each ? LIPC_COMPARISON + each * hashing : HEAVY;
+        uint32_t comparing = hashing < WEIGHT_MAX / each ? LIPC_COMPARISON + each * hashing : WEIGHT_MAX;
         int error = counted ? lipc_hashes_add(&r->hashes[*hashes - 1], hash, comparing, is_set, &r->budget) : 0;
         if (error == -ENOMEM)
             return no_memory();
@@ -427,7 +427,7 @@ static int fill_dict(struct reader *r, size_t first)
         return refuse(r, "a key without a value");
     Py_ssize_t before = PyDict_Size(dict);
     struct note whole = {.depth = note->depth, .hashing = 1, .kind = CONTAINER};
-    if ((at < r->noted && !fold(r, at, &whole)) || !take_plain(r, count) ||
+    if ((at < r->noted && !add_up_notes(r, at, &whole)) || !take_plain(r, count) ||
         !take_memory(r, lipc_dict_bytes((size_t)before + count / 2) - lipc_dict_bytes((size_t)before)))
         return 0;
     note->depth = whole.depth;
@@ -455,7 +455,7 @@ static int fill_set(struct reader *r, size_t first, PyObject *set, struct note *
     size_t count = r->top - first;
     size_t at = notes_from(r, first);
     Py_ssize_t before = PySet_Size(set);
-    if ((at < r->noted && !fold(r, at, whole)) || !may_enter(r, first, 1, before, 1, hashes) || !take_plain(r, count) ||
+    if ((at < r->noted && !add_up_notes(r, at, whole)) || !may_enter(r, first, 1, before, 1, hashes) || !take_plain(r, count) ||
         !take_memory(r, lipc_set_bytes((size_t)before + count) - lipc_set_bytes((size_t)before)))
         return 0;
     for (size_t i = first; i < r->top; i++)
@@ -484,7 +484,7 @@ static int extend_set(struct reader *r, size_t first)
 static int make_frozenset(struct reader *r, size_t first)
 {
     size_t count = r->top - first;
-    struct note whole = {.hashing = sum(1, count < HEAVY ? (uint32_t)count : HEAVY), .depth = 1, .kind = WHOLE};
+    struct note whole = {.hashing = sum(1, count < WEIGHT_MAX ? (uint32_t)count : WEIGHT_MAX), .depth = 1, .kind = WHOLE};
     uint32_t hashes = 0;
     PyObject *set = take_memory(r, LIPC_SET_BYTES) ? PyFrozenSet_New(NULL) : NULL;
     if (set == NULL)
@@ -578,7 +578,7 @@ static int push_long(struct reader *r, const unsigned char *bytes, size_t size)
         PyObject *made = PyLong_FromLongLong((int64_t)value);
         return made != NULL && push(r, made);
     }
-    struct note note = {.hashing = size / 16 < HEAVY ? 1 + (uint32_t)(size / 16) : HEAVY, .kind = WHOLE};
+    struct note note = {.hashing = size / 16 < WEIGHT_MAX ? 1 + (uint32_t)(size / 16) : WEIGHT_MAX, .kind = WHOLE};
     return take_plain(r, 4 + size / 16) && push_noted(r, make_long(bytes, size), note);
 }
 
@@ -656,7 +656,7 @@ static int recall(struct reader *r, uint64_t index)
 
 /* STACK_GLOBAL: replaces the two topmost strings by the constructor that they name. On the stack a constructor is None
  * with a note that has its number. The note keeps the constructor from becoming a value. */
-static int name_constructor(struct reader *r)
+static int find_constructor(struct reader *r)
 {
     if (r->top - r->floor < 2)
         return refuse(r, "a stack too short");
@@ -704,7 +704,8 @@ static PyObject *call_user(struct reader *r, const struct lipc_row *row, PyObjec
     struct lipc_measurement measurement;
     if (r->message->flags & LIPC_READ_QUIET || !fits(r, arguments, &measurement) || !take_work(r, measurement.visited))
         return NULL;
-    *hashing = sum(*hashing, measurement.size < HEAVY / HASHED_VALUE ? HASHED_VALUE * (uint32_t)measurement.size : HEAVY);
+    *hashing = sum(*hashing, measurement.size < WEIGHT_MAX / HASHED_VALUE ? HASHED_VALUE * (uint32_t)measurement.size
+                                                                          : WEIGHT_MAX);
     PyObject *made = r->message->flags & LIPC_READ_TRIAL ? PyObject_CallObject((PyObject *)&PyBaseObject_Type, NULL)
                                                          : PyObject_Call(row->make, arguments, NULL);
     if (made != NULL && !keep(r, made, arguments)) {
@@ -779,7 +780,7 @@ static PyObject *make_array(struct reader *r, const struct lipc_row *row, PyObje
         return NULL;
     }
     if (r->message->flags & LIPC_READ_TRIAL)
-        return lipc_any_array();
+        return lipc_placeholder_array();
     struct buffer *buffer = buffer_of(r, arguments);
     if (r->reason != NULL)
         return NULL;
@@ -854,7 +855,7 @@ static int call_constructor(struct reader *r)
         if (row->does == LIPC_MAKES_ERROR) {
             note.kind = ERROR;
             note.depth = given.depth;
-            note.extra = sum(given.extra, bytes < HEAVY ? ERROR_BYTES + (uint32_t)bytes : HEAVY);
+            note.extra = sum(given.extra, bytes < WEIGHT_MAX ? ERROR_BYTES + (uint32_t)bytes : WEIGHT_MAX);
             if (note.depth > ERROR_DEPTH + 2 || note.extra > ERROR_TEXT)
                 refuse(r, "exceptions nested too deep, or with too much text");
         }
@@ -1082,7 +1083,7 @@ static int run(struct reader *r, const unsigned char **last)
             }
             break;
         case STACK_GLOBAL:
-            if (!name_constructor(r))
+            if (!find_constructor(r))
                 return 0;
             continue;
         case REDUCE:
@@ -1247,7 +1248,7 @@ PyObject *lipc_read(struct lipc_message *message)
     r.shared = 0;
     r.repeated = 0;
     r.kept = NULL;
-    int collects = message->size >= REST && PyGC_Disable();
+    int collects = message->size >= GC_OFF_BYTES && PyGC_Disable();
     if (open_message(&r)) {
         set_limits(&r);
         last = r.at;

@@ -58,7 +58,7 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint)
     free(endpoint);
 }
 
-int lipc_charge(struct lipc_endpoint *endpoint, struct lipc_account *account)
+int lipc_set_account(struct lipc_endpoint *endpoint, struct lipc_account *account)
 {
     if (endpoint->outbox.account || endpoint->outbox.head)
         return -EINVAL;
@@ -72,12 +72,12 @@ void lipc_limit_message(struct lipc_endpoint *endpoint, uint64_t most)
     endpoint->most = most < LIPC_TOTAL_MAX ? most : LIPC_TOTAL_MAX;
 }
 
-void lipc_wake(struct lipc_endpoint *endpoint)
+void lipc_wake_self(struct lipc_endpoint *endpoint)
 {
     lipc_wakeup_wake_self(&endpoint->wakeup);
 }
 
-void lipc_lag(struct lipc_endpoint *endpoint, int late)
+void lipc_set_late(struct lipc_endpoint *endpoint, int late)
 {
     endpoint->late = late != 0;
 }
@@ -169,7 +169,7 @@ void lipc_unpark(struct lipc_endpoint *endpoint)
     lipc_wakeup_unpark(&endpoint->wakeup);
 }
 
-int lipc_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nanoseconds)
+int lipc_busy_poll(struct lipc_endpoint *const *endpoints, size_t count, uint64_t nanoseconds)
 {
     uint64_t start = lipc_clock(), now = start;
     for (;;) {

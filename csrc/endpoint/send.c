@@ -255,12 +255,12 @@ int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, 
     return lipc_send_parts(endpoint, header, &part, 1, when_full);
 }
 
-uint64_t lipc_outbox(const struct lipc_endpoint *endpoint)
+uint64_t lipc_outbox_bytes(const struct lipc_endpoint *endpoint)
 {
     return endpoint->outbox.bytes;
 }
 
-uint64_t lipc_progress(struct lipc_endpoint *endpoint)
+uint64_t lipc_bytes_taken(struct lipc_endpoint *endpoint)
 {
     (void)lipc_ring_room(&endpoint->out, endpoint->out.capacity); /* ignores a bad position: a send reports it */
     return endpoint->out.read_pos;

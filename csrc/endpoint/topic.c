@@ -81,7 +81,7 @@ static bool is_full_too_soon(struct lipc_endpoint *endpoint, int when_full)
         endpoint->waits_since = 0;
         return false;
     }
-    uint64_t taken = lipc_progress(endpoint), now = lipc_clock();
+    uint64_t taken = lipc_bytes_taken(endpoint), now = lipc_clock();
     if (!endpoint->waits_since || taken - endpoint->taken >= endpoint->high_water) {
         endpoint->waits_since = now;
         endpoint->taken = taken;

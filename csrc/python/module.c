@@ -4,8 +4,8 @@
  * as long. cffi converts each argument by its C type, and releases the GIL. Busy threads can then make the caller wait
  * 5 ms for the GIL.
  *
- * Only `poll` blocks, and it releases the GIL. A function that sends may wait for moments, as lipc_send_parts does. It
- * releases the GIL if the message is large (AT_LENGTH). An endpoint or topic is passed as its address, an int. The
+ * Only `busy_poll` blocks, and it releases the GIL. A function that sends may wait for moments, as lipc_send_parts does. It
+ * releases the GIL if the message is large (WITHOUT_GIL_IF_LARGE). An endpoint or topic is passed as its address, an int. The
  * Python object that owns it (lensipc/transport/endpoint.py) does not pass the address once the endpoint or topic is
  * closed.
  */
@@ -21,7 +21,7 @@
 
 #include <errno.h>
 
-/* The most messages that one call of `receive` takes, and the most endpoints of one call of `poll`. */
+/* The most messages that one call of `receive` takes, and the most endpoints of one call of `busy_poll`. */
 #define BATCH 64
 #define POLLED 64
 
@@ -31,7 +31,7 @@
 
 /* Does `what`, which takes longer the larger `size` is. Releases the GIL if it takes long enough for other threads to
  * want the GIL. */
-#define AT_LENGTH(size, what)  \
+#define WITHOUT_GIL_IF_LARGE(size, what)  \
     if ((size) < LIPC_POOLED) { \
         what;                  \
     } else {                   \
@@ -219,7 +219,7 @@ static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t c
     int when_full = (int)PyLong_AsLong(arguments[7]);
     if (PyErr_Occurred() || !open_body(arguments[6], &body))
         return NULL;
-    AT_LENGTH(body.size, sent = lipc_send(endpoint, &header, body.data, body.size, when_full));
+    WITHOUT_GIL_IF_LARGE(body.size, sent = lipc_send(endpoint, &header, body.data, body.size, when_full));
     close_body(&body);
     return PyLong_FromLong(sent);
 }
@@ -242,7 +242,7 @@ static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssi
         return NULL;
     if (!is_own(endpoint->owner) || !lipc_write(arguments[5], 1, LIPC_PICKLE_MAX, &message))
         return PyBool_FromLong(0);
-    AT_LENGTH(message.size, sent = lipc_send_parts(endpoint, &header, message.parts, message.count, LIPC_REFUSE));
+    WITHOUT_GIL_IF_LARGE(message.size, sent = lipc_send_parts(endpoint, &header, message.parts, message.count, LIPC_REFUSE));
     lipc_written_release(&message);
     return sent >= 0 || sent == -EMSGSIZE ? PyBool_FromLong(sent >= 0) : failed(sent);
 }
@@ -273,7 +273,7 @@ static PyObject *publish(PyObject *module, PyObject *const *arguments, Py_ssize_
     if (!read_publish(arguments, count, &topic, &header) || !open_body(arguments[3], &body))
         return NULL;
     const struct lipc_part part = {.data = body.data, .size = body.size};
-    AT_LENGTH(part.size, status = lipc_topic_send(topic, NULL, &header, &part, 1));
+    WITHOUT_GIL_IF_LARGE(part.size, status = lipc_topic_send(topic, NULL, &header, &part, 1));
     close_body(&body);
     return status >= 0 ? PyLong_FromLong(status) : failed(status);
 }
@@ -289,7 +289,7 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
         return NULL;
     if (!is_own(topic->owner) || !lipc_write(arguments[3], 1, LIPC_PICKLE_MAX, &message))
         return none();
-    AT_LENGTH(message.size, status = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
+    WITHOUT_GIL_IF_LARGE(message.size, status = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
     lipc_written_release(&message);
     return status >= 0 ? PyLong_FromLong(status) : failed(status);
 }
@@ -410,7 +410,7 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     }
     /* The peer may have woken this side because there is room for the outbox. An error is raised once there is nothing
      * to hand out. */
-    int64_t waiting = got >= 0 && lipc_outbox(endpoint) ? lipc_flush(endpoint) : 0;
+    int64_t waiting = got >= 0 && lipc_outbox_bytes(endpoint) ? lipc_flush(endpoint) : 0;
     if (waiting < 0 && got == 0)
         got = (int)waiting;
     /* From here on Python code may run, for example a finalizer, and it may close the endpoint. */
@@ -470,7 +470,7 @@ static PyObject *unpark(PyObject *module, PyObject *endpoint)
     return none();
 }
 
-static PyObject *poll(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+static PyObject *busy_poll(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     struct lipc_endpoint *endpoints[POLLED];
     (void)module;
@@ -485,7 +485,7 @@ static PyObject *poll(PyObject *module, PyObject *const *arguments, Py_ssize_t c
         return NULL;
     int found;
     Py_BEGIN_ALLOW_THREADS
-    found = lipc_poll(endpoints, (size_t)count - 1, nanoseconds);
+    found = lipc_busy_poll(endpoints, (size_t)count - 1, nanoseconds);
     Py_END_ALLOW_THREADS
     return found == LIPC_PREEMPTED ? none() : PyBool_FromLong(found);
 }
@@ -522,8 +522,8 @@ static PyMethodDef functions[] = {
     {"flush", flush, METH_O, "flush(endpoint): lipc_flush."},
     {"park", FASTCALL(park), METH_FASTCALL, "park(endpoint, for_data=True): lipc_park, as a bool."},
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},
-    {"poll", FASTCALL(poll), METH_FASTCALL,
-     "poll(*endpoints, nanoseconds): lipc_poll of at most POLLED endpoints, as a bool; None: LIPC_PREEMPTED."},
+    {"busy_poll", FASTCALL(busy_poll), METH_FASTCALL,
+     "busy_poll(*endpoints, nanoseconds): lipc_busy_poll of at most POLLED endpoints, as a bool; None: LIPC_PREEMPTED."},
     {"fail_with", fail_with, METH_O, "fail_with(function): what raises the exception that -errno means."},
     {NULL, NULL, 0, NULL},
 };

@@ -15,7 +15,7 @@ from ..runtime.driver import Driver
 from ..runtime.posts import Posts
 from ..runtime.turns import TurnLoop
 from ..transport import handshake
-from ..transport.endpoint import CONGESTED, FAILED, poll
+from ..transport.endpoint import CONGESTED, FAILED, busy_poll
 from ..transport.poller import EDGE, Poller
 from .backpressure import Backpressure
 from .connection import RendererConnection
@@ -149,7 +149,7 @@ class MainCore(TurnLoop):
         busy_poll = self._busy_poll
         offers = self._latest is latest and not (self.driver.started or busy_poll.nanoseconds or busy_poll.preempted)
         if offers:
-            found = latest.endpoint.poll(1)  # it looks, yields once, and looks
+            found = latest.endpoint.busy_poll(1)  # it looks, yields once, and looks
             if found is None:
                 busy_poll.report(None)
             more |= bool(found)
@@ -160,9 +160,9 @@ class MainCore(TurnLoop):
         """Poll the rings of all renderers that are neither parked nor paused."""
         if len(self.connections) == 1:
             (one,) = self.connections.values()
-            return one.endpoint.poll(nanoseconds) if one.ready and not one.paused else False
+            return one.endpoint.busy_poll(nanoseconds) if one.ready and not one.paused else False
         awake = [each.endpoint for each in self.connections.values() if each.ready and not each.paused]
-        return poll(awake, nanoseconds) if awake else False
+        return busy_poll(awake, nanoseconds) if awake else False
 
     def work(self) -> bool:
         """Call main's own listeners, and let each renderer have its turn.

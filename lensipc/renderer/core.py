@@ -272,7 +272,7 @@ class RendererCore(Connection, TurnLoop):
 
     def poll_rings(self, nanoseconds: int) -> bool | None:
         """Poll main's ring."""
-        return self.endpoint.poll(nanoseconds) if self.ready and not self.ended else False
+        return self.endpoint.busy_poll(nanoseconds) if self.ready and not self.ended else False
 
     def _handle(self, budget: int) -> int:
         handled = 0
@@ -368,7 +368,7 @@ class RendererCore(Connection, TurnLoop):
                 # a peer on the same core waiting.
                 if not length_hint(self._batch):
                     nanoseconds = busy_poll.nanoseconds
-                    if not nanoseconds or not busy_poll.report(self.endpoint.poll(nanoseconds)):
+                    if not nanoseconds or not busy_poll.report(self.endpoint.busy_poll(nanoseconds)):
                         busy_poll.rested()
                         if self.park():
                             if self.ended:

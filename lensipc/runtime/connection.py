@@ -172,7 +172,7 @@ class Connection:
                 handled >= budget
                 or self.paused
                 or (until is not None and time.monotonic() >= until)
-                or not (relayed or (endpoint.assembling[0] is not None and endpoint.poll(STREAM)))
+                or not (relayed or (endpoint.assembling[0] is not None and endpoint.busy_poll(STREAM)))
             ):
                 break
             # Otherwise the peer is writing the rest of a large message: read on.

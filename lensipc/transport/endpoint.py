@@ -139,7 +139,7 @@ class Endpoint:
         side is not parked, because there is work already.
     unpark()
         Tell the peer that this side is awake and needs no wake.
-    poll(nanoseconds) -> bool | None
+    busy_poll(nanoseconds) -> bool | None
         Look for work for at most `nanoseconds`, without sleeping. Return whether there is some. None: other processes
         want this processor, so it is better to sleep; there may be work or not.
 
@@ -152,11 +152,11 @@ class Endpoint:
         "_address",
         "_handle",
         "assembling",
+        "busy_poll",
         "channels",
         "flush",
         "most",
         "park",
-        "poll",
         "receive",
         "relay_status",
         "send_value",
@@ -184,7 +184,7 @@ class Endpoint:
             _fail(error[0])
         self._handle = ffi.gc(handle, lib.lipc_endpoint_close)
         if account is not None:
-            lib.lipc_charge(handle, account._handle)
+            lib.lipc_set_account(handle, account._handle)
         if most is not None:
             lib.lipc_limit_message(handle, most)
         self.most = most
@@ -201,7 +201,7 @@ class Endpoint:
         self.flush: Callable[[], int] = partial(_fast.flush, address)
         self.park: Callable[..., bool] = partial(_fast.park, address)
         self.unpark: Callable[[], None] = partial(_fast.unpark, address)
-        self.poll: Callable[[int], bool | None] = partial(_fast.poll, address)
+        self.busy_poll: Callable[[int], bool | None] = partial(_fast.busy_poll, address)
         _live.add(self)
 
     def send(
@@ -260,7 +260,7 @@ class Endpoint:
 
     def lag(self, late: bool) -> None:
         """Say whether the peer has had enough time to read what waits. If so, it fails when its outbox is full."""
-        lib.lipc_lag(self._handle, late)
+        lib.lipc_set_late(self._handle, late)
 
     def check(self) -> None:
         """Raise the error of sending a topic's event here, such as OutboxFull or ProtocolError, if there was one."""
@@ -271,12 +271,12 @@ class Endpoint:
     @property
     def outbox(self) -> int:
         """Bytes of memory that the waiting messages take."""
-        return lib.lipc_outbox(self._handle)
+        return lib.lipc_outbox_bytes(self._handle)
 
     @property
     def progress(self) -> int:
         """Bytes that the peer has taken so far: the number grows while it reads."""
-        return lib.lipc_progress(self._handle)
+        return lib.lipc_bytes_taken(self._handle)
 
     def wait(self, seconds: float, ends: Callable[[], object] = lambda: False) -> bool:
         """Sleep until there is work, at most `seconds` (`math.inf` too). For a side woken by the semaphore.
@@ -296,7 +296,7 @@ class Endpoint:
 
     def wake(self) -> None:
         """Any thread, while the endpoint is open. Have this side's `wait` call its `ends` at once."""
-        lib.lipc_wake(self._handle)
+        lib.lipc_wake_self(self._handle)
 
     def close(self) -> None:
         """Release the segment. Afterwards only `close` may be called again."""
@@ -391,10 +391,10 @@ class _Parts:
             ffi.release(pin)
 
 
-def poll(endpoints: Iterable[Endpoint], ns: int) -> bool | None:
-    """Look for work at any of these endpoints for at most `ns` nanoseconds, as `Endpoint.poll` does."""
+def busy_poll(endpoints: Iterable[Endpoint], ns: int) -> bool | None:
+    """Look for work at any of these endpoints for at most `ns` nanoseconds, as `Endpoint.busy_poll` does."""
     # Endpoints beyond the first POLLED are not looked at here. Their peers wake this side by a signal.
-    return _fast.poll(*[endpoint._address for endpoint in islice(endpoints, _fast.POLLED)], ns)
+    return _fast.busy_poll(*[endpoint._address for endpoint in islice(endpoints, _fast.POLLED)], ns)
 
 
 def _provide(handle: CData, quota: int, memory: list[Any], size: int) -> None:

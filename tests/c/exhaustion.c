@@ -183,7 +183,7 @@ static int take_all(const struct pair *pair)
             CHECK(record.correlation > last);
             last = record.correlation;
             count++;
-        } else if (lipc_outbox(pair->sides[0]) == 0 && lipc_park(pair->sides[1], 1))
+        } else if (lipc_outbox_bytes(pair->sides[0]) == 0 && lipc_park(pair->sides[1], 1))
             return count;
         CHECK(lipc_flush(pair->sides[0]) >= 0);
     }

@@ -162,8 +162,8 @@ static bool defend(struct lipc_endpoint *victim, char *buffer, size_t size, char
     case 2:
         (void)lipc_park(victim, 1);
         lipc_unpark(victim);
-        (void)lipc_progress(victim);
-        (void)lipc_poll((struct lipc_endpoint *[]){victim}, 1, 0);
+        (void)lipc_bytes_taken(victim);
+        (void)lipc_busy_poll((struct lipc_endpoint *[]){victim}, 1, 0);
         CHECK(sleep_until_work(victim, below(2000)) >= 0);
         return true;
     default:

@@ -75,7 +75,7 @@ static uint64_t look(const struct death *death)
 {
     looks++;
     if (death->act == RECEIVE) { /* the writer sees how far the reader is, and goes on */
-        uint64_t progress = lipc_progress(survivor);
+        uint64_t progress = lipc_bytes_taken(survivor);
         CHECK(progress - death->at <= survivor->out.write_pos - death->at);
         send_numbered(survivor, 1, 100);
         CHECK(lipc_flush(survivor) >= 0);
@@ -145,7 +145,7 @@ static struct lipc_endpoint *get_ready(const struct death *death)
         me->out.read_pos = me->out.write_pos - CAPACITY;
         atomic_store(&me->out.shared->read_pos, me->out.read_pos);
         send_numbered(me, OLD, death->size);
-        CHECK(lipc_outbox(me) == lipc_weight(death->size));
+        CHECK(lipc_outbox_bytes(me) == lipc_weight(death->size));
         atomic_store(&me->out.shared->read_pos, read);
     }
     return me;

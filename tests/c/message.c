@@ -194,10 +194,10 @@ static void stream(struct lipc_endpoint *from, struct lipc_endpoint *to)
             free(received.body);
             i++;
         } else
-            (void)lipc_poll((struct lipc_endpoint *[]){to}, 1, 1000000);
+            (void)lipc_busy_poll((struct lipc_endpoint *[]){to}, 1, 1000000);
     }
     CHECK(pthread_join(thread, NULL) == 0);
-    CHECK(lipc_outbox(from) == 0 && receive(to, &received) == 0);
+    CHECK(lipc_outbox_bytes(from) == 0 && receive(to, &received) == 0);
 }
 
 static void messages_of_all_sizes_stream_in_both_directions(void)
@@ -214,10 +214,10 @@ static void progress_counts_what_the_peer_has_taken(void)
     const struct lipc_header header = numbered(1);
     struct received received;
     CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
-    CHECK(lipc_progress(pair.main) == 0);
+    CHECK(lipc_bytes_taken(pair.main) == 0);
     CHECK(receive(pair.renderer, &received) == 1);
     free(received.body);
-    CHECK(lipc_progress(pair.main) == sizeof(struct lipc_frame));
+    CHECK(lipc_bytes_taken(pair.main) == sizeof(struct lipc_frame));
     close_pair(pair);
 }
 
@@ -319,7 +319,7 @@ static void bad_positions_are_told_by_whoever_meets_them(void)
     const struct lipc_header header = numbered(1);
     struct received received;
     char body[4000] = {0};
-    while (lipc_outbox(pair.main) == 0)
+    while (lipc_outbox_bytes(pair.main) == 0)
         CHECK(lipc_send(pair.main, &header, body, sizeof body, LIPC_REFUSE) == 0);
     CHECK(lipc_park(pair.main, 1) == 1);
     lipc_unpark(pair.main);
@@ -327,9 +327,9 @@ static void bad_positions_are_told_by_whoever_meets_them(void)
     CHECK(lipc_park(pair.main, 1) == 0); /* not to be slept over */
     CHECK(lipc_flush(pair.main) == -EBADMSG);
     CHECK(lipc_send(pair.main, &header, body, 10, LIPC_REFUSE) == -EBADMSG);
-    CHECK(lipc_progress(pair.main) == 0);
+    CHECK(lipc_bytes_taken(pair.main) == 0);
     atomic_store(&segment->rings[LIPC_SIDE_RENDERER].write_pos, 7);
-    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.main}, 1, 0) == 1 && receive(pair.main, &received) == -EBADMSG);
+    CHECK(lipc_busy_poll((struct lipc_endpoint *[]){pair.main}, 1, 0) == 1 && receive(pair.main, &received) == -EBADMSG);
     close_pair(pair);
 }
 

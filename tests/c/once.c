@@ -73,9 +73,9 @@ static void produce(int segment, const struct options *options)
         const struct lipc_header header = {
             .correlation = i, .channel = checksum(body_of(i), size), .peer = (uint32_t)i, .pid = ~(uint32_t)i, .kind = 1};
         CHECK(lipc_send(endpoint, &header, body_of(i), size, LIPC_REFUSE) == 0);
-        while (lipc_outbox(endpoint) > (i + 1 < options->count ? CAPACITY : 0)) {
+        while (lipc_outbox_bytes(endpoint) > (i + 1 < options->count ? CAPACITY : 0)) {
             CHECK(lipc_flush(endpoint) >= 0);
-            if (lipc_outbox(endpoint)) {
+            if (lipc_outbox_bytes(endpoint)) {
                 int woken = sleep_until_work(endpoint, WAIT_NS);
                 CHECK(woken == 1 || woken == -EINTR);
             }

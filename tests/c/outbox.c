@@ -28,7 +28,7 @@ static int send_one(struct lipc_endpoint *endpoint, uint64_t number, uint32_t ch
 /* Sends until the first message waits; returns the number of the next one. */
 static uint64_t fill(struct lipc_endpoint *endpoint, uint64_t number)
 {
-    while (lipc_outbox(endpoint) == 0)
+    while (lipc_outbox_bytes(endpoint) == 0)
         CHECK(send_one(endpoint, number++, 2, BODY, LIPC_REFUSE) == 0);
     return number;
 }
@@ -61,11 +61,11 @@ static void what_waits_arrives_in_order(void)
     uint64_t numbers[1000];
     for (uint64_t i = 0; i < 1000; i++)
         CHECK(send_one(pair.main, i, 2, i * 13 % 40000, LIPC_REFUSE) == 0);
-    CHECK(lipc_outbox(pair.main) > 6000000);
+    CHECK(lipc_outbox_bytes(pair.main) > 6000000);
     CHECK(drain(pair, numbers, 1000) == 1000);
     for (uint64_t i = 0; i < 1000; i++)
         CHECK(numbers[i] == i);
-    CHECK(lipc_outbox(pair.main) == 0);
+    CHECK(lipc_outbox_bytes(pair.main) == 0);
     close_pair(pair);
 }
 
@@ -74,9 +74,9 @@ static void the_outbox_counts_what_a_message_takes(void)
     struct pair pair = open_pair(CAPACITY);
     uint64_t number = fill(pair.main, 0);
     const uint64_t each = lipc_weight(BODY);
-    CHECK(lipc_outbox(pair.main) == each);
+    CHECK(lipc_outbox_bytes(pair.main) == each);
     CHECK(send_one(pair.main, number, 2, 0, LIPC_REFUSE) == 0);
-    CHECK(lipc_outbox(pair.main) == each + lipc_weight(0));
+    CHECK(lipc_outbox_bytes(pair.main) == each + lipc_weight(0));
     CHECK(lipc_flush(pair.main) == (int64_t)(each + lipc_weight(0)));
     close_pair(pair);
 }
@@ -91,7 +91,7 @@ static void a_full_outbox_refuses(void)
     CHECK(send_one(pair.main, number++, 2, BODY, LIPC_REFUSE) == 0);
     CHECK(send_one(pair.main, number, 2, BODY, LIPC_REFUSE) == -ENOBUFS);
     CHECK(send_one(pair.main, number, 2, 0, LIPC_REFUSE) == -ENOBUFS);
-    CHECK(lipc_outbox(pair.main) == 3 * each);
+    CHECK(lipc_outbox_bytes(pair.main) == 3 * each);
     uint64_t numbers[200];
     CHECK(drain(pair, numbers, 200) == (int)number);
     close_pair(pair);
@@ -161,7 +161,7 @@ static void drop_oldest_gives_up_the_oldest_of_its_channel(void)
     CHECK(send_one(pair.main, number + 2, 7, BODY, LIPC_DROP_OLDEST) == 0);
     CHECK(send_one(pair.main, number + 3, 7, BODY, LIPC_DROP_OLDEST) == 1);
     CHECK(send_one(pair.main, number + 4, 7, BODY, LIPC_DROP_OLDEST) == 1);
-    CHECK(lipc_outbox(pair.main) == 4 * each);
+    CHECK(lipc_outbox_bytes(pair.main) == 4 * each);
     CHECK(send_one(pair.main, number + 5, 9, BODY, LIPC_DROP_OLDEST) == 1); /* itself: nothing of channel 9 waits */
     CHECK(drain(pair, numbers, 200) == (int)number + 3);
     CHECK(numbers[number - 1] == number - 1 && numbers[number] == number + 1);
@@ -186,17 +186,17 @@ static void drop_oldest_makes_as_much_room_as_it_takes(void)
     struct pair pair = open_pair(CAPACITY);
     pair.main->high_water = 1;
     uint64_t number = fill(pair.main, 0);
-    CHECK(lipc_outbox(pair.main) == lipc_weight(BODY));
+    CHECK(lipc_outbox_bytes(pair.main) == lipc_weight(BODY));
     pair.main->high_water = NO_LIMIT;
     for (int i = 0; i < 5; i++)
         CHECK(send_one(pair.main, number++, 7, 100, LIPC_DROP_OLDEST) == 0);
-    const uint64_t before = lipc_outbox(pair.main);
+    const uint64_t before = lipc_outbox_bytes(pair.main);
     pair.main->high_water = before - lipc_weight(BODY); /* all but the one on its way */
     CHECK(send_one(pair.main, number++, 7, 200, LIPC_DROP_OLDEST) == 1); /* below the mark after one */
     pair.main->high_water = 1;
-    const uint64_t now = lipc_outbox(pair.main);
+    const uint64_t now = lipc_outbox_bytes(pair.main);
     CHECK(send_one(pair.main, number++, 7, 200, LIPC_DROP_OLDEST) == 2); /* no larger than it was, after two */
-    CHECK(lipc_outbox(pair.main) <= now);
+    CHECK(lipc_outbox_bytes(pair.main) <= now);
     close_pair(pair);
 }
 
@@ -234,10 +234,10 @@ static void to_drop_the_oldest_takes_no_longer_however_much_waits(void)
     CHECK(send_one(pair.main, number++, 3, 1, LIPC_DROP_OLDEST) == 0);
     CHECK(send_one(pair.main, number++, 4, 1, LIPC_DROP_OLDEST) == 0);
     pair.main->high_water = 1;
-    const uint64_t waiting = lipc_outbox(pair.main);
+    const uint64_t waiting = lipc_outbox_bytes(pair.main);
     for (uint32_t i = 0; i < 300000; i++)
         CHECK(send_one(pair.main, number++, 3 + i % 2, 1, LIPC_DROP_OLDEST) == 1);
-    CHECK(lipc_outbox(pair.main) == waiting);
+    CHECK(lipc_outbox_bytes(pair.main) == waiting);
     close_pair(pair);
 }
 
@@ -339,7 +339,7 @@ static void random_sends_drop_refuse_and_keep_as_a_naive_list_does(void)
     uint64_t random = 5, number = 1, dropped = 0, refused = 0, received[2] = {0};
     for (int which = 0; which < 2; which++) {
         own[which] = lipc_account_create(which ? 100000 : 200000, all);
-        CHECK(lipc_charge(pairs[which].main, own[which]) == 0);
+        CHECK(lipc_set_account(pairs[which].main, own[which]) == 0);
         pairs[which].main->high_water = which ? 50000 : 130000;
         pairs[which].main->limit = which ? 150000 : 160000;
     }
@@ -388,7 +388,7 @@ static void a_message_begun_is_not_dropped(void)
     uint64_t numbers[4];
     pair.main->high_water = 1;
     CHECK(send_one(pair.main, 0, 2, 200000, LIPC_DROP_OLDEST) == 0);
-    CHECK(lipc_outbox(pair.main) > 0 && pair.main->outbox.head->message.sent > 0);
+    CHECK(lipc_outbox_bytes(pair.main) > 0 && pair.main->outbox.head->message.sent > 0);
     CHECK(send_one(pair.main, 1, 2, 200000, LIPC_DROP_OLDEST) == 0);
     CHECK(send_one(pair.main, 2, 2, 200000, LIPC_DROP_OLDEST) == 1);
     CHECK(drain(pair, numbers, 4) == 2 && numbers[0] == 0 && numbers[1] == 2);
@@ -406,7 +406,7 @@ static void a_failed_allocation_sends_nothing(void)
     const uint64_t written = pair.main->out.write_pos;
     CHECK(send_one(pair.main, 0, 2, 200000, LIPC_REFUSE) == -ENOMEM); /* would stream into an empty ring */
     CHECK(send_one(pair.main, 0, 2, 200000, LIPC_DROP_OLDEST) == -ENOMEM);
-    CHECK(pair.main->out.write_pos == written && lipc_outbox(pair.main) == 0);
+    CHECK(pair.main->out.write_pos == written && lipc_outbox_bytes(pair.main) == 0);
     for (number = 0; number < CAPACITY / (sizeof(struct lipc_frame) + BODY); number++)
         CHECK(send_one(pair.main, number, 2, BODY, LIPC_REFUSE) == 0); /* the ring has room: no memory is needed */
     CHECK(send_one(pair.main, 0, 2, BODY, LIPC_REFUSE) == -ENOMEM);
@@ -414,11 +414,11 @@ static void a_failed_allocation_sends_nothing(void)
     allocations_left = -1;
     CHECK(send_one(pair.main, number++, 2, BODY, LIPC_REFUSE) == 0);
     pair.main->high_water = 1;
-    const uint64_t waiting = lipc_outbox(pair.main);
+    const uint64_t waiting = lipc_outbox_bytes(pair.main);
     for (allocations_left = 0; allocations_left < 3;) { /* of its place, its body and its channel's queue */
         const int left = allocations_left;
         CHECK(send_one(pair.main, 0, 2, BODY, LIPC_DROP_OLDEST) == -ENOMEM); /* and has dropped nothing for it */
-        CHECK(lipc_outbox(pair.main) == waiting);
+        CHECK(lipc_outbox_bytes(pair.main) == waiting);
         allocations_left = left + 1;
     }
     CHECK(drain(pair, numbers, 200) == (int)number);
@@ -450,9 +450,9 @@ static void an_account_that_is_full_refuses_for_all_that_count_in_it(void)
     struct pair first = open_pair(CAPACITY), second = open_pair(CAPACITY), other = open_pair(CAPACITY);
     struct lipc_account *account = lipc_account_create(3 * lipc_weight(BODY), NULL);
     uint64_t numbers[200];
-    CHECK(lipc_charge(first.main, account) == 0 && lipc_charge(second.main, account) == 0);
+    CHECK(lipc_set_account(first.main, account) == 0 && lipc_set_account(second.main, account) == 0);
     uint64_t number = fill(first.main, 0);
-    CHECK(lipc_charge(other.main, account) == 0 && lipc_charge(other.main, account) == -EINVAL);
+    CHECK(lipc_set_account(other.main, account) == 0 && lipc_set_account(other.main, account) == -EINVAL);
     for (int i = 0; i < 3; i++) /* behind the one on its way, as with a limit of its own */
         CHECK(send_one(first.main, number++, 2, BODY, LIPC_REFUSE) == 0);
     CHECK(send_one(first.main, 0, 2, BODY, LIPC_REFUSE) == -ENOBUFS);
@@ -462,7 +462,7 @@ static void an_account_that_is_full_refuses_for_all_that_count_in_it(void)
     int code;
     while ((code = send_one(second.main, sent, 2, BODY, LIPC_REFUSE)) == 0) /* as long as its ring has room */
         sent++;
-    CHECK(code == -ENOBUFS && lipc_outbox(second.main) == 0);
+    CHECK(code == -ENOBUFS && lipc_outbox_bytes(second.main) == 0);
     CHECK(send_one(second.main, 0, 2, BODY, LIPC_DROP_NEWEST) == 1);
     CHECK(send_one(second.main, 0, 2, BODY, LIPC_DROP_OLDEST) == 1);
     CHECK(send_one(second.main, sent++, 2, BODY, LIPC_KEEP) == 0);
@@ -480,10 +480,10 @@ static void what_counts_in_an_account_counts_in_its_parents(void)
     struct pair first = open_pair(CAPACITY), second = open_pair(CAPACITY);
     struct lipc_account *all = lipc_account_create(3 * lipc_weight(BODY), NULL);
     struct lipc_account *one = lipc_account_create(NO_LIMIT, all), *another = lipc_account_create(NO_LIMIT, all);
-    CHECK(lipc_charge(first.main, one) == 0 && lipc_charge(second.main, another) == 0);
+    CHECK(lipc_set_account(first.main, one) == 0 && lipc_set_account(second.main, another) == 0);
     uint64_t number = fill(first.main, 0);
     CHECK(send_one(first.main, number++, 2, BODY, LIPC_REFUSE) == 0);
-    while (lipc_outbox(second.main) == 0)
+    while (lipc_outbox_bytes(second.main) == 0)
         CHECK(send_one(second.main, number++, 2, BODY, LIPC_REFUSE) == 0);
     CHECK(lipc_account_bytes(one) == 2 * lipc_weight(BODY) && lipc_account_bytes(another) == lipc_weight(BODY));
     CHECK(lipc_account_bytes(all) == 3 * lipc_weight(BODY));
@@ -506,9 +506,9 @@ static void a_message_counts_in_its_account_until_it_is_freed(void)
     struct pair pair = open_pair(CAPACITY);
     struct lipc_account *account = lipc_account_create(NO_LIMIT, NULL);
     uint64_t numbers[1];
-    CHECK(lipc_charge(pair.main, account) == 0);
+    CHECK(lipc_set_account(pair.main, account) == 0);
     CHECK(send_one(pair.main, 0, 2, 200000, LIPC_REFUSE) == 0);
-    CHECK(lipc_outbox(pair.main) < lipc_weight(200000) && lipc_account_bytes(account) == lipc_weight(200000));
+    CHECK(lipc_outbox_bytes(pair.main) < lipc_weight(200000) && lipc_account_bytes(account) == lipc_weight(200000));
     CHECK(drain(pair, numbers, 1) == 1 && lipc_account_bytes(account) == 0);
     lipc_account_free(account);
     close_pair(pair);

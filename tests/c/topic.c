@@ -116,8 +116,8 @@ static void who_cannot_be_sent_to_is_told_of_and_left_out(void)
         check_next(quick.renderer, 0, ++sent, 7, 70);
     }
     CHECK(lipc_failure(slow.main) == -ENOBUFS && lipc_failure(quick.main) == 0);
-    uint64_t waiting = lipc_outbox(slow.main);
-    CHECK(send_all(topic, NULL, "again") == LIPC_FAILED && lipc_outbox(slow.main) == waiting);
+    uint64_t waiting = lipc_outbox_bytes(slow.main);
+    CHECK(send_all(topic, NULL, "again") == LIPC_FAILED && lipc_outbox_bytes(slow.main) == waiting);
     check_next(quick.renderer, 0, ++sent, 7, 70);
     lipc_topic_free(topic);
     close_pair(slow);
@@ -145,7 +145,7 @@ static void an_event_that_waits_for_many_waits_once(void)
     memset(body, 0, SIZE); /* the sender may do what it likes with it now */
     for (uint32_t i = 0; i < LISTENERS; i++) {
         const struct lipc_outgoing *waiting = &pairs[i].main->outbox.head->message;
-        CHECK(lipc_outbox(pairs[i].main) == lipc_weight(SIZE) - waiting->sent);
+        CHECK(lipc_outbox_bytes(pairs[i].main) == lipc_weight(SIZE) - waiting->sent);
         CHECK(i == 0 || waiting->sent != pairs[i - 1].main->outbox.head->message.sent);
     }
     for (uint32_t i = 0; i < LISTENERS; i++) {
@@ -179,7 +179,7 @@ static void a_failed_allocation_costs_the_one_it_was_for(void)
     CHECK(lipc_topic_send(topic, NULL, &header, &part, 1) == LIPC_FAILED);
     allocations_left = -1;
     CHECK(lipc_failure(first.main) == 0 && lipc_failure(second.main) == -ENOMEM);
-    CHECK(lipc_outbox(second.main) == 0 && second.main->out.write_pos == 0);
+    CHECK(lipc_outbox_bytes(second.main) == 0 && second.main->out.write_pos == 0);
     struct received received;
     while (receive(first.renderer, &received) == 0)
         CHECK(lipc_flush(first.main) >= 0);

@@ -178,7 +178,7 @@ static void a_message_that_starts_to_wait_parks_for_room_too(void)
     struct lipc_header header = numbered(1);
     char body[4000] = {0};
     CHECK(lipc_park(pair.main, 1) == 1);
-    while (lipc_outbox(pair.main) == 0)
+    while (lipc_outbox_bytes(pair.main) == 0)
         CHECK(lipc_send(pair.main, &header, body, sizeof body, LIPC_REFUSE) == 0);
     CHECK(posts(pair.main) == 0);
     struct received received;
@@ -194,7 +194,7 @@ static void a_side_that_waits_for_room_only_parks_while_there_is_none(void)
     struct pair pair = open_pair(LIPC_CAPACITY_MIN);
     struct lipc_header header = numbered(1);
     char body[4000] = {0};
-    while (lipc_outbox(pair.main) == 0)
+    while (lipc_outbox_bytes(pair.main) == 0)
         CHECK(lipc_send(pair.main, &header, body, sizeof body, LIPC_REFUSE) == 0);
     CHECK(lipc_park(pair.main, 1) == 1);
     lipc_unpark(pair.main);
@@ -281,11 +281,11 @@ static void a_poll_finds_a_frame_or_ends(void)
 {
     struct pair pair = open_pair(LIPC_CAPACITY_MIN);
     struct lipc_header header = numbered(1);
-    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 0) == 0);
-    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 100000) != 1); /* LIPC_PREEMPTED on a busy machine */
+    CHECK(lipc_busy_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 0) == 0);
+    CHECK(lipc_busy_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 100000) != 1); /* LIPC_PREEMPTED on a busy machine */
     CHECK(lipc_send(pair.main, &header, "", 0, LIPC_REFUSE) == 0);
-    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 0) == 1);
-    CHECK(lipc_poll((struct lipc_endpoint *[]){pair.renderer}, 1, UINT64_MAX) == 1);
+    CHECK(lipc_busy_poll((struct lipc_endpoint *[]){pair.renderer}, 1, 0) == 1);
+    CHECK(lipc_busy_poll((struct lipc_endpoint *[]){pair.renderer}, 1, UINT64_MAX) == 1);
     close_pair(pair);
 }
 
