@@ -132,7 +132,7 @@ async def test_without_descriptors_who_comes_is_told_and_who_is_there_goes_on(tm
             assert await ipc.invoke("echo", free) == (free,)  # the session that lives goes on
             assert await ipc.invoke("feed") == before
             assert await come(path) == "in"  # and whoever came in vain no longer waits to be accepted
-    assert outcomes[0] == "TimeoutError: main did not take this renderer in within 1 s"  # main could not even accept
+    assert outcomes[0] == "TimeoutError: main did not attach this renderer within 1 s"  # main could not even accept
     assert outcomes[-1] == "in"
     told = [outcome for outcome in outcomes[1:] if outcome != "in"]
     assert len(told) >= 4
