@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What user code has raised: whether it ends this process, and how it is put into words.
+"""Exceptions that user code has raised: whether they end this process, and how their text is made.
 
 A handler, a listener or a part's method may raise anything: SystemExit, as argparse does, a CancelledError that leaked,
 an exception whose own `__str__` raises. Such an exception must not end the process that called the user code. So each
@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType, WrapperDescriptorType
 from typing import Final
 
-# Characters of an error's text, and of its traceback, that are used.
+# The most characters of an error's text, and of its traceback.
 TEXT_MOST: Final = 64 * 1024
-# Characters of a type's name that are used.
+# The most characters of a type's name.
 NAME_MOST: Final = 200
-# Objects that a value may have and still be printed. LINE characters of a string count as one more object.
+# The most objects in a value that is printed. LINE characters of a string count as one more object.
 SMALL: Final = 20_000
 LINE: Final = 100
 # The repr() of these shows a name, and none of their contents.
@@ -29,8 +29,8 @@ NAMED: Final = (type, ModuleType, FunctionType)
 def ends_process(error: BaseException) -> bool:
     """Whether a signal's handler has raised the exception, on Ctrl-C for example, and not the interrupted code.
 
-    The exception itself does not say so. If the handler was set in Python, the traceback has that handler's frame.
-    Python's own handler raises KeyboardInterrupt between two instructions or from a call that waits, and not by a
+    The exception itself does not say so. If the handler was set in Python, the traceback has the handler's frame.
+    Python's default handler raises KeyboardInterrupt between two instructions or from a call that waits, and not by a
     `raise` instruction.
     """
     if isinstance(error, Exception):
@@ -50,7 +50,7 @@ def ends_process(error: BaseException) -> bool:
 
 
 def conclude(error: BaseException, settle: Callable[[], object]) -> None:
-    """Give a call that has raised its outcome. Then raise the error again if it ends the process, whatever happens."""
+    """Settle a call that has raised. Then raise the error again if it ends the process, even if `settle` raises."""
     try:
         settle()
     finally:
@@ -66,7 +66,7 @@ def _handlers() -> set[CodeType]:
     found = set()
     for number in signal.valid_signals():
         handler = signal.getsignal(number)
-        while isinstance(handler, partial):  # asyncio's own
+        while isinstance(handler, partial):  # asyncio's handlers are partials
             handler = handler.func
         if callable(handler):
             function = getattr(handler, "__func__", handler)
@@ -77,27 +77,27 @@ def _handlers() -> set[CodeType]:
 
 
 def type_name(error: BaseException) -> str:
-    """The name of its type, with its module if that is not `builtins`."""
+    """The name of an error's type, with the type's module unless it is `builtins`."""
     kind = type(error)
     try:
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         return str.__str__(name)[:NAME_MOST]
-    except BaseException:  # a metaclass can make anything of these
+    except BaseException:  # a metaclass can return anything for these attributes
         return "exception"
 
 
 def text_of(error: BaseException, most: int = TEXT_MOST) -> str:
-    """Its str(), as far as it is used."""
+    """An error's str(), cut to `most` characters."""
     try:
         if not _is_quick(error):
             return f"<the arguments of this {type_name(error)} are too large to print>"
-        return cut(str.__str__(str(error)), most)  # a plain one, whatever its class made of it
+        return cut(str.__str__(str(error)), most)  # a plain str, even if __str__ returned a subclass
     except BaseException:
         return f"<str() of this {type_name(error)} raised>"
 
 
 def repr_of(value: object, most: int = TEXT_MOST) -> str:
-    """A value's repr(), as far as it is used."""
+    """A value's repr(), cut to `most` characters."""
     name = type.__dict__["__name__"].__get__(type(value))
     try:
         return cut(str.__str__(repr(value)), most) if is_small(value) else f"<this {name} is too large to print>"
@@ -106,11 +106,11 @@ def repr_of(value: object, most: int = TEXT_MOST) -> str:
 
 
 def trace(error: BaseException) -> str:
-    """Its traceback as Python prints it, with its causes, as far as it is used."""
+    """An error's traceback as Python prints it, with its causes, cut to TEXT_MOST characters."""
     try:
         if all(map(_is_quick, _chain(error))):
             return cut("".join(traceback.format_exception(error)), TEXT_MOST)
-    except BaseException:  # a SyntaxError whose text is bytes, groups within groups without end
+    except BaseException:  # a SyntaxError whose text is bytes, or groups nested without end
         pass
     try:
         frames = "".join(traceback.format_tb(error.__traceback__))
@@ -145,7 +145,7 @@ def _is_quick(error: BaseException) -> bool:
 
 
 def is_small(value: object) -> bool:
-    """Whether a value is small enough to print. An object that stands in it twice is printed, and counted, twice."""
+    """Whether a value is small enough to print. An object that the value has twice is printed, and counted, twice."""
     todo, left = [value], SMALL
     while todo:
         each = todo.pop()
@@ -160,7 +160,7 @@ def is_small(value: object) -> bool:
 
 
 def cut(text: str, most: int) -> str:
-    """A text without its middle, if it is too long. A traceback ends with what was raised, so the end must stay."""
+    """A text without its middle if it is too long. A traceback ends with the exception, so the end must stay."""
     if len(text) <= most:
         return text
     half = most // 2
@@ -170,7 +170,7 @@ def cut(text: str, most: int) -> str:
 def explained(error: BaseException, callback: object, count: int) -> BaseException:
     """A TypeError that explains that `callback` does not take an event and `count` arguments; else `error` itself."""
     if type(error) is not TypeError or error.__traceback__ is None or error.__traceback__.tb_next is not None:
-        return error  # it comes from within
+        return error  # it was raised inside the callback
     import inspect
 
     try:

@@ -353,7 +353,7 @@ async def test_another_user_has_so_many_places_whatever_processes_it_has(
     async with hosting(path=open_folder / "s", token=TOKEN):
         processes = []
         limit = "3 renderers may be connected by its path of user 65534, and are"
-        reason = f"main declined: main cannot take it in: [Errno 122] {limit}"
+        reason = f"main declined: main cannot attach this renderer: [Errno 122] {limit}"
         for _ in range(2):
             code = f"import sys; sys.path[:] = {sys.path!r}\n" + textwrap.dedent(OF_ANOTHER_USER)
             pipe = subprocess.PIPE

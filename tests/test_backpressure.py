@@ -661,6 +661,6 @@ async def test_a_renderer_that_does_not_read_what_it_has_asked_for_is_disconnect
         stopped, other = host.renderers
         asking = asyncio.create_task(host.ipc.run(stopped, "ask_and_be_busy", "bytes", 300, 100_000, 60.0))
         await until(lambda: host.main.renderers == [other])  # long before that minute is over
-        assert re.search(r"renderer \d+ .* it reads too slowly: \d+ bytes of what it has asked for wait", caplog.text)
+        assert re.search(r"renderer \d+ .* it reads too slowly: \d+ bytes of outcomes wait", caplog.text)
         assert await host.ipc.run(other, "invoke", "echo", 1) == (1,)
         asking.cancel()

@@ -321,7 +321,7 @@ async def test_an_event_of_a_type_that_only_its_sender_has_registered_is_skipped
         assert await host.ipc.run(sender, "count_heard", "n", 4) == 4
         await until(lambda: len(host.ipc.heard["n"]) == 2)
         assert host.main.renderers == [sender, other]
-    way_out = "nothing is registered here as 'coin': lensipc.clone.register it on both sides"
+    way_out = "nothing is registered here as 'coin': call lensipc.clone.register on both sides"
     assert way_out in caplog.text  # of main
     assert way_out in capfd.readouterr().err  # of the renderer
 

@@ -136,9 +136,9 @@ def test_a_part_is_found_by_its_path() -> None:
         ("offering:Missing", "no attribute 'Missing'"),
         ("offering:Main.Missing", "no attribute 'Missing'"),
         ("offering_broken:Main", "RuntimeError('broken')"),
-        ("offering:function", "no subclass of LensMainExtension"),
-        ("offering:text", "no subclass of LensMainExtension"),
-        ("offering:Renderer", "no subclass of LensMainExtension"),
+        ("offering:function", "not a subclass of LensMainExtension"),
+        ("offering:text", "not a subclass of LensMainExtension"),
+        ("offering:Renderer", "not a subclass of LensMainExtension"),
     ],
 )
 @pytest.mark.usefixtures("site")
@@ -277,7 +277,7 @@ def test_a_part_whose_package_is_elsewhere_by_now_is_refused(package: Path, monk
     load("changing.part:Main", LensMainExtension, "ext")
     copytree(package, package.parent / "newer" / "changing")
     monkeypatch.syspath_prepend(str(package.parent / "newer"))
-    with pytest.raises(ActivationError, match=rf"changing is {package.parent}/newer/.* by now, not {package}/"):
+    with pytest.raises(ActivationError, match=rf"changing is now {package.parent}/newer/.*, not {package}/"):
         load("changing.part:Main", LensMainExtension, "ext")
 
 

@@ -152,9 +152,9 @@ async def test_a_renderer_whose_part_raises_is_not_spawned_and_the_rest_goes_on(
     [
         ("no_such_module:Main", None, "No module named 'no_such_module'"),
         ("living:NoSuchClass", None, "NoSuchClass"),
-        ("living:NotAnExtension", None, "no subclass of LensMainExtension"),
-        ("living:Renderer", None, "no subclass of LensMainExtension"),
-        (None, "living:Main", "no subclass of LensRendererExtension"),
+        ("living:NotAnExtension", None, "not a subclass of LensMainExtension"),
+        ("living:Renderer", None, "not a subclass of LensMainExtension"),
+        (None, "living:Main", "not a subclass of LensRendererExtension"),
     ],
 )
 async def test_a_part_that_cannot_be_loaded_is_named(main: str | None, renderer: str | None, why: str) -> None:

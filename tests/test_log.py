@@ -157,7 +157,8 @@ async def test_changes_of_state_in_main_and_in_a_renderer_are_logged_for_who_deb
                 "the part of extension lab in main is activated",
                 "the part of extension lab in renderer 1 is activated",
             ]
-            assert f"renderer 1 (pid {os.getpid()}) is attached: it came by the path" in lines(caplog, logging.INFO)
+            attached = f"renderer 1 (pid {os.getpid()}) is attached: it connected by the path"
+            assert attached in lines(caplog, logging.INFO)
             caplog.clear()
         await until(lambda: not main.renderers)
         assert sorted(lines(caplog, logging.DEBUG)) == [
@@ -185,8 +186,8 @@ async def test_a_renderer_that_is_slow_is_said_to_be_congested_lagging_and_relea
         await until(lambda: len(lines(caplog, logging.DEBUG)) == 3)
         congested, lagging, released = lines(caplog, logging.DEBUG)
         assert congested.startswith("renderer 1 is congested: ")
-        assert lagging == "renderer 1 is lagging: it holds up nobody"
-        assert released == "renderer 1 is released: it is congested or lagging no more"
+        assert lagging == "renderer 1 is lagging: it no longer holds back its senders"
+        assert released == "renderer 1 is released: it is no longer congested or lagging"
 
 
 @pytest.mark.process
@@ -205,6 +206,6 @@ async def test_each_pause_of_a_renderer_begins_and_ends_with_a_line(
         await host.ipc.run(host.renderers[0], "broadcast", "news", 3)
         await until(lambda: heard == [0, 1, 2])
         said = lines(caplog, logging.DEBUG)
-    why = "so many async listeners of its events run"
-    pause = [f"renderer 1 is paused: {why}", f"renderer 1 is paused no more because {why}"]
+    why = "too many async listeners of its events run"
+    pause = [f"renderer 1 is paused: {why}", f"renderer 1 is no longer paused for this reason: {why}"]
     assert said == len(said) // 2 * pause != []

@@ -86,8 +86,8 @@ COME = """
 
 
 DECLINED = (
-    "main declined: main cannot take it in: [Errno 24] main may have {} descriptors open, and keeps the last {} for "
-    "the renderers that it starts: its process needs a higher limit (ulimit -n)"
+    "main declined: main cannot attach this renderer: [Errno 24] main may have {} descriptors open, and keeps the last "
+    "{} for the renderers that it starts: its process needs a higher limit (ulimit -n)"
 )
 
 
@@ -132,7 +132,7 @@ async def test_without_descriptors_who_comes_is_told_and_who_is_there_goes_on(tm
             assert await ipc.invoke("echo", free) == (free,)  # the session that lives goes on
             assert await ipc.invoke("feed") == before
             assert await come(path) == "in"  # and whoever came in vain no longer waits to be accepted
-    assert outcomes[0] == "TimeoutError: main did not take this renderer in within 1 s"  # main could not even accept
+    assert outcomes[0] == "TimeoutError: main did not attach this renderer within 1 s"  # main could not even accept
     assert outcomes[-1] == "in"
     told = [outcome for outcome in outcomes[1:] if outcome != "in"]
     assert len(told) >= 4
@@ -270,7 +270,7 @@ async def test_without_address_space_who_comes_is_told_and_who_is_there_goes_on(
         await ipc.invoke("shrink", 48 * 1024 * 1024)
         for _ in range(3):
             said = await come(path)
-            assert "main cannot take it in: no address space to map a segment: 67108864 bytes" in said
+            assert "main cannot attach this renderer: no address space to map a segment: 67108864 bytes" in said
             assert await ipc.invoke("echo", bytes(100_000)) == (bytes(100_000),)
         assert await ipc.invoke("feed") == before
         await ipc.invoke("shrink", 1024 * 1024 * 1024)
@@ -335,7 +335,7 @@ async def test_a_full_dev_shm_is_an_error_with_need_and_free_and_no_bus_error() 
     assert process.returncode == 0, said.decode()
     # The renderers may say it, too, as what main has told them, and perhaps on main's line.
     told = (
-        r"(?<!main cannot take it in: )\[Errno 28\] cannot make a segment of two rings of 262144 bytes "
+        r"(?<!main cannot attach this renderer: )\[Errno 28\] cannot make a segment of two rings of 262144 bytes "
         r"\(524288 bytes needed, \d+ free in /dev/shm; "
     )
     assert len(re.findall(told, said.decode())) == 3, said.decode()

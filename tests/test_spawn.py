@@ -274,7 +274,7 @@ async def test_what_cannot_be_started_is_named_with_the_way_out(tmp_path: Path) 
     (tmp_path / "text").write_text("no program")
     for path, kind in ((tmp_path / "nowhere", FileNotFoundError), (tmp_path / "text", PermissionError)):
         async with MainProcess(executable=path) as main:
-            with pytest.raises(kind, match=r"renderers cannot be started with it .*MainProcess\(executable=") as raised:
+            with pytest.raises(kind, match=r"cannot start renderers with .*MainProcess\(executable=") as raised:
                 await main.spawn_renderer()
             assert raised.value.filename == str(path)
 
@@ -466,7 +466,7 @@ def test_a_frozen_program_starts_renderers_that_import_plugins(frozen: Path) -> 
 def test_a_frozen_program_that_forgets_freeze_support_starts_itself_once_and_is_told(frozen: Path) -> None:
     first, second, told = run_frozen(frozen, FORGET="1")
     assert (first, second) == ("starts", "starts")
-    assert "exited with status 1 before it was attached: a frozen program calls lensipc.freeze_support()" in told
+    assert "exited with status 1 before it was attached: a frozen program must call lensipc.freeze_support()" in told
 
 
 @pytest.mark.timeout(300)

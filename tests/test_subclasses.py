@@ -198,7 +198,7 @@ def test_a_subclass_that_c_code_makes_is_refused_and_so_are_its_own() -> None:
         for each in (kind, plain(kind), slotted(plain(kind)), mixed(kind)):
             said = refused(each())
             assert said.startswith("value['key'][0] is a")
-            assert f"a subclass of {base} in C, which may keep its value elsewhere: lensipc.clone.register it" in said
+            assert f"a subclass of {base} made in C, and may keep its value elsewhere: register it with lensipc" in said
 
 
 def test_what_was_refused_crosses_once_it_is_registered_and_no_longer_then() -> None:
@@ -221,7 +221,7 @@ def test_times_of_pandas_which_keep_their_value_beside_the_datetime_are_refused(
         pd.Timedelta("1ns"),
         pd.Timedelta(np.timedelta64(10**12, "s")),
     ):
-        assert "lensipc.clone.register it" in refused(value)
+        assert "register it with lensipc.clone.register" in refused(value)
     stamp = pd.Timestamp("2024-01-02 03:04:05.123456")
     assert clone.decode(clone.encode(stamp.to_pydatetime())) == stamp
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""What a message may call: one constructor for each kind of value that a plain pickle cannot hold.
+"""The constructors that a message may call: one for each kind of value that a plain pickle cannot hold.
 
-TABLE has a row for each. It says what each argument may be, exactly, and what a call costs; csrc/clone/reader.c holds
-every call against it before it makes one. So the functions here get exact builtins of a bounded size, reduced to plain
-scalars wherever code that is not lensipc's own sees them. What a row cannot say, its `make` checks; a refusal is any
-exception, which arrives as DecodeError. What this process merely lacks (a registered name, a time zone, an exception of
-a newer Python) is UnknownValueError.
+TABLE has a row for each constructor. The row says exactly what each argument may be, and what a call costs.
+csrc/clone/reader.c checks every call against its row before it makes the call. So the functions here get exact builtins
+of a bounded size. Code that is not lensipc's own gets only plain scalars. If a row cannot say something, its `make` or
+`price` checks it, and refuses by raising any exception, which becomes a DecodeError. If this process only lacks a
+registered name, a time zone, or an exception of a newer Python, the error is UnknownValueError.
 
-The encoders beside them, in `reducers.py`, `stdlib_reducers.py` and `ndarray.py`, refer to the rows as objects; a
-pickler writes them as WIRE_MODULE and their name. Nothing is imported here before a message needs it: `import lensipc`
-stays cheap.
+The encoders in `reducers.py`, `stdlib_reducers.py` and `ndarray.py` refer to the rows as objects. A pickler writes a
+row as WIRE_MODULE and the row's name. Functions here import a module only when a message needs it, so that
+`import lensipc` stays cheap.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ from .. import _fast
 from ..errors import UnknownValueError
 
 WIRE_MODULE = _fast.WIRE_MODULE
-"""What messages call this module, whatever its place."""
+"""The name of this module in messages. It stays the same if the module moves."""
 
-sys.modules[WIRE_MODULE] = sys.modules[__name__]  # a pickler looks there for what it is to name
+sys.modules[WIRE_MODULE] = sys.modules[__name__]  # a pickler looks there for a name before it writes the name
 
 PATTERN_LIMIT = 8192
-"""Longest regular expression in characters."""
+"""The longest regular expression in characters."""
 
 FRACTION_BITS = 1 << 16
-"""Longest numerator or denominator in bits. Reducing a fraction takes quadratic time, 1 ms at this size."""
+"""The longest numerator or denominator in bits. Reducing a fraction takes quadratic time, 1 ms at this size."""
 
 DECIMAL_LIMIT = 4096
-"""Longest text of a Decimal in characters. Each hash() of it takes time in proportion, 10 us at this length."""
+"""The longest text of a Decimal in characters. hash() takes time in proportion to the length, 10 us at this length."""
 
 RANGE_BITS = 4096
-"""Longest number of a range in bits, for the same reason."""
+"""The longest number of a range in bits, for the same reason."""
 
 ZONE_LIMIT = 64
-"""Longest name of a time zone in characters."""
+"""The longest name of a time zone in characters."""
 
 TEXT_LIMIT = _fast.TEXT_LIMIT
-"""Longest text in an exception in characters: each of its strings, its notes, its traceback."""
+"""The longest text in an exception in characters: each of its strings, its notes, and its traceback."""
 
 ERROR_ARGS = 64
-"""Most arguments, and most notes, of an exception."""
+"""The most arguments, and the most notes, of an exception."""
 
 SCALAR_LIMIT = 1 << 16
-"""Bytes of a numpy scalar: hash() takes time in proportion."""
+"""The most bytes of a numpy scalar, because hash() takes time in proportion to them."""
 
 UNBOUNDED = 1 << 62
-"""No bound but the message's own."""
+"""No limit except the message's own size."""
 
 
 class Argument(NamedTuple):
     """What an argument of a constructor may be.
 
     Attributes:
-        kinds: among none, bool, int, float, str, bytes, scalars (a tuple of these), tuple (of anything), array (of
-            numpy), error (an exception that a row made) and any. Types are exact: True is no int.
-        low, high: of an int; None: it may have up to `size` bits.
-        size: of a str in characters, of bytes, of a tuple, at most.
+        kinds: some of none, bool, int, float, str, bytes, scalars (a tuple of these), tuple (of anything), array (of
+            numpy), error (an exception that a row made) and any. Types are exact: True is not an int.
+        low, high: the range of an int; None: an int may have up to `size` bits.
+        size: the largest size of a str in characters, of bytes, or of a tuple.
     """
 
     kinds: frozenset[str]
@@ -74,19 +74,19 @@ class Argument(NamedTuple):
 
 
 class Row:
-    """A constructor. Pickles as its name.
+    """A constructor. It pickles as its name.
 
     Attributes:
-        name: what messages call it.
-        arguments: what it takes; `required` of them at least.
-        rest: what may follow them, any number of times; None: nothing.
-        make: makes the value.
-        does: what csrc/clone/reader.c does about it, one of DOES.
-        plain: whether its result is a builtin, or an array of a simple dtype.
-        cost: of a call, in units of 10 ns, and for each byte of its arguments.
-        price: takes the arguments and gives what the call costs besides; it is called before `make`, for what a row
-            cannot say, and may refuse.
-        hash_cost: what hash() of the result takes, in the same units; None: it must be no key.
+        name: its name in messages.
+        arguments: the arguments that it takes. At least the first `required` of them must be there.
+        rest: an argument that may follow them, any number of times; None: no more arguments.
+        make: makes the value from the arguments.
+        does: what csrc/clone/reader.c does for a call, one of DOES.
+        plain: whether the result is a builtin, or an array of a simple dtype.
+        cost, per_byte: the cost of a call, and for each byte of its arguments, in units of 10 ns.
+        price: called with the arguments before `make`; None: not called. It returns the extra cost of the call, beyond
+            `cost` and `per_byte`, and may refuse arguments for reasons that a row cannot say.
+        hash_cost: the cost of hash() of the result, in the same units; None: the result must not be a key.
     """
 
     __module__ = WIRE_MODULE
@@ -120,15 +120,15 @@ class Row:
         self.price = price
         self.hash_cost = hash_cost
 
-    def __call__(self, *_: Any) -> Any:  # which the pickler asks of what it is to call
+    def __call__(self, *_: Any) -> Any:  # because the pickler requires a callable
         raise TypeError(f"{self.name} is called by messages only")
 
 
 KINDS = ("none", "bool", "int", "float", "str", "bytes", "scalars", "tuple", "array", "error", "any")
-"""What an argument may be, in the order of the bits LIPC_TAKES_*."""
+"""The kinds of arguments, in the order of the bits LIPC_TAKES_*."""
 
 DOES = ("dict", "list", "last", "call", "call a user's", "array", "error")
-"""What a row does, in the order of LIPC_MAKES_DICT and so on."""
+"""What the reader does for a row, in the order of LIPC_MAKES_DICT and the constants after it."""
 
 
 def _takes(*kinds: str, low: int | None = None, high: int | None = None, size: int = 0) -> Argument:
@@ -143,7 +143,7 @@ def _text(size: int) -> Argument:
     return _takes("str", size=size)
 
 
-# ---- what makes the values ----
+# ---- the functions that make the values ----
 
 
 def _zone(zone: Any) -> Any:
@@ -162,17 +162,17 @@ def _zone(zone: Any) -> Any:
     global _names
     if _names is None:
         _names = zoneinfo.available_timezones()
-    if zone not in _names:  # ZoneInfo, asked for a zone that it lacks, keeps some memory each time
+    if zone not in _names:  # ZoneInfo would keep some memory each time that it is asked for an unknown zone
         raise UnknownValueError(f"this machine has no time zone {zone!r}: install the package tzdata")
     found = _zones[zone] = zoneinfo.ZoneInfo(zone)
     return found
 
 
 _names: set[str] | None = None
-"""The time zones that this machine has, once somebody has asked."""
+"""The names of this machine's time zones; None: nobody has asked for one yet."""
 
 _zones: dict[str, Any] = {}
-"""Those that have been loaded, of some 600 that there are: to load one takes 0.1 ms, and happens once."""
+"""The time zones that were loaded, by name. There are some 600, and loading one takes 0.1 ms."""
 
 
 _STATE = struct.Struct(">H6BH")
@@ -216,7 +216,7 @@ def _decimal(text: str) -> Any:
     import re
 
     if not re.fullmatch(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:E[+-]?[0-9]+)?|Infinity|s?NaN[0-9]*)", text):
-        raise ValueError("no text of a Decimal")
+        raise ValueError("not the text of a Decimal")
     return decimal.Decimal(text)
 
 
@@ -227,17 +227,17 @@ def _fraction(numerator: int, denominator: int) -> Any:
 
 
 def pattern_price(pattern: str | bytes, flags: int) -> int:
-    """What compiling a pattern takes, in units of 10 ns.
+    """The cost of compiling a pattern, in units of 10 ns.
 
     Raises:
-        ValueError: its flags are none that a pattern can have.
+        ValueError: a pattern cannot have these flags.
     """
     text = pattern if type(pattern) is str else bytes(pattern).decode("latin-1")  # type: ignore[arg-type]
     if flags & 0x81:  # TEMPLATE, and DEBUG, which prints
-        raise ValueError("flags that no pattern has")
-    # Measured on CPython 3.11: 0.5 to 3.5 us for each character; a range beyond Latin-1 takes 5.5 ms, with IGNORECASE
-    # 12 ms, and a set there, or alternatives that become one, 75 us; another range or set 4 us, with IGNORECASE up to
-    # 0.25 ms.
+        raise ValueError("flags that a pattern cannot have")
+    # Measured on CPython 3.11: each character takes 0.5 to 3.5 us. Beyond Latin-1, a range takes 5.5 ms, and 12 ms with
+    # IGNORECASE; a set, or alternatives that become a set, takes 75 us. Any other range or set takes 4 us, and up to
+    # 0.25 ms with IGNORECASE.
     sets = text.count("[")
     ranges = text.count("-") if sets else 0
     wide = max(text, default="") > "\xff" or "\\u" in text or "\\U" in text or "\\N" in text
@@ -251,7 +251,7 @@ def _pattern(pattern: str | bytes, flags: int) -> Any:
     import re
     import warnings
 
-    with warnings.catch_warnings():  # of what a later Python will read otherwise
+    with warnings.catch_warnings():  # re warns of patterns that a later Python will read in another way
         warnings.simplefilter("ignore")
         return re.compile(pattern, flags)
 
@@ -263,7 +263,7 @@ def _path(kind: str, text: str) -> Any:
     import pathlib
 
     if kind not in PATHS:
-        raise ValueError("no kind of path")
+        raise ValueError("an unknown kind of path")
     return getattr(pathlib, kind)(text)
 
 
@@ -274,7 +274,7 @@ def _network(kind: str, text: str) -> Any:
     import ipaddress
 
     if kind not in NETWORKS:
-        raise ValueError("no kind of address")
+        raise ValueError("an unknown kind of address")
     return getattr(ipaddress, kind)(text)
 
 
@@ -282,7 +282,7 @@ def _packed(typecode: str, data: bytes) -> Any:
     import array
 
     if typecode not in tuple("bBuhHiIlLqQfd"):
-        raise ValueError("no typecode")
+        raise ValueError("an unknown typecode")
     result = array.array(typecode)
     if typecode == "u":
         _check_characters(data, result.itemsize)
@@ -291,10 +291,10 @@ def _packed(typecode: str, data: bytes) -> Any:
 
 
 def _check_characters(data: bytes, size: int) -> None:
-    """Raise unless these are code points: array.array believes them."""
+    """Raise an error unless all characters are code points, because array.array does not check them."""
     decode = getattr(
         codecs, f"utf_{8 * size}_{sys.byteorder[0]}e_decode"
-    )  # which imports nothing, as bytes.decode does
+    )  # this function imports nothing, unlike bytes.decode
     decode(data, "surrogatepass", True)
 
 
@@ -309,12 +309,12 @@ EXCEPTIONS: dict[str, type[BaseException]] = {
 
 
 def exact_error_args(cls: type[BaseException], args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """What `cls` is constructed from so that its own str() can be trusted; None: it cannot be made of these."""
-    if issubclass(cls, SyntaxError):  # its str() and traceback believe positions
+    """The arguments to construct `cls` with, if its str() is safe with them; None: these arguments are not safe."""
+    if issubclass(cls, SyntaxError):  # its str() and its traceback trust the positions
         return args if len(args) == 1 and type(args[0]) is str else None
     if issubclass(cls, BlockingIOError) and len(args) > 2 and type(args[2]) is not int:
         return None
-    if issubclass(cls, UnicodeError) and cls is not UnicodeError:  # str() reads at its positions, unchecked
+    if issubclass(cls, UnicodeError) and cls is not UnicodeError:  # str() reads at the positions without a check
         kinds = {UnicodeEncodeError: (str, str, int, int, str), UnicodeDecodeError: (str, bytes, int, int, str)}
         wanted = kinds.get(cls, (str, int, int, str))
         if tuple(map(type, args)) != wanted:
@@ -329,7 +329,7 @@ def _error(name: str, args: tuple[Any, ...], cause: Any, notes: tuple[Any, ...],
     if cls is None:
         raise UnknownValueError(f"this Python has no exception {name!r}")
     if issubclass(cls, BaseExceptionGroup) or exact_error_args(cls, args) is None:
-        raise ValueError("arguments that this exception does not take")
+        raise ValueError("arguments that this exception cannot have")
     return _completed(cls(*args), cause, notes, trace)
 
 
@@ -338,13 +338,13 @@ def _group(
 ) -> BaseException:
     cls = {"ExceptionGroup": ExceptionGroup, "BaseExceptionGroup": BaseExceptionGroup}.get(name)
     if cls is None:
-        raise ValueError("no exception group")
+        raise ValueError("an unknown exception group")
     return _completed(cls(message, members), cause, notes, trace)
 
 
 def _completed(error: BaseException, cause: Any, notes: tuple[Any, ...], trace: str | None) -> BaseException:
     if any(type(note) is not str for note in notes):
-        raise TypeError("a note that is no text")
+        raise TypeError("a note that is not a str")
     if cause is not None:
         error.__cause__ = cause
     if notes:
@@ -390,14 +390,14 @@ def _number(text: str, value: Any) -> Any:
 # ---- registered types ----
 
 DECODERS: dict[str, Callable[[Any], Any]] = {}
-"""What `clone.register` was given to make values of a name from what their encoder gave."""
+"""The decoders that `clone.register` was given, by name. Each makes a value from its encoder's result."""
 
 
 def _registered(name: str, payload: Any) -> Any:
     decode = DECODERS.get(name)
     if decode is None:
         raise UnknownValueError(
-            f"nothing is registered here as {name!r}: lensipc.clone.register it on both sides, under one name"
+            f"nothing is registered here as {name!r}: call lensipc.clone.register on both sides, with the same name"
         )
     return decode(payload)
 
@@ -411,7 +411,7 @@ _ERROR = (
     _takes("none", "str", size=TEXT_LIMIT),
 )
 _ANY = _takes("any")
-# What `make` and `pickle` are for the rows that the reader does itself.
+# The `make` of rows whose values the reader makes itself.
 _none: Callable[..., Any] = lambda *_: None  # noqa: E731
 
 as_dict = Row("as_dict", _none, does="dict", plain=True)
@@ -419,7 +419,7 @@ as_list = Row("as_list", _none, does="list", plain=True)
 as_is = Row("as_is", _none, _ANY, does="last", plain=True)
 as_last = Row("as_last", _none, _ANY, rest=_ANY, does="last", plain=True)
 as_complex = Row("as_complex", complex, _takes("float"), _takes("float"), plain=True, cost=15)
-# No key: a number of numpy's that has its hash would be compared with it, and numpy makes an array of it for that.
+# Not a key: a numpy number with the same hash would be compared with the range, and numpy would make an array of it.
 as_range = Row("as_range", range, *(3 * (_takes("int", size=RANGE_BITS),)), plain=True, cost=20, hash_cost=None)
 as_uuid = Row("as_uuid", _uuid, _takes("int", size=128), cost=200, hash_cost=30)
 as_datetime = Row("as_datetime", _datetime, _takes("bytes", size=10), _ZONE, required=1, cost=200, hash_cost=40)
@@ -470,11 +470,11 @@ as_record = Row(
 as_registered = Row("as_registered", _registered, _text(1 << 10), _ANY, does="call a user's", cost=100, hash_cost=130)
 
 TABLE: dict[str, Row] = {value.name: value for value in list(globals().values()) if type(value) is Row}
-"""Every constructor by its name. Messages can name nothing else."""
+"""All constructors by name. A message can name nothing else."""
 
 
 def rows() -> list[tuple[Any, ...]]:
-    """TABLE as csrc/clone/constructors.c takes it."""
+    """TABLE in the form that csrc/clone/constructors.c takes."""
 
     def argument(each: Argument) -> tuple[int, int, int, int]:
         bounded = each.low is not None and each.high is not None

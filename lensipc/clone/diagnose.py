@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The slow walk over a value that could not be cloned at once: where is what has no clone, where to cut it.
+"""Walks a value that could not be cloned at once, to find the object that has no clone or the places to cut the value.
 
-Never on the fast path. Without recursion, safe with cycles, and running no more of a user's code than `reducers` does.
+These walks are slow, and never run for a value that can be cloned at once. They do not recurse, they are safe with
+cycles, and they run no more of a user's code than reducers.py does.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from .. import _fast
 from . import constructors
 from .reducers import BASES, Unclonable, describe, name_of, reducer_of
 
-# By id: to look up a type itself may run its metaclass.
+# By id, because a lookup by the type itself may run its metaclass.
 _ATOMS = frozenset(map(id, (int, float, str, bytes, bytearray, bool, type(None), complex)))
 
 CUT_HEIGHT = 50
-"""Levels between two cuts. A level takes at most two of C's 500 to 1000 on CPython 3.11, and callers have used some."""
+"""Levels between two cuts. CPython 3.11 allows 500 to 1000 levels of recursion in C. A level of a value takes at most
+two of those, and the callers have used some."""
 
 PATH_LENGTH = 200
-"""Characters of a path that is told whole."""
+"""The most characters of a path. A longer path loses its middle."""
 
 
 class _NoMessage:
-    """Stands for the pickler where a reducer is asked what an object holds, not to send it."""
+    """Takes the place of codec.py's _Message when a reducer is called only to learn what an object holds."""
 
     def __init__(self) -> None:
         self.limits, self.price, self.budget = self, 0, 1 << 62
@@ -36,7 +38,8 @@ class _NoMessage:
 
 
 def children(obj: Any) -> Iterator[tuple[str, object]]:
-    """What a value holds, each with the step that leads to it. A step that begins with `a` leads to no subscript."""
+    """The objects that a value holds, each with the step that leads to it. A step is appended to the path of the value.
+    A step that begins with `a`, such as `a key of `, is put before that path."""
     cls = type(obj)
     if id(cls) in _ATOMS:
         return
@@ -99,11 +102,11 @@ def _join(path: str, step: str) -> str:
 
 
 def path_to(root: object, culprit: object, name: str) -> str | None:
-    """The path from `root`, which is called `name`, to the very object `culprit`; None if it is not there."""
+    """The path from `root`, which is called `name`, to the object `culprit` itself; None: `root` does not hold it."""
     if root is culprit:
         return name
     seen: dict[int, object] = {id(root): root}
-    walks = [(name, children(root))]  # each with the step that has led there
+    walks = [(name, children(root))]  # each walk with the step that led to its value
     while walks:
         step = next(walks[-1][1], None)
         if step is None:
@@ -124,9 +127,10 @@ def _shortened(path: str) -> str:
 
 
 def too_deep(root: object) -> tuple[object, str] | None:
-    """The first value that is nested too deep, and that it is; None if there is none. A cycle ends where it closes."""
+    """The first value that is nested too deep, with a text that says so; None: there is none. A cycle ends where it
+    closes."""
     depths: dict[int, int] = {id(root): 1}
-    alive: list[object] = [root]  # ids stay unique as long as what the walk makes is kept
+    alive: list[object] = [root]  # keeps objects that the walk makes, so that ids stay unique
     walks = [(root, children(root))]
     on_the_way = {id(root)}
     while walks:
@@ -147,9 +151,9 @@ def too_deep(root: object) -> tuple[object, str] | None:
 
 
 def colliding(root: object, arrive: Callable[[Any], Any]) -> tuple[object, str] | None:
-    """The first dict or set of which two keys would arrive as one, and that it is; None if there is none.
+    """The first dict or set of which two keys would arrive equal, with a text that says so; None: there is none.
 
-    `arrive` gives what a key arrives as.
+    `arrive(key)` returns the key as it arrives.
     """
     seen: dict[int, object] = {id(root): root}
     waiting = [root]
@@ -163,7 +167,7 @@ def colliding(root: object, arrive: Callable[[Any], Any]) -> tuple[object, str] 
                     if arrival in arrived:
                         return value, f"{describe(value)} of which two keys or elements arrive as one and the same"
                     arrived.add(arrival)
-                except Exception:  # it arrives in no way, or as no key: that is not what is looked for here
+                except Exception:  # the key cannot be cloned, or its clone is not hashable; this walk ignores that
                     continue
             if id(child) not in seen and id(type(child)) not in _ATOMS:
                 seen[id(child)] = child
@@ -172,7 +176,7 @@ def colliding(root: object, arrive: Callable[[Any], Any]) -> tuple[object, str] 
 
 
 def unhashable(root: object) -> tuple[object, str] | None:
-    """The first key or element that would arrive unhashable, and what it is; None if there is none."""
+    """The first key or element that would arrive unhashable, with a text that says so; None: there is none."""
     seen: dict[int, object] = {id(root): root}
     walks = [children(root)]
     while walks:
@@ -215,14 +219,15 @@ def _unhashable_part(key: object) -> object | None:
 
 
 def cuts(root: object) -> list[object]:
-    """Values inside `root` that, cloned one after the other, leave no more than CUT_HEIGHT levels to each and to it.
+    """Values inside `root` to clone first, in this order, so that cloning each of them, and then `root`, goes at most
+    CUT_HEIGHT levels deep.
 
-    A pickler that has met them in this order meets them again as memos, and never goes deep. Cycles may still take it
-    deeper than that.
+    A pickler that has cloned these values refers to them by memos, so it does not go deep again. A cycle may still take
+    the pickler deeper.
     """
     found: list[object] = []
     heights: dict[int, int] = {}
-    alive: list[object] = [root]  # ids stay unique as long as what the walk makes is kept
+    alive: list[object] = [root]  # keeps objects that the walk makes, so that ids stay unique
     walks: list[tuple[object, Iterator[tuple[str, object]], list[int]]] = [(root, children(root), [0])]
     heights[id(root)] = 0
     while walks:

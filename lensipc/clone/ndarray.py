@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""numpy's arrays, scalars and dtypes as messages carry them. Imported when numpy is there already, or needed.
+"""numpy's arrays, scalars and dtypes in messages. This module is imported when numpy is imported already, or needed.
 
-An array is its dtype, its order, its memory and its shape. The memory is the bytes themselves when it is small, the
-number of one of the message's buffers when it is not, or another array of the message that has the very same
-memory. No dtype that holds pointers has a name here, in either direction.
+A message has an array's dtype, order, memory and shape. Small memory is sent as bytes, and large memory as the number
+of one of the message's buffers. If an earlier array of the message shows the same memory, that array is sent in the
+memory's place. A dtype that holds pointers is refused by the sender and by the receiver.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ import numpy as np
 from .. import _fast
 from .constructors import SCALAR_LIMIT, as_array, as_number, as_record, as_scalar, as_unsigned
 
-MAX_DIMENSIONS = 64  # NPY_MAXDIMS of numpy 2; 32 before
+MAX_DIMENSIONS = 64  # NPY_MAXDIMS of numpy 2; numpy 1 has 32
 
 _NUMBER = re.compile(r"\|[biu]1|[<>](?:[iu][248]|f[248]|f1[26]|c8|c16|c24|c32)")
 _TIME = re.compile(r"[<>][Mm]8(?:\[([1-9][0-9]{0,8})?(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as|generic)\])?")
 _TEXT = re.compile(r"(?:\|[SV]|[<>]U)([1-9][0-9]{0,8})")
-_CODES = "?bBhHiIlLqQefdFD"  # not g and G, whose items have idle bytes
+_CODES = "?bBhHiIlLqQefdFD"  # not g and G, because their items have idle bytes
 _DTYPES = {np.dtype(code).str: np.dtype(np.dtype(code).str) for code in _CODES}
 _TEXTS = {dtype: text for text, dtype in _DTYPES.items()}
-"""The dtypes of most arrays, by their texts, and the other way round: to find one takes 0.1 us, to make it 0.7."""
+"""The dtypes of most arrays by their texts, and the texts by the dtypes. A lookup takes 0.1 us, making a dtype 0.7."""
 
 MAX_PARTS = 1 << 14
-"""Names, offsets and types in a dtype, each counted as often as it occurs: some 4000 fields."""
+"""The most names, offsets and types in a dtype, each counted as often as it occurs. That is some 4000 fields."""
 
 MAX_ITEM = 1 << 28
-"""Bytes of an item of an array, at most."""
+"""The most bytes of an array's item."""
 
 _DTYPE_DEPTH = 32
-_USER_DEFINED = 256  # NPY_USERDEF: from here on, dtypes that other packages have added
+_USER_DEFINED = 256  # NPY_USERDEF: dtypes that other packages have added have this number or a higher one
 _IDLE_ITEMSIZE = 1 << 20
-"""Largest item, in bytes, that an array without items may have: numpy allocates one all the same."""
+"""The most bytes of an item in an array without items, because numpy allocates one item all the same."""
 
 MAX_IDLE_ITEMS = 1 << 17
-"""Product of an array's lengths but those that are 0, where it has no items: tolist() of it may make so many lists."""
+"""The largest product of the lengths other than 0 of an array without items. tolist() may make that many lists."""
 
 _view = np.ndarray.view
 
 
 class RefusedError(TypeError):
-    """A value of numpy's that has no clone; says what it is."""
+    """Raised for a numpy value that has no clone. The text describes the value."""
 
 
 def dtype_text(dtype: Any, depth: int = 0) -> Any:
-    """A dtype in plain values: a string, or tuples for fields and subarrays. `build_dtype` undoes it."""
+    """Describe a dtype by plain values: a str, or tuples for fields and subarrays. `build_dtype` reverses this."""
     known = _TEXTS.get(dtype)
     if known is not None:
         return known
@@ -77,7 +77,7 @@ def dtype_text(dtype: Any, depth: int = 0) -> Any:
 
 
 def _simple_size(text: str) -> int | None:
-    """The bytes of an item of a dtype without fields; None: it is no such dtype."""
+    """The bytes of an item of a dtype without fields; None: the text is no such dtype."""
     if len(text) > 24:
         return None
     if _NUMBER.fullmatch(text):
@@ -92,7 +92,7 @@ def _simple_size(text: str) -> int | None:
 
 
 def _parts(text: Any) -> int:
-    """How many parts a dtype's text has; it may share them, so no more than MAX_PARTS are followed."""
+    """How many parts a dtype's text has. Shared parts could make this endless, so it stops after MAX_PARTS."""
     waiting, count = [text], 1
     while waiting and count <= MAX_PARTS:
         part = waiting.pop()
@@ -104,7 +104,8 @@ def _parts(text: Any) -> int:
 
 
 def build_dtype(text: Any) -> Any:
-    """The dtype that `dtype_text` told; any exception when it told none. Its parts have been counted."""
+    """Build the dtype that `dtype_text` described. Any exception: the text is not a dtype. The caller has counted its
+    parts."""
     known = _DTYPES.get(text) if type(text) is str else None
     return _build_dtype(text, 0)[0] if known is None else known
 
@@ -114,16 +115,16 @@ def _is_int(value: object, low: int, high: int) -> bool:
 
 
 def _build_dtype(text: Any, depth: int) -> tuple[Any, int]:
-    """The dtype, and the bytes of its items by a count of our own: numpy is not asked whether fields lie in them."""
+    """The dtype and the bytes of an item. This counts the bytes itself, so numpy need not check that fields fit."""
     if depth > _DTYPE_DEPTH:
         raise ValueError("a dtype nested too deep")
     if type(text) is str:
         size = _simple_size(text)
         if size is None:
-            raise ValueError("no dtype")
+            raise ValueError("not a dtype")
         dtype = np.dtype(text)
     elif type(text) is not tuple or len(text) < 3:
-        raise ValueError("no dtype")
+        raise ValueError("not a dtype")
     elif text[0] == "array":
         base, size = _build_dtype(text[1], depth + 1)
         shape = text[2:]
@@ -131,62 +132,62 @@ def _build_dtype(text: Any, depth: int) -> tuple[Any, int]:
             raise ValueError("too many dimensions")
         for length in shape:
             if not _is_int(length, 1, MAX_ITEM):
-                raise ValueError("no length")
+                raise ValueError("not a length")
             size *= length
         if size > MAX_ITEM:
-            raise ValueError("an item too large")
+            raise ValueError("an item that is too large")
         dtype = np.dtype((base, shape))
     elif text[0] == "fields":
         _, size, aligned, *fields = text
         if not _is_int(size, 1, MAX_ITEM) or type(aligned) is not bool:
-            raise ValueError("no dtype")
+            raise ValueError("not a dtype")
         names, formats, offsets = [], [], []
         for field in fields:
             if type(field) is not tuple or len(field) != 3:
-                raise ValueError("no field")
+                raise ValueError("not a field")
             name, offset, told = field
             inner, inner_size = _build_dtype(told, depth + 1)
             if type(name) is not str or not _is_int(offset, 0, size - inner_size):
-                raise ValueError("a field that does not lie in its item")
+                raise ValueError("a field that does not fit in its item")
             names.append(name)
             formats.append(inner)
             offsets.append(offset)
         description: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": size}
         dtype = np.dtype(description, align=aligned)
         if dtype.names != tuple(names) or [dtype.fields[name][1] for name in names] != offsets:
-            raise ValueError("fields that numpy reads otherwise")
+            raise ValueError("fields that numpy reads in another way")
     else:
-        raise ValueError("no dtype")
+        raise ValueError("not a dtype")
     if dtype.itemsize != size or dtype.hasobject:
-        raise ValueError("a dtype that numpy reads otherwise")
+        raise ValueError("a dtype that numpy reads in another way")
     return dtype, size
 
 
 def _looked_at(text: Any, depth: int = 0) -> int:
-    """How many bools and characters an item has to look at, each as often as fields show it."""
+    """How many bools and characters of an item must be checked, each as often as a field shows it."""
     if type(text) is str:
         return 1 if text == "|b1" else int(text[2:]) if text[1:2] == "U" else 0
     if depth > _DTYPE_DEPTH:
         raise ValueError("a dtype nested too deep")
     if text[0] == "array":
         if not all(_is_int(length, 1, MAX_ITEM) for length in text[2:]):
-            raise ValueError("no length")
+            raise ValueError("not a length")
         return int(math.prod(text[2:])) * _looked_at(text[1], depth + 1)
     return sum(_looked_at(told, depth + 1) for _, _, told in text[3:])
 
 
 def dtype_price(text: Any, items: int) -> int:
-    """What a dtype takes to build, and its bools in so many items to look at, in units of 10 ns."""
+    """The cost of building a dtype and of checking the bools and characters of so many items, in units of 10 ns."""
     if type(text) is str:
         return 200 + items * _looked_at(text) // 16
     parts = _parts(text)
     if parts > MAX_PARTS:
-        raise ValueError("a dtype of too many fields")
+        raise ValueError("a dtype with too many fields")
     return 150 * parts + parts * items // 8 + items * _looked_at(text) // 16
 
 
 def array_price(text: Any, _order: str, _memory: Any, *shape: int) -> int:
-    """What an array takes to build, in units of 10 ns, beside its memory."""
+    """The cost of building an array without its memory, in units of 10 ns."""
     if len(shape) > MAX_DIMENSIONS:
         raise ValueError("too many dimensions")
     items = math.prod(shape)
@@ -196,7 +197,7 @@ def array_price(text: Any, _order: str, _memory: Any, *shape: int) -> int:
 
 
 def _padded(dtype: Any) -> bool:
-    """Whether items have bytes that belong to no field. They hold what lay on the heap: nobody else's business."""
+    """Whether items have bytes that belong to no field. Such bytes hold old heap data, which must not leave here."""
     if dtype.subdtype is not None:
         return _padded(dtype.subdtype[0])
     if dtype.names is None:
@@ -210,11 +211,11 @@ def _padded(dtype: Any) -> bool:
 
 
 _IDLE = slice(10, 16) if np.finfo(np.longdouble).nmant == 63 else slice(0, 0)
-"""Where a longdouble of x86 has bytes that hold nothing. They hold what lay on the heap, too."""
+"""The idle bytes of an x86 longdouble. They hold old heap data, too."""
 
 
 def _clear_idle(copy: Any) -> None:
-    """Clear these bytes in an array that nobody else has."""
+    """Clear the idle bytes in an array that nobody else uses."""
     dtype = copy.dtype
     if dtype.names is not None:
         for name in dtype.names:
@@ -225,7 +226,7 @@ def _clear_idle(copy: Any) -> None:
 
 
 def _has(dtype: Any, codes: str) -> bool:
-    """Whether something in it is of one of these types."""
+    """Whether a dtype has parts of one of these type codes."""
     if dtype.subdtype is not None:
         return _has(dtype.subdtype[0], codes)
     if dtype.names is not None:
@@ -234,14 +235,15 @@ def _has(dtype: Any, codes: str) -> bool:
 
 
 _IDLING = "gG"
-"""The types that have idle bytes."""
+"""The type codes of items that have idle bytes."""
 
 _CHECKED = "?U"
-"""Those of which there are values that items must not have: what writes to their memory has to know of that."""
+"""The type codes of items that some bytes make invalid. Another array that shares their memory must have the same
+dtype, because it could write such bytes."""
 
 
 def _contiguous(array: Any, order: Any, padded: bool) -> Any:
-    """A copy in that order, with zeros for padding."""
+    """A copy of the array in that order. Its padding is zeros."""
     copy = (np.zeros if padded else np.empty)(array.shape, array.dtype, order)
     if padded:
         _copy_fields(copy, array)
@@ -253,7 +255,7 @@ def _contiguous(array: Any, order: Any, padded: bool) -> Any:
 
 
 def _copy_fields(target: Any, source: Any) -> None:
-    """Copy field by field: numpy may copy an item as a whole, with what is between the fields."""
+    """Copy field by field, because numpy may copy whole items with the padding between their fields."""
     if source.dtype.names is None:
         target[...] = source
     else:
@@ -262,9 +264,9 @@ def _copy_fields(target: Any, source: Any) -> None:
 
 
 def _place(array: Any) -> tuple[Any, ...]:
-    """What two arrays have in common that show the same memory, all of it and nothing else.
+    """A key that two arrays share if they show exactly the same memory.
 
-    Where that has bools or texts, both have to know of it.
+    If the memory has bools or texts, the arrays must have the same dtype, too.
     """
     place: tuple[Any, ...] = (array.__array_interface__["data"][0], array.nbytes)
     if _has(array.dtype, _CHECKED):
@@ -273,9 +275,10 @@ def _place(array: Any) -> tuple[Any, ...]:
 
 
 def _sent_before(array: Any, message: Any) -> Any:
-    """The array of the message that shows the very memory of this one; None if there is none yet.
+    """The array of the message that shows exactly the memory of this one; None: there is none yet.
 
-    The address takes a fifth of the time of a whole array to get, so it waits until there is a second array.
+    To get an array's address takes a fifth of the time of a whole array, so it is done only once there is a second
+    array.
     """
     pending, places = message.arrays, message.places
     if not pending and not places:
@@ -294,14 +297,14 @@ def _sent_before(array: Any, message: Any) -> Any:
 def _bytes_of(array: Any) -> memoryview:
     """The memory of an array in C order, as single bytes."""
     try:
-        view: memoryview = array.data.cast("B")  # 0.1 us, where numpy takes 0.45
-    except (TypeError, ValueError):  # a dtype that a memoryview does not know: fields, times, texts
+        view: memoryview = array.data.cast("B")  # takes 0.1 us; numpy's way below takes 0.45
+    except (TypeError, ValueError):  # a memoryview does not know the dtype: fields, times, texts
         view = array.reshape(-1).view(np.uint8).data
     return view
 
 
 def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
-    """An ndarray for the pickler: only the part of its memory that it shows."""
+    """Reduce an ndarray for the pickler. Only the part of its memory that it shows is sent."""
     if type(array) is not np.ndarray:
         if issubclass(type(array), np.ma.MaskedArray):
             raise RefusedError("a masked array")
@@ -312,7 +315,7 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
     order = "C" if contiguous or not flags.f_contiguous else "F"
     if not size:
         if math.prod(length or 1 for length in shape) > MAX_IDLE_ITEMS:
-            raise RefusedError(f"an array of no items with a shape of {shape}")
+            raise RefusedError(f"an array without items whose shape {shape} is too large")
         return as_array, (text, order, b"", *shape)
     known = _sent_before(array, message)
     if known is not None:
@@ -328,38 +331,38 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
 
 
 def build_array(text: Any, order: Any, memory: Any, *shape: int) -> Any:
-    """The array that `reduce_array` told: in its buffer if that is writable, else in memory of its own."""
+    """Build the array that `reduce_array` described. It uses its buffer if that is writable, else memory of its own."""
     if order != "C" and order != "F":
-        raise ValueError("no order")
+        raise ValueError("not an order")
     dtype = build_dtype(text)
     if type(memory) is np.ndarray:
         if not memory.flags.forc:
             raise ValueError("the memory of an array that is not contiguous")
         if memory.dtype != dtype and (_has(memory.dtype, _CHECKED) or _has(dtype, _CHECKED)):
-            raise ValueError("bools or texts that are something else in another array")
+            raise ValueError("bools or texts that share memory with an array of another dtype")
         memory = memory.reshape(-1, order="A").view(np.uint8).data
     size = len(memory)
     if math.prod(shape) * dtype.itemsize != size:
-        raise ValueError("an array whose shape and memory differ")
+        raise ValueError("an array whose shape and memory differ in size")
     if not size:
         if dtype.itemsize > _IDLE_ITEMSIZE or math.prod(length or 1 for length in shape) > MAX_IDLE_ITEMS:
-            raise ValueError("an array of nothing but large items")
+            raise ValueError("an array without items whose items or shape are too large")
         return np.zeros(shape, dtype, order)
     array: Any = np.ndarray(shape, dtype, memory, order=order)
     if not array.flags.writeable:
         array = np.empty(shape, dtype, order)
         array.reshape(-1, order="A").view(np.uint8)[:] = np.frombuffer(memory, np.uint8)
     if array.nbytes != size:
-        raise ValueError("an array that numpy makes of another size")
+        raise ValueError("an array that numpy makes with another size")
     if dtype.kind in "bUV":
         _check_items(array)
     return array
 
 
 def _check_items(array: Any) -> None:
-    """Refuse bools that are neither 0 nor 1, and texts of what is no character: numpy believes both.
+    """Refuse bools that are neither 0 nor 1, and texts with invalid characters, because numpy trusts both.
 
-    It counts a mask by adding its bools, and writes as many numbers as it finds true.
+    numpy counts a mask by adding its bools, but writes one number for each bool that is true.
     """
     dtype = array.dtype
     if dtype.names is not None:
@@ -368,20 +371,20 @@ def _check_items(array: Any) -> None:
     elif dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
         raise ValueError("a bool that is neither true nor false")
     elif dtype.kind == "U" and array.size:
-        # A dimension of one item more, so that a field may be viewed as well.
+        # One more dimension, of one item, so that this works for a field, too.
         characters = array[..., None].view(np.dtype(np.uint32).newbyteorder(dtype.byteorder))
         if characters.max() > sys.maxunicode:
-            raise ValueError("a text of what is no character")
+            raise ValueError("a text with an invalid character")
 
 
 def reduce_scalar(scalar: Any, _: Any) -> tuple[Any, ...]:
-    """A numpy scalar for the pickler: with a number of Python's, whose hash it has, where that holds all of it."""
+    """Reduce a numpy scalar for the pickler: to a Python number if that holds its value, with the same hash."""
     dtype = scalar.dtype
     if dtype.kind in "biu" or (dtype.kind == "f" and dtype.itemsize <= 8 and scalar == scalar):
         number = scalar.item()
         return as_unsigned if type(number) is int and number >= 1 << 63 else as_number, (dtype.str, number)
     if scalar.nbytes > SCALAR_LIMIT:
-        raise RefusedError("a numpy scalar too large")
+        raise RefusedError("a numpy scalar that is too large")
     if (dtype.names is not None and _padded(dtype)) or _has(dtype, _IDLING):
         scalar = _contiguous(np.asarray(scalar), "C", dtype.names is not None)
     if dtype.names is not None:
@@ -390,18 +393,19 @@ def reduce_scalar(scalar: Any, _: Any) -> tuple[Any, ...]:
 
 
 def build_number(text: str, value: Any) -> Any:
-    """The scalar of a number."""
+    """Build the scalar of a number."""
     if text[1:2] not in tuple("biuf") or _simple_size(text) is None:
-        raise ValueError("no dtype of a number")
+        raise ValueError("not the dtype of a number")
     with np.errstate(over="ignore"):
         scalar = np.array(value, text)[()]
     if scalar.item() != value or scalar.dtype.itemsize > 8:
-        raise ValueError("a number that its dtype does not hold")
+        raise ValueError("a number that its dtype cannot hold")
     return scalar
 
 
 def build_scalar(text: Any, data: bytes) -> Any:
-    """The scalar that `reduce_scalar` told. One with fields is no key: numpy's hash of it trusts its dtype."""
+    """Build the scalar that `reduce_scalar` described. A scalar with fields cannot be a key, because numpy's hash of it
+    trusts the dtype."""
     return build_array(text, "C", data)[()]
 
 

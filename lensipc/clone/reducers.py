@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""How each kind of value is told to the pickler, and which kinds have no clone.
+"""Reducers: how the pickler writes each type of value, and which types have no clone.
 
-The pickler asks `reducer_of` about every object that is not exactly a builtin it knows. The answer comes from a table
-by exact type, filled as types turn up: a type's base among the builtins, or its structure, decides. What an instance
-holds is read with the descriptors and methods of the builtin types alone: no method, property or `__reduce__` of a
-user's class runs. Two exceptions, for what cannot be known otherwise: the `utcoffset` of a tzinfo class of one's own,
-and the `__str__` of an exception class of one's own.
+The pickler asks `reducer_of` about every object whose exact type is not a builtin that the pickler knows. TABLE has the
+reducer of each exact type that has come up. A new type's builtin base, or its structure, decides which reducer it gets.
+Reducers read an instance only with the descriptors and methods of builtin types. No method, property or `__reduce__` of
+a user's class runs. There are three exceptions, because there is no other way: `utcoffset` of a user's tzinfo class,
+`__str__` of a user's exception class, and `__repr__` of an exception's argument that is not a plain scalar.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .. import _fast
 from . import constructors
 
 Reducer = Callable[[Any, Any], Any]
-"""Takes the object and the _Message of codec.py, returns what `object.__reduce__` may return."""
+"""Takes the object and the _Message of codec.py, and returns a value as `object.__reduce__` does."""
 
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or by a module in C since 3.9
 KNOWN_CLASSES = 4096
-"""Classes in the table before the ones that turned up are forgotten, lest classes made on the fly pile up."""
+"""The most classes in TABLE. A full TABLE is cleared, so that classes made on the fly do not pile up."""
 
 MAX_CAUSES = 100
-"""Causes behind an exception. Each exception is followed to the end, to see whether they run in a circle."""
+"""The most causes in the chain of an exception. Each chain is followed to its end, to find a cycle."""
 
 _flags_of = type.__dict__["__flags__"].__get__
 _base_of = type.__dict__["__base__"].__get__
@@ -42,7 +42,7 @@ _WHOLE = slice(None)
 
 
 class Unclonable(Exception):  # noqa: N818 - never leaves the package clone
-    """An object that has no clone, and what it is."""
+    """Raised for an object that has no clone. `what` describes the object."""
 
     def __init__(self, culprit: object, what: str) -> None:
         super().__init__(what)
@@ -51,7 +51,7 @@ class Unclonable(Exception):  # noqa: N818 - never leaves the package clone
 
 
 def _as_is(convert: Callable[[Any], Any]) -> Reducer:
-    """A reducer for what arrives as the builtin that `convert` makes of it."""
+    """A reducer for objects that arrive as the builtin that `convert` returns."""
 
     def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
         return constructors.as_is, (convert(obj),)
@@ -70,7 +70,7 @@ def _list(obj: Any, _: Any) -> tuple[Any, ...]:
 def _memoryview(obj: memoryview, _: Any) -> tuple[Any, ...]:
     try:
         if obj.c_contiguous and obj.nbytes >= _fast.OUT_OF_BAND:
-            # In band, but the pickler hands the memory itself to `write` instead of a copy.
+            # The memory stays in the pickle, but the pickler passes the memory itself to `write` and not a copy.
             return constructors.as_is, (PickleBuffer(obj.toreadonly()),)
         return constructors.as_is, (obj.tobytes(),)
     except ValueError:
@@ -107,7 +107,7 @@ def _error(obj: BaseException, _: Any) -> tuple[Any, ...]:
             args = (*args, name)
     args = tuple(_scalar(arg) for arg in args)
     exact = constructors.exact_error_args(base, args) if len(args) <= constructors.ERROR_ARGS else None
-    while exact is None:  # its str() would trust what these arguments are not
+    while exact is None:  # the exception's str() is not safe with these arguments
         args = (_text_of(obj, base),)
         exact = constructors.exact_error_args(base, args)
         base = base if exact is not None else base.__base__
@@ -115,7 +115,7 @@ def _error(obj: BaseException, _: Any) -> tuple[Any, ...]:
 
 
 def _text_of(error: BaseException, base: type[BaseException]) -> str:
-    """What an exception says of itself."""
+    """An exception's str()."""
     try:
         return _shortened(str.__str__(str(error)))
     except Exception:
@@ -123,7 +123,7 @@ def _text_of(error: BaseException, base: type[BaseException]) -> str:
 
 
 def _shortened(text: str) -> str:
-    """The end of a text that is too long: it has what was raised, in a traceback."""
+    """A text, without its beginning if it is too long. A traceback ends with the exception."""
     return text if len(text) <= constructors.TEXT_LIMIT else "..." + text[3 - constructors.TEXT_LIMIT :]
 
 
@@ -131,7 +131,7 @@ _SCALARS = frozenset(map(id, (type(None), bool, float)))
 
 
 def _scalar(value: Any) -> Any:
-    """An argument of an exception: a plain scalar, or what it is as text."""
+    """An exception's argument if it is a plain scalar, else its repr()."""
     kind = type(value)
     if id(kind) in _SCALARS or (kind is int and -(1 << 63) <= value < 1 << 63):
         return value
@@ -146,14 +146,14 @@ def _scalar(value: Any) -> Any:
 
 
 _REPR = reprlib.Repr()
-"""Bounded, whatever it is given: an exception may hold anything."""
+"""Its text is bounded for any value, because an exception may hold anything."""
 _REPR.maxlevel = 8
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 4096
 _REPR.maxdict = _REPR.maxlist = _REPR.maxtuple = _REPR.maxset = _REPR.maxfrozenset = 64
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    """What an exception names as its cause; None where causes run in a circle that it belongs to."""
+    """An exception's cause; None: the exception is part of a cycle of causes."""
     first: BaseException | None = _EXCEPTION_CAUSE(error)
     cause = first
     seen = set()
@@ -168,7 +168,7 @@ def _cause(error: BaseException) -> BaseException | None:
 
 
 def _trace(error: BaseException, own: dict[str, Any] | None) -> str | None:
-    """The traceback as text: its own, or the one that it arrived with."""
+    """An exception's traceback as text. An exception that arrived in a message may have its sender's traceback."""
     traceback = _EXCEPTION_TRACEBACK(error)
     if traceback is not None:
         from traceback import format_tb
@@ -216,24 +216,25 @@ BASES: dict[type, Reducer] = {
     BaseException: _error,
     types.SimpleNamespace: lambda obj, message: _dict(_NAMESPACE_DICT(obj), message),
 }
-"""Reducers of types, and of all their subclasses that do not come first."""
+"""Reducers of types, and of all their subclasses that have no reducer of their own."""
 
 EXACT: dict[type, Reducer] = {constructors.Row: _row}
 """Reducers of types that have no subclasses, or whose subclasses are plain objects."""
 
 
 LATER: dict[str, Callable[[], None]] = {}
-"""What adds the types of a module to the tables, once somebody else has imported that module. `library` fills it."""
+"""Functions that add a module's types to BASES and EXACT, by module. stdlib_reducers.py fills it. Each function runs
+once somebody else has imported its module."""
 
 TABLE: dict[int, Reducer] = {}
-"""Reducers of all types that have turned up, by the types' ids: to look up a type itself may run its metaclass."""
+"""Reducers of all types that have come up, by the types' ids. A lookup by the type itself may run its metaclass."""
 
 _kept: list[type] = []
-"""The types of TABLE. As long as they live, their ids are theirs."""
+"""The types of TABLE. They are kept alive so that no other type gets their ids."""
 
 
 def forget(cls: type) -> None:
-    """Look at `cls` anew when it turns up again."""
+    """Remove `cls` from TABLE, so that its reducer is chosen again when `cls` comes up next."""
     TABLE.pop(id(cls), None)
 
 
@@ -241,7 +242,7 @@ _filling = threading.RLock()
 
 
 def reducer_of(obj: object) -> Reducer:
-    """The reducer for an object; raises Unclonable where there is none."""
+    """The reducer for an object. Unclonable: there is none."""
     cls = type(obj)
     found = TABLE.get(id(cls))
     if found is None:
@@ -263,13 +264,14 @@ def reducer_of(obj: object) -> Reducer:
 
 
 def _hash_of(cls: type) -> Any:
-    """Its `__hash__`: None where its instances are no keys. Runs no metaclass."""
+    """The class's `__hash__`; None: its instances are not hashable. This runs no metaclass."""
     namespaces = map(_namespace_of, _mro_of(cls))
     return next((namespace["__hash__"] for namespace in namespaces if "__hash__" in namespace), None)
 
 
 def _as_key(reduce: Reducer) -> Reducer:
-    """The same, of a class whose instances may be keys: what they arrive as may be none, or equal to another."""
+    """The same reducer, for a class whose instances may be keys. It notes in the message that a key's clone may not be
+    hashable, or may equal another key's clone."""
 
     def noting(obj: Any, message: Any) -> Any:
         message.may_be_key = True
@@ -279,11 +281,11 @@ def _as_key(reduce: Reducer) -> Reducer:
 
 
 def _inherited(cls: type) -> Reducer | None:
-    """The reducer of the first base that has one: what an instance holds there is its value.
+    """The reducer of the first base that has one. It reads the instance's value from that base.
 
-    That is so for a subclass that class statements make. One that C code makes may keep the value elsewhere: pandas'
-    NaT is a datetime of the year 1. So those are refused, but for named tuples of C, which compare as the tuples that
-    they are. Of an exception its text arrives, so it may be of any class.
+    This works for a subclass that class statements made. A subclass that C code made may keep its value elsewhere:
+    pandas' NaT is a datetime of the year 1. So subclasses made in C are refused, except named tuples, which compare as
+    tuples. An exception may be of any class, because its text arrives.
     """
     known = _by_id(BASES)
     line = _mro_of(cls)
@@ -293,17 +295,17 @@ def _inherited(cls: type) -> Reducer | None:
     base = line[place]
     if base is not BaseException and not all(_is_by_statement(each) or _is_named_tuple(each) for each in line[:place]):
         return _refused(base)
-    if base is types.SimpleNamespace:  # whose value is its attributes
+    if base is types.SimpleNamespace:  # its value is its attributes, so slots belong to it
         slots = [slot for each in reversed(line[:place]) for slot in (_own_attributes(each) or ([], []))[0]]
         if slots:
             return _slotted(slots, _NAMESPACE_DICT)
-    # An Enum's members are its values, also where they are ints or texts besides.
+    # A member of an Enum arrives as its value, even if the member is an int or a str, too.
     found: Reducer = next((known[id(each)] for each in line if id(each) in _FIRST), known[id(base)])
     return found
 
 
 _FIRST: set[int] = set()
-"""Ids of bases whose reducer comes before those of others that a class has. `library` adds to it."""
+"""Ids of bases whose reducer comes before the reducers of a class's other bases. stdlib_reducers.py adds to it."""
 
 
 def first(cls: type) -> None:
@@ -313,19 +315,19 @@ def first(cls: type) -> None:
 
 def _refused(base: type) -> Reducer:
     def refuse(obj: Any, _: Any) -> Any:
-        what = f"whose class is a subclass of {name_of(base)} in C, which may keep its value elsewhere"
-        raise Unclonable(obj, f"{describe(obj)}, {what}: lensipc.clone.register it, or convert it first")
+        what = f"whose class is a subclass of {name_of(base)} made in C, and may keep its value elsewhere"
+        raise Unclonable(obj, f"{describe(obj)}, {what}: register it with lensipc.clone.register, or convert it first")
 
     return refuse
 
 
 def _is_named_tuple(cls: type) -> bool:
-    """Whether C code made it of a list of fields, as it does os.stat_result."""
+    """Whether C code made the class from a list of fields, as it made os.stat_result."""
     return _base_of(cls) is tuple and type(_namespace_of(cls).get("n_sequence_fields")) is int
 
 
 def _is_by_statement(cls: type) -> bool:
-    """Whether a class statement made it, so that its instances hold nothing more but attributes."""
+    """Whether a class statement made the class. Then its instances add only attributes to its base."""
     return _own_attributes(cls) is not None
 
 
@@ -334,10 +336,10 @@ def _by_id(table: dict[type, Any]) -> dict[int, Any]:
 
 
 def _structural(cls: type) -> Reducer | None:
-    """A reducer to a dict of own attributes, if `cls` and all its bases were made by class statements.
+    """A reducer to a dict of an instance's own attributes, if class statements made `cls` and all its bases.
 
-    To have a `__dict__` says nothing: open files, functions and modules have one too. So every class below `object`
-    must be a heap type whose instances hold a dict, weak references and slots, and nothing else that C code put there.
+    A `__dict__` proves nothing: open files, functions and modules have one too. So every class below `object` must be a
+    heap type whose instances hold only a dict, weak references and slots, and nothing else that C code put there.
     """
     if cls is object:
         return None
@@ -367,16 +369,17 @@ _OF_C = frozenset(
         ),
     )
 )
-"""Kinds of what C code puts into a class, by their ids; of these, slots and what gets a dict are any class's."""
+"""Ids of the types of attributes that C code puts into a class. Any class may have some of them: those of its slots,
+its `__dict__` and its `__weakref__`."""
 
 
 def _own_attributes(
     cls: type,
 ) -> tuple[list[tuple[str, Callable[[Any], Any]]], list[Callable[[Any], Any]]] | None:
-    """The slots that a class adds to its base, in their order, and what gets a `__dict__`; None: C code made it."""
+    """The slots that a class adds to its base, in their order, and the getter of a `__dict__`; None: C code made it."""
     slots: list[tuple[str, Callable[[Any], Any]]] = []
     dicts: list[Callable[[Any], Any]] = []
-    words = 0  # that an instance has more
+    words = 0  # of an instance, for its dict and its weak references
     namespace = _namespace_of(cls)
     for name, value in namespace.items():
         kind = type(value)
@@ -451,7 +454,7 @@ _WORDS: dict[type, str] = {
 
 
 def describe(obj: object) -> str:
-    """What an object is, for a message: `a function`, `the class Foo`, `a _io.TextIOWrapper`."""
+    """A description of an object for an error: `a function`, `the class Foo`, `a _io.TextIOWrapper`."""
     cls = type(obj)
     words = _by_id(_WORDS).get(id(cls))
     if words is not None:
@@ -467,7 +470,7 @@ _type_module = type.__dict__["__module__"].__get__
 
 
 def name_of(cls: Any) -> str:
-    """A class's name, with its module if that is not `builtins`."""
+    """A class's name, with its module unless that is `builtins`."""
     module = _type_module(cls)
     name: str = _type_name(cls)
     return name if module == "builtins" or type(module) is not str else f"{module}.{name}"

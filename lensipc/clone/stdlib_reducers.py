@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Reducers of the types of the standard library and of numpy: installed when somebody has imported their module.
+"""Reducers of types of the standard library and of numpy. Each is installed once somebody has imported its module.
 
-So the codec imports none of them, and knows each before the first value of it can turn up.
+So the codec imports none of these modules, but knows each type before a value of that type can come.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def _collections() -> None:
     import collections
 
     def ordered(obj: Any, _: Any) -> tuple[Any, ...]:
-        # Its own order takes a hash() of each key, which may be a user's: then it is the order of insertion.
+        # To iterate in an OrderedDict's own order takes hash() of each key, and a key's hash() may be a user's code. If
+        # a key is not plain, the items are in the order of insertion.
         plain = all(id(type(key)) in _PLAIN for key in dict.__iter__(obj))
         items = collections.OrderedDict.items(obj) if plain else items_of(obj)
         return constructors.as_dict, (), None, None, iter(items)
@@ -96,7 +97,7 @@ def _array() -> None:
     typecode = array.array.__dict__["typecode"].__get__
 
     def packed(obj: Any, _: Any) -> tuple[Any, ...]:
-        if type(obj) is array.array:  # a subclass may have a __buffer__ of its own
+        if type(obj) is array.array:  # a subclass may define its own __buffer__
             memory = memoryview(obj).toreadonly()
             if memory.nbytes >= _fast.OUT_OF_BAND:
                 return constructors.as_packed, (typecode(obj), PickleBuffer(memory))
@@ -194,7 +195,7 @@ def _numpy() -> None:
     scalar = refusing(ndarray.reduce_scalar)
     for cls in {*np.sctypeDict.values()} - {np.object_, np.str_, np.bytes_}:
         EXACT[cls] = scalar
-    # What is one of Python's types besides has its value there.
+    # These numpy types are subclasses of Python types, and have their value as the Python type.
     for cls, base in (np.str_, str), (np.bytes_, bytes), (np.float64, float), (np.complex128, complex):
         BASES[cls] = BASES[base]
 

@@ -303,7 +303,7 @@ class Acceptor:
             visitor.watch()
         except Exception as error:
             if isinstance(error, OSError) and error.errno in FULL:
-                handshake.say_goodbye(sock, f"main cannot take it in: {error}")
+                handshake.say_goodbye(sock, f"main cannot attach this renderer: {error}")
             log.warning("a renderer (pid %d, user %d) did not attach: %r", pid, uid, error)
             visitor.leave()
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What becomes of senders whose receivers do not keep pace, and of those receivers.
+"""Backpressure: how receivers that do not keep pace hold back their senders, and how long.
 
 A receiver is congested while more bytes than its high-water mark wait for it. A congested receiver holds back the
 renderers that send to it, and main's drain(). So senders and receivers that both work find a common pace.
@@ -8,11 +8,11 @@ A congested receiver becomes lagging if it takes fewer bytes in HOLD seconds tha
 receiver holds back no sender, and so its outbox may reach its limit. It lags until its outbox is down to the low-water
 mark.
 
-The measure is the pace and not the time to come down. A receiver at that pace reads one mark's worth of bytes within
-HOLD; after a message of 256 MiB, any receiver needs longer than HOLD to come down.
+The pace decides, and not how long the outbox takes to empty. A receiver that keeps pace reads one high-water mark of
+bytes within HOLD. After a message of 256 MiB, any receiver needs longer than HOLD to empty its outbox.
 
-The decisions act elsewhere. MainCore._heed (main/core.py) pauses senders. csrc/endpoint/send.c drops messages, and
-csrc/endpoint/topic.c refuses main's broadcast at the limit.
+Other files act on these decisions. MainCore._heed (main/core.py) pauses senders. csrc/endpoint/send.c drops messages,
+and csrc/endpoint/topic.c refuses main's broadcast at the limit.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ..transport.poller import Poller
 if TYPE_CHECKING:
     from .connection import RendererConnection
 
-# A congested receiver holds its senders back as long as it takes a high-water mark's worth of bytes in each period of
-# this length (seconds).
+# A congested receiver holds its senders back as long as it takes at least one high-water mark of bytes in each period
+# of this length (seconds).
 HOLD: Final = 0.1
 
 
@@ -65,7 +65,7 @@ class Backpressure:
     Args:
         connections: the connections of all renderers, by frame id.
         high_water: bytes that may wait for a renderer before it is congested.
-        poller: woken when senders may go on.
+        poller: is woken when senders may go on.
     """
 
     def __init__(self, connections: dict[int, RendererConnection], high_water: int, poller: Poller) -> None:
@@ -98,7 +98,7 @@ class Backpressure:
         return bool(self._congested)
 
     def holds_back(self, sender: RendererConnection) -> bool:
-        """Whether a congested renderer listens to a channel that `sender` has declared: only then it is paused."""
+        """Whether a congested renderer listens to a channel that `sender` has declared. Main then pauses `sender`."""
         return self.look() and any(not each.listening.isdisjoint(sender.channels) for each in self._congested)
 
     def wait(self, resume: Callable[[], None]) -> bool:
@@ -109,16 +109,16 @@ class Backpressure:
         return True
 
     def release(self, connection: RendererConnection, *, lagging: bool = False) -> None:
-        """Let the senders of this renderer go on. It is down to its low-water mark, is gone, or is `lagging`."""
+        """Let the senders of this renderer go on: its outbox is at the low-water mark, or it is gone or `lagging`."""
         pace = self._congested.pop(connection, None)
         if pace is None and connection not in self._lagging:
             return
         if lagging:
             self._lagging.add(connection)
-            log.debug("renderer %d is lagging: it holds up nobody", connection.frame_id)
+            log.debug("renderer %d is lagging: it no longer holds back its senders", connection.frame_id)
         else:
             self._lagging.discard(connection)
-            log.debug("renderer %d is released: it is congested or lagging no more", connection.frame_id)
+            log.debug("renderer %d is released: it is no longer congested or lagging", connection.frame_id)
         connection.drain_requested = lagging
         connection.endpoint.lag(lagging)
         if pace is not None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""A renderer as main sees it: everything that comes from it is checked here before it is believed.
+"""A renderer as main sees it. Main checks here every message of the renderer before it uses the message.
 
-A renderer may be hostile. What it may speak for was granted when it attached; it names channels by numbers that it
-declared for extensions it was told of, so there is no number by which it could reach another's. Whatever cannot have
-come from an honest renderer is a ProtocolError, and that disconnects it.
+A renderer may be hostile. When it attached, main granted it certain extensions. It declares channels only for those,
+and names channels by the numbers it declared. So no number reaches another extension's channel. A message that no
+honest renderer sends is a ProtocolError, which disconnects the renderer.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ CATCH_UP: Final = 1000
 GIVE_WAY: Final = 20
 # How long an invoke waits for main to finish activating its extension (seconds).
 ACTIVATION_WAIT: Final = 5.0
-# What a renderer may have at once: bounds on main's memory that no honest renderer meets.
-MAX_INVOKES: Final = 8192  # in flight; each that an async handler answers costs main 2.7 KiB and its arguments
-MAX_DEFERRED: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, the last one not counted
+# What one renderer may have at once. These limits bound main's memory, and no honest renderer reaches them.
+MAX_INVOKES: Final = 8192  # in flight; each invoke with an async handler costs main 2.7 KiB and its arguments
+MAX_DEFERRED: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, without the last invoke
 # Async listeners in main that a renderer's events have started and that have not finished. At this number, main leaves
 # the renderer's further messages in its ring. That much work keeps any loop busy, and a flood of events costs main no
 # more.
@@ -70,16 +70,17 @@ MAX_LISTENERS: Final = 1024
 # csrc/endpoint/topic.c is the same time for events.
 TIME_TO_READ: Final = 1.0
 # Reasons why main leaves a renderer's messages in its ring, as bits of RendererConnection.paused.
-PAUSED_BY_LISTENERS: Final = 1  # MAX_LISTENERS async listeners of its events run, or their arguments weigh too much
+PAUSED_BY_LISTENERS: Final = 1  # MAX_LISTENERS async listeners of its events run, or their arguments are too large
 PAUSED_BY_OUTCOMES: Final = 2  # outcomes for the renderer fill its outbox
 PAUSED_BY_CONGESTION: Final = 4  # a renderer that listens to its events is congested
 PAUSES: Final = {
-    PAUSED_BY_LISTENERS: "so many async listeners of its events run",
-    PAUSED_BY_OUTCOMES: "its outcomes fill its outbox",
-    PAUSED_BY_CONGESTION: "who listens to it is congested",
+    PAUSED_BY_LISTENERS: "too many async listeners of its events run",
+    PAUSED_BY_OUTCOMES: "outcomes of its invokes fill its outbox",
+    PAUSED_BY_CONGESTION: "a renderer that listens to its events is congested",
 }
-# An invoke of more bytes counts, by the weight of its arguments, against the bytes of invokes that a renderer may have
-# in flight (RendererConnection.message_limit). 8,192 smaller invokes, which do not count, take 64 MiB.
+# An invoke of more bytes than this counts against the bytes of invokes that a renderer may have in flight
+# (RendererConnection.message_limit). It counts with the memory of its decoded arguments. Smaller invokes do not count:
+# 8,192 of them take 64 MiB.
 SMALL: Final = 256
 
 
@@ -119,7 +120,7 @@ def _stop(port: MainPort, running: Any) -> None:
     """Cancel an invoke that waits or runs. Deactivating its extension then waits for the end of the handler's task."""
     if running is not None:
         running.cancel()
-        if hasattr(running, "add_done_callback"):  # a handler's own task, which has to end
+        if hasattr(running, "add_done_callback"):  # a handler's own task, for whose end deactivation waits
             port.stopping.add(running)
             running.add_done_callback(port.stopping.discard)
 
@@ -128,7 +129,7 @@ class RendererConnection(Connection):
     """One renderer, as main's core sees it.
 
     Attributes:
-        paused: why what it sends has to wait in its ring: bits of PAUSED_BY_*.
+        paused: why the renderer's messages wait in its ring, as bits of PAUSED_BY_*.
     """
 
     def __init__(
@@ -157,40 +158,40 @@ class RendererConnection(Connection):
         super().__init__(endpoint, sock, core.poller, core.low_water, on_message, self._on_batch, 1 << INVOKE, SMALL)
         self.core = core
         self._contexts = core.driver.contexts
-        self.wakeup_fd = wakeup_fd  # the eventfd that the renderer signals main by; ours to close
+        self.wakeup_fd = wakeup_fd  # the eventfd by which the renderer signals main; `close` closes it
         self.frame_id = frame_id
         self.pid = pid
         self.grants = grants
         self.reason = ""  # why it was closed
-        self.started_here = False  # by main: what it fails to activate is not installed at all
-        self.fate: Callable[[], Awaitable[str | None]] | None = None  # how that ended; None: as main wished
-        self.brought_up = False  # what is enabled from now on is activated in it, too
+        self.started_here = False  # by main; if it cannot activate its part, the extension is not installed at all
+        self.fate: Callable[[], Awaitable[str | None]] | None = None  # how the process ended; None: main ended it
+        self.brought_up = False  # extensions that are enabled from now on are activated in it, too
         self.on_closed: list[Callable[[], None]] = []
         self.own_requests = PendingInvokes(core.poller.call_later, self._caught_up)
-        self.given_up: set[int] = set()  # those of them that had no outcome in time
-        self.ports: dict[int, MainPort] = {}  # of the extensions it was told of, by number
+        self.given_up: set[int] = set()  # main's own requests that had no outcome in time
+        self.ports: dict[int, MainPort] = {}  # of the extensions that main told it of, by number
         self.channels: list[MainChannel] = []  # by the numbers it declared
-        self.name_bytes = 0  # of their names
+        self.name_bytes = 0  # of the names of these channels
         self.declared: set[MainChannel] = set()
         self.listening: set[MainChannel] = set()
-        self.last_sequences: dict[int, int] = {}  # of channels it listens to no more: so that every gap is a drop
-        self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes that wait, or are awaited
-        self.event_cache: dict[MainChannel, IpcMainInvokeEvent] = {}  # what the handlers of its invokes are called with
+        self.last_sequences: dict[int, int] = {}  # of channels that it no longer listens to: so every gap is a drop
+        self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes that are deferred or awaited
+        self.event_cache: dict[MainChannel, IpcMainInvokeEvent] = {}  # the first arguments of its invokes' handlers
         self.deferred_bytes = 0  # of invokes that wait for activation
         self.message_limit = message_limit
-        self.limits = limits  # of what it sends
+        self.limits = limits  # of the messages that it sends
         self.large: dict[int, int] = {}  # its large invokes without an outcome, and their bytes
         self.large_bytes = 0
         self.last_invoke = 0
-        self.running_listeners = 0  # in main, async ones that its events have started and that have not finished
-        self.listeners_bytes = 0  # which their arguments weigh
+        self.running_listeners = 0  # async listeners in main that its events have started and that still run
+        self.listeners_bytes = 0  # of their arguments
         self._backed_up: StallTimer | None = None  # running while its outcomes wait beyond its outbox's limit
-        self.distrusted = False  # another could not decode what it has sent: main looks first
-        self.reports = 0  # of others, within a second from then on
+        self.distrusted = False  # another renderer could not decode its event: main decodes each before others get it
+        self.reports = 0  # that it has sent about other renderers, since `reports_since`
         self.reports_since = 0.0
         self.until = 0.0  # when its turn ends
-        self.overdue = False  # its last turn was cut short then
-        self.last_messages = capacity // 8  # handled at most once it has closed its socket: more than a ring holds
+        self.overdue = False  # whether its last turn lasted until then
+        self.last_messages = capacity // 8  # to handle at most once its socket is closed: a ring holds fewer
 
     def may_speak_for(self, extension: str) -> bool:
         """Whether main granted it that extension."""
@@ -201,14 +202,14 @@ class RendererConnection(Connection):
     def activate(
         self, port: MainPort, version: str, path: str, folders: list[str], pending: Any, timeout: float
     ) -> None:
-        """Tell the renderer to activate its part; `pending` has the outcome."""
+        """Tell the renderer to activate its part. `pending` gets the outcome."""
         self.ports[port.number] = port
-        # One that connected by itself imports from where it will: its Python may be another.
+        # A renderer that connected by itself has its own import path, because its Python may be another one.
         body = clone.encode((port.extension, version, path, folders if self.started_here else []))
         self._request(ACTIVATE, port, body, pending, timeout)
 
     def deactivate(self, port: MainPort, pending: Any, timeout: float) -> None:
-        """Tell the renderer to deactivate its part; `pending` has the outcome."""
+        """Tell the renderer to deactivate its part. `pending` gets the outcome."""
         self._request(DEACTIVATE, port, b"", pending, timeout)
 
     def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float) -> None:
@@ -226,11 +227,11 @@ class RendererConnection(Connection):
         return not self.ready or bool(self.paused & (PAUSED_BY_LISTENERS | PAUSED_BY_OUTCOMES)) or asked >= CATCH_UP
 
     def _asked(self, message: Message) -> Any:
-        """What waits for this outcome; None: main has given it up."""
+        """The future of main's request that this message answers; None: main has given the request up."""
         correlation = message.correlation
         pending = self.own_requests.take(correlation)
         if pending is None and correlation not in self.given_up:
-            raise ProtocolError(f"an outcome of request {correlation}, which main has not made or which has had one")
+            raise ProtocolError(f"it sent an outcome of request {correlation}, which is unknown or has its outcome")
         self.given_up.discard(correlation)
         return pending
 
@@ -244,38 +245,38 @@ class RendererConnection(Connection):
         if pending is not None:
             pending.set_exception(error)
 
-    # ---- what the renderer asks for ----
+    # ---- the renderer's messages ----
 
     def _on_nonsense(self, message: Message) -> None:
         raise ProtocolError(f"a message of kind {message.kind}, which a renderer never sends")
 
     def _on_batch(self, _batch: Batch) -> None:
-        raise AssertionError("main asks for no batches")
+        raise AssertionError("main does not ask for batches")
 
     def _channel(self, number: int) -> MainChannel:
         if number >= len(self.channels):
-            raise ProtocolError(f"channel number {number}, where it declared {len(self.channels)}")
+            raise ProtocolError(f"it used channel number {number}, but declared only {len(self.channels)} channels")
         return self.channels[number]
 
     def _on_declare(self, message: Message) -> None:
         number, extension, body = message.channel, message.extension, body_of(message)
         if number != len(self.channels) or number >= MAX_CHANNELS:
-            raise ProtocolError(f"declared channel number {number}, where {len(self.channels)} was next")
+            raise ProtocolError(f"it declared channel number {number}, but the next number is {len(self.channels)}")
         port = self.ports.get(extension)
         if port is None:
-            raise ProtocolError(f"a channel of extension number {extension}, which it was not granted")
+            raise ProtocolError(f"it declared a channel of extension number {extension}, which main did not grant")
         if len(body) > MAX_NAME:
-            raise ProtocolError(f"a channel name of {len(body)} bytes, where {MAX_NAME} are allowed")
+            raise ProtocolError(f"it declared a channel name of {len(body)} bytes, but at most {MAX_NAME} are allowed")
         self.name_bytes += len(body)
         if self.name_bytes > MAX_NAMES:
-            raise ProtocolError(f"channel names of {self.name_bytes} bytes, where {MAX_NAMES} are allowed")
+            raise ProtocolError(f"its channel names have {self.name_bytes} bytes, but at most {MAX_NAMES} are allowed")
         try:
             name = str(body, "utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
-            raise ProtocolError(f"a channel name that is no UTF-8: {error}") from None
+            raise ProtocolError(f"it declared a channel name that is not UTF-8: {error}") from None
         channel = port.table[name]
         if channel in self.declared:
-            raise ProtocolError(f"declared channel '{printable(name)}' of extension {port.extension!r} twice")
+            raise ProtocolError(f"it declared channel '{printable(name)}' of extension {port.extension!r} twice")
         self.endpoint.relay(number, channel.topic, self.frame_id, self.pid)
         self.declared.add(channel)
         self.channels.append(channel)
@@ -285,7 +286,7 @@ class RendererConnection(Connection):
         number, when_full = message.channel, message.when_full
         channel = self._channel(number)
         if channel in self.listening or when_full > DROP_NEWEST:
-            raise ProtocolError(f"listens to channel number {number} twice, or with policy {when_full}")
+            raise ProtocolError(f"it listens to channel number {number} twice, or with an unknown policy, {when_full}")
         channel.topic.add(self.endpoint, number, when_full, self.last_sequences.pop(number, 0))
         self.listening.add(channel)
 
@@ -293,12 +294,12 @@ class RendererConnection(Connection):
         number = message.channel
         channel = self._channel(number)
         if channel not in self.listening:
-            raise ProtocolError(f"stops listening to channel number {number}, to which it does not listen")
+            raise ProtocolError(f"it stops listening to channel number {number}, but does not listen to this channel")
         self.listening.remove(channel)
         self.last_sequences[number] = channel.topic.remove(self.endpoint)
 
     def _on_event(self, message: Message) -> None:
-        """An event that main listens to, or for one process, too large to be relayed in C, or to be looked at."""
+        """Route an event that C does not relay: it is for main too, or for one process, or large, or distrusted."""
         channel, body = self._channel(message.channel), body_of(message)
         if self.distrusted:
             self._check(body)
@@ -309,14 +310,14 @@ class RendererConnection(Connection):
     def _check(self, body: Buffer) -> None:
         try:
             if type(clone.decode_owned(body, self.limits)) is not tuple:
-                raise DecodeError("arguments that are no tuple")
-        except UnknownValueError:  # others may know it
+                raise DecodeError("the arguments are not a tuple")
+        except UnknownValueError:  # the receivers may know the value
             return
         except DecodeError as error:
             raise DecodeError(f"it sent an event that cannot be decoded: {error}") from None
 
     def _on_report(self, message: Message) -> None:
-        """It says that it could not decode an event of another renderer's, which may be true or not."""
+        """The renderer reports that it could not decode an event of another renderer. The report may be false."""
         now = time.monotonic()
         if now - self.reports_since >= 1.0:
             self.reports, self.reports_since = 0, now
@@ -326,12 +327,12 @@ class RendererConnection(Connection):
             reported.distrust()
 
     def distrust(self) -> None:
-        """Decode each of its events before it is relayed: the first that cannot be decoded is the end of it."""
+        """From now on decode each event of this renderer before others get it. A failure disconnects the renderer."""
         self.distrusted = True
         self.endpoint.stop_relaying()
 
     def count_listener(self, size: int, change: int) -> None:
-        """An async listener begins (1), or has finished (-1), whose arguments weigh `size` bytes."""
+        """Count an async listener that begins (1) or has finished (-1). Its arguments take `size` bytes."""
         self.running_listeners += change
         self.listeners_bytes += change * size
         if self.running_listeners >= MAX_LISTENERS or self.listeners_bytes > self.message_limit:
@@ -340,16 +341,16 @@ class RendererConnection(Connection):
             self._resume(PAUSED_BY_LISTENERS)
 
     def hold_for_congestion(self) -> None:
-        """Who listens to what it sends does not keep pace: it waits for them."""
+        """Pause the renderer, because a receiver of its events is congested."""
         self._pause(PAUSED_BY_CONGESTION)
 
     def resume_after_congestion(self) -> None:
-        """It need not wait for them any more."""
+        """Undo `hold_for_congestion`."""
         if self.paused & PAUSED_BY_CONGESTION:
             self._clear(PAUSED_BY_CONGESTION)
 
     def _pause(self, why: int) -> None:
-        if not self.ended and not self.paused & why:  # what one that has ended can still send is little
+        if not self.ended and not self.paused & why:  # a renderer that has ended cannot send much more
             self.paused |= why
             log.debug("renderer %d is paused: %s", self.frame_id, PAUSES[why])
 
@@ -360,7 +361,7 @@ class RendererConnection(Connection):
 
     def _clear(self, why: int) -> None:
         self.paused &= ~why
-        log.debug("renderer %d is paused no more because %s", self.frame_id, PAUSES[why])
+        log.debug("renderer %d is no longer paused for this reason: %s", self.frame_id, PAUSES[why])
 
     def end(self) -> None:
         super().end()
@@ -371,10 +372,14 @@ class RendererConnection(Connection):
         channels = self.channels
         channel = channels[number] if number < len(channels) else self._channel(number)
         if correlation <= self.last_invoke:
-            raise ProtocolError(f"invoke {correlation} after invoke {self.last_invoke}: ids only grow")
+            raise ProtocolError(f"it sent invoke {correlation} after invoke {self.last_invoke}, but ids must grow")
         self.last_invoke = correlation
         if len(self.running) >= MAX_INVOKES:
-            self._answer(correlation, None, OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight"))
+            self._answer(
+                correlation,
+                None,
+                OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight: await some of them first"),
+            )
             return
         if channel.port.activating:
             self._defer(channel, correlation, clone.encode(args) if body is None else body)
@@ -385,7 +390,7 @@ class RendererConnection(Connection):
                 return
         contexts = self._contexts
         try:
-            changed = contexts.context != contexts.base  # as contexts.changed(), which would take 40 ns more
+            changed = contexts.context != contexts.base  # as contexts.changed() does; a call would take 40 ns more
         except Exception:
             changed = True
         if changed:
@@ -394,21 +399,21 @@ class RendererConnection(Connection):
             self.execute(channel, correlation, args)
 
     def read_arguments(self, correlation: int, body: Buffer) -> tuple[Any, ...] | None:
-        """The arguments of an invoke; None: it has had its outcome, because they are too many or not known here."""
+        """Decode an invoke's arguments; None: they are too large or not known here, and the invoke has its outcome."""
         weight = len(body)
         if self._is_room_for(weight):
             args: tuple[Any, ...]
             try:
                 args, weight = clone.weigh(body, self.limits)
-            except UnknownValueError as error:  # honest, and nothing for this process
+            except UnknownValueError as error:  # the renderer is honest, but main does not know the value
                 self._answer(correlation, None, error)
                 return None
             if type(args) is not tuple:
-                raise ProtocolError("arguments that are no tuple")
+                raise ProtocolError("the arguments are not a tuple")
             if weight <= SMALL:
                 return args
         if not self._is_room_for(weight):
-            why = f"invokes of this renderer that weigh {self.large_bytes} bytes are in flight"
+            why = f"invokes of this renderer that take {self.large_bytes} bytes are in flight: await some of them first"
             self._answer(correlation, None, OutboxFull(why))
             return None
         self.large[correlation] = weight
@@ -420,12 +425,16 @@ class RendererConnection(Connection):
 
     def _defer(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
         if self.deferred_bytes > MAX_DEFERRED:
-            self._answer(correlation, None, OutboxFull(f"{self.deferred_bytes} bytes of invokes wait for activation"))
+            self._answer(
+                correlation,
+                None,
+                OutboxFull(f"{self.deferred_bytes} bytes of invokes wait for activation: try again later"),
+            )
         else:
             self.running[correlation] = (channel.port, _DeferredInvoke(self, channel, correlation, body))
 
     def execute(self, channel: MainChannel, correlation: int, args: Any) -> None:
-        """Call an invoke's handler, or say that there is none."""
+        """Call an invoke's handler, or answer that there is none."""
         port, handler = channel.port, channel.handler
         if handler is None or port.activating:
             if port.activating:
@@ -437,9 +446,9 @@ class RendererConnection(Connection):
             self._answer(correlation, None, NoHandlerError(why))
             return
         if type(args) is not tuple:
-            raise ProtocolError("arguments that are no tuple")
+            raise ProtocolError("the arguments are not a tuple")
         event = self.event_cache.get(channel)
-        if event is None:  # it holds nothing that changes: one serves for all that this renderer invokes on the channel
+        if event is None:  # all invokes of this renderer on the channel share one event, because it never changes
             event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
             self.event_cache[channel] = event
         try:
@@ -451,39 +460,39 @@ class RendererConnection(Connection):
         if self._send_plain(correlation, result):
             return
         try:
-            if hasattr(type(result), "__await__"):  # as is_awaitable, which would take 40 ns more
+            if hasattr(type(result), "__await__"):  # as is_awaitable does; a call would take 40 ns more
                 task = self.core.driver.run_awaitable(result, partial(self._settle, correlation))
                 if self.state is not CLOSED:
                     self.running[correlation] = (port, task)
-                elif task is not None:  # closed by what its own handler did
+                elif task is not None:  # the handler has closed the connection
                     _stop(port, task)
                 return
-        except Exception as error:  # of the result's own code
+        except Exception as error:  # the result's own code has raised it
             self._answer(correlation, None, error)
             return
         self._answer(correlation, result, None)
 
     def _settle(self, correlation: int, result: object, error: BaseException | None) -> None:
-        """Give an invoke that was awaited its one outcome; nothing if it has had one (cancelled, deactivated, gone)."""
+        """Give an awaited invoke its one outcome. Do nothing if it has one (cancelled, deactivated, renderer gone)."""
         if self.running.pop(correlation, None) is not None:
             if error is None and self._send_plain(correlation, result):
                 return
             self._answer(correlation, result, error)
 
     def _send_plain(self, correlation: int, result: object) -> bool:
-        """Send a result that is small plain data, encoded in C. Return whether the invoke has its outcome by that."""
+        """Send a result that is small plain data, encoded in C. Return whether that has settled the invoke."""
         if self.large or self.state is CLOSED:  # `_answer` gives the invoke's weight back
             return False
         try:
             return self.endpoint.send_value(RESULT, 0, 0, correlation, result)
-        except OutboxFull:  # `_tell` sees to that
+        except OutboxFull:  # `_tell` handles a full outbox
             return False
         except ProtocolError as error:
             self.broken(error)
             return True
 
     def _answer(self, correlation: int, result: object, error: BaseException | None) -> None:
-        """Tell the renderer how an invoke went."""
+        """Send the outcome of an invoke to the renderer."""
         if self.large:
             self.large_bytes -= self.large.pop(correlation, 0)
         if self.state is CLOSED:
@@ -493,7 +502,7 @@ class RendererConnection(Connection):
             return
         try:
             body = clone.encode_parts(result, "result", self.core.limits)
-        except BaseException as unclonable:  # DataCloneError, or what the value's own code or its size brings about
+        except BaseException as unclonable:  # DataCloneError, MemoryError, or an error of the value's own code
             conclude(unclonable, partial(self._tell, ERROR, 0, correlation, describe(unclonable)))
             return
         self._tell(RESULT, 0, correlation, body)
@@ -504,10 +513,10 @@ class RendererConnection(Connection):
                 self.send(kind, 0, peer, 0, correlation, body)
             except OutboxFull:
                 waiting, limit = self.endpoint.outbox, self.core.outbox_limit
-                if waiting < limit:  # what waits for all renderers of its process is too much
+                if waiting < limit:  # too many bytes wait for all renderers of its process together
                     raise
                 if waiting >= 2 * limit:
-                    full = OutboxFull(f"{waiting} bytes of what this renderer has asked for wait for it already")
+                    full = OutboxFull(f"{waiting} bytes of outcomes wait for this renderer already: it must read first")
                     kind, body = ERROR, describe(full)
                 self.send(kind, 0, peer, 0, correlation, body, KEEP)
                 self._back_up()
@@ -526,15 +535,15 @@ class RendererConnection(Connection):
             self._pause(PAUSED_BY_OUTCOMES)
 
     def _has_not_read(self) -> None:
-        self.broken(OutboxFull(f"{self.endpoint.outbox} bytes of what it has asked for wait for it"))
+        self.broken(OutboxFull(f"{self.endpoint.outbox} bytes of outcomes wait for it"))
 
     def broken(self, error: Exception) -> None:
-        """That is this renderer's fault and the end of it, and nobody else's concern."""
+        """Disconnect this renderer, because the error is its fault. Other renderers are not affected."""
         slow = "it reads too slowly: " if isinstance(error, OutboxFull) else ""
         self.core.disconnect(self, slow + str(error) or "there is no memory for what it sends")
 
     def _on_cancel(self, message: Message) -> None:
-        # None: it had its outcome while the cancel was on its way.
+        # None: the invoke had its outcome before the cancel came.
         running = self.running.pop(message.correlation, None)
         self.large_bytes -= self.large.pop(message.correlation, 0)
         if running is not None:
@@ -550,7 +559,7 @@ class RendererConnection(Connection):
     # ---- how things end ----
 
     def cancel_invokes_of(self, port: MainPort) -> None:
-        """The extension is inactive in main: give its running invokes an outcome."""
+        """The extension is inactive in main now: give its running invokes an outcome, and cancel their handlers."""
         for correlation, (owner, task) in list(self.running.items()):
             if owner is port:
                 why = f"extension {port.extension!r} was deactivated in main while its handler ran"
@@ -558,7 +567,7 @@ class RendererConnection(Connection):
                 _stop(port, task)
 
     def spare(self, task: asyncio.Task[Any] | None) -> None:
-        """Let this handler go on when its connection is closed: it is what closes it."""
+        """Let this handler's task go on when the connection is closed, because the task itself closes it."""
         for correlation, (_, running) in list(self.running.items()):
             if running is task:
                 del self.running[correlation]
@@ -567,7 +576,7 @@ class RendererConnection(Connection):
         """Undo everything that this renderer was part of. Idempotent."""
         if self.state is CLOSED:
             return
-        for channel in self.listening:  # before there is no endpoint
+        for channel in self.listening:  # this needs the endpoint, which is closed next
             channel.topic.remove(self.endpoint)
         if self._backed_up is not None:
             self._backed_up.cancel()
@@ -580,7 +589,7 @@ class RendererConnection(Connection):
             if not channel.declare_count:
                 channel.port.table.drop_if_unused(channel)
         self.event_cache.clear()
-        self.channels.clear()  # they are freed now, and not when the garbage collector comes to this object's cycles
+        self.channels.clear()  # so that they are freed now, and not once the garbage collector finds the cycles here
         self.declared.clear()
         running, self.running = self.running, {}
         for port, task in running.values():

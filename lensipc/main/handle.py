@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A renderer, as the host sees it: its process, watched until it has ended."""
+"""A renderer as the host sees it. Main watches the renderer's process until the process has ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # How long a renderer may take to exit before it is killed (seconds).
 EXIT_WAIT: Final = 3.0
-# How often main looks whether it has, where the system gives no pidfd (seconds).
+# How often main looks whether the process has exited, where the system gives no pidfd (seconds).
 EXIT_LOOK: Final = 0.02
 
 
@@ -32,9 +32,9 @@ class RendererHandle:
     """A renderer, as main sees it.
 
     Attributes:
-        pid: its process id; 0: it is in another PID namespace, and has none here.
-        frame_id: its number; never used again.
-        extensions: the ids of the extensions it may speak for; None: all.
+        pid: its process id; 0: the process is in another PID namespace, and has no id here.
+        frame_id: its number, which no other renderer ever gets.
+        extensions: the ids of the extensions that it may speak for; None: all.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class RendererHandle:
         self._main = main
         self._connection = connection
         self._process = process
-        self._asked = False  # to end, by this program
+        self._asked = False  # whether this program has asked it to end
         self._exited: asyncio.Future[None] = main._loop.create_future()
-        # A pid may be another process's by the time it is used; this descriptor never is.
+        # By the time that a pid is used, another process may have it. A pidfd always means the same process.
         if process is not None:
-            self._pidfd = process.pidfd  # which it closes
+            self._pidfd = process.pidfd  # `process` closes it
         else:
             assert visitor is not None
             self._pidfd, self._certain = visitor.pidfd, visitor.certain
@@ -65,14 +65,15 @@ class RendererHandle:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Whether the process still runs."""
         return not self._exited.done()
 
     def kill(self) -> None:
-        """Kill the process, with SIGKILL; `wait` tells when it is gone.
+        """Kill the process with SIGKILL. `wait` returns when the process has ended.
 
         Raises:
-            PermissionError: main has not started it, and cannot be certain which process it is, or may not signal it.
+            PermissionError: main did not start the process, and cannot be certain which process it is, or may not
+                signal it.
         """
         self._asked = True
         if not self.alive:
@@ -84,18 +85,18 @@ class RendererHandle:
             if self._certain and self.pid:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             else:
-                why = "this kernel does not tell who that was" if self.pid else "it is in another PID namespace"
+                why = "this kernel does not say which process did" if self.pid else "it is in another PID namespace"
                 raise PermissionError(
                     errno.EPERM,
-                    f"renderer {self.frame_id} (pid {self.pid}) is not main's to kill: it came by the path, and {why}; "
-                    "close() disconnects it, and one that spawn_renderer() starts can be killed",
+                    f"renderer {self.frame_id} (pid {self.pid}) is not main's to kill: it connected by the path, and "
+                    f"{why}; close() disconnects it, and main can kill renderers that spawn_renderer() starts",
                 )
 
     async def close(self) -> None:
         """Deactivate the renderer's parts and end it. A renderer that main started is killed if it does not exit.
 
-        Its parts have 10 s to deactivate, and its process 3 s to exit. It is closed to the end though who waits for
-        that is cancelled; a handler may close the renderer that has invoked it.
+        The parts have 10 s to deactivate, and the process has 3 s to exit. Closing goes on even if the task that awaits
+        it is cancelled. A handler may close the renderer that invoked the handler.
         """
         import asyncio
 
@@ -118,10 +119,10 @@ class RendererHandle:
             await self._exited
 
     async def wait(self) -> int | None:
-        """Wait until the process has ended; its exit status, -9 after SIGKILL.
+        """Wait until the process has ended, and return its exit status; -9: SIGKILL.
 
-        None: main did not start it; or nobody can know, because something else in this program waits for all its
-        children (`os.waitpid(-1, ...)`) or has SIGCHLD ignored.
+        None: main did not start the process, or the status is lost. It is lost if something else in this program waits
+        for all child processes (`os.waitpid(-1, ...)`) or ignores SIGCHLD.
         """
         import asyncio
 
@@ -129,7 +130,7 @@ class RendererHandle:
         return None if self._process is None else self._process.status
 
     async def _fate(self) -> str | None:
-        """How a process that main started has ended, in words that follow its name; None: as this program wished."""
+        """How a process that main started has ended, as a text that follows its name; None: this program ended it."""
         import asyncio
 
         assert self._process is not None
@@ -142,7 +143,7 @@ class RendererHandle:
 
     def _on_exit(self) -> None:
         self._release()
-        # Its socket's end of file tells the same, unless it has left its descriptors to a child.
+        # Its socket's end of file says the same, unless a child of the process still has the socket.
         self._connection.end()
         self._main._core.poller.wake()
         if self._process is not None:
@@ -151,7 +152,7 @@ class RendererHandle:
             log.log(level, "renderer %d (pid %d) %s", self.frame_id, self.pid, self._process.fate)
 
     def _look_for_exit(self) -> None:
-        """Where there is no pidfd: whether a process that main started has ended, now that its connection has."""
+        """Without a pidfd: look again and again whether a process that main started has ended. Its connection has."""
         assert self._process is not None
         if not self._process.has_ended():
             self._main._loop.call_later(EXIT_LOOK, self._look_for_exit)
@@ -164,7 +165,7 @@ class RendererHandle:
             if self._pidfd >= 0:
                 self._main._loop.remove_reader(self._pidfd)
             if self._process is not None:
-                self._process.reap()  # it has exited: this does not block
+                self._process.reap()  # the process has exited, so this does not block
             elif self._pidfd >= 0:
                 os.close(self._pidfd)
             self._exited.set_result(None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Extensions come and go: installed, enabled, disabled, uninstalled, in main and in every renderer at once.
+"""Extensions are installed, enabled, disabled and uninstalled here, in main and in every renderer together.
 
 A change of an extension's state is one task. The task holds the extension's lock until the whole change is done or
 undone. So changes of an extension come one after another, and a change never stops half-way because its caller is
@@ -26,7 +26,7 @@ from .port import MainPort
 if TYPE_CHECKING:
     import asyncio
 
-# How long a part may take to deactivate before it is left, or its renderer disconnected (seconds).
+# How long a part may take to deactivate. After that, main goes on without it, or disconnects its renderer (seconds).
 DEACTIVATION_WAIT: Final = 10.0
 # How long a part in a renderer may take to activate before that renderer is disconnected (seconds).
 RENDERER_ACTIVATION_WAIT: Final = 30.0
@@ -35,13 +35,13 @@ Result = TypeVar("Result")
 
 
 class Installed:
-    """An extension that is installed, and its part in main while that is active."""
+    """An installed extension, and its part in main while the part is active."""
 
     def __init__(self, manifest: ExtensionManifest, port: MainPort) -> None:
         self.manifest = manifest
         self.port = port
         self.enabled = False
-        self.folders: list[str] = []  # where main could import it from when it was enabled
+        self.folders: list[str] = []  # main's import path when the extension was enabled
         self.activating: asyncio.Task[Any] | None = None
         self.given_up = False  # `_disable` has cancelled the activation
         self.part: LensMainExtension | None = None
@@ -52,7 +52,7 @@ class Lifecycle:
 
     Args:
         core: main's core.
-        loop: the loop it runs on.
+        loop: the loop that the core runs on.
     """
 
     def __init__(self, core: MainCore, loop: asyncio.AbstractEventLoop) -> None:
@@ -67,19 +67,19 @@ class Lifecycle:
         await self._stoppable(self._install(manifest))
 
     async def enable(self, id: str) -> None:
-        """Activate all its parts again."""
+        """Activate all parts of the extension again."""
         await self._stoppable(self._enable(self._find(id)))
 
     async def disable(self, id: str) -> None:
-        """Deactivate all its parts."""
+        """Deactivate all parts of the extension."""
         await self.shielded(self._disable(self._find(id)))
 
     async def uninstall(self, id: str) -> None:
-        """Deactivate all its parts and forget it."""
+        """Deactivate all parts of the extension, and forget the extension."""
         await self.shielded(self._uninstall(self._find(id)))
 
     async def end(self) -> None:
-        """Deactivate everything."""
+        """Deactivate all extensions."""
         import asyncio
 
         await asyncio.gather(*map(self._disable, list(self._installed.values())), return_exceptions=True)
@@ -128,7 +128,7 @@ class Lifecycle:
     def _started(self, change: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         try:
             self._core.poller.check_fork()
-        except ForkError:  # the loop is the parent's too
+        except ForkError:  # in a fork, this loop is the parent's too
             change.close()
             raise
         task = self._loop.create_task(change)
@@ -198,7 +198,7 @@ class Lifecycle:
         except BaseException as error:
             installed.activating = None  # so that `_disable` does not cancel the undoing
             await to_the_end(self._deactivate(installed))
-            if isinstance(error, asyncio.CancelledError) and installed.given_up:  # not because the caller was cancelled
+            if isinstance(error, asyncio.CancelledError) and installed.given_up:  # `_disable` cancelled, not the caller
                 why = f"extension {installed.manifest.id!r} was disabled while it was being activated"
                 raise ActivationError(why) from None
             raise
@@ -229,7 +229,7 @@ class Lifecycle:
             port.end_activation()
 
     async def _activate_in(self, connection: RendererConnection, installed: Installed, *, veto: bool = True) -> None:
-        """Activate a renderer's part. If that fails, raise ActivationError if `veto`, else disconnect it."""
+        """Activate a renderer's part. On failure, raise ActivationError if `veto`; else disconnect the renderer."""
         manifest = installed.manifest
         if manifest.renderer is None or not connection.may_speak_for(manifest.id):
             return
@@ -241,11 +241,11 @@ class Lifecycle:
         try:
             connection.activate(installed.port, manifest.version, manifest.renderer, installed.folders, pending, wait)
             await pending
-        except PeerGone as gone:  # the renderer has no part now; only one that main has started needs it
+        except PeerGone as gone:  # the part is gone with its renderer; an error only if main started that renderer
             how = connection.fate and await connection.fate()
             if how:
                 raise ActivationError(f"{where} was being activated when the process {how}") from gone
-        except InvokeTimeout:  # otherwise a silent renderer would keep the whole host waiting
+        except InvokeTimeout:  # a silent renderer must not keep the whole host waiting
             why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
             self._core.disconnect(connection, why)
         except RemoteError as error:
@@ -260,7 +260,7 @@ class Lifecycle:
         installed.enabled = False
         connections = list(self._core.connections.values())
         await asyncio.gather(*(self._deactivate_in(each, installed) for each in connections))
-        await self._deactivate_in_main(installed)  # last, so that main still answers the parts in renderers
+        await self._deactivate_in_main(installed)  # last, so that the parts in renderers still have main's handlers
 
     async def _deactivate_in_main(self, installed: Installed) -> None:
         import asyncio

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The host: `async with MainProcess() as main`. Installs extensions, starts renderers, and takes in others."""
+"""The host: `async with MainProcess() as main`. It installs extensions, starts renderers, and lets others connect."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     import asyncio
     from pathlib import Path
 
-# The largest message of a renderer that main has started, and of one that connected by itself, in bytes.
+# The largest message in bytes: of a renderer that main started, and of a renderer that connected by itself.
 SPAWNED_LIMIT: Final = 512 * 1024 * 1024
 CONNECTED_LIMIT: Final = 64 * 1024 * 1024
-# What small messages cost to read, which are sent untried, in units of 10 ns.
+# The least decode_budget, in units of 10 ns. Small messages are sent without a trial, so any budget must let them pass.
 LEAST_BUDGET: Final = 100_000
-# What may wait in the outboxes of one process that came by the path, or of another user, and of all that came there: so
-# many times `outbox_limit`.
+# How many times `outbox_limit` may wait in the outboxes of renderers that connected by the path: of one process or one
+# other user, and of all together.
 OUTBOXES_OF_ONE: Final = 2
 OUTBOXES_BY_PATH: Final = 16
 
@@ -54,33 +54,35 @@ class MainProcess:
     """The main process of an application that hosts extensions. Runs on asyncio: `async with MainProcess() as main`.
 
     Args:
-        path: a file path at which renderers started elsewhere may connect; None: there is no such path. The socket
-            is made when the host is entered, for this user alone, and removed when it is left. Its folder has to be
-            one in which no other user can put another socket in its place.
-        extensions: the ids that a renderer which connects there may speak for; None: all.
-        token: lets renderers of other users connect to the path, a sandbox's say: whoever knows it may. At least 16
-            characters that nobody can guess, `secrets.token_urlsafe()` for one. To processes of this user it is no
-            obstacle: those can read it in this process's memory.
-        capacity: bytes of each ring, a power of two from 64 KiB; there are two for each renderer. The default fits
-            a core's L2 cache.
-        form: what a segment is: "memfd" (sealed; the default) or "shm" (POSIX shm_open, which a hostile renderer
-            could truncate).
-        executable: what renderers are started with: a Python interpreter of this one's version, or a program that
-            calls `lensipc.freeze_support()`; None: what this process runs in, `sys.executable`. A frozen program is
-            started as itself, and calls `freeze_support` first in its main module.
-        high_water: bytes waiting for a renderer from which `drain` waits for it.
-        outbox_limit: bytes that may wait for a renderer, behind the message that is on its way to it. Beyond them
-            main's own events raise OutboxFull while it has had no time to read; then it is disconnected for being slow.
-        message_limit: the largest message that a renderer may send, in bytes, and what its invokes in flight may weigh
-            together. None: 512 MiB for renderers that main has started, 64 MiB for those that connected by themselves.
-        decode_budget: what the keys and the values other than plain data in one message may take main to read, in
-            units of 10 ns; for renderers that connected by themselves, plain data too. A message that takes more is
-            refused: at its sender, with a DataCloneError. The default is 50 ms, and 1 ms the least.
-        values: "all" that docs/clone.md lists, or "plain": builtins and arrays of simple dtypes only, both ways. For
-            renderers that run code of strangers.
-        connection_limit: how many renderers may be connected by the path at once, those that are disconnected and have
-            not hung up included; None: 1,024, or as many as have 1 GiB of rings. One process has at most 16 of them,
-            another user 64.
+        path: the file path of a socket to which renderers started elsewhere may connect; None: no socket. The socket
+            is made when the host is entered, for this user alone, and removed when the host is exited. Its folder must
+            be one where no other user can put another socket in its place.
+        extensions: the ids of the extensions that a renderer which connects by the path may speak for; None: all.
+        token: lets renderers of other users, such as a sandbox's, connect by the path if they know it. It has at least
+            16 characters that nobody can guess: `secrets.token_urlsafe()` makes one. It does not stop processes of
+            this user, because they can read it in this process's memory.
+        capacity: bytes of each ring, a power of two from 64 KiB. Each renderer has two rings. The default fits a
+            core's L2 cache.
+        form: the kind of shared memory: "memfd" (sealed; the default) or "shm" (POSIX shm_open, which a hostile
+            renderer could truncate).
+        executable: the program that renderers are started with: a Python interpreter of the same version, or a program
+            that calls `lensipc.freeze_support()`; None: `sys.executable`. For a frozen program that is the program
+            itself, so its main module must call `freeze_support` first.
+        high_water: `drain` waits for a renderer while more bytes than this wait for the renderer.
+        outbox_limit: bytes that may wait for a renderer, behind the message that is being written to its ring. Beyond
+            the limit, main's own events raise OutboxFull while the renderer has had no time to read. After that time,
+            main disconnects the renderer because it is slow.
+        message_limit: bytes of the largest message that a renderer may send, and of the memory that its invokes in
+            flight may take together. None: 512 MiB for renderers that main started, 64 MiB for renderers that
+            connected by themselves.
+        decode_budget: how long main may take to read the keys of one message and its values that are not plain data,
+            in units of 10 ns. For renderers that connected by themselves, plain data counts too. A message that takes
+            longer raises DataCloneError at its sender. The default is 50 ms, and the least is 1 ms.
+        values: "all": everything that docs/clone.md lists. "plain": only builtins and arrays of simple dtypes, both
+            ways, for renderers that run the code of strangers.
+        connection_limit: how many renderers may be connected by the path at once. A renderer that main disconnected
+            counts until it has hung up. None: 1,024, or fewer if their rings would take more than 1 GiB. At most 16 of
+            them are of one process, and 64 of another user.
     """
 
     def __init__(
@@ -101,25 +103,25 @@ class MainProcess:
     ) -> None:
         forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
         if form not in forms:
-            raise ValueError(f"form is 'memfd' or 'shm', not {form!r}")
+            raise ValueError(f"form must be 'memfd' or 'shm', not {form!r}")
         if decode_budget < LEAST_BUDGET:
-            raise ValueError(f"decode_budget is {LEAST_BUDGET} at least, in units of 10 ns, and not {decode_budget}")
+            raise ValueError(f"decode_budget must be at least {LEAST_BUDGET}, in units of 10 ns, not {decode_budget}")
         if values not in ("all", "plain"):
-            raise ValueError(f"values is 'all' or 'plain', not {values!r}")
+            raise ValueError(f"values must be 'all' or 'plain', not {values!r}")
         if path is not None:
             from pathlib import Path
 
             path = Path(path).absolute()
         if token is not None and len(token) < handshake.TOKEN_MIN:
             raise ValueError(
-                f"a token has at least {handshake.TOKEN_MIN} characters: secrets.token_urlsafe() makes one"
+                f"a token must have at least {handshake.TOKEN_MIN} characters: secrets.token_urlsafe() makes one"
             )
         self.path: Path | None = path
         self._token = token
         self._extensions = _ids(extensions)
         self._capacity = capacity
         self._form = forms[form]
-        if executable is not None and os.sep in (executable := os.fspath(executable)):  # else it is on PATH
+        if executable is not None and os.sep in (executable := os.fspath(executable)):  # else PATH is searched
             executable = os.path.abspath(executable)  # noqa: PTH100
         self._executable = executable
         self._high_water = high_water
@@ -131,7 +133,7 @@ class MainProcess:
         self._connection_limit = connection_limit
         self._frame_ids = count(1)
         self._handles: dict[int, RendererHandle] = {}
-        # What waits for those that came by the path: for all of them, and for each who pays for some.
+        # Count the bytes that wait for renderers that connected by the path: for all, and for those of one payer.
         self._account = Account(OUTBOXES_BY_PATH * self._outbox_limit)
         self._accounts: WeakValueDictionary[tuple[str, int], Account] = WeakValueDictionary()
         self._acceptor: Acceptor | None = None
@@ -145,7 +147,7 @@ class MainProcess:
         from ..runtime.asyncio_driver import AsyncioDriver
 
         if self._entered:
-            raise RuntimeError("a MainProcess is entered once")
+            raise RuntimeError("a MainProcess is entered once: make a new one")
         spawn.check_no_renderer()
         self._entered = True
         self._loop = asyncio.get_running_loop()
@@ -169,7 +171,7 @@ class MainProcess:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if not self._core.poller.closed:  # as it is in a fork of this process
+        if not self._core.poller.closed:  # a fork of this process has a closed poller
             self._check_thread("__aexit__")
             await to_the_end(self._leave())
 
@@ -184,7 +186,7 @@ class MainProcess:
         await self._lifecycle.end()
         await asyncio.gather(*(handle.close() for handle in list(self._handles.values())), return_exceptions=True)
         self._loop.remove_reader(self._core.poller.fileno())
-        self._core.posts.close(lambda: NotActivatedError("the host was left"))
+        self._core.posts.close(lambda: NotActivatedError("the MainProcess was exited"))
         self._core.poller.close()
 
     def _check_thread(self, call: str) -> None:
@@ -192,7 +194,7 @@ class MainProcess:
 
     @property
     def renderers(self) -> list[RendererHandle]:
-        """The renderers that are attached, the oldest first."""
+        """The attached renderers, the oldest first."""
         return [handle for handle in self._handles.values() if handle._connection.state is not CLOSED]
 
     # ---- extensions ----
@@ -200,33 +202,33 @@ class MainProcess:
     async def install(self, manifest: ExtensionManifest) -> None:
         """Install an extension and enable it: in main, and in every renderer that may speak for it, now and later.
 
-        Returns when all its parts are active and main knows what they listen to. A renderer that does not answer
-        within 30 s is disconnected, and so is one that connected by itself and whose part cannot be activated.
+        Returns when all parts of the extension are active and main knows their listeners. Main disconnects a renderer
+        that does not answer within 30 s, and a renderer that connected by itself and cannot activate its part.
 
-        A process keeps the code that it has imported. Where the files of an extension, or their place, have changed
-        since it was activated there (it was disabled, updated, and enabled again), it is not activated: else main, old
-        renderers and new ones would run different versions of it. The error says which process to start again.
+        A process keeps the code that it has imported. An extension may be disabled, updated, and enabled again. If its
+        files or their place have changed since a process imported them, that process does not activate the extension.
+        Otherwise main, old renderers and new ones would run different versions. The error names the process to restart.
 
         Raises:
-            ValueError: an extension of that id is installed.
+            ValueError: an extension with this id is installed already.
             ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised, or
-                ended its process; names it. Or it was disabled, or the host left, meanwhile. Nothing is left of the
-                extension.
+                ended its process; the error names the part. Or the extension was disabled, or the host was exited,
+                meanwhile. Nothing is left of the extension.
         """
         self._check_thread("install")
         await self._lifecycle.install(manifest)
 
     async def enable(self, id: str) -> None:
-        """Activate an extension that was disabled; nothing if it is enabled. Raises as `install`, and KeyError."""
+        """Activate a disabled extension; do nothing if it is enabled. Raises what `install` raises, and KeyError."""
         self._check_thread("enable")
         await self._lifecycle.enable(id)
 
     async def disable(self, id: str) -> None:
         """Deactivate an extension everywhere: `on_deactivate`, then its disposers. KeyError: it is not installed.
 
-        First in the renderers, which are disconnected if that takes more than 10 s. Then in main: handlers that still
-        run are cancelled and have 10 s to end, and then `on_deactivate` has 10 s before it is cancelled. An activation
-        that is under way is given up for it.
+        The parts in renderers come first. Main disconnects a renderer that takes more than 10 s. Then main cancels the
+        handlers that still run, and they have 10 s to end. Then main's `on_deactivate` has 10 s before it is cancelled.
+        If the extension is being activated, the activation is cancelled.
         """
         self._check_thread("disable")
         await self._lifecycle.disable(id)
@@ -241,19 +243,20 @@ class MainProcess:
     async def spawn_renderer(self, extensions: Iterable[str] | None = None) -> RendererHandle:
         """Start a renderer process: a fresh interpreter, never a fork, that inherits a socket and nothing else.
 
-        Returns when the parts of all installed extensions it may speak for are active there. Its interpreter has
-        the flags of this one (-O, -X, -W and the like), and imports from where this process does: absolute, and with
-        each extension from where main could import it when that was enabled. On SIGTERM or SIGHUP it deactivates its
-        parts and exits with status 0, unless main was started with that signal ignored; Ctrl-C it leaves to main.
+        Returns when the renderer has activated its parts of all installed extensions that it may speak for. Its
+        interpreter has the flags of this one (-O, -X, -W and the like), and the import path of this process, made
+        absolute. For each extension it also has the path that main had when the extension was enabled. On SIGTERM or
+        SIGHUP the renderer deactivates its parts and exits with status 0, unless main was started with that signal
+        ignored. It does nothing on Ctrl-C: main decides.
 
         Args:
-            extensions: the ids of the extensions it may speak for, installed or not; None: all.
+            extensions: the ids of the extensions that the renderer may speak for, installed or not; None: all.
 
         Raises:
-            ActivationError: a part could not be loaded there, or raised, or ended the process; the renderer is ended.
-            PeerGone: the process ended before it was attached, and says how; or the host was left meanwhile.
-            TimeoutError: the process said nothing in 60 s.
-            OSError, MemoryError: no memory or no descriptor for its segment.
+            ActivationError: a part could not be loaded there, or raised, or ended the process. The renderer is ended.
+            PeerGone: the process ended before it was attached; the error says how. Or the host was exited meanwhile.
+            TimeoutError: the process said nothing for 60 s.
+            OSError, MemoryError: there is no memory or no descriptor for its segment.
         """
         import asyncio
 
@@ -267,7 +270,7 @@ class MainProcess:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise PeerGone("the host was left while the renderer was being started") from None
+            raise PeerGone("the MainProcess was exited while the renderer was being started") from None
 
     async def _spawn(self, grants: frozenset[str] | None) -> RendererHandle:
         import asyncio
@@ -299,7 +302,7 @@ class MainProcess:
         return handle
 
     async def _take_in(self, visitor: Visitor, wakeup: int) -> None:
-        """Serve a renderer that came by the path."""
+        """Serve a renderer that connected by the path."""
         try:
             handle = self._attach(visitor.sock, visitor.pid, wakeup, self._extensions, None, visitor)
         except Exception as error:
@@ -308,7 +311,7 @@ class MainProcess:
             return
         try:
             await self._lifecycle.bring_up(handle._connection)
-        except Exception as error:  # also PeerGone: it did not wait, or was disconnected
+        except Exception as error:  # also PeerGone: the renderer did not wait, or was disconnected
             self._core.disconnect(handle._connection, str(error))
 
     def _attach(
@@ -320,7 +323,7 @@ class MainProcess:
         process: spawn.Child | None,
         visitor: Visitor | None = None,
     ) -> RendererHandle:
-        """Share a segment with one that has said hello. Takes the socket over: it is closed if this fails."""
+        """Share a segment with a renderer that has said hello. This owns the socket, and closes it on failure."""
         message_limit = self._message_limit or (SPAWNED_LIMIT if process is not None else CONNECTED_LIMIT)
         limits = clone.Limits(self._limits.budget, self._limits.plain, count_all=process is None)
         descriptors: list[int] = []
@@ -363,7 +366,7 @@ class MainProcess:
                 endpoint.close()
                 raise
         except BaseException as error:
-            handshake.say_goodbye(sock, f"main cannot take it in: {error}")
+            handshake.say_goodbye(sock, f"main cannot attach this renderer: {error}")
             sock.close()
             for fd in descriptors:
                 os.close(fd)
@@ -380,20 +383,20 @@ class MainProcess:
             connection.hang_up = visitor.linger
         try:
             handle = self._handles[frame_id] = RendererHandle(self, connection, process, visitor)
-        except BaseException as error:  # there is no descriptor to watch it with
-            handshake.say_goodbye(sock, f"main cannot take it in: {error}")
+        except BaseException as error:  # main has no descriptor to watch the process with
+            handshake.say_goodbye(sock, f"main cannot attach this renderer: {error}")
             connection.close()
             raise
         connection.started_here = process is not None
         connection.fate = handle._fate if process is not None else None
         connection.on_closed.append(partial(self._on_closed, handle))
         self._core.attach(connection)
-        how = "it came by the path" if process is None else "main has started it"
+        how = "it connected by the path" if process is None else "main has started it"
         log.info("renderer %d (pid %d) is attached: %s", frame_id, pid, how)
         return handle
 
     def _account_of(self, visitor: Visitor) -> Account:
-        """What waits for all renderers of this process, or of this other user, counts in one account."""
+        """The account that counts the bytes that wait for all renderers of one process, or of one other user."""
         account = self._accounts.get(visitor.payer)
         if account is None:
             account = Account(OUTBOXES_OF_ONE * self._outbox_limit, parent=self._account)
@@ -402,14 +405,14 @@ class MainProcess:
 
     def _on_closed(self, handle: RendererHandle) -> None:
         if handle._process is None or not handle.alive:
-            handle._release()  # its process has ended, or goes on and is not ours
+            handle._release()  # its process has ended, or main did not start it
         else:
-            self._core.poller.call_later(EXIT_WAIT, handle.kill)  # if it does not see that its time has come
+            self._core.poller.call_later(EXIT_WAIT, handle.kill)  # unless the process exits by itself
             if handle._pidfd < 0:
                 handle._look_for_exit()
 
 
 def _ids(extensions: Iterable[str] | None) -> frozenset[str] | None:
     if isinstance(extensions, str):
-        raise TypeError(f"extensions is a list of ids: [{extensions!r}], not {extensions!r}")
+        raise TypeError(f"extensions must be a list of ids: [{extensions!r}], not {extensions!r}")
     return None if extensions is None else frozenset(extensions)

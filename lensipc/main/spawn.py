@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 """How main starts a renderer: a fresh interpreter, never a fork, that inherits its socket.
 
-It is marked by an environment variable that names that (handshake.MARK). An interpreter is told by its command line
-what to run. A frozen program, or one that embeds Python, is started as itself: its call of `freeze_support` finds the
-mark (renderer/spawned.py). Where that was forgotten, the program comes to enter a MainProcess instead: the mark makes
-that an error, or each copy of the program would start the next one.
+An environment variable (handshake.MARK) marks the process as a renderer and names its socket. An interpreter gets the
+code to run on its command line. A frozen program, or a program that embeds Python, is started as itself. Its call of
+`freeze_support` finds the mark (renderer/spawned.py). A program without that call enters a MainProcess instead. The
+mark makes this an error. Without the error, each copy of the program would start another copy.
 
-Neither command line nor environment holds a secret, and what may be long, the list of folders to import from, comes in
-a descriptor: the kernel bounds a command line.
+The command line and the environment hold no secret. The import path may be long, and the kernel limits the length of a
+command line, so the path comes in a memfd.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 # How long a process that has closed its socket may take to end (seconds).
 END_WAIT: Final = 1.0
-# How often it is looked for where the system gives no pidfd (seconds).
+# How often main looks whether the process has ended, where the system gives no pidfd (seconds).
 END_LOOK: Final = 0.02
 
-# What an interpreter runs. It imports what is built into it until it knows main's path, so that no file in the working
-# directory can stand for anything.
+# The code that an interpreter runs. Until it has main's import path, it imports only modules that are built into it, so
+# that no file in the working directory can take a module's place.
 SET_PATH: Final = """\
 import marshal, sys
 with open({path}, 'rb') as path:
@@ -45,14 +45,14 @@ run({socket})
 
 
 class Child:
-    """A process that was started to be a renderer.
+    """A process that main started as a renderer.
 
     Attributes:
         pid: its process id.
-        pidfd: readable once it has ended; means this process though another may have its pid by now. -1: the system
-            gives none.
-        status: once it is reaped, its exit status, or -N after signal N; None: it runs, or something else in this
-            program has waited for it first.
+        pidfd: readable once the process has ended. It always means this process, even if another process has the pid
+            by now. -1: the system gives none.
+        status: its exit status once the process is reaped, or -N after signal N; None: the process runs, or something
+            else in this program has waited for it first.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], pidfd: int) -> None:
@@ -63,14 +63,14 @@ class Child:
         self._reaped = False
 
     def has_ended(self) -> bool:
-        """Whether it has ended. It is not reaped by this."""
+        """Whether the process has ended. This does not reap it."""
         try:
             return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
         except ChildProcessError:
             return True
 
     async def ends(self, seconds: float) -> bool:
-        """Whether it ends within so long."""
+        """Wait until the process has ended, for at most so many seconds. Return whether it has."""
         import asyncio
 
         from ..runtime.asyncio_driver import readable
@@ -84,7 +84,7 @@ class Child:
         return self.has_ended()
 
     def kill(self) -> None:
-        """Kill it, with SIGKILL; nothing if it has ended."""
+        """Kill the process with SIGKILL; do nothing if it has ended."""
         with suppress(ProcessLookupError):
             if self.pidfd >= 0:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
@@ -92,9 +92,9 @@ class Child:
                 os.kill(self.pid, signal.SIGKILL)
 
     def reap(self) -> None:
-        """Wait until it has ended, and learn how. Once: it closes `pidfd`."""
-        # Not by Popen.wait, which says 0 where something else in this program has waited for all its children
-        # (os.waitpid(-1), or SIGCHLD ignored): nobody can know the status then.
+        """Wait until the process has ended, get its status, and close `pidfd`. Call it once."""
+        # If something else in this program has waited for all child processes (os.waitpid(-1), or SIGCHLD ignored), the
+        # status is lost. Popen.wait would return 0 then.
         which = (os.P_PIDFD, self.pidfd) if self.pidfd >= 0 else (os.P_PID, self.pid)
         try:
             ended = os.waitid(*which, os.WEXITED)
@@ -106,19 +106,19 @@ class Child:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
-        self._process.returncode = self.status or 0  # so that Popen does not wait for it, too
+        self._process.returncode = self.status or 0  # so that Popen does not wait for the process, too
 
     def end(self) -> None:
-        """Kill and reap it, unless it is reaped already."""
+        """Kill and reap the process, unless it is reaped already."""
         if not self._reaped:
             self.kill()
             self.reap()
 
     @property
     def fate(self) -> str:
-        """How it ended, in words that follow its name."""
+        """How the process ended, as a text that follows its name."""
         if self.status is None:
-            return "ended; how is not known, because something else in this program waits for its children"
+            return "ended, and its status is lost: something else in this program waits for all child processes"
         if self.status >= 0:
             return f"exited with status {self.status}"
         try:
@@ -129,21 +129,21 @@ class Child:
 
 
 def start(executable: str | None) -> tuple[Child, socket.socket]:
-    """Start a renderer: its process, and main's end of its socket.
+    """Start a renderer. Return its process and main's end of its socket.
 
     Args:
-        executable: an interpreter, or a program that calls `freeze_support`; None: what runs this process.
+        executable: an interpreter, or a program that calls `freeze_support`; None: `sys.executable`.
 
     Raises:
-        OSError: there is nothing to start it with, or no process or descriptor left.
+        OSError: the program cannot be started, or there is no process or descriptor left.
     """
     import subprocess
 
     program = sys.executable if executable is None else executable
     if not program:
         raise FileNotFoundError(
-            "sys.executable is empty, as where a program embeds Python: "
-            "MainProcess(executable=...) has to say what renderers are started with"
+            "sys.executable is empty, as in a program that embeds Python: "
+            "name the program to start renderers with: MainProcess(executable=...)"
         )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     inherited = [theirs.fileno()]
@@ -157,9 +157,10 @@ def start(executable: str | None) -> tuple[Child, socket.socket]:
                 marshal.dump(import_path(), file)
             os.lseek(path, 0, os.SEEK_SET)
             command = [program, *interpreter_flags(), "-c", SET_PATH.format(path=path) + run]
-        else:  # it has its modules in itself
+        else:  # a frozen program contains its modules
             command = [program] if executable is None else [program, "-c", run]
-        # Ctrl-C in a terminal reaches all its processes. Blocked here, it is blocked there until it is handled.
+        # Ctrl-C in a terminal reaches all its processes. A renderer inherits the blocked SIGINT, and unblocks it when
+        # it has set its handler.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process = subprocess.Popen(
@@ -169,11 +170,12 @@ def start(executable: str | None) -> tuple[Child, socket.socket]:
                 env=os.environ | {handshake.MARK: mark},
             )
         except OSError as error:
-            if error.filename is None:  # not of the program
+            if error.filename is None:  # the error is not about the program
                 raise
             raise type(error)(
                 error.errno,
-                f"renderers cannot be started with it ({error.strerror}): MainProcess(executable=...) says with what",
+                f"cannot start renderers with this program ({error.strerror}): "
+                "name another one: MainProcess(executable=...)",
                 program,
             ) from None
         finally:
@@ -195,28 +197,28 @@ def start(executable: str | None) -> tuple[Child, socket.socket]:
 
 
 async def before_attached(child: Child, silence: str) -> str:
-    """What became of one that has not said hello: its end, or `silence`."""
+    """A message about a renderer that has not said hello: how its process ended, or `silence`."""
     ended = await child.ends(END_WAIT)
     if ended:
         child.reap()
     said = f"the renderer (pid {child.pid}) {child.fate if ended else silence} before it was attached"
     if frozen():
-        said += ": a frozen program calls lensipc.freeze_support() first in its main module"
+        said += ": a frozen program must call lensipc.freeze_support() first in its main module"
     return said
 
 
 def frozen() -> bool:
-    """Whether this process is a frozen program, whose `sys.executable` is that and no interpreter."""
+    """Whether this process is a frozen program. Its `sys.executable` is the program and not an interpreter."""
     return bool(getattr(sys, "frozen", False))
 
 
 def interpreter_flags() -> list[str]:
-    """The flags that this process's interpreter was started with: code means the same in main and in renderers."""
-    # Private, but what multiprocessing starts its processes with: so Python keeps it up to date with its flags.
+    """The flags of this process's interpreter, so that code behaves in renderers as it does in main."""
+    # This function is private, but multiprocessing starts its processes with it, so Python keeps it up to date.
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
     flags: list[str] = _args_from_interpreter_flags()
-    # It knows some -X options only, and not -u, which nothing tells but the stream that it has changed.
+    # The function knows only some -X options, and not -u. Only the stream that -u changes shows that it was given.
     for name, value in sys._xoptions.items():
         flags += ["-X", name if value is True else f"{name}={value}"]
     if getattr(sys.__stdout__, "write_through", False):
@@ -225,12 +227,12 @@ def interpreter_flags() -> list[str]:
 
 
 def check_no_renderer() -> None:
-    """RuntimeError: this process was started to be a renderer, and is on the way to be a main that starts more."""
+    """Raise RuntimeError if this process was started to be a renderer. As a main, it would start more copies."""
     if handshake.MARK in os.environ:
         with suppress(OSError, ValueError):
             os.close(handshake.inherited())  # main learns at once that no renderer will come
         raise RuntimeError(
             "this process was started to be a renderer, and enters a MainProcess instead: a frozen program, or one "
-            "that embeds Python, calls lensipc.freeze_support() first in its main module; or "
-            "MainProcess(executable=...) names an interpreter to start renderers with"
+            "that embeds Python, must call lensipc.freeze_support() first in its main module, or name an interpreter "
+            "to start renderers with: MainProcess(executable=...)"
         )

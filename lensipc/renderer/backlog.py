@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What has come to a renderer and is kept for its turn, in its order, while something else is waited for."""
+"""Messages that a renderer has received and keeps, in their order, until it may handle them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ OUTCOMES = (RESULT, ERROR)
 
 
 def is_outcome(message: Message | Batch) -> bool:
-    """Whether it is what a request has ended with."""
+    """Whether the message is the outcome of a request."""
     return not isinstance(message, list) and message.kind in OUTCOMES
 
 
 class Backlog(deque[Message | Batch]):
-    """Messages, the one that comes first at the left; batches of events come apart.
+    """The kept messages. The first is at the left. A batch of events is kept as single events.
 
-    A signal's handler may raise at any place: then a message is here, or `has_kept` says that it is not.
+    A signal's handler may raise at any place. `has_kept` then says whether the message is here.
 
     Attributes:
-        size: bytes of their bodies.
-        has_outcomes: there may be some among them.
+        size: bytes of the messages' bodies.
+        has_outcomes: whether there may be outcomes among the messages.
     """
 
     __slots__ = ("_keeping", "has_outcomes", "size")
@@ -35,11 +35,11 @@ class Backlog(deque[Message | Batch]):
         super().__init__()
         self.size = 0
         self.has_outcomes = False
-        # What is being put here, and as what.
+        # The message that `keep` is adding, and the parts it is added as.
         self._keeping: tuple[Message | Batch | None, list[Message | Batch]] = (None, [])
 
     def keep(self, message: Message | Batch) -> None:
-        """Put one behind all others."""
+        """Add a message behind all others."""
         if is_outcome(message):
             self.has_outcomes = True
         self._keeping = message, parts_of(message)
@@ -48,25 +48,25 @@ class Backlog(deque[Message | Batch]):
         self._keeping = None, []
 
     def has_kept(self, message: Message | Batch) -> bool:
-        """Whether `keep`, which was cut short, has put it here."""
+        """Whether `keep` had added the message when a signal's handler interrupted it."""
         kept, parts = self._keeping
         return kept is message and bool(self) and self[-1] is parts[-1]
 
     def put_first(self, messages: Iterable[Message | Batch]) -> None:
-        """Put messages before all others."""
+        """Add messages before all others."""
         self.extendleft(reversed(list(messages)))
 
     def take(self) -> Message | Batch:
-        """Take the first one out."""
+        """Remove and return the first message."""
         message = self.popleft()
         self.size -= size_of(message)
         return message
 
     def put_outcomes_first(self) -> None:
-        """Move all outcomes before all else."""
+        """Move all outcomes before all other messages."""
         super().__init__(sorted(self, key=lambda message: not is_outcome(message)))
 
 
 def parts_of(message: Message | Batch) -> list[Message | Batch]:
-    """A message, or the events of one that is a batch."""
+    """A batch's single events, or any other message by itself."""
     return [*split(message)] if isinstance(message, list) else [message]

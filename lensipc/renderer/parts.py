@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An extension's parts in this renderer: how each is activated and deactivated, when main says so."""
+"""The extensions' parts in this renderer. Main tells the renderer when to activate and deactivate each part."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .port import RendererPort
 
 
 class _Part:
-    """One that is active, or on its way. Its activation ends before its deactivation begins."""
+    """A part that is active or being activated. Its deactivation begins only after its activation has ended."""
 
     def __init__(self, part: LensRendererExtension) -> None:
         self.part = part
@@ -27,11 +27,11 @@ class Parts:
     """The parts of one renderer.
 
     Args:
-        driver: how what their methods return is awaited.
+        driver: awaits the results of the parts' methods.
         frame_id: this renderer's number.
 
     Attributes:
-        failure: what the last one that could not be activated has raised.
+        failure: the error of the last part that could not be activated.
     """
 
     def __init__(self, driver: Driver, frame_id: int) -> None:
@@ -39,14 +39,14 @@ class Parts:
         self._driver = driver
         self._frame_id = frame_id
         self._active: dict[RendererPort, _Part] = {}
-        self._leaving: dict[RendererPort, list[Settle]] = {}  # whose on_deactivate runs, and who waits for that
+        self._leaving: dict[RendererPort, list[Settle]] = {}  # whose on_deactivate runs; to call when it ends
 
     def __len__(self) -> int:
-        """How many are active, or on their way there or back."""
+        """How many parts are active, being activated, or being deactivated."""
         return len(self._active) + len(self._leaving)
 
     def activate(self, port: RendererPort, version: str, path: str, folders: list[str], settle: Settle) -> None:
-        """Load and activate a part; `settle(None, error)` says how that went."""
+        """Load and activate a part, then call `settle(None, error)`; error None: the part is active."""
         try:
             part = load(path, LensRendererExtension, port.extension, folders)(port.extension, version, port)
         except BaseException as error:
@@ -75,7 +75,7 @@ class Parts:
         self._log_raised("on_activate", port, error)
 
     def deactivate(self, port: RendererPort, settle: Settle = lambda _result, _error: None) -> None:
-        """Deactivate a part, when it has been activated; `settle(None, error)` says how that went."""
+        """Deactivate a part once its activation has ended, then call `settle(None, error)`."""
         active = self._active.get(port)
         if port in self._leaving:
             self._leaving[port].append(settle)
@@ -101,7 +101,7 @@ class Parts:
         call(self._driver, part.on_deactivate, deactivated)
 
     def deactivate_all(self) -> None:
-        """Deactivate what is active."""
+        """Deactivate all parts."""
         for port in list(self._active):
             self.deactivate(port)
 
@@ -109,5 +109,5 @@ class Parts:
         log.debug("the part of extension %s in renderer %d is %s", port.extension, self._frame_id, change)
 
     def _log_raised(self, method: str, port: RendererPort, error: BaseException) -> None:
-        """Log it here, with its traceback: main is told its type and its text only."""
+        """Log the error here with its traceback, because main gets only the error's type and text."""
         log_raised(error, "%s of extension %s in renderer %d raised", method, port.extension, self._frame_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A renderer process: connected by its own wish, or started by main (spawn.py)."""
+"""A renderer process. It connects to main by itself, or main starts it (main/spawn.py)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     import asyncio
     from pathlib import Path
 
-# How long one rests that found too many others waiting for main to accept them (seconds).
+# How long to wait before connecting again, when too many others wait for main to accept them (seconds).
 CONNECT_REST: Final = 0.01
 
 
 class RendererProcess:
     """This process as a renderer. Enter it with `async with` on an asyncio loop, or with `with` in a plain script.
 
-    In a plain script nothing runs by itself: `dispatch`, `run_forever` and `invoke_sync` do. A foreign event loop
-    (Qt, GLib, trio) watches `fileno()` and calls `dispatch()` when it is readable.
+    In a plain script nothing runs by itself: the script calls `dispatch`, `run_forever` or `invoke_sync`. Another event
+    loop (Qt, GLib, trio) watches `fileno()`, and calls `dispatch()` when that descriptor is readable.
 
     Attributes:
         frame_id: this renderer's number.
@@ -72,31 +72,31 @@ class RendererProcess:
         token: str | None = None,
         user: int | None = None,
     ) -> RendererProcess:
-        """A renderer that connects, when it is entered, to the main process that listens at `path`.
+        """Make a renderer that, when entered, connects to the main process that listens at `path`.
 
-        Entering it returns when the parts of all installed extensions that main lets it speak for are active here.
+        Entering the renderer returns when it has activated its parts of all installed extensions that main grants it.
 
         Args:
             path: MainProcess's `path`.
-            wakeup: how this process is woken: by its socket, which any event loop can wait for, or by a semaphore
-                in the segment, for a plain script only.
-            timeout: seconds that main may take for that; None: as many as it likes.
-            token: MainProcess's `token`, if it has one. Not from the command line or the environment, which others
-                can read: from a file, or a pipe.
-            user: the id of the user that main runs as; None: this process's own, or root.
+            wakeup: how main wakes this process: by its socket, which any event loop can wait for, or by a semaphore
+                in the segment, which only a plain script can wait for.
+            timeout: how long entering the renderer may take (seconds); None: without limit.
+            token: MainProcess's `token`, if it has one. Get it from a file or a pipe, and not from the command line or
+                the environment, because other processes can read those.
+            user: the id of the user that main runs as; None: this process's user, or root.
 
         Raises, when entered:
-            OSError: nothing listens there (FileNotFoundError, ConnectionRefusedError), or somebody else does
-                (PermissionError): nothing has been said to them.
-            PeerGone: main declined, or an extension's part could not be activated; says why.
-            ProtocolError: main is of another version.
+            OSError: nothing listens at the path (FileNotFoundError, ConnectionRefusedError), or a process of another
+                user does (PermissionError). Then nothing was sent to that process.
+            PeerGone: main declined this renderer, or a part could not be activated; the error says why.
+            ProtocolError: main has another version of lensipc.
             TimeoutError: main did not answer in time.
         """
         limit = seconds_of(timeout)
         timeout = LONGEST if limit is None else min(limit, LONGEST)
         kinds = {"socket": WAKEUP_SOCKET, "semaphore": WAKEUP_SEMAPHORE}
         if wakeup not in kinds:
-            raise ValueError(f"wakeup is 'socket' or 'semaphore', not {wakeup!r}")
+            raise ValueError(f"wakeup must be 'socket' or 'semaphore', not {wakeup!r}")
 
         from pathlib import Path
 
@@ -114,7 +114,7 @@ class RendererProcess:
             except OSError as error:
                 sock.close()
                 if isinstance(error, BlockingIOError):
-                    raise  # so many connect at once that the kernel's queue is full: once more
+                    raise  # so many connect at once that the kernel's queue is full: the caller tries again
                 raise unix_socket.naming(path, error) from None
             return sock
 
@@ -149,7 +149,7 @@ class RendererProcess:
                 try:
                     await asyncio.wait_for(self._change(), deadline - time.monotonic())
                 except TimeoutError:
-                    core.dispatch()  # this process may have been busy: what has come is handled first
+                    core.dispatch()  # this process may have been busy: handle messages that have come in time
                     if not core.attached and core.state is not CLOSED:
                         raise self._too_late() from None
             self._check_attached(core)
@@ -167,7 +167,7 @@ class RendererProcess:
         self._owned("__exit__")
         core.parts.deactivate_all()
         deadline = time.monotonic() + self._timeout
-        while core.parts and time.monotonic() < deadline:  # also those that main's death has ended
+        while core.parts and time.monotonic() < deadline:  # also parts that main's death deactivates
             await asyncio.sleep(0.001)
         deadline = time.monotonic() + self._timeout
         while self._sending and time.monotonic() < deadline:
@@ -182,7 +182,7 @@ class RendererProcess:
             time.sleep(CONNECT_REST)
         try:
             sock.settimeout(max(0.001, deadline - time.monotonic()))
-            with suppress(ConnectionResetError):  # main has closed the connection; it may have said why
+            with suppress(ConnectionResetError):  # main has closed the connection, and may have said why before
                 sock.recv(1, socket.MSG_PEEK)
         except TimeoutError:
             sock.close()
@@ -216,12 +216,12 @@ class RendererProcess:
 
     @property
     def _sending(self) -> bool:
-        """Whether something that was sent still waits for room: it would be lost if this process left now."""
+        """Whether sent messages still wait for room in the ring. They would be lost if this process left now."""
         core = self._entered
         return core.state is OPEN and (core.endpoint.outbox > 0 or len(core.posts) > 0)
 
     def close(self) -> None:
-        """Disconnect from main; what still waits for it has the outcome PeerGone. Idempotent."""
+        """Disconnect from main. Pending requests get the outcome PeerGone. Idempotent."""
         core = self._core
         if core is not None and not core.poller.closed:
             self._owned("close")
@@ -232,21 +232,21 @@ class RendererProcess:
             core.poller.close()
 
     def _greet(self, deadline: float) -> socket.socket | None:
-        """Connect and say hello; None: main has more of them waiting than fit, try again."""
+        """Connect and say hello; None: too many renderers wait for main to accept them, try again later."""
         if self._core is not None:
-            raise RuntimeError("a RendererProcess is entered once")
+            raise RuntimeError("a RendererProcess is entered once: make a new one with RendererProcess.connect()")
         try:
             sock = self._connect()
         except BlockingIOError:
             if time.monotonic() < deadline:
                 return None
             raise self._too_late() from None
-        with suppress(ConnectionError):  # it has closed the connection already: what it said first is still there
+        with suppress(ConnectionError):  # main has closed the connection already; its goodbye can still be read
             sock.send(handshake.hello(self._wakeup, self._token), socket.MSG_NOSIGNAL)
         return sock
 
     def _begin(self, sock: socket.socket, driver: Driver) -> RendererCore:
-        """Main has answered: share its segment."""
+        """Read main's answer, and share its segment."""
         with ExitStack() as undo_all:
             undo_all.callback(sock.close)
             words, (segment, wakeup_fd) = handshake.receive_welcome(sock)
@@ -271,7 +271,7 @@ class RendererProcess:
             self.frame_id = words["frame_id"]
             self.main_pid = words["pid"]
             if unix_socket.peer(sock)[1] != os.geteuid():
-                self._path = None  # not ours to remove: that user could lead us from there to another file
+                self._path = None  # this process must not remove it: main's user could make it lead to another file
             self._core = RendererCore(
                 endpoint,
                 sock,
@@ -292,18 +292,18 @@ class RendererProcess:
         return self._core
 
     def _too_late(self) -> TimeoutError:
-        return TimeoutError(f"main did not take this renderer in within {self._timeout:g} s")
+        return TimeoutError(f"main did not attach this renderer within {self._timeout:g} s")
 
     def _check_attached(self, core: RendererCore) -> None:
         if not core.attached:
-            raise PeerGone(f"main did not take this renderer in: {core.reason}") from core.parts.failure
+            raise PeerGone(f"main did not attach this renderer: {core.reason}") from core.parts.failure
 
     # ---- driving it ----
 
     @property
     def _entered(self) -> RendererCore:
         if self._core is None:
-            raise RuntimeError("this RendererProcess has not been entered")
+            raise RuntimeError("this RendererProcess has not been entered: enter it using `with` or `async with`")
         return self._core
 
     def _owned(self, call: str) -> RendererCore:
@@ -314,31 +314,33 @@ class RendererProcess:
 
     @property
     def connected(self) -> bool:
-        """Whether main is there."""
+        """Whether this renderer is connected to main."""
         return self._core is not None and self._core.state is not CLOSED
 
     def fileno(self) -> int:
         """A descriptor that is readable exactly while `dispatch` has something to do.
 
-        So it is in a loop that a listener runs, too, and when main is gone: until `dispatch` has raised PeerGone, once.
+        This also holds in a loop that a listener runs. When main is gone, the descriptor is readable until `dispatch`
+        has raised PeerGone once.
 
-        Not with `wakeup="semaphore"`: no descriptor tells of that.
+        With `wakeup="semaphore"` it does not hold, because no descriptor tells of the semaphore.
         """
         return self._entered.poller.fileno()
 
     def dispatch(self, timeout: float | None = 0.0, *, budget: int = MESSAGES_PER_TURN) -> int:
-        """Handle what has come: call listeners, settle invokes, activate and deactivate parts.
+        """Handle the messages that have come: call listeners, settle invokes, activate and deactivate parts.
 
         Args:
-            timeout: seconds to wait for something if there is nothing, none if negative; None or infinity: for ever.
-            budget: how many messages to handle at most; more leave `fileno()` readable.
+            timeout: how long to wait if no message is there (seconds). Negative: do not wait. None or infinity: wait
+                for ever.
+            budget: the most messages to handle. If more are there, `fileno()` stays readable.
 
         Returns:
             How many messages were handled.
 
         Raises:
-            PeerGone: main is gone, and everything that it had sent has been handled.
-            TypeError, ValueError: the timeout is no number.
+            PeerGone: main is gone, and all messages that it had sent have been handled.
+            TypeError, ValueError: the timeout is not a number.
         """
         core = self._core
         if core is None or get_ident() != core.thread:
@@ -370,10 +372,10 @@ class RendererProcess:
         self._changed.clear()
 
     def _on_change(self) -> None:
-        """Main has activated here all that it had installed, or is gone."""
+        """Called when main has activated all its extensions here, or is gone."""
         if self._changed is not None:
             self._changed.set()
         core = self._entered
         if core.state is CLOSED and self._path is not None and not core.said_goodbye:
-            with suppress(OSError):  # the folder cannot be written to
-                unix_socket.remove_stale(self._path)  # main was killed: it could not
+            with suppress(OSError):  # this process may not write to the folder
+                unix_socket.remove_stale(self._path)  # main was killed, and could not remove its socket

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A process that main has started to be a renderer: how it finds that out, runs, and ends (main/spawn.py starts it)."""
+"""A process that main/spawn.py started as a renderer: how it learns that it is one, runs, and ends."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def freeze_support() -> None:
 
 
 def run(fd: int) -> NoReturn:
-    """Be the renderer that has this socket, and exit."""
+    """Run the renderer that has this socket, then exit."""
     import asyncio
 
-    os.environ.pop(handshake.MARK, None)  # what this process starts is no renderer of its main
-    del sys.argv[1:]  # which are not its own
+    os.environ.pop(handshake.MARK, None)  # so that a process that this one starts is not taken for a renderer
+    del sys.argv[1:]  # these arguments are not for the renderer
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
     ending = _handle_signals()
@@ -72,7 +72,7 @@ class _Ending:
         """Wait until the renderer is to end: main has closed the connection, or there was a signal."""
         import asyncio
 
-        # A signal may also come when the renderer is already ending. It does not cut that short.
+        # A signal may also come when the renderer is already ending. The signal does not cut the ending short.
         self._end = partial(closed.get_loop().call_soon_threadsafe, closed.cancel)
         if self._asked:
             self._end()
@@ -105,7 +105,7 @@ def _handle_signals() -> _Ending:
     for number, handler in handled.items():
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
-            signal.siginterrupt(number, False)  # code that does not expect EINTR meets none
+            signal.siginterrupt(number, False)  # so that system calls do not fail with EINTR
 
     # A fork is not a renderer. multiprocessing ends its processes by SIGTERM, so a fork needs the default handlers. The
     # signals are blocked during the fork, so that none is lost.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Callbacks on the thread that dispatches; invokes as concurrent futures."""
+"""The driver of a plain script: callbacks run on the thread that dispatches, and invokes are concurrent futures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .pending import Outcome
 
 
 class Core(Protocol):
-    """What brings outcomes about: renderer/core.py."""
+    """The core that waits for outcomes: RendererCore of renderer/core.py."""
 
     poller: Poller
 
@@ -27,10 +27,10 @@ class Core(Protocol):
 
 
 class Request(concurrent.futures.Future[Any]):
-    """A request on its way, which any thread may wait for and cancel. An outcome that comes after that is dropped."""
+    """A pending request. Any thread may wait for it and cancel it. An outcome that comes after that is dropped."""
 
-    correlation = 0  # before it is sent
-    limit: Deadline | None = None  # while it waits to be
+    correlation = 0  # 0 until the request is sent
+    limit: Deadline | None = None  # set while the request waits to be sent
 
     def __init__(self, abandon: Abandon) -> None:
         super().__init__()
@@ -52,9 +52,9 @@ class Request(concurrent.futures.Future[Any]):
 
 
 class _Invocation(Request):
-    """A future that brings its outcome about when it is asked for that: nothing else here would.
+    """A future whose `result` and `exception` dispatch until the outcome is there, because no event loop does that.
 
-    Another thread waits for this one to do so.
+    In another thread, they wait until the driver's thread has dispatched the outcome.
     """
 
     def __init__(self, driver: BlockingDriver, abandon: Abandon) -> None:
@@ -62,11 +62,11 @@ class _Invocation(Request):
         self._driver = driver
 
     def result(self, timeout: float | None = None) -> Any:
-        """Its result, once that is there; meanwhile events are kept for `dispatch`. TimeoutError: it is not in time."""
+        """Wait for the result and return it. Events that come meanwhile are kept for `dispatch`. TimeoutError: late."""
         return super().result(self._waited(timeout))
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What it failed with, None if it has a result, once it has either; as `result`."""
+        """Wait as `result` does, and return the error of the request; None: it has a result."""
         return super().exception(self._waited(timeout))
 
     def _waited(self, timeout: float | None) -> float | None:
@@ -86,12 +86,12 @@ class _Invocation(Request):
 
 
 class BlockingDriver:
-    """Callbacks run on the thread that calls dispatch(), and must not be coroutines: no loop would run them."""
+    """Runs callbacks on the thread that calls dispatch(). They must be plain functions: no loop runs coroutines."""
 
     blocking = True
     deactivated = NoHandlerError
     started = False
-    core: Core  # once it is there
+    core: Core  # set once the core is made
 
     def __init__(self) -> None:
         self.contexts = Contexts(of_script=True)
@@ -103,7 +103,7 @@ class BlockingDriver:
     def run_awaitable(self, awaitable: Awaitable[Any], settle: Settle) -> None:
         close = getattr(awaitable, "close", None)
         if close is not None:
-            close()  # or Python warns that it was never awaited
+            close()  # otherwise Python warns that a coroutine was never awaited
         settle(
             None,
             TypeError(

@@ -43,7 +43,7 @@ class Dispatcher:
                 continue
             args = read()
             if type(args) is not tuple:
-                raise DecodeError("arguments that are no tuple")
+                raise DecodeError("the arguments are not a tuple")
             callback = listener.callback
             try:
                 result = callback(event, *args)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An extension's parts: where they are imported from, whether their files have changed since, and how one is undone."""
+"""An extension's parts: imports them, notices that their files have changed since, and undoes them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from ..user_code import ends_process, repr_of
 
 
 def import_path() -> list[str]:
-    """Where this process imports from, so that another can: absolute, whatever becomes of the working directory."""
-    # What is no str, a Path say, Python's import does not look at. A name of no file may be a path hook's.
+    """This process's import path, for another process. It is absolute, so the working directory may change."""
+    # Python's import ignores an entry that is not a str, such as a Path. An entry that names no file may be meant for a
+    # path hook.
     path = [_absolute(str.__str__(entry)) for entry in sys.path if isinstance(entry, str)]
     path = [entry for entry in path if entry]
     return path + [entry for entry in _relative if entry not in path]
@@ -29,17 +30,17 @@ def _absolute(entry: str) -> str:
         return entry
     try:
         return os.path.abspath(entry) if not entry or os.path.exists(entry) else entry  # noqa: PTH100, PTH110
-    except (OSError, ValueError):  # the working directory is gone, or a NUL: nothing can be there
+    except (OSError, ValueError):  # the working directory is gone, or the entry has a NUL: nothing can be there
         return ""
 
 
-# What relative entries meant when lensipc was imported from them, perhaps: a daemon changes to / after its imports.
+# The relative entries, made absolute when lensipc was imported. A daemon changes to / after its imports.
 _relative: list[str] = []
 _relative += [entry for entry in import_path() if entry.startswith(os.sep) and entry not in sys.path]
 
 
 def adopt(path: list[str], entries: Iterable[str]) -> None:
-    """Add those of `entries` that `path` lacks, each after the one that it comes after."""
+    """Add to `path` the `entries` that it lacks. Each comes after the entry that precedes it in `entries`."""
     place = 0
     for entry in entries:
         if entry in path:
@@ -53,16 +54,16 @@ def adopt(path: list[str], entries: Iterable[str]) -> None:
 
 
 def load(path: str, base: type[Any], id: str, folders: Iterable[str] = ()) -> type[Any]:
-    """The class that "package.module:Class" names, importable from `folders` too.
+    """Import the class that "package.module:Class" names. `folders` are added to the import path.
 
-    A process keeps what it has imported, as everywhere in Python. Where an extension was updated since, its new code
-    runs in no process that has the old: two versions of it would talk to each other.
+    A Python process keeps the modules that it has imported. If the extension was updated since, a process with the old
+    code does not load it, because two versions of the extension would talk to each other.
 
-    ActivationError: there is none, it is no `base`, or its code has changed.
+    ActivationError: there is no such class, it is not a subclass of `base`, or its code has changed.
     """
     module, _, name = path.partition(":")
     adopt(sys.path, folders)
-    importlib.invalidate_caches()  # what was looked for before it was installed is found
+    importlib.invalidate_caches()  # a module may have been installed after somebody looked for it
     _check_unchanged(module, id)
     try:
         found: Any = importlib.import_module(module)
@@ -73,17 +74,17 @@ def load(path: str, base: type[Any], id: str, folders: Iterable[str] = ()) -> ty
             raise
         raise ActivationError(f"extension {id!r}: {path!r} cannot be loaded: {repr_of(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ActivationError(f"extension {id!r}: {path!r} is no subclass of {base.__name__}")
+        raise ActivationError(f"extension {id!r}: {path!r} is not a subclass of {base.__name__}")
     _remember(module)
     return found
 
 
-# What parts' modules were imported from: their specs, and the files' times and sizes when they were seen first.
+# The modules of parts by name: each module's spec, and its file's time and size when the module was seen first.
 _files: dict[str, tuple[Any, Any]] = {}
 
 
 def _modules(module: str) -> list[tuple[str, Any]]:
-    """What an extension whose part is in `module` has imported of its own: that, and all of the package it is in."""
+    """The imported modules of an extension whose part is in `module`, with their specs: all modules of its package."""
     top, package = module.partition(".")[0], module.rpartition(".")[0] or module
     within = package + "."
     names = [*dict.fromkeys((top, package)), *[name for name in list(sys.modules) if name.startswith(within)]]
@@ -95,7 +96,7 @@ def _file(spec: Any) -> str | None:
 
 
 def _state(spec: Any) -> tuple[int, int] | None:
-    """The time and the size of a module's file; None: it has none."""
+    """The time and the size of a module's file; None: the module has no file."""
     try:
         found = os.stat(_file(spec) or "")  # noqa: PTH116
     except OSError:
@@ -105,7 +106,7 @@ def _state(spec: Any) -> tuple[int, int] | None:
 
 def _remember(module: str) -> None:
     for name, spec in _modules(module):
-        if name not in _files or _files[name][0] is not spec:  # or it was reloaded
+        if name not in _files or _files[name][0] is not spec:  # the module is new, or was reloaded
             _files[name] = spec, _state(spec)
 
 
@@ -117,24 +118,24 @@ def _check_unchanged(module: str, id: str) -> None:
         if state != _state(spec):
             what = f"{_file(spec)} has changed since"
         elif "." not in name and (found := _found(name)) not in (None, _file(spec)):
-            what = f"{name} is {found} by now, not {_file(spec)} as when"
+            what = f"{name} is now {found}, not {_file(spec)} as when"
         else:
             continue
         raise ActivationError(
-            f"extension {id!r}: {what} this process (pid {os.getpid()}) imported {name}, and it keeps the old code: "
-            "start this process again"
+            f"extension {id!r}: {what} this process (pid {os.getpid()}) imported {name}, and this process keeps the "
+            "old code: start this process again"
         )
 
 
 def _found(name: str) -> str | None:
-    """The file that a module would be imported from now."""
+    """The file from which a module would be imported now."""
     found = (finder.find_spec(name, None) for finder in sys.meta_path if hasattr(finder, "find_spec"))
     return _file(next(filter(None, found), None))
 
 
 def dispose_part(part: Any) -> None:
-    """Close the part's disposers and its port. One that raises stops none of the others; it is logged."""
-    _remember(type(part).__module__)  # what it has imported since
+    """Close the part's disposers and its port. A disposer that raises is logged, and the others still run."""
+    _remember(type(part).__module__)  # the part may have imported more modules since it was loaded
     try:
         _undo(part.id, part.disposers.close)
     finally:

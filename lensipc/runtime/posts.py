@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What other threads ask of the one that owns a core. That does it when it polls next, and is woken for it at once."""
+"""Calls that other threads post to a core's owner. The owner is woken at once, and runs the calls when it polls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import OutboxFull, PeerGone
 from ..log import log
 from ..transport.poller import Poller, get_ident
 
-# What keeping one takes besides its body (bytes), and how many are done before other callbacks have their turn.
+# Bytes that one post takes besides its body, and how many posts run before other callbacks have their turn.
 EACH: Final = 512
 CALLS_PER_TURN: Final = 64
 
@@ -21,14 +21,14 @@ Fail = Callable[[Exception], object]
 
 
 class Posts:
-    """Calls that wait for the owner's thread, in the order they were posted.
+    """Calls that wait for the owner's thread, in the order in which they were posted.
 
     Args:
-        poller: what the owner waits with.
-        most: bytes that may wait: who posts more is told OutboxFull.
-        hold: `hold(resume)`: whether they have to wait, because receivers do not keep pace; `resume` is called then
-            when they no longer have to.
-        wake: wakes an owner that does not wait with the poller; not called any more when these are closed.
+        poller: the owner waits with it.
+        most: bytes that may wait. A post beyond them raises OutboxFull.
+        hold: `hold(resume)` returns whether the calls must wait, because receivers do not keep pace. If so, it calls
+            `resume` when the calls may go on.
+        wake: wakes an owner that does not wait with the poller. It is not called after `close`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Posts:
         self._holding = False
         self._lock = threading.RLock()  # a signal's handler may post, too
         self._waiting: deque[tuple[int, Callable[[], object], Fail]] = deque()
-        self._ahead: deque[Callable[[], object]] = deque()  # of what waits
+        self._ahead: deque[Callable[[], object]] = deque()  # calls that run before the waiting ones
         self._bytes = 0
         self._closed: Callable[[], Exception] | None = None
         poller.on_wake = self._take
@@ -54,11 +54,11 @@ class Posts:
         return len(self._waiting)
 
     def post(self, size: int, call: Callable[[], object], fail: Fail) -> None:
-        """Any thread. Have the owner call this; `fail(error)` if that raises, or if the owner ends before.
+        """Any thread. Have the owner run `call`. If the call raises, or the owner ends first, `fail(error)` is called.
 
         Raises:
-            OutboxFull: too much waits already for one of `size` bytes; what has none is always taken.
-            What `close` was given: the owner has ended.
+            OutboxFull: too many bytes wait already. A post of size 0 is always accepted.
+            The error that `refuse` or `close` was given: the owner has ended.
         """
         self._poller.check_fork()
         cost = size + EACH
@@ -66,14 +66,14 @@ class Posts:
             if self._closed is not None:
                 raise self._closed()
             if size and self._waiting and self._bytes + cost > self._most:
-                raise OutboxFull(f"{self._bytes} bytes of other threads wait here already to be sent, try again later")
+                raise OutboxFull(f"{self._bytes} bytes of other threads wait here to be sent already: try again later")
             self._waiting.append((cost, call, fail))
             self._bytes += cost
             if len(self._waiting) == 1:
                 self._signal()
 
     def post_ahead(self, call: Callable[[], object]) -> None:
-        """Any thread. Have the owner call this, which must not raise, before what waits; not at all if it has ended."""
+        """Any thread. Have the owner run `call` before the waiting calls, unless it has ended. It must not raise."""
         with self._lock:
             if self._closed is None:
                 self._ahead.append(call)
@@ -85,7 +85,7 @@ class Posts:
             self._wake()
 
     def post_from_elsewhere(self, call: Callable[[], object], what: str) -> bool:
-        """Any thread. Post this if the thread is not the owner's: whether it was posted."""
+        """Any thread. Post `call` if this thread is not the owner's. Return whether it was posted."""
         if get_ident() == self._poller.thread:
             return False
         self.post(0, call, not_done(what))
@@ -106,7 +106,7 @@ class Posts:
                 self._poller.wake_threadsafe()
 
     def take_all(self) -> None:
-        """Do all that waits now: what it is for ends."""
+        """Run all waiting calls now. An extension's port does this first when it closes, so that no call is lost."""
         for _ in range(len(self._waiting)):
             if self._waiting:
                 self._take_one()
@@ -125,12 +125,12 @@ class Posts:
         self._poller.wake_threadsafe()
 
     def refuse(self, why: Callable[[], Exception]) -> None:
-        """The owner ends: what is posted from now on fails with `why()`."""
+        """The owner ends: a post raises `why()` from now on."""
         with self._lock:
             self._closed = why
 
     def close(self, why: Callable[[], Exception]) -> None:
-        """The same, and so does what waits."""
+        """Do as `refuse`, and fail all waiting calls with `why()`."""
         with self._lock:
             self.refuse(why)
             waiting = list(self._waiting)
@@ -142,10 +142,10 @@ class Posts:
 
 
 def not_done(what: str) -> Fail:
-    """For what nobody waits for: say in the log that it was not done, and whose it was."""
+    """A `fail` for calls that nobody waits for. It logs that `what` was not done, and which thread asked for it."""
     return partial(_say, what, threading.current_thread().name)
 
 
 def _say(what: str, thread: str, error: Exception) -> None:
-    if not isinstance(error, PeerGone):  # then it is as with all that waits to be sent
+    if not isinstance(error, PeerGone):  # messages that wait to be sent end with PeerGone unlogged, too
         log.error("%s from thread %r was not done: %s", what, thread, error)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A line in the log for each message, in and out, where the environment has LENSIPC_TRACE=1.
+"""Logs a line for each message, in and out, if the environment has LENSIPC_TRACE=1.
 
-What a connection and its endpoint call for each message is wrapped then, once, when they are made. Else nothing is, so
-a message that is not traced costs nothing more, and nothing on its way asks whether it is.
+With tracing, the functions that a connection and its endpoint call for each message are wrapped once, when the
+connection is made. Without tracing, nothing is wrapped. So an untraced message costs nothing more, and no code on its
+way asks whether it is traced.
 
-To be seen with its bytes, what is traced takes the way of what is no small plain data: nothing comes decoded out of the
-C core, and nothing is sent on by it unread.
+A trace shows the size of each message. So with tracing, the C core hands out every message as bytes: it decodes no
+small plain data, and relays no event.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ _KINDS = (
     "REPORT",
 )  # fmt: skip
 NAMES: Final = {getattr(protocol, name): name for name in _KINDS}
-# The kinds whose header has the number of a channel.
+# The kinds of messages whose header has a channel number.
 OF_CHANNELS: Final = (EVENT, INVOKE, DECLARE, LISTEN, UNLISTEN)
 
 log = logging.getLogger("lensipc.trace")
 
 
 def is_asked_for() -> bool:
-    """Whether the environment asks for it. Then the lines go somewhere: to stderr, where no handler is configured."""
+    """Whether the environment asks for a trace. If so, and no log handler is configured, add one for stderr."""
     if os.environ.get(VARIABLE) != "1":
         return False
     if log.level == logging.NOTSET:
@@ -44,12 +45,12 @@ def is_asked_for() -> bool:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(message)s"))
         log.addHandler(handler)
-        log.propagate = False  # a handler that is configured later would print each line once more
+        log.propagate = False  # otherwise a handler that is configured later would print each line again
     return True
 
 
 def _tell(way: str, kind: int, size: int, correlation: int = 0, number: int = 0, channels: Sequence[Any] = ()) -> None:
-    """One line. A channel's name is a peer's word, and comes last: it cannot pass for anything else."""
+    """Log one line. A peer chooses a channel's name, so the name comes last and cannot be taken for anything else."""
     said = f"{way}: {NAMES.get(kind, kind)}"
     if correlation and kind != EVENT:
         said += f" {correlation}"
@@ -95,7 +96,7 @@ def _trace_sent(connection: Connection, way: str, channels: Sequence[Any]) -> No
 
 
 def trace_renderer(core: Connection) -> None:
-    """Trace what a renderer's core sends and receives."""
+    """Trace the messages that a renderer's core sends and receives."""
     here = f"renderer {core.frame_id}"
     way, channels = f"{here} < main", core.endpoint.channels
     receive = core.endpoint.receive
@@ -112,7 +113,7 @@ def trace_renderer(core: Connection) -> None:
 
 
 def trace_main(core: Any) -> None:
-    """Trace what main's core sends to each renderer, and receives from it: those that attach from now on."""
+    """Trace the messages between main's core and each renderer that attaches from now on."""
     attach, port, route = core.attach, core.port, core.router.route
 
     def traced_attach(connection: Any) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Unix sockets: a path that nobody else can put one at, who is at the other end, and what a fork inherits."""
+"""Unix sockets: a path that only this user controls, the process at the other end, and sockets closed in forks."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# The option of a connected Unix socket that gives a pidfd of its peer: Linux 6.5. Python has no name for it.
+# The socket option that gives a pidfd of a connected Unix socket's peer, since Linux 6.5. Python has no name for it.
 SO_PEERPIDFD: Final = 77
 # How long a process may take to close its descriptors while it dies (seconds).
 DYING_WAIT: Final = 0.25
-# The owner that a file has here if its real one has no id in this user namespace.
+# The owner that a file shows here if its real owner has no id in this user namespace.
 OVERFLOW_ID: Final = 65534
-# So many links in one path are a circle: the kernel's own number.
+# A path with more links than this has a loop. The kernel has the same limit.
 MOST_LINKS: Final = 40
 
 
 def peer(sock: socket.socket) -> tuple[int, int]:
-    """Pid and uid of the process at the other end of a connected socket (not of a socketpair).
+    """The pid and uid of the process at the other end of a connected socket (not of a socketpair).
 
-    The pid is 0 if that process is in a PID namespace that this one cannot see into.
+    The pid is 0 if this process cannot see the PID namespace of the other process.
     """
     pid, uid, _gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return pid, uid
 
 
 def watch(sock: socket.socket, pid: int) -> tuple[int, bool]:
-    """A pidfd of the process that `peer` has named, and whether it is certainly that process's.
+    """A pidfd of the process that `peer` has named, and whether the pidfd certainly belongs to that process.
 
-    It is readable once the process has ended; -1: there is none. Where the kernel does not give the peer's own, it is
-    that of whoever has the pid now: good enough to watch, for a peer whose pid is another's has ended itself.
+    The pidfd is readable once the process has ended; -1: there is none. If the kernel gives no pidfd of the peer
+    itself, this one belongs to the process that has the pid now. That is good enough to watch: if another process has
+    the pid, the peer has ended.
 
     Raises:
         OSError: this process has no descriptor left.
@@ -56,13 +57,13 @@ def watch(sock: socket.socket, pid: int) -> tuple[int, bool]:
 
 
 def open_pidfd(pid: int) -> int:
-    """A pidfd, -1 if the system gives none. OSError: this process has no descriptor left."""
+    """A pidfd; -1: the system gives none. OSError: this process has no descriptor left."""
     try:
         return os.pidfd_open(pid)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise
-        if error.errno not in (errno.ESRCH, errno.EINVAL):  # it has ended; it is in another PID namespace
+        if error.errno not in (errno.ESRCH, errno.EINVAL):  # the process has ended; it is in another PID namespace
             _say_once(f"pidfd_open: {error.strerror}")
         return -1
 
@@ -73,11 +74,11 @@ def _say_once(why: str) -> None:
 
 
 def listen(path: Path, *, for_all: bool = False) -> socket.socket:
-    """Main: a socket at `path` that only this user can connect to, or anybody. A dead main's socket is replaced.
+    """Main: listen at `path`, for this user alone or `for_all` users. The socket replaces one that a dead main left.
 
     Raises:
-        PermissionError: another user could put a socket of theirs in its place.
-        OSError: EADDRINUSE when a living process listens there, or the file there is no socket.
+        PermissionError: another user could put another socket in its place.
+        OSError: EADDRINUSE: a living process listens at the path, or the file there is not a socket.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
@@ -99,9 +100,9 @@ def listen(path: Path, *, for_all: bool = False) -> socket.socket:
 
 
 def check_folder(folder: Path) -> None:
-    """Whether this user and root alone can say what is in `folder`, and where it is: PermissionError if not.
+    """Raise PermissionError unless only this user and root control what is in `folder`, and where it is.
 
-    Who can write to any folder on the way there could rename the next one and put another in its place.
+    A user who can write to any folder on the way could rename the next folder and put another one in its place.
     """
     folder = folder.absolute()
     here = root = type(folder)(folder.root)
@@ -127,25 +128,25 @@ def check_folder(folder: Path) -> None:
 
 
 def _check_one(found: Path) -> None:
-    """Check a folder, or a link to one: what it leads to comes next."""
+    """Check a folder or a link. The caller checks the target of a link next."""
     status = found.lstat()
     owner, mode = status.st_uid, status.st_mode
     if owner not in (os.geteuid(), 0) and not _is_of_outside(owner):
         raise PermissionError(
             errno.EPERM,
-            f"the folder belongs to user {owner}, who could put another socket in main's place: use one of your own",
+            f"the folder belongs to user {owner}, who could replace main's socket: use a folder of your own",
             str(found),
         )
     if stat.S_ISDIR(mode) and mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
         raise PermissionError(
             errno.EPERM,
-            "other users can write to the folder and could put another socket in main's place: chmod go-w",
+            "other users can write to the folder and could replace main's socket: chmod go-w",
             str(found),
         )
 
 
 def _is_of_outside(owner: int) -> bool:
-    """Whether an owner is nobody of this user namespace: in a sandbox, root outside has no id of its own."""
+    """Whether a file's owner has no id in this user namespace, as root outside of a sandbox has none inside."""
     from pathlib import Path
 
     if owner != OVERFLOW_ID:
@@ -159,15 +160,15 @@ def _is_of_outside(owner: int) -> bool:
 
 
 def naming(path: str | os.PathLike[str], error: OSError) -> OSError:
-    """The same error of bind or connect, which do not say of which path they speak."""
-    if error.errno is None:  # Python's own words for a path that is too long
+    """The same error of bind or connect with its path, which these calls do not name."""
+    if error.errno is None:  # Python itself says that the path is too long
         return OSError(errno.ENAMETOOLONG, f"{error}", os.fspath(path))
     return type(error)(error.errno, error.strerror, os.fspath(path))
 
 
 def remove_stale(path: Path) -> None:
-    """Remove the socket at `path` if nobody listens on it any more."""
-    for _ in range(8):  # each time that it ends while it is asked
+    """Remove the socket at `path` if no process listens on it any more."""
+    for _ in range(8):  # try again each time that the listening process ends just now
         try:
             found = path.lstat()
         except FileNotFoundError:
@@ -178,23 +179,23 @@ def remove_stale(path: Path) -> None:
             probe.settimeout(DYING_WAIT)
             try:
                 probe.connect(str(path))
-                # Somebody listens, or did a moment ago: a dying process closes its descriptors one by one, and this
-                # connection ends with the last of them.
+                # A process listens, or did a moment ago. A dying process closes its descriptors one by one, and then
+                # this connection ends.
                 if probe.recv(1):
                     return
             except ConnectionRefusedError:
                 with contextlib.suppress(FileNotFoundError):
-                    if path.lstat().st_ino == found.st_ino:  # and not that of a new main
+                    if path.lstat().st_ino == found.st_ino:  # otherwise it is a new main's socket
                         path.unlink()
                 return
             except ConnectionError:
                 continue
-            except OSError:  # TimeoutError: whoever listens is alive
+            except OSError:  # TimeoutError: the listening process is alive
                 return
 
 
 def keep_from_forks(sock: socket.socket) -> None:
-    """Close this socket in children that this process forks: it would not end with this process otherwise."""
+    """Close this socket in forks of this process. A fork that held it would keep it open after this process ends."""
     _private.add(sock)
 
 
