@@ -20,7 +20,7 @@ struct lipc_record {
     uint64_t size;    /* bytes of the body */
     uint32_t offset;  /* where the body begins in the caller's buffer, or LIPC_ASSEMBLED */
     uint32_t channel;
-    uint32_t peer;
+    uint32_t detail;
     uint32_t pid;
     uint32_t kind;
     uint32_t follows; /* only the body of this event is new: see lipc_count_gaps */

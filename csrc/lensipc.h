@@ -67,7 +67,7 @@
 /* The default budget for reading a message: what its keys and constructors may cost, in units of 10 ns (clone/). */
 #define LIPC_BUDGET 5000000
 
-/* LIPC_EVENT is lipc_header.kind of an event. LIPC_ALL is lipc_header.peer of an event for all subscribers. Main relays
+/* LIPC_EVENT is lipc_header.kind of an event. LIPC_ALL is lipc_header.detail of an event for all subscribers. Main relays
  * such an event without reading it. */
 #define LIPC_EVENT 1
 #define LIPC_ALL 4294967295
@@ -84,7 +84,7 @@ struct lipc_topic;
 struct lipc_header {
     uint64_t correlation;
     uint32_t channel;
-    uint32_t peer;
+    uint32_t detail;
     uint32_t pid;
     uint32_t kind;
 };
@@ -142,7 +142,7 @@ int lipc_failure(const struct lipc_endpoint *endpoint);
 /* Called by main. Does not block. From now on events for LIPC_ALL that come from `endpoint` on channel `number` are
  * relayed to `topic`. Subscribers see them as events of `peer` and `pid`. `number` must be the next channel without a
  * topic. Returns 0, -ENOMEM, or -EINVAL for another number. */
-int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t peer, uint32_t pid);
+int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t sender, uint32_t pid);
 
 /* Called by the consumer. Does not block. From now on nothing that comes from `endpoint` is relayed: lipc_recv hands
  * out all of its events. */

@@ -34,16 +34,16 @@ def send(
     endpoint: int,
     kind: int,
     channel: int,
-    peer: int,
+    detail: int,
     pid: int,
     correlation: int,
     body: bytes | bytearray | memoryview,
     when_full: int,
     /,
 ) -> int: ...
-def send_value(endpoint: int, kind: int, channel: int, peer: int, correlation: int, value: object, /) -> bool: ...
-def publish(topic: int, peer: int, pid: int, body: bytes | bytearray | memoryview, /) -> int: ...
-def publish_value(topic: int, peer: int, pid: int, value: object, /) -> int | None: ...
+def send_value(endpoint: int, kind: int, channel: int, detail: int, correlation: int, value: object, /) -> bool: ...
+def publish(topic: int, sender: int, pid: int, body: bytes | bytearray | memoryview, /) -> int: ...
+def publish_value(topic: int, sender: int, pid: int, value: object, /) -> int | None: ...
 def receive(
     endpoint: int,
     memory: list[Any],
@@ -69,7 +69,7 @@ class Message:
         kind: int,
         body: Any = None,
         channel: int = 0,
-        peer: int = 0,
+        detail: int = 0,
         pid: int = 0,
         correlation: int = 0,
         value: Any = None,

@@ -16,7 +16,7 @@ def receive(endpoint: Endpoint, limit: int, decoded: int = 0, most: int = INLINE
 
 
 def fields(message: Message | Batch) -> Any:
-    """A message as a tuple: kind, body, channel, peer, pid, correlation, value. A batch as it is."""
+    """A message as a tuple: kind, body, channel, detail, pid, correlation, value. A batch as it is."""
     if isinstance(message, list):
         return message
     return (

@@ -550,7 +550,7 @@ async def test_a_forged_report_harms_nobody() -> None:
         renderer, victim, host = await ring.connect(), await ring.connect(), ring.host
         channel = victim.declare("news")
         for sender in (0, renderer.frame_id, 77, victim.frame_id):
-            renderer.send(REPORT, peer=sender)
+            renderer.send(REPORT, detail=sender)
         await until(lambda: victim.main_end.distrusted)
         assert not renderer.main_end.distrusted
         for number in range(200):
@@ -569,14 +569,14 @@ async def test_more_reports_than_a_few_in_a_second_are_not_heard() -> None:
     async with hostile.arena() as ring:
         renderer, victim = await ring.connect(), await ring.connect()
         for _ in range(MAX_REPORTS):
-            renderer.send(REPORT, peer=77)
+            renderer.send(REPORT, detail=77)
         for _ in range(1000):
-            renderer.send(REPORT, peer=victim.frame_id)
+            renderer.send(REPORT, detail=victim.frame_id)
         await renderer.parked()
         assert not victim.main_end.distrusted
         assert ring.log.records == []
         renderer.main_end.reports_since -= 1.0  # a second later
-        renderer.send(REPORT, peer=victim.frame_id)
+        renderer.send(REPORT, detail=victim.frame_id)
         await until(lambda: victim.main_end.distrusted)
         for each in (renderer, victim):
             each.close()

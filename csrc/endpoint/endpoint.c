@@ -87,7 +87,7 @@ int lipc_failure(const struct lipc_endpoint *endpoint)
     return endpoint->failure;
 }
 
-int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t peer, uint32_t pid)
+int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topic *topic, uint32_t sender, uint32_t pid)
 {
     struct lipc_routes *routes = &endpoint->routes;
     if (number != routes->count)
@@ -101,7 +101,7 @@ int lipc_relay(struct lipc_endpoint *endpoint, uint32_t number, struct lipc_topi
         routes->room = room;
     }
     routes->topics[routes->count++] = topic;
-    routes->peer = peer;
+    routes->sender = sender;
     routes->pid = pid;
     return 0;
 }
@@ -125,7 +125,7 @@ int lipc_count_gaps(struct lipc_endpoint *endpoint, uint32_t number)
     }
     if (number == endpoint->incoming_count)
         endpoint->incoming[endpoint->incoming_count++] =
-            (struct lipc_incoming){.next = 1, .peer = LIPC_ALL}; /* no sender has this number */
+            (struct lipc_incoming){.next = 1, .sender = LIPC_ALL}; /* no sender has this number */
     return 0;
 }
 

@@ -26,7 +26,7 @@ struct lipc_assembly {
 struct lipc_routes {
     struct lipc_topic **topics; /* by the channel's number */
     uint32_t count, room;
-    uint32_t peer, pid; /* the sender that subscribers see */
+    uint32_t sender, pid; /* the sender that subscribers see */
     bool stopped;       /* no event is relayed any more */
     uint32_t relayed;   /* events relayed by the last lipc_recv */
     int status;         /* their status: LIPC_FAILED, LIPC_CONGESTED */
@@ -35,7 +35,7 @@ struct lipc_routes {
 /* A channel that events come on. */
 struct lipc_incoming {
     uint64_t next; /* the sequence number of the next event, if none is missing */
-    uint32_t peer; /* the sender of the last event */
+    uint32_t sender; /* the sender of the last event */
 };
 
 struct lipc_endpoint {

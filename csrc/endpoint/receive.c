@@ -29,7 +29,7 @@ static bool continues(const struct lipc_frame *first, uint64_t filled, const str
     bool last = frame->size == left;
     uint16_t flags = (uint16_t)((filled ? LIPC_FRAME_CONTINUED : 0) | (last ? 0 : LIPC_FRAME_MORE));
     return frame->total == first->total && frame->correlation == first->correlation &&
-           frame->channel == first->channel && frame->peer == first->peer && frame->pid == first->pid &&
+           frame->channel == first->channel && frame->detail == first->detail && frame->pid == first->pid &&
            frame->kind == first->kind && frame->flags == flags && frame->size <= left && (frame->size || last);
 }
 
@@ -40,7 +40,7 @@ static struct lipc_record to_record(const struct lipc_frame *frame, uint32_t off
         .size = frame->total,
         .offset = offset,
         .channel = frame->channel,
-        .peer = frame->peer,
+        .detail = frame->detail,
         .pid = frame->pid,
         .kind = frame->kind,
     };
@@ -55,8 +55,8 @@ static void count_event(struct lipc_endpoint *endpoint, struct lipc_record *reco
     struct lipc_incoming *incoming = &endpoint->incoming[record->channel];
     uint64_t sequence = record->correlation;
     record->correlation = sequence - incoming->next;
-    record->follows = record->correlation == 0 && record->peer == incoming->peer;
-    *incoming = (struct lipc_incoming){.next = sequence + 1, .peer = record->peer};
+    record->follows = record->correlation == 0 && record->detail == incoming->sender;
+    *incoming = (struct lipc_incoming){.next = sequence + 1, .sender = record->detail};
 }
 
 /* Gives the room of all taken frames back to the peer. */
@@ -99,7 +99,7 @@ static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
 static struct lipc_topic *topic_of(const struct lipc_endpoint *endpoint, const struct lipc_frame *frame)
 {
     const struct lipc_routes *routes = &endpoint->routes;
-    if (frame->kind != LIPC_EVENT || frame->peer != LIPC_ALL || frame->channel >= routes->count || routes->stopped ||
+    if (frame->kind != LIPC_EVENT || frame->detail != LIPC_ALL || frame->channel >= routes->count || routes->stopped ||
         routes->topics[frame->channel]->main_listens)
         return NULL;
     return routes->topics[frame->channel];
@@ -115,7 +115,7 @@ static int relay(const struct lipc_endpoint *endpoint, struct lipc_topic *topic,
 {
     const struct lipc_part part = {.data = body, .size = size};
     const struct lipc_header header = {
-        .kind = LIPC_EVENT, .peer = endpoint->routes.peer, .pid = endpoint->routes.pid};
+        .kind = LIPC_EVENT, .detail = endpoint->routes.sender, .pid = endpoint->routes.pid};
     return lipc_topic_send(topic, NULL, &header, &part, 1);
 }
 

@@ -20,7 +20,7 @@ static struct lipc_frame common_frame(const struct lipc_header *header, uint64_t
         .total = total,
         .correlation = header->correlation,
         .channel = header->channel,
-        .peer = header->peer,
+        .detail = header->detail,
         .pid = header->pid,
         .kind = (uint16_t)header->kind,
     };

@@ -99,7 +99,7 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
     struct lipc_copies copies = {.many = !only && topic->count > 1};
     int status = 0;
     const struct lipc_subscription *end = topic->subscriptions + topic->count;
-    for (struct lipc_subscription *each = topic->subscriptions; header->peer == 0 && each < end; each++)
+    for (struct lipc_subscription *each = topic->subscriptions; header->detail == 0 && each < end; each++)
         if (!each->endpoint->failure && (!only || each->endpoint == only) &&
             is_full_too_soon(each->endpoint, each->when_full))
             return -ENOBUFS;
@@ -115,7 +115,7 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
         /* No outbox was full when main began to send its own event. So the subscribers before this one have filled the
          * account that they share. This reader has done nothing wrong. It is sent this event, and the next event is
          * refused. */
-        if (sent == -ENOBUFS && header->peer == 0 && !has_had_its_time(endpoint, lipc_clock()))
+        if (sent == -ENOBUFS && header->detail == 0 && !has_had_its_time(endpoint, lipc_clock()))
             sent = lipc_send_to(endpoint, &own, parts, count, LIPC_KEEP, &copies);
         if (sent < 0) {
             endpoint->failure = sent;

@@ -10,7 +10,7 @@
 
 struct message {
     PyObject_HEAD
-    PyObject *kind, *channel, *peer, *pid, *correlation, *body, *value;
+    PyObject *kind, *channel, *detail, *pid, *correlation, *body, *value;
 };
 
 static PyObject *type;
@@ -22,10 +22,10 @@ static PyObject *type;
 static PyMemberDef members[] = {
     FIELD("kind", kind),
     FIELD("channel", channel),
-    FIELD("target", peer),
-    FIELD("sender", peer),
-    FIELD("extension", peer),
-    FIELD("when_full", peer),
+    FIELD("target", detail),
+    FIELD("sender", detail),
+    FIELD("extension", detail),
+    FIELD("when_full", detail),
     FIELD("pid", pid),
     FIELD("correlation", correlation),
     FIELD("missed", correlation),
@@ -42,7 +42,7 @@ static void dealloc(PyObject *self)
     PyTypeObject *of = Py_TYPE(self);
     Py_XDECREF(message->kind);
     Py_XDECREF(message->channel);
-    Py_XDECREF(message->peer);
+    Py_XDECREF(message->detail);
     Py_XDECREF(message->pid);
     Py_XDECREF(message->correlation);
     Py_XDECREF(message->body);
@@ -66,7 +66,7 @@ static PyObject *made(PyTypeObject *of, PyObject *fields[7])
     }
     message->kind = fields[0];
     message->channel = fields[1];
-    message->peer = fields[2];
+    message->detail = fields[2];
     message->pid = fields[3];
     message->correlation = fields[4];
     message->body = fields[5];
@@ -81,7 +81,7 @@ PyObject *lipc_message_new(const struct lipc_record *record, PyObject *body, PyO
     PyObject *fields[] = {
         PyLong_FromUnsignedLong(record->kind),
         PyLong_FromUnsignedLong(record->channel),
-        PyLong_FromUnsignedLong(record->peer),
+        PyLong_FromUnsignedLong(record->detail),
         PyLong_FromUnsignedLong(record->pid),
         PyLong_FromUnsignedLongLong(record->correlation),
         body,
@@ -92,12 +92,12 @@ PyObject *lipc_message_new(const struct lipc_record *record, PyObject *body, PyO
 
 static PyObject *new(PyTypeObject *of, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"kind", "body", "channel", "peer", "pid", "correlation", "value", NULL};
-    PyObject *kind, *body = Py_None, *channel = NULL, *peer = NULL, *pid = NULL, *correlation = NULL, *value = Py_None;
+    static char *names[] = {"kind", "body", "channel", "detail", "pid", "correlation", "value", NULL};
+    PyObject *kind, *body = Py_None, *channel = NULL, *detail = NULL, *pid = NULL, *correlation = NULL, *value = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!|OO!O!O!O!O:Message", names, &PyLong_Type, &kind, &body, &PyLong_Type,
-                                     &channel, &PyLong_Type, &peer, &PyLong_Type, &pid, &PyLong_Type, &correlation, &value))
+                                     &channel, &PyLong_Type, &detail, &PyLong_Type, &pid, &PyLong_Type, &correlation, &value))
         return NULL;
-    PyObject *fields[] = {kind, channel, peer, pid, correlation, body, value};
+    PyObject *fields[] = {kind, channel, detail, pid, correlation, body, value};
     for (int i = 0; i < 7; i++) {
         if (fields[i] == NULL)
             fields[i] = PyLong_FromLong(0);
@@ -110,15 +110,15 @@ static PyObject *new(PyTypeObject *of, PyObject *args, PyObject *kwargs)
 static PyObject *repr(PyObject *self)
 {
     const struct message *message = (const struct message *)self;
-    return PyUnicode_FromFormat("Message(kind=%R, body=%R, channel=%R, peer=%R, pid=%R, correlation=%R, value=%R)",
-                                message->kind, message->body, message->channel, message->peer, message->pid,
+    return PyUnicode_FromFormat("Message(kind=%R, body=%R, channel=%R, detail=%R, pid=%R, correlation=%R, value=%R)",
+                                message->kind, message->body, message->channel, message->detail, message->pid,
                                 message->correlation, message->value);
 }
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "Message(kind, body=None, channel=0, peer=0, pid=0, correlation=0, value=None)\n--\n\n"
+    {Py_tp_doc, "Message(kind, body=None, channel=0, detail=0, pid=0, correlation=0, value=None)\n--\n\n"
                 "A received message. Its body is None where its value is what that decodes to.\n\n"
-                "target, sender, extension, when_full: other names of the header's `peer`; missed: of its correlation."},
+                "target, sender, extension, when_full: other names of the header's `detail`; missed: of its correlation."},
     {Py_tp_new, new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_members, members},

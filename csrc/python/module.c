@@ -212,7 +212,7 @@ static PyObject *send(PyObject *module, PyObject *const *arguments, Py_ssize_t c
     const struct lipc_header header = {
         .kind = (uint32_t)PyLong_AsUnsignedLong(arguments[1]),
         .channel = (uint32_t)PyLong_AsUnsignedLong(arguments[2]),
-        .peer = (uint32_t)PyLong_AsUnsignedLong(arguments[3]),
+        .detail = (uint32_t)PyLong_AsUnsignedLong(arguments[3]),
         .pid = (uint32_t)PyLong_AsUnsignedLong(arguments[4]),
         .correlation = PyLong_AsUnsignedLongLong(arguments[5]),
     };
@@ -235,7 +235,7 @@ static PyObject *send_value(PyObject *module, PyObject *const *arguments, Py_ssi
     const struct lipc_header header = {
         .kind = (uint32_t)PyLong_AsUnsignedLong(arguments[1]),
         .channel = (uint32_t)PyLong_AsUnsignedLong(arguments[2]),
-        .peer = (uint32_t)PyLong_AsUnsignedLong(arguments[3]),
+        .detail = (uint32_t)PyLong_AsUnsignedLong(arguments[3]),
         .correlation = PyLong_AsUnsignedLongLong(arguments[4]),
     };
     if (PyErr_Occurred())
@@ -257,7 +257,7 @@ static int read_publish(PyObject *const *arguments, Py_ssize_t count, struct lip
     *topic = address(arguments[0]);
     *header = (struct lipc_header){
         .kind = LIPC_EVENT,
-        .peer = (uint32_t)PyLong_AsUnsignedLong(arguments[1]),
+        .detail = (uint32_t)PyLong_AsUnsignedLong(arguments[1]),
         .pid = (uint32_t)PyLong_AsUnsignedLong(arguments[2]),
     };
     return !PyErr_Occurred();
@@ -504,14 +504,14 @@ static PyMethodDef functions[] = {
     {"register_arrays", FASTCALL(register_arrays), METH_FASTCALL,
      "register_arrays(ndarray, frombuffer, dtypes, array, address): lipc_arrays_register, as a bool."},
     {"send", FASTCALL(send), METH_FASTCALL,
-     "send(endpoint, kind, channel, peer, pid, correlation, body, when_full): lipc_send of a contiguous buffer."},
+     "send(endpoint, kind, channel, detail, pid, correlation, body, when_full): lipc_send of a contiguous buffer."},
     {"send_value", FASTCALL(send_value), METH_FASTCALL,
-     "send_value(endpoint, kind, channel, peer, correlation, value): send small plain data, and large arrays in it; whether the "
+     "send_value(endpoint, kind, channel, detail, correlation, value): send small plain data, and large arrays in it; whether the "
      "value is that, no larger than the peer takes, and this thread the endpoint's."},
     {"publish", FASTCALL(publish), METH_FASTCALL,
-     "publish(topic, peer, pid, body): lipc_topic_send of a contiguous buffer to all who listen."},
+     "publish(topic, sender, pid, body): lipc_topic_send of a contiguous buffer to all who listen."},
     {"publish_value", FASTCALL(publish_value), METH_FASTCALL,
-     "publish_value(topic, peer, pid, value): the same of such a value, or None."},
+     "publish_value(topic, sender, pid, value): the same of such a value, or None."},
     {"receive", FASTCALL(receive), METH_FASTCALL,
      "receive(endpoint, memory, provide, made_here, channels, max, decoded, most, into): lipc_recv, and lipc_flush if something "
      "waits. Adds messages to `into`, and gives how many events it has sent on. `memory` is a list of what the message under "

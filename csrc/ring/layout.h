@@ -34,7 +34,7 @@ struct lipc_frame {
     uint64_t correlation;
     uint32_t size; /* bytes of the body in this frame */
     uint32_t channel;
-    uint32_t peer;
+    uint32_t detail;
     uint32_t pid;
     uint16_t kind; /* never 0, so that zeroed memory is never a valid frame */
     uint16_t flags;

@@ -507,10 +507,10 @@ class RendererConnection(Connection):
             return
         self._tell(RESULT, 0, correlation, body)
 
-    def _tell(self, kind: int, peer: int, correlation: int, body: Buffer | Sequence[Buffer]) -> None:
+    def _tell(self, kind: int, detail: int, correlation: int, body: Buffer | Sequence[Buffer]) -> None:
         try:
             try:
-                self.send(kind, 0, peer, 0, correlation, body)
+                self.send(kind, 0, detail, 0, correlation, body)
             except OutboxFull:
                 waiting, limit = self.endpoint.outbox, self.core.outbox_limit
                 if waiting < limit:  # too many bytes wait for all renderers of its process together
@@ -518,7 +518,7 @@ class RendererConnection(Connection):
                 if waiting >= 2 * limit:
                     full = OutboxFull(f"{waiting} bytes of outcomes wait for this renderer already: it must read first")
                     kind, body = ERROR, describe(full)
-                self.send(kind, 0, peer, 0, correlation, body, KEEP)
+                self.send(kind, 0, detail, 0, correlation, body, KEEP)
                 self._back_up()
         except (OutboxFull, ProtocolError) as error:
             self.broken(error)

@@ -137,7 +137,7 @@ class RendererCore(Connection, TurnLoop):
         self,
         kind: int,
         channel: int = 0,
-        peer: int = 0,
+        detail: int = 0,
         pid: int = 0,
         correlation: int = 0,
         body: Buffer | Sequence[Buffer] = b"",
@@ -145,7 +145,7 @@ class RendererCore(Connection, TurnLoop):
     ) -> int:
         """Send a message, without blocking. PeerGone: main is gone. OutboxFull: not sent."""
         self.check_open()
-        return super().send(kind, channel, peer, pid, correlation, body, when_full)
+        return super().send(kind, channel, detail, pid, correlation, body, when_full)
 
     def declare(self, channel: RendererChannel) -> None:
         """Give a channel its number, and tell main."""
@@ -173,7 +173,7 @@ class RendererCore(Connection, TurnLoop):
 
     def _report_sender(self, frame_id: int) -> None:
         if self.state is OPEN:
-            self.send(REPORT, peer=frame_id, when_full=KEEP)
+            self.send(REPORT, detail=frame_id, when_full=KEEP)
 
     # ---- from main ----
 

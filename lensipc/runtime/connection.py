@@ -100,14 +100,14 @@ class Connection:
         self,
         kind: int,
         channel: int = 0,
-        peer: int = 0,
+        detail: int = 0,
         pid: int = 0,
         correlation: int = 0,
         body: Buffer | Sequence[Buffer] = b"",
         when_full: int = REFUSE,
     ) -> int:
         """Send a message, without blocking; the number of messages dropped for it. OutboxFull: not sent."""
-        return self.endpoint.send(kind, channel, peer, pid, correlation, body, when_full)
+        return self.endpoint.send(kind, channel, detail, pid, correlation, body, when_full)
 
     def pump(self, budget: int, until: float | None = None) -> int:
         """Handle at most `budget` messages, and none after the time `until` but the first. Return how many.

@@ -4,7 +4,7 @@
 Each frame's header holds a kind, three numbers and a correlation id. What they mean in each kind, with the names that a
 Message has for them:
 
-    kind        way    channel  peer                              correlation            body
+    kind        way    channel  detail                            correlation            body
     EVENT       up     number   target: frame id to reach, or ALL -                      the arguments
     EVENT       down   number   sender: frame id it comes from    missed: how many are   the arguments
                                 (and `pid`)                       missing before it

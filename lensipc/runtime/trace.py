@@ -75,18 +75,18 @@ def _trace_sent(connection: Connection, way: str, channels: Sequence[Any]) -> No
     def traced_send(
         kind: int,
         channel: int = 0,
-        peer: int = 0,
+        detail: int = 0,
         pid: int = 0,
         correlation: int = 0,
         body: Buffer | Sequence[Buffer] = b"",
         when_full: int = REFUSE,
     ) -> int:
-        dropped = send(kind, channel, peer, pid, correlation, body, when_full)
+        dropped = send(kind, channel, detail, pid, correlation, body, when_full)
         _tell(way, kind, _bytes_of(body), correlation, channel, channels)
         return dropped
 
-    def traced_send_value(kind: int, channel: int, peer: int, correlation: int, value: object) -> bool:
-        sent = send_value(kind, channel, peer, correlation, value)
+    def traced_send_value(kind: int, channel: int, detail: int, correlation: int, value: object) -> bool:
+        sent = send_value(kind, channel, detail, correlation, value)
         if sent:
             _tell(way, kind, _bytes_of(clone.encode_parts(value)), correlation, channel, channels)
         return sent

@@ -127,7 +127,7 @@ class Endpoint:
         data. A large body comes as writable memory that only the caller holds. Raises ProtocolError and MemoryError.
     relay_status() -> int
         FAILED and CONGESTED of the events that the last `receive` has relayed.
-    send_value(kind, channel, peer, correlation, value) -> bool
+    send_value(kind, channel, detail, correlation, value) -> bool
         Send small plain data, and large arrays in it, as `send` does, but encode it straight into the ring. False:
         nothing was sent, because the value is something else, the message is larger than the peer takes, or another
         thread has opened the endpoint. Raises OutboxFull, ProtocolError and MemoryError as `send`.
@@ -208,7 +208,7 @@ class Endpoint:
         self,
         kind: int,
         channel: int,
-        peer: int,
+        detail: int,
         pid: int,
         correlation: int,
         body: Buffer | Sequence[Buffer],
@@ -226,12 +226,12 @@ class Endpoint:
         if not isinstance(body, ONE_PIECE):
             size = sum(memoryview(piece).nbytes for piece in body)
             if size > _JOIN_BYTES:
-                header = _header(kind, channel, peer, pid, correlation)
+                header = _header(kind, channel, detail, pid, correlation)
                 with _Parts(body) as (parts, count):
                     dropped = lib.lipc_send_parts(self._handle, header, parts, count, when_full)
                 return dropped if dropped >= 0 else self._refuse(dropped, size)
             body = b"".join(body)
-        dropped = _send(self._address, kind, channel, peer, pid, correlation, body, when_full)
+        dropped = _send(self._address, kind, channel, detail, pid, correlation, body, when_full)
         return dropped if dropped >= 0 else self._refuse(dropped, len(body))
 
     def _refuse(self, code: int, size: int) -> NoReturn:
@@ -367,8 +367,8 @@ def too_large(size: int, most: int | None) -> DataCloneError:
     )
 
 
-def _header(kind: int, channel: int, peer: int, pid: int, correlation: int) -> CData:
-    return ffi.new("struct lipc_header *", (correlation, channel, peer, pid, kind))
+def _header(kind: int, channel: int, detail: int, pid: int, correlation: int) -> CData:
+    return ffi.new("struct lipc_header *", (correlation, channel, detail, pid, kind))
 
 
 class _Parts:

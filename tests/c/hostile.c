@@ -76,7 +76,7 @@ static void flip_bits(struct lipc_segment *segment, char *ring, uint64_t most)
 static void forge_frame(char *at)
 {
     const uint32_t most = CAPACITY / 4 - sizeof(struct lipc_frame);
-    struct lipc_frame frame = {.size = (uint32_t)below(sometimes(4) ? most + 9 : 200), .channel = 2, .peer = 3, .pid = 4};
+    struct lipc_frame frame = {.size = (uint32_t)below(sometimes(4) ? most + 9 : 200), .channel = 2, .detail = 3, .pid = 4};
     frame.total = frame.size + (sometimes(2) ? 0 : any_number(most) % (3 * CAPACITY));
     frame.kind = (uint16_t)(sometimes(50) ? 0 : 5);
     frame.flags = (uint16_t)below(sometimes(20) ? 8 : 4);

@@ -46,7 +46,7 @@ static uint64_t looks, kills;
 
 static void send_numbered(struct lipc_endpoint *endpoint, uint64_t number, uint32_t size)
 {
-    const struct lipc_header header = {.correlation = number, .channel = 2, .peer = 3, .pid = 4, .kind = 5};
+    const struct lipc_header header = {.correlation = number, .channel = 2, .detail = 3, .pid = 4, .kind = 5};
     CHECK(lipc_send(endpoint, &header, body, size, LIPC_REFUSE) == 0);
 }
 

@@ -15,13 +15,13 @@ static void a_message_arrives_with_its_header(void)
 {
     struct pair pair = open_pair(CAPACITY);
     const struct lipc_header header = {
-        .correlation = UINT64_MAX, .channel = UINT32_MAX, .peer = 7, .pid = 8, .kind = UINT16_MAX};
+        .correlation = UINT64_MAX, .channel = UINT32_MAX, .detail = 7, .pid = 8, .kind = UINT16_MAX};
     struct received received;
     CHECK(lipc_send(pair.main, &header, "body", 4, LIPC_REFUSE) == 0);
     CHECK(receive(pair.renderer, &received) == 1);
     const struct lipc_record *record = &received.record;
     CHECK(record->correlation == header.correlation && record->channel == header.channel);
-    CHECK(record->peer == 7 && record->pid == 8 && record->kind == header.kind && record->size == 4);
+    CHECK(record->detail == 7 && record->pid == 8 && record->kind == header.kind && record->size == 4);
     CHECK(memcmp(received.body, "body", 4) == 0);
     free(received.body);
     CHECK(receive(pair.renderer, &received) == 0);
@@ -248,8 +248,8 @@ static int receive_frames(struct lipc_frame first, struct lipc_frame second)
 static void frames_that_make_no_message_are_refused(void)
 {
     const uint16_t more = LIPC_FRAME_MORE, continued = LIPC_FRAME_CONTINUED;
-    const struct lipc_frame first = {.total = 300, .size = 100, .flags = more, .channel = 1, .peer = 2, .pid = 3};
-    const struct lipc_frame last = {.total = 300, .size = 200, .flags = continued, .channel = 1, .peer = 2, .pid = 3};
+    const struct lipc_frame first = {.total = 300, .size = 100, .flags = more, .channel = 1, .detail = 2, .pid = 3};
+    const struct lipc_frame last = {.total = 300, .size = 200, .flags = continued, .channel = 1, .detail = 2, .pid = 3};
     struct lipc_frame bad;
     CHECK(receive_frames(first, last) == 1);
 
@@ -286,7 +286,7 @@ static void frames_that_make_no_message_are_refused(void)
     CHECK(receive_frames(first, bad) == -EBADMSG);
     bad = last, bad.channel++;
     CHECK(receive_frames(first, bad) == -EBADMSG);
-    bad = last, bad.peer++;
+    bad = last, bad.detail++;
     CHECK(receive_frames(first, bad) == -EBADMSG);
     bad = last, bad.pid++;
     CHECK(receive_frames(first, bad) == -EBADMSG);

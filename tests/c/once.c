@@ -71,7 +71,7 @@ static void produce(int segment, const struct options *options)
     for (uint64_t i = 0; i < options->count; i++) {
         size_t size = next_size(&state);
         const struct lipc_header header = {
-            .correlation = i, .channel = checksum(body_of(i), size), .peer = (uint32_t)i, .pid = ~(uint32_t)i, .kind = 1};
+            .correlation = i, .channel = checksum(body_of(i), size), .detail = (uint32_t)i, .pid = ~(uint32_t)i, .kind = 1};
         CHECK(lipc_send(endpoint, &header, body_of(i), size, LIPC_REFUSE) == 0);
         while (lipc_outbox_bytes(endpoint) > (i + 1 < options->count ? CAPACITY : 0)) {
             CHECK(lipc_flush(endpoint) >= 0);
@@ -102,7 +102,7 @@ static void consume(struct lipc_endpoint *endpoint, const struct options *option
         for (int i = 0; i < got; i++, next++) {
             const struct lipc_record *record = &records[i];
             const char *body = record->offset == LIPC_ASSEMBLED ? large : buffer + record->offset;
-            CHECK(record->correlation == next && record->peer == (uint32_t)next && record->pid == ~(uint32_t)next);
+            CHECK(record->correlation == next && record->detail == (uint32_t)next && record->pid == ~(uint32_t)next);
             CHECK(record->size == next_size(&state) && record->channel == checksum(body, record->size));
             CHECK(record->channel == checksum(body_of(next), record->size));
             bytes += record->size;

@@ -124,7 +124,7 @@ static inline bool is_body(uint64_t seed, const char *body, size_t size)
 
 static inline struct lipc_header numbered(uint64_t number)
 {
-    return (struct lipc_header){.correlation = number, .channel = 2, .peer = 3, .pid = 4, .kind = 5};
+    return (struct lipc_header){.correlation = number, .channel = 2, .detail = 3, .pid = 4, .kind = 5};
 }
 
 /* A message as a test receives it. */

@@ -22,7 +22,7 @@ static uint64_t test_clock(void)
 
 static struct lipc_header event(uint32_t channel, uint32_t target)
 {
-    return (struct lipc_header){.channel = channel, .peer = target, .kind = LIPC_EVENT};
+    return (struct lipc_header){.channel = channel, .detail = target, .kind = LIPC_EVENT};
 }
 
 static void raise_event(struct lipc_endpoint *renderer, uint32_t channel, uint32_t target, uint64_t seed, size_t size)
@@ -35,18 +35,18 @@ static void raise_event(struct lipc_endpoint *renderer, uint32_t channel, uint32
 
 static int send_all(struct lipc_topic *topic, const struct lipc_endpoint *only, const char *text)
 {
-    const struct lipc_header header = {.peer = 7, .pid = 70, .kind = LIPC_EVENT};
+    const struct lipc_header header = {.detail = 7, .pid = 70, .kind = LIPC_EVENT};
     const struct lipc_part part = {.data = text, .size = strlen(text)};
     return lipc_topic_send(topic, only, &header, &part, 1);
 }
 
-static void check_next(struct lipc_endpoint *renderer, uint32_t channel, uint64_t place, uint32_t peer, uint32_t pid)
+static void check_next(struct lipc_endpoint *renderer, uint32_t channel, uint64_t place, uint32_t detail, uint32_t pid)
 {
     struct received received;
     CHECK(receive(renderer, &received) == 1);
     CHECK(received.record.kind == LIPC_EVENT && received.record.channel == channel);
     CHECK(received.record.correlation == place);
-    CHECK(received.record.peer == peer && received.record.pid == pid);
+    CHECK(received.record.detail == detail && received.record.pid == pid);
     free(received.body);
 }
 
@@ -224,7 +224,7 @@ static void events_are_relayed_where_main_does_not_listen(void)
     raise_event(from.renderer, 2, ALL, 5, 100); /* of no channel: handed out, to be refused */
     raise_event(from.renderer, 0, ALL, 6, 100); /* waits for those to be handled */
     CHECK(take(from.main, records, 8, &relayed) == 3 && relayed == 2);
-    CHECK(records[0].channel == 1 && records[1].peer == 9 && records[2].channel == 2);
+    CHECK(records[0].channel == 1 && records[1].detail == 9 && records[2].channel == 2);
     CHECK(take(from.main, records, 8, &relayed) == 0 && relayed == 1);
     CHECK(take(from.main, records, 8, &relayed) == 0 && relayed == 0);
     for (uint64_t place = 1; place <= 3; place++) {
@@ -334,9 +334,9 @@ static void check_heard(struct lipc_endpoint *renderer, uint32_t channel, uint64
     free(received.body);
 }
 
-static void tell(struct lipc_endpoint *main, uint32_t channel, uint64_t place, uint32_t peer)
+static void tell(struct lipc_endpoint *main, uint32_t channel, uint64_t place, uint32_t detail)
 {
-    const struct lipc_header header = {.correlation = place, .channel = channel, .peer = peer, .kind = LIPC_EVENT};
+    const struct lipc_header header = {.correlation = place, .channel = channel, .detail = detail, .kind = LIPC_EVENT};
     CHECK(lipc_send(main, &header, "x", 1, LIPC_REFUSE) == 0);
 }
 

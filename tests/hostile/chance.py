@@ -32,7 +32,7 @@ async def at_random(renderer: Renderer, rng: random.Random) -> None:
         fields: dict[str, Any] = {
             "kind": rng.choice([EVENT, INVOKE, INVOKE, CANCEL, LISTEN, UNLISTEN, RESULT, ERROR, DECLARE]),
             "channel": rng.randrange(3) if rng.random() < 0.8 else rng.choice(numbers),
-            "peer": rng.choice([ALL, 0, renderer.extension, renderer.frame_id]),
+            "detail": rng.choice([ALL, 0, renderer.extension, renderer.frame_id]),
             "pid": rng.choice(numbers),
             "correlation": renderer.next_id() if rng.random() < 0.8 else rng.choice([*numbers, 2**63, 2**64 - 1]),
             "body": body,

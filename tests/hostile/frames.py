@@ -156,7 +156,7 @@ _HALF = {"kind": INVOKE, "correlation": 2**40, "body": bytes(64), "total": 128}
     [_HALF | {"flags": MORE}, _HALF | {"flags": CONTINUED, "correlation": 2**40 + 1}],
     [_HALF | {"flags": MORE}, _HALF | {"flags": CONTINUED, "channel": 1}],
     [_HALF | {"flags": MORE}, _HALF | {"flags": CONTINUED, "kind": EVENT}],
-    [_HALF | {"flags": MORE}, _HALF | {"flags": CONTINUED, "peer": 9}],
+    [_HALF | {"flags": MORE}, _HALF | {"flags": CONTINUED, "detail": 9}],
     [_HALF | {"flags": MORE}, _HALF | {"flags": CONTINUED, "pid": 9}],
     [_HALF | {"flags": MORE}, _HALF | {"flags": MORE | CONTINUED}],
     [_HALF | {"flags": MORE}, _HALF | {"flags": MORE}],

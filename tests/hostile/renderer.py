@@ -48,7 +48,7 @@ LAB: Final = "lab"
 def frame(
     kind: int,
     channel: int = 0,
-    peer: int = 0,
+    detail: int = 0,
     pid: int = 0,
     correlation: int = 0,
     body: bytes = b"",
@@ -64,7 +64,7 @@ def frame(
         correlation,
         len(body) if size is None else size,
         channel,
-        peer,
+        detail,
         pid,
         kind,
         flags,
@@ -101,7 +101,7 @@ class Renderer:
 
     def send(self, kind: int, *args: Any, **options: Any) -> None:
         """Send a message by the library's own endpoint."""
-        names = ("channel", "peer", "pid", "correlation", "body")
+        names = ("channel", "detail", "pid", "correlation", "body")
         fields: dict[str, Any] = (
             dict.fromkeys(names, 0) | {"body": b""} | dict(zip(names, args, strict=False)) | options
         )
