@@ -385,7 +385,10 @@ def _own_attributes(
         kind = type(value)
         if id(kind) not in _OF_C:
             continue
-        if (value.__self__ if kind is types.BuiltinFunctionType else value.__objclass__) is not cls:
+        of = value.__self__ if kind is types.BuiltinFunctionType else value.__objclass__
+        # From Python 3.15 on, all classes have the same descriptors of these two, and they are `object`'s.
+        shared = of is object and kind is types.GetSetDescriptorType and name in ("__dict__", "__weakref__")
+        if of is not cls and not shared:
             continue
         if kind is types.MemberDescriptorType:
             slots.append((name, value.__get__))
