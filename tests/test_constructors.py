@@ -654,7 +654,7 @@ def test_what_the_sender_would_refuse_of_a_fraction_is_told_there() -> None:
 @pytest.mark.process
 def test_importing_the_codec_imports_none_of_the_types() -> None:
     code = (
-        "import sys; before = set(sys.modules); import lensipc.clone; "
+        "import logging, sys; before = set(sys.modules); import lensipc.clone; "  # logging imports pathlib in 3.15
         "late = {'numpy', 'decimal', 'fractions', 'uuid', 'pathlib', 'ipaddress', 'dataclasses', 'zoneinfo'}; "
         "print(*sorted((set(sys.modules) - before) & late))"
     )

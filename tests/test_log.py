@@ -79,7 +79,7 @@ def test_what_python_cannot_print_is_logged_all_the_same(
     finally:
         log.removeHandler(handler)
     assert "it raised" in caplog.text
-    assert "SyntaxError: bad (query, line 1)" in caplog.text
+    assert "SyntaxError: bad" in caplog.text  # Python 3.15 can print it
     assert "Logging error" not in capsys.readouterr().err
     (record,) = caplog.records
     assert record.exc_info is not None

@@ -235,7 +235,8 @@ async def test_a_fork_that_ends_as_a_program_does_says_nothing_and_undoes_nothin
                 assert await host.ipc.run(host.renderers[0], "invoke", "echo", 1) == (1,)
         asyncio.run(main())
     """
-    assert await script(on_asyncio, tmp_path / "s") == (0, "")
+    if sys.version_info < (3, 14):  # from then on sys.exit does not end a fork of a running loop, lensipc or not
+        assert await script(on_asyncio, tmp_path / "s") == (0, "")
 
 
 # ---- exec ----

@@ -258,7 +258,7 @@ def test_where_python_cannot_print_a_traceback_its_frames_are_there() -> None:
 
     text = trace(caught(fail))
     assert "in fail" in text
-    assert text.endswith("SyntaxError: bad (query, line 1)\n")
+    assert text.endswith(("SyntaxError: bad (query, line 1)\n", "SyntaxError: bad\n"))  # Python 3.15 can print it
 
 
 def test_what_is_small_is_printed_and_what_shares_too_much_is_not() -> None:

@@ -164,7 +164,8 @@ def debian(machine: str, version: str) -> Python:
     emulated = emulator(machine)
     # The index has no numpy and cffi for it: Debian has.
     packages = ["python3-cffi-backend", "python3-numpy"] if machine == "riscv64" else []
-    needed = [f"python{version}-minimal", f"libpython{version}-stdlib", "libstdc++6", *packages]
+    headers = [] if emulated else [f"libpython{version}-dev"]  # the suite builds variants of the C core
+    needed = [f"python{version}-minimal", f"libpython{version}-stdlib", "libstdc++6", *packages, *headers]
     folder = CACHE / f"debian-{machine}-{version}"
     root = unpack(machine, folder, *needed)
     built = root.glob(f"usr/lib/python3/dist-packages/numpy/_core/*.cpython-{version.replace('.', '')}-*.so")
