@@ -20,8 +20,9 @@ quick: $(STAMP)  ## what to run after each change: lint, types and the unit test
 units: $(STAMP)
 	$(BIN)/python -m pytest -q -m unit
 
-test: lint  ## all that CI runs, but for the wheels
-	$(BIN)/python -m pytest
+test: lint $(WHEELS)/.native  ## lint, the tests of this tree's text, and all others on its wheel, installed
+	$(BIN)/python -m pytest -q tests/test_house.py tests/test_mutants.py
+	$(TOOLS)/python tests/wheels/suite.py --python $(PYTHON)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -79,19 +80,22 @@ soak: $(STAMP)  ## everything at once for so long, with an eye on memory: make s
 wheels: $(WHEELS)/.installed  ## dist/: the sdist and a wheel for each platform, compiled by zig, and checked
 	$(TOOLS)/python tests/wheels/make.py
 
-wheels-native: $(WHEELS)/.installed  ## the slice that CI runs: this machine's wheel, audited, on two Pythons
-	$(TOOLS)/python tests/wheels/make.py --only native
+wheels-native: $(WHEELS)/.native  ## this machine's wheel, audited, on two Pythons
 	$(TOOLS)/python tests/wheels/run.py --only native --python 3.11 --python 3.13
 
 wheels-test: $(WHEELS)/.installed  ## each wheel of dist/ that this machine can run, on each Python that can be had
 	$(TOOLS)/python tests/wheels/run.py
 
 SHARE ?= 1
-test-wheel: $(WHEELS)/.installed  ## the tests on dist/'s wheel, installed, not on this tree: make test-wheel PYTHON=3.15 SHARE=3 SEED=1
+test-wheel: $(WHEELS)/.native  ## the tests on this tree's wheel, installed: make test-wheel PYTHON=3.15 SHARE=3 SEED=1
 	$(TOOLS)/python tests/wheels/suite.py --python $(PYTHON) --share $(SHARE) $(if $(SEED),--seed $(SEED))
 
 release: $(WHEELS)/.installed  ## make release VERSION=1.2.3: RELEASING.md
 	$(TOOLS)/python tests/wheels/release.py $(VERSION)
+
+$(WHEELS)/.native: $(WHEELS)/.installed build.py README.md $(wildcard lensipc/*.py* lensipc/*/*.py lensipc/*/*/*.py csrc/*/* csrc/*)
+	$(TOOLS)/python tests/wheels/make.py --only native
+	touch $@
 
 $(WHEELS)/.installed: pyproject.toml
 	$(if $(filter 3.%,$(PYTHON)),python3,$(PYTHON)) -m venv $(WHEELS)/venv
