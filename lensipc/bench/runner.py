@@ -70,7 +70,7 @@ class Place:
             work.unit,
             work.more,
             ours=entry.ours,
-            counts=(work.spinners or not entry.spins) and "in place" not in entry.rival,
+            counts=entry.compared and (work.spinners or not entry.spins),
             note="; ".join(filter(None, ["spins" if entry.spins else "", entry.note])),
             floor=self.case.floor,
         )

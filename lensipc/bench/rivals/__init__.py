@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,6 +33,7 @@ MODULES: Final = {
 }
 # What else they need: whether it is there, and what is said where it is not.
 OTHERS: Final[dict[str, tuple[Callable[[], object], str]]] = {
+    "interpreters": (lambda: sys.version_info >= (3, 14), "concurrent.interpreters came with Python 3.14"),
     "Node": (lambda: shutil.which("node"), "node is not on PATH"),
     "cache line": (compiler, "there is no C compiler"),
     "C ring": (lambda: (ROOT / "bench" / "ring.c").is_file() and compiler(), "needs a checkout and a C compiler"),
@@ -61,6 +63,7 @@ class Entry:
         workloads: their names; of a single case "name/case".
         needs: packages, or others of what it needs.
         spins: whether it keeps a core busy while nothing comes.
+        compared: whether it does the same work, between processes. Else it is shown, and is nobody's best rival.
         note: what the table says of it.
     """
 
@@ -69,6 +72,7 @@ class Entry:
     workloads: tuple[str, ...]
     needs: tuple[str, ...] = ()
     spins: bool = False
+    compared: bool = True
     note: str = ""
 
     @property
@@ -91,6 +95,8 @@ _FIFO = ("faster-fifo",)
 _ZENOH = ("eclipse-zenoh",)
 _UVLOOP = ("uvloop",)
 _NODE = ("Node",)
+_INTERPRETERS = ("interpreters",)
+_THREADS = "two threads of one process"
 _RTT = ("rtt_small", "rtt_idle2ms")
 _ON_UVLOOP = "rtt_async_x64/uvloop"
 _ON_ASYNCIO = ("rtt_async", "rtt_async_x64/asyncio")
@@ -140,7 +146,14 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("iceoryx2 event", "iceoryx:SleepyEvents", ("event_small", "event_raw64", "fanout", "idle"), _ICEORYX),
     Entry("iceoryx2 event", "iceoryx:SleepyCalls", _RTT, _ICEORYX),
     Entry("iceoryx2 event", "iceoryx:Bulk", ("bulk", "fanout16_1mib"), _ICEORYX),
-    Entry("iceoryx2 in place", "iceoryx:InPlace", ("fanout16_1mib",), _ICEORYX, note="not the receiver's own memory"),
+    Entry(
+        "iceoryx2 in place",
+        "iceoryx:InPlace",
+        ("fanout16_1mib",),
+        _ICEORYX,
+        compared=False,
+        note="not the receiver's own memory",
+    ),
     Entry("faster-fifo", "faster:Events", ("event_small", "event_raw64", "idle"), _FIFO, note="64 at a time"),
     Entry("faster-fifo", "faster:EventsEncodedOnce", ("fanout",), _FIFO),
     Entry("faster-fifo", "faster:Calls", _RTT, _FIFO),
@@ -150,6 +163,12 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("Node workers", "node:WorkersCalls", ("rtt_async/free", "rtt_async/one core", "rtt_async_x64"), _NODE),
     Entry("Node children", "node:Children", ("event_small", "fanout", "idle"), _NODE),
     Entry("Node children", "node:ChildrenCalls", ("rtt_async", "rtt_async_x64/asyncio"), _NODE),
+    Entry("SimpleQueue", "threads:Events", ("event_small",), compared=False, note=_THREADS),
+    Entry("SimpleQueue", "threads:Calls", _RTT, compared=False, note=_THREADS),
+    Entry("queue.Queue", "threads:QueueEvents", ("event_small",), compared=False, note=_THREADS),
+    Entry("queue.Queue", "threads:QueueCalls", _RTT, compared=False, note=_THREADS),
+    Entry("interpreters", "interpreters:Events", ("event_small",), _INTERPRETERS, compared=False, note=_THREADS),
+    Entry("interpreters", "interpreters:Calls", _RTT, _INTERPRETERS, compared=False, note=_THREADS),
     Entry(FLOOR, "floor:Wake", ("floor/wake, free", "floor/wake, two cores", "floor/wake, one core")),
     Entry(FLOOR, "floor:Pickle", ("floor/pickle",)),
     Entry(FLOOR, "floor:Ring", ("floor/C ring",), ("C ring",)),
