@@ -28,6 +28,10 @@ class Main(LensMainExtension):
 class Renderer(LensRendererExtension):
     pass
 
+class Camel(Main):
+    def onDeactivate(self):
+        pass
+
 def function():
     pass
 
@@ -139,6 +143,7 @@ def test_a_part_is_found_by_its_path() -> None:
         ("offering:function", "not a subclass of LensMainExtension"),
         ("offering:text", "not a subclass of LensMainExtension"),
         ("offering:Renderer", "not a subclass of LensMainExtension"),
+        ("offering:Camel", "defines onDeactivate, which nobody calls: name it on_deactivate"),
     ],
 )
 @pytest.mark.usefixtures("site")

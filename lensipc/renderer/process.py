@@ -164,7 +164,7 @@ class RendererProcess:
         core = self._entered
         if core.poller.closed:
             return  # closed already, or left by a fork of the process that entered it
-        self._owned("__exit__")
+        self._owned("__aexit__")
         core.parts.deactivate_all()
         deadline = time.monotonic() + self._timeout
         while core.parts and time.monotonic() < deadline:  # also parts that main's death deactivates

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from ..errors import ActivationError
 from ..log import log_raised
@@ -52,6 +52,9 @@ def adopt(path: list[str], entries: Iterable[str]) -> None:
 
 # ---- parts ----
 
+# What Lens calls the methods of a part, in JavaScript.
+IN_LENS: Final = {"onActivate": "on_activate", "onDeactivate": "on_deactivate"}
+
 
 def load(path: str, base: type[Any], id: str, folders: Iterable[str] = ()) -> type[Any]:
     """Import the class that "package.module:Class" names. `folders` are added to the import path.
@@ -59,7 +62,8 @@ def load(path: str, base: type[Any], id: str, folders: Iterable[str] = ()) -> ty
     A Python process keeps the modules that it has imported. If the extension was updated since, a process with the old
     code does not load it, because two versions of the extension would talk to each other.
 
-    ActivationError: there is no such class, it is not a subclass of `base`, or its code has changed.
+    ActivationError: there is no such class, it is not a subclass of `base`, it names a method as Lens does, or its code
+    has changed.
     """
     module, _, name = path.partition(":")
     adopt(sys.path, folders)
@@ -75,6 +79,9 @@ def load(path: str, base: type[Any], id: str, folders: Iterable[str] = ()) -> ty
         raise ActivationError(f"extension {id!r}: {path!r} cannot be loaded: {repr_of(error)}") from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ActivationError(f"extension {id!r}: {path!r} is not a subclass of {base.__name__}")
+    for lens, ours in IN_LENS.items():
+        if hasattr(found, lens):
+            raise ActivationError(f"extension {id!r}: {path!r} defines {lens}, which nobody calls: name it {ours}")
     _remember(module)
     return found
 
