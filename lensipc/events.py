@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from .runtime.ports import RendererInfo as RendererInfo
 from .runtime.protocol import MAIN
 
 Send = Callable[[int, str, tuple[Any, ...]], None]

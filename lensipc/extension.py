@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from .log import log_raised
-from .runtime.ports import MainPort, RendererPort
+from .runtime.ports import MainPort, RendererInfo, RendererPort
 from .user_code import ends_process
 
 ENTRY_POINTS = "lensipc.extensions"
@@ -112,6 +112,19 @@ class LensMainExtension(_Extension):
     """An extension's part in main."""
 
     _port: MainPort
+
+    def on_renderer_attached(self, renderer: RendererInfo) -> Any:
+        """Called when the extension's part is active in one more renderer; may be async.
+
+        For the renderers that are there when the extension is enabled, it is called after `on_activate`. What it raises
+        is logged. An async call that still runs when the extension is disabled is cancelled.
+        """
+
+    def on_renderer_gone(self, renderer: RendererInfo, reason: str) -> Any:
+        """Called when such a renderer has left, was disconnected, or died; may be async, as `on_renderer_attached`.
+
+        It is not called when the extension is disabled: `on_deactivate` is.
+        """
 
 
 class LensRendererExtension(_Extension):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, Typ
 
 from .extension import LensMainExtension, LensRendererExtension
 from .runtime.channels import Callback, Disposer
-from .runtime.ports import MainPort, RendererPort
+from .runtime.ports import MainPort, RendererInfo, RendererPort
 from .runtime.protocol import ALL
 
 if TYPE_CHECKING:
@@ -188,6 +188,24 @@ class Main(_Ipc[MainPort]):
             HandlerExistsError: the channel has one; says where it was registered.
         """
         return self._port.table.handle(channel, handler)
+
+    @property
+    def renderers(self) -> list[RendererInfo]:
+        """The renderers in which the extension's part is active, the oldest first."""
+        return list(self._port.renderers.values())
+
+    def send(self, frame_id: int, channel: str, *args: Any, transfer: Sequence[Any] = ()) -> None:
+        """Send an event to one renderer alone; its listeners of the channel hear it, in the order of broadcasts.
+
+        Does nothing if that renderer is gone, or if there is none. Otherwise as `broadcast`.
+
+        Args:
+            frame_id: the renderer's number: of `renderers`, or of an event.
+            channel, args, transfer: as `broadcast` takes them.
+        """
+        if frame_id == ALL:
+            raise ValueError("frame_id is the number of one renderer: broadcast() sends to all")
+        self._port.send(frame_id, channel, args, transfer)
 
     async def drain(self) -> None:
         """Wait until no receiver that keeps reading has much waiting for it.

@@ -559,7 +559,7 @@ static int add_members(PyObject *module)
  * module. */
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, (void *)add_members},
-#ifdef Py_mod_gil
+#ifdef Py_MOD_GIL_USED /* not in the stable ABI of 3.11 */
     {Py_mod_gil, Py_MOD_GIL_USED},
 #endif
     {0, NULL},

@@ -170,6 +170,7 @@ class RendererConnection(Connection):
         self.own_requests = PendingInvokes(core.poller.call_later, self._caught_up)
         self.given_up: set[int] = set()  # main's own requests that had no outcome in time
         self.ports: dict[int, MainPort] = {}  # of the extensions that main told it of, by number
+        self.active: set[MainPort] = set()  # of the extensions whose part is active there
         self.channels: list[MainChannel] = []  # by the numbers it declared
         self.name_bytes = 0  # of the names of these channels
         self.declared: set[MainChannel] = set()

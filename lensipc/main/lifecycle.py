@@ -9,6 +9,7 @@ cancelled.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ..errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, PeerGone, RemoteError
@@ -17,8 +18,9 @@ from ..log import log, log_raised
 from ..runtime.connection import CLOSED
 from ..runtime.driver import is_awaitable
 from ..runtime.loader import adopt, dispose_part, import_path, load
+from ..runtime.ports import RendererInfo
 from ..runtime.protocol import READY
-from ..user_code import ends_process, text_of, type_name
+from ..user_code import conclude, ends_process, text_of, type_name
 from .connection import RendererConnection
 from .core import MainCore
 from .port import MainPort
@@ -87,6 +89,7 @@ class Lifecycle:
     async def bring_up(self, connection: RendererConnection) -> None:
         """Activate all enabled extensions in a new renderer, then send READY."""
         connection.brought_up = True
+        connection.on_closed.append(partial(self._gone, connection))
         enabled = [installed for installed in self._installed.values() if installed.enabled]
         await _all(*(self._activate_in(connection, installed) for installed in enabled))
         if connection.state is CLOSED:
@@ -101,6 +104,41 @@ class Lifecycle:
 
         enabled = [installed for installed in self._installed.values() if installed.enabled]
         await asyncio.gather(*(self._deactivate_in(connection, installed) for installed in enabled))
+
+    def _announce(self, port: MainPort, connection: RendererConnection) -> None:
+        """Tell the part in main that the extension's part in this renderer is active."""
+        if connection.frame_id not in port.renderers:
+            info = port.renderers[connection.frame_id] = RendererInfo(connection.frame_id, connection.pid)
+            self._tell(port, "on_renderer_attached", info)
+
+    def _gone(self, connection: RendererConnection) -> None:
+        for port in connection.active:
+            info = port.renderers.pop(connection.frame_id, None)
+            if info is not None:
+                self._tell(port, "on_renderer_gone", info, connection.reason)
+
+    def _tell(self, port: MainPort, method: str, *args: object) -> None:
+        """Call a method of the part in main, and await what it returns. A failure is logged."""
+        installed = self._installed.get(port.extension)
+        if installed is None or installed.part is None:
+            return
+        task = None
+
+        def settle(_result: object, error: BaseException | None) -> None:
+            if task is not None:
+                port.table.running.discard(task)
+            if error is not None and type(error).__name__ != "CancelledError":
+                log_raised(error, "%s of extension %s in main raised", method, port.extension)
+
+        try:
+            result = getattr(installed.part, method)(*args)
+        except BaseException as error:
+            conclude(error, partial(settle, None, error))
+            return
+        if is_awaitable(result):
+            task = self._core.driver.run_awaitable(result, settle)
+            if task is not None:
+                port.table.running.add(task)
 
     def _find(self, id: str) -> Installed:
         if id not in self._installed:
@@ -205,6 +243,9 @@ class Lifecycle:
         finally:
             installed.activating = None
             port.end_activation()
+        for each in list(self._core.connections.values()):
+            if port in each.active:
+                self._announce(port, each)
 
     async def _activate_in_main(self, installed: Installed) -> None:
         manifest, port = installed.manifest, installed.port
@@ -241,6 +282,9 @@ class Lifecycle:
         try:
             connection.activate(installed.port, manifest.version, manifest.renderer, installed.folders, pending, wait)
             await pending
+            connection.active.add(installed.port)
+            if installed.activating is None:
+                self._announce(installed.port, connection)
         except PeerGone as gone:  # the part is gone with its renderer; an error only if main started that renderer
             how = connection.fate and await connection.fate()
             if how:
@@ -258,7 +302,10 @@ class Lifecycle:
         import asyncio
 
         installed.enabled = False
+        installed.port.renderers.clear()
         connections = list(self._core.connections.values())
+        for each in connections:
+            each.active.discard(installed.port)
         await asyncio.gather(*(self._deactivate_in(each, installed) for each in connections))
         await self._deactivate_in_main(installed)  # last, so that the parts in renderers still have main's handlers
 

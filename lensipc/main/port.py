@@ -11,6 +11,7 @@ from .. import clone
 from ..errors import OutboxFull
 from ..runtime.channels import Channel, ChannelTable
 from ..runtime.connection import post_args
+from ..runtime.ports import RendererInfo
 from ..runtime.posts import not_done
 from ..runtime.protocol import ALL, MAIN
 from ..transport.endpoint import FAILED, Topic
@@ -48,6 +49,7 @@ class MainPort:
         self.table: ChannelTable[MainChannel] = ChannelTable(
             extension, partial(MainChannel, self), _listening, core.posts.post_from_elsewhere
         )
+        self.renderers: dict[int, RendererInfo] = {}  # those of which the part in main was told, by frame id
         self.activating = False
         self.deferred: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
         self.stopping: set[asyncio.Task[Any]] = set()  # handlers that were cancelled, and have not ended

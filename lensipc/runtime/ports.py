@@ -4,9 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .channels import Callback, ChannelTable, Disposer
+
+
+class RendererInfo(NamedTuple):
+    """A renderer in which an extension's part is active, as its part in main sees it.
+
+    Attributes:
+        frame_id: the renderer's number, never used again.
+        pid: its process id; 0: the process is in another PID namespace, and has no id here.
+    """
+
+    frame_id: int
+    pid: int
 
 
 class Port(Protocol):
@@ -24,6 +36,9 @@ class Port(Protocol):
 
 class MainPort(Port, Protocol):
     """The port of a part in main."""
+
+    @property
+    def renderers(self) -> dict[int, RendererInfo]: ...
 
 
 class RendererPort(Port, Protocol):

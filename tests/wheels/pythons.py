@@ -178,6 +178,10 @@ def debian(machine: str, version: str) -> Python:
     else:  # with the libc beside it, and not this system's
         loader = libraries / LOADER.get(machine, f"ld-linux-{machine}.so.1")
         call(PATCHELF, "--set-interpreter", loader, "--force-rpath", "--set-rpath", path, python)
+        # Debian has this in a folder that a compiler finds only in /usr/include.
+        include = root / "usr" / "include"
+        config = Path(f"python{version}", "pyconfig.h")
+        shutil.copy(include / f"{machine}-linux-gnu" / config, include / config)
     glibcs = ["2_17", "2_27", "2_28", "2_31"]
     takes = [f"manylinux_{glibc}_{machine}" for glibc in glibcs] + [f"manylinux2014_{machine}"]
     name = f"Debian's{', ' + Path(emulated[0]).name if emulated else ''}"

@@ -73,7 +73,10 @@ def main() -> int:
 
         of = arguments.python
         if of.replace(".", "").isdigit():
-            of = pythons.find(f"manylinux_2_17_{platform.machine()}", of).command
+            found = pythons.find(f"manylinux_2_17_{platform.machine()}", of)
+            of = found.command
+            if found.takes:  # unpacked, with a libc of its own, which a frozen program does not bring along
+                more += ["-k", "not frozen_program"]
         subprocess.run([of, "-m", "venv", "--without-pip", environment], check=True)
         python = environment / "bin" / "python"
         pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
