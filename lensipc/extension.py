@@ -80,13 +80,15 @@ class _Extension:
     Attributes:
         id: the extension's id.
         version: the extension's version.
+        settings: what the host has given `MainProcess.install`, a clone for each part; None: nothing.
         disposers: a contextlib.ExitStack that is closed after `on_deactivate`: whatever else the part wants undone
             is pushed here. All that it registers with lensipc is undone without that.
     """
 
-    def __init__(self, id: str, version: str, port: Any) -> None:
+    def __init__(self, id: str, version: str, port: Any, settings: Any = None) -> None:
         self.id = id
         self.version = version
+        self.settings = settings
         self.disposers = ExitStack()
         self._port = port
 

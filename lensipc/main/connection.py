@@ -201,12 +201,19 @@ class RendererConnection(Connection):
     # ---- requests of main's own ----
 
     def activate(
-        self, port: MainPort, version: str, path: str, folders: list[str], pending: Any, timeout: float
+        self,
+        port: MainPort,
+        version: str,
+        path: str,
+        folders: list[str],
+        settings: bytes,
+        pending: Any,
+        timeout: float,
     ) -> None:
         """Tell the renderer to activate its part. `pending` gets the outcome."""
         self.ports[port.number] = port
         # A renderer that connected by itself has its own import path, because its Python may be another one.
-        body = clone.encode((port.extension, version, path, folders if self.started_here else []))
+        body = clone.encode((port.extension, version, path, folders if self.started_here else [], settings))
         self._request(ACTIVATE, port, body, pending, timeout)
 
     def deactivate(self, port: MainPort, pending: Any, timeout: float) -> None:

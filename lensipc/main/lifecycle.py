@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from .. import clone
 from ..errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, PeerGone, RemoteError
 from ..extension import ExtensionManifest, LensMainExtension
 from ..log import log, log_raised
@@ -39,9 +40,10 @@ Result = TypeVar("Result")
 class Installed:
     """An installed extension, and its part in main while the part is active."""
 
-    def __init__(self, manifest: ExtensionManifest, port: MainPort) -> None:
+    def __init__(self, manifest: ExtensionManifest, port: MainPort, settings: bytes) -> None:
         self.manifest = manifest
         self.port = port
+        self.settings = settings  # as its parts decode them
         self.enabled = False
         self.folders: list[str] = []  # main's import path when the extension was enabled
         self.activating: asyncio.Task[Any] | None = None
@@ -64,9 +66,9 @@ class Lifecycle:
         self._locks: dict[str, asyncio.Lock] = {}
         self._changes: set[asyncio.Task[Any]] = set()
 
-    async def install(self, manifest: ExtensionManifest) -> None:
+    async def install(self, manifest: ExtensionManifest, settings: object) -> None:
         """Install an extension and activate all its parts."""
-        await self._stoppable(self._install(manifest))
+        await self._stoppable(self._install(manifest, clone.encode(settings, self._core.limits, "settings")))
 
     async def enable(self, id: str) -> None:
         """Activate all parts of the extension again."""
@@ -88,8 +90,8 @@ class Lifecycle:
 
     async def bring_up(self, connection: RendererConnection) -> None:
         """Activate all enabled extensions in a new renderer, then send READY."""
-        connection.brought_up = True
         connection.on_closed.append(partial(self._gone, connection))
+        connection.brought_up = True
         enabled = [installed for installed in self._installed.values() if installed.enabled]
         await _all(*(self._activate_in(connection, installed) for installed in enabled))
         if connection.state is CLOSED:
@@ -179,11 +181,11 @@ class Lifecycle:
 
         return self._locks.setdefault(id, asyncio.Lock())
 
-    async def _install(self, manifest: ExtensionManifest) -> None:
+    async def _install(self, manifest: ExtensionManifest, settings: bytes) -> None:
         async with self._lock(manifest.id):
             if manifest.id in self._installed:
                 raise ValueError(f"extension {manifest.id!r} is installed already: uninstall it first")
-            installed = Installed(manifest, self._core.port(manifest.id))
+            installed = Installed(manifest, self._core.port(manifest.id), settings)
             self._installed[manifest.id] = installed
             try:
                 await self._activate(installed)
@@ -252,7 +254,8 @@ class Lifecycle:
         try:
             if manifest.main is None:
                 return
-            part = load(manifest.main, LensMainExtension, manifest.id)(manifest.id, manifest.version, port)
+            kind, settings = load(manifest.main, LensMainExtension, manifest.id), clone.decode(installed.settings)
+            part = kind(manifest.id, manifest.version, port, settings)
             installed.part = part
             port.table.open = True
             result = part.on_activate()
@@ -280,7 +283,8 @@ class Lifecycle:
         where = f"extension {manifest.id!r} ({manifest.renderer}) in {_place(connection)}"
         wait = RENDERER_ACTIVATION_WAIT
         try:
-            connection.activate(installed.port, manifest.version, manifest.renderer, installed.folders, pending, wait)
+            told = manifest.version, manifest.renderer, installed.folders, installed.settings
+            connection.activate(installed.port, *told, pending, wait)
             await pending
             connection.active.add(installed.port)
             if installed.activating is None:

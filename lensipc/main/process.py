@@ -199,7 +199,7 @@ class MainProcess:
 
     # ---- extensions ----
 
-    async def install(self, manifest: ExtensionManifest) -> None:
+    async def install(self, manifest: ExtensionManifest, *, settings: Any = None) -> None:
         """Install an extension and enable it: in main, and in every renderer that may speak for it, now and later.
 
         Returns when all parts of the extension are active and main knows their listeners. Main disconnects a renderer
@@ -209,14 +209,19 @@ class MainProcess:
         files or their place have changed since a process imported them, that process does not activate the extension.
         Otherwise main, old renderers and new ones would run different versions. The error names the process to restart.
 
+        Args:
+            manifest: the extension.
+            settings: whatever the host has to tell it: each part has a clone of it, as `extension.settings`.
+
         Raises:
+            DataCloneError: the settings cannot be cloned.
             ValueError: an extension with this id is installed already.
             ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised, or
                 ended its process; the error names the part. Or the extension was disabled, or the host was exited,
                 meanwhile. Nothing is left of the extension.
         """
         self._check_thread("install")
-        await self._lifecycle.install(manifest)
+        await self._lifecycle.install(manifest, settings)
 
     async def enable(self, id: str) -> None:
         """Activate a disabled extension; do nothing if it is enabled. Raises what `install` raises, and KeyError."""

@@ -205,11 +205,11 @@ class RendererCore(Connection, TurnLoop):
 
     def _on_activate(self, message: Message) -> None:
         number, correlation = message.extension, message.correlation
-        extension, version, path, folders = clone.decode(body_of(message))
+        extension, version, path, folders, settings = clone.decode(body_of(message))
         port = self._ports.get(number)
         if port is None:
             port = self._ports[number] = RendererPort(self, extension, number)
-        self.parts.activate(port, version, path, folders, partial(self._report, correlation))
+        self.parts.activate(port, version, path, folders, settings, partial(self._report, correlation))
 
     def _on_deactivate(self, message: Message) -> None:
         number, correlation = message.extension, message.correlation

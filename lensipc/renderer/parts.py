@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from .. import clone
 from ..extension import LensRendererExtension
 from ..log import log, log_raised
 from ..runtime.driver import Driver, Settle, call
@@ -45,10 +46,13 @@ class Parts:
         """How many parts are active, being activated, or being deactivated."""
         return len(self._active) + len(self._leaving)
 
-    def activate(self, port: RendererPort, version: str, path: str, folders: list[str], settle: Settle) -> None:
+    def activate(
+        self, port: RendererPort, version: str, path: str, folders: list[str], settings: bytes, settle: Settle
+    ) -> None:
         """Load and activate a part, then call `settle(None, error)`; error None: the part is active."""
         try:
-            part = load(path, LensRendererExtension, port.extension, folders)(port.extension, version, port)
+            kind = load(path, LensRendererExtension, port.extension, folders)
+            part = kind(port.extension, version, port, clone.decode(settings))
         except BaseException as error:
             self._failed(port, error)
             conclude(error, partial(settle, None, error))

@@ -17,7 +17,8 @@ Message has for them:
     LISTEN      up     number   when_full: what to do when slow   -                      -
     UNLISTEN    up     number   -                                 -                      -
     ACTIVATE    down   -        extension: its number             id                     (id, version, "module:Class",
-                                                                                         folders to import from)
+                                                                                         folders to import from,
+                                                                                         encoded settings)
     DEACTIVATE  down   -        extension: its number             id                     -
     READY       down   -        -                                 -                      -
     REPORT      up     -        sender: its frame id              -                      -

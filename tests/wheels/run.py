@@ -71,7 +71,9 @@ def main() -> None:
     parser.add_argument("--python", choices=VERSIONS, action="append", help="a version; may be given again")
     parser.add_argument("--dist", type=Path, default=pythons.ROOT / "dist")
     arguments = parser.parse_args()
-    only = f"many*{platform.machine()}" if arguments.only == "native" else f"*{arguments.only or ''}*"
+    only = (
+        f"many*{platform.machine()}" if arguments.only == "native" else f"*{arguments.only}*" if arguments.only else "*"
+    )
     wheels = sorted(arguments.dist.resolve().glob(f"*-cp311-abi3-{only}.whl"))
     results = []
     for wheel in wheels:
