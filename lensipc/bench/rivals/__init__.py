@@ -97,6 +97,7 @@ _UVLOOP = ("uvloop",)
 _NODE = ("Node",)
 _INTERPRETERS = ("interpreters",)
 _THREADS = "two threads of one process"
+_WITHIN = "two interpreters of one process"
 _RTT = ("rtt_small", "rtt_idle2ms")
 _ON_UVLOOP = "rtt_async_x64/uvloop"
 _ON_ASYNCIO = ("rtt_async", "rtt_async_x64/asyncio")
@@ -167,8 +168,8 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("SimpleQueue", "threads:Calls", _RTT, compared=False, note=_THREADS),
     Entry("queue.Queue", "threads:QueueEvents", ("event_small",), compared=False, note=_THREADS),
     Entry("queue.Queue", "threads:QueueCalls", _RTT, compared=False, note=_THREADS),
-    Entry("interpreters", "interpreters:Events", ("event_small",), _INTERPRETERS, compared=False, note=_THREADS),
-    Entry("interpreters", "interpreters:Calls", _RTT, _INTERPRETERS, compared=False, note=_THREADS),
+    Entry("interpreters", "interpreters:Events", ("event_small",), _INTERPRETERS, compared=False, note=_WITHIN),
+    Entry("interpreters", "interpreters:Calls", _RTT, _INTERPRETERS, compared=False, note=_WITHIN),
     Entry(FLOOR, "floor:Wake", ("floor/wake, free", "floor/wake, two cores", "floor/wake, one core")),
     Entry(FLOOR, "floor:Pickle", ("floor/pickle",)),
     Entry(FLOOR, "floor:Ring", ("floor/C ring",), ("C ring",)),

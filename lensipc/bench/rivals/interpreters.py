@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from ..side import Side
-from ..task import SMALL, Task
+from ..task import SMALL
 from .threads import Threads, beside
 
 if sys.version_info >= (3, 14):
@@ -28,10 +28,6 @@ while (value := get()) is not None:
 class Interpreters(Threads):
     """The other side is another interpreter, in the renderer's process."""
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.other = interpreters.create()
-
     @staticmethod
     def make() -> Any:
         """Make a queue."""
@@ -43,11 +39,12 @@ class Events(Interpreters):
 
     def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
         """Do both."""
-        listen, get = side.listener, self.down.get
-        self.other.prepare_main(queue=self.down, small=repr(SMALL), total=self.task.total)
-        self.other.exec("put, small = queue.put, eval(small)")
+        listen, down, other = side.listener, self.make(), interpreters.create()
+        get = down.get
+        other.prepare_main(queue=down, small=repr(SMALL), total=self.task.total)
+        other.exec("put, small = queue.put, eval(small)")
         side.ready()
-        thread = beside(lambda: self.other.exec(SEND))
+        thread = beside(lambda: other.exec(SEND))
         for _ in range(self.task.total):
             listen(get())
         thread.join()
@@ -59,14 +56,14 @@ class Calls(Interpreters):
 
     def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
         """Do both."""
-        up, down = self.up, self.down
-        self.other.prepare_main(up=up, down=down)
-        self.other.exec("get, put = up.get, down.put")
+        up, down, other = self.make(), self.make(), interpreters.create()
+        other.prepare_main(up=up, down=down)
+        other.exec("get, put = up.get, down.put")
 
         def ask() -> object:
             up.put(SMALL)
             return down.get()
 
-        thread = beside(lambda: self.other.exec(ANSWER))
+        thread = beside(lambda: other.exec(ANSWER))
         side.ask_all(ask, lambda: up.put(None))
         thread.join()

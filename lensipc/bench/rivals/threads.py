@@ -10,7 +10,7 @@ from typing import Any
 
 from ..contest import Contest
 from ..side import Side, handle
-from ..task import SMALL, Task
+from ..task import SMALL
 
 
 def beside(work: Callable[[], object]) -> Thread:
@@ -21,13 +21,9 @@ def beside(work: Callable[[], object]) -> Thread:
 
 
 class Threads(Contest):
-    """Main's part runs in the renderer's process, in a thread of its own."""
+    """Main's part runs in the renderer's process, in a thread. That process makes the queues: none is to be forked."""
 
     make: Callable[[], Any] = queue.SimpleQueue
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.up, self.down = self.make(), self.make()
 
     def main(self, side: Side) -> None:
         """Nothing."""
@@ -40,7 +36,8 @@ class Events(Threads):
 
     def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
         """Do both."""
-        listen, get, put = side.listener, self.down.get, self.down.put
+        listen, down = side.listener, self.make()
+        get, put = down.get, down.put
         side.ready()
 
         def send() -> None:
@@ -59,7 +56,7 @@ class Calls(Threads):
 
     def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
         """Do both."""
-        up, down = self.up, self.down
+        up, down = self.make(), self.make()
 
         def answer() -> None:
             while (value := up.get()) is not None:
