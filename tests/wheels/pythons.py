@@ -139,8 +139,9 @@ def apt(machine: str, folder: Path) -> dict[str, str]:
 
 def unpack(machine: str, folder: Path, *packages: str) -> Path:
     """Debian's packages with all that they need, unpacked in a folder."""
-    root = folder / "root"
-    if not root.exists():
+    root, unpacked_are = folder / "root", folder / "packages"
+    if not unpacked_are.exists() or unpacked_are.read_text() != " ".join(packages):
+        shutil.rmtree(root, ignore_errors=True)
         environment: dict[str, Any] = apt(machine, folder)
         call("apt-get", "-qq", "update", **environment)
         call("apt-get", "-qq", "-y", "--download-only", "install", *packages, **environment)
@@ -156,6 +157,7 @@ def unpack(machine: str, folder: Path, *packages: str) -> Path:
             subprocess.run(tar, input=archive, check=True)
         shutil.rmtree(folder / "archives")
         unpacked.rename(root)
+        unpacked_are.write_text(" ".join(packages))
     return root
 
 
