@@ -214,11 +214,13 @@ class Side:
 
     async def ask_all_async(self, ask: Callable[[], Awaitable[object]]) -> None:
         """The same, awaiting; `flight` at a time."""
-        task, clock = self.task, time.perf_counter_ns
+        task, pause, clock = self.task, self.task.pause, time.perf_counter_ns
         times: list[int] = []
 
         async def work(left: Iterator[None]) -> None:
             for _ in left:
+                if pause:
+                    await asyncio.sleep(pause)
                 begun = clock()
                 await ask()
                 ended = clock()

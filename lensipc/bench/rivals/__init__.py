@@ -100,7 +100,7 @@ _THREADS = "two threads of one process"
 _WITHIN = "two interpreters of one process"
 _RTT = ("rtt_small", "rtt_idle2ms")
 _ON_UVLOOP = "rtt_async_x64/uvloop"
-_ON_ASYNCIO = ("rtt_async", "rtt_async_x64/asyncio")
+_ON_ASYNCIO = ("rtt_async", "rtt_async_idle2ms", "rtt_async_x64/asyncio")
 
 _SCALE = tuple(
     f"scale/{number:,} {what}"
@@ -133,7 +133,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("asyncio protocol", "protocol:AsyncCalls", _ON_ASYNCIO),
     Entry("uvloop protocol", "protocol:OnUvloop", ("event_small", "fanout", "idle"), _UVLOOP),
     Entry("uvloop protocol", "protocol:RelayOnUvloop", ("relay",), _UVLOOP),
-    Entry("uvloop protocol", "protocol:AsyncCallsOnUvloop", ("rtt_async", _ON_UVLOOP), _UVLOOP),
+    Entry("uvloop protocol", "protocol:AsyncCallsOnUvloop", ("rtt_async", "rtt_async_idle2ms", _ON_UVLOOP), _UVLOOP),
     Entry("pyzmq PAIR", "zeromq:Pair", ("event_small", "event_raw64", "idle"), _ZMQ),
     Entry("pyzmq PAIR", "zeromq:Calls", _RTT, _ZMQ),
     Entry("pyzmq PAIR", "zeromq:Bulk", ("bulk",), _ZMQ),
