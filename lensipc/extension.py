@@ -93,9 +93,11 @@ class _Extension:
         self._port = port
 
     def on_activate(self) -> Any:
-        """Called when the part comes to life; may be async. Raising leaves the extension inactive everywhere.
+        """Called when the part comes to life; may be async.
 
-        In a renderer it has 30 s, after which the renderer is disconnected.
+        Raising makes `install` or `enable` fail, and leaves the extension inactive everywhere. In a renderer that is
+        started later it makes `spawn_renderer` fail, and ends that renderer alone. In a renderer it has 30 s, after
+        which the renderer is disconnected.
         """
 
     def on_deactivate(self) -> Any:
@@ -111,7 +113,13 @@ class _Extension:
 
 
 class LensMainExtension(_Extension):
-    """An extension's part in main."""
+    """An extension's part in main. Subclass it.
+
+    Attributes:
+        id, version: the extension's, of its manifest.
+        settings: a clone of what the host has given `MainProcess.install`; None: nothing.
+        disposers: a contextlib.ExitStack, closed after `on_deactivate`: push there what else is to be undone.
+    """
 
     _port: MainPort
 
@@ -125,11 +133,16 @@ class LensMainExtension(_Extension):
     def on_renderer_gone(self, renderer: RendererInfo, reason: str) -> Any:
         """Called when such a renderer has left, was disconnected, or died; may be async, as `on_renderer_attached`.
 
-        It is not called when the extension is disabled: `on_deactivate` is.
+        It is not called when the extension is disabled, or the host is exited: `on_deactivate` is.
+
+        Args:
+            renderer: the renderer that is gone.
+            reason: why, for a person to read: of a process that main has started, how it ended, such as "died of signal
+                9 (SIGKILL)".
         """
 
 
 class LensRendererExtension(_Extension):
-    """An extension's part in a renderer."""
+    """An extension's part in a renderer. Subclass it. Its attributes are those of a LensMainExtension."""
 
     _port: RendererPort

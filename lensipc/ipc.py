@@ -42,7 +42,7 @@ class _Elsewhere:
         there = "Renderer" if self._here == "Main" else "Main"
         raise AttributeError(
             f"{owner.__name__} has no {self._name!r}: only an Ipc.{there} has. "
-            f"A renderer invokes, and main handles; this is an Ipc.{self._here}"
+            f"A renderer invokes and broadcasts, and main handles; this is an Ipc.{self._here}"
         )
 
 
@@ -115,7 +115,9 @@ class _Ipc(ABC, Generic[Port]):
         """
         instance: Self | None = _Ipc._instances.get(cls)
         if instance is None and strict:
-            raise TypeError(f"instance of {cls.__name__} is not created")
+            twin = next((c for c in _Ipc._instances if c.__qualname__ == cls.__qualname__), None)
+            where = f" in {cls.__module__}, but in {twin.__module__}: is it one file, imported twice?" if twin else ""
+            raise TypeError(f"instance of {cls.__name__} is not created{where}")
         return instance
 
     @classmethod
@@ -203,6 +205,8 @@ class Main(_Ipc[MainPort]):
             frame_id: the renderer's number: of `renderers`, or of an event.
             channel, args, transfer: as `broadcast` takes them.
         """
+        if not isinstance(frame_id, int):
+            raise TypeError(f"frame_id is a number, such as renderer.frame_id, not {type(frame_id).__name__}")
         if frame_id == ALL:
             raise ValueError("frame_id is the number of one renderer: broadcast() sends to all")
         self._port.send(frame_id, channel, args, transfer)
@@ -223,6 +227,8 @@ class Renderer(_Ipc[RendererPort]):
 
     if not TYPE_CHECKING:
         handle = _Elsewhere()
+        send = _Elsewhere()
+        renderers = _Elsewhere()
 
     @classmethod
     def _part(cls) -> type[Any]:

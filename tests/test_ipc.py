@@ -75,6 +75,13 @@ def test_the_abstract_classes_cannot_be_made(kind: Any) -> None:
         kind.get_instance()
 
 
+def test_a_class_of_a_file_that_was_imported_twice_is_told_of_the_other_one() -> None:
+    IpcMain.create_instance(main_part())
+    twin = type("IpcMain", (Ipc.Main,), {"__qualname__": IpcMain.__qualname__, "__module__": "__main__"})
+    with pytest.raises(TypeError, match=rf"not created in __main__, but in {__name__}: is it one file, imported twice"):
+        twin.get_instance()
+
+
 def test_a_subclass_is_made_by_create_instance_only() -> None:
     with pytest.raises(TypeError, match=r"IpcMain is not constructed directly: call IpcMain\.create_instance"):
         IpcMain(main_part())

@@ -38,6 +38,16 @@ def _fresh() -> Iterator[None]:
     assert living.IpcMain.get_instance(strict=False) is None
 
 
+async def test_a_host_that_is_not_entered_or_was_exited_says_so() -> None:
+    main = MainProcess()
+    with pytest.raises(RuntimeError, match=r"has not been entered: `async with` it before install\(\)"):
+        await main.install(living.MANIFEST)
+    async with main:
+        pass
+    with pytest.raises(RuntimeError, match=r"was exited before spawn_renderer\(\)"):
+        await main.spawn_renderer()
+
+
 async def test_install_activates_the_part_in_main_and_in_every_renderer_present() -> None:
     async with MainProcess() as main:
         renderers = [await main.spawn_renderer() for _ in range(2)]

@@ -43,10 +43,10 @@ async def test_the_part_in_main_is_told_how_a_renderer_has_gone() -> None:
         first, second = await main.spawn_renderer(), await main.spawn_renderer()
         first.kill()
         await until(lambda: len(present.notes) == 4)
-        assert present.notes[3] == ("gone", info(first), "it closed the connection, or died", [info(second)])
+        assert present.notes[3] == ("gone", info(first), "died of signal 9 (SIGKILL)", [info(second)])
         await second.close()
         await until(lambda: len(present.notes) == 5)
-        assert present.notes[4][:2] == ("gone", info(second))
+        assert present.notes[4] == ("gone", info(second), "main closed it", [])
         assert present.IpcMain.get_instance().renderers == []
 
 
@@ -126,6 +126,8 @@ async def test_an_event_for_nobody_is_dropped_and_one_for_all_is_a_broadcast() -
         ipc.send(renderer.frame_id, "say", "somebody")
         with pytest.raises(ValueError, match=r"broadcast\(\) sends to all"):
             ipc.send(0xFFFFFFFF, "say", "all")
+        with pytest.raises(TypeError, match=r"such as renderer\.frame_id, not RendererInfo"):
+            ipc.send(ipc.renderers[0], "say", "all")  # type: ignore[arg-type]
         await until(lambda: ("heard", renderer.frame_id, "somebody") in present.notes)
         assert not any(note[-1] in ("nobody", "all") for note in present.notes)
         await main.disable("present")

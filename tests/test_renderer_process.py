@@ -485,12 +485,12 @@ async def test_an_async_listener_in_a_script_is_refused_with_the_way_out(plain_h
         async def listener(event): ...
         with RendererProcess.connect(path) as renderer:
             ipc = plain.Ipc.get_instance()
-            ipc.listen("n", listener)
+            ipc.listen("n", listener)  # which may be meant for a loop, in another process
             ipc.invoke_sync("send")
             renderer.dispatch()
         """,
     )
-    assert "runs no event loop" in out
+    assert "TypeError: listener is async, and this process runs no event loop: make it a plain function" in out
 
 
 async def test_a_future_of_a_script_is_resolved_by_dispatch_and_can_be_cancelled(plain_host: Host) -> None:

@@ -162,6 +162,7 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
         }
         if (frame.size != frame.total || frame.size >= LIPC_INLINE) {
             if (count == 0) {
+                /* A claim of any size: the caller checks it before it gives memory (endpoint.py: _admit). */
                 *assembly = (struct lipc_assembly){.first = frame, .wanted = true};
                 *wanted = frame.total;
             }

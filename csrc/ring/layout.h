@@ -21,7 +21,8 @@
 #define LIPC_CAPACITY_MIN (UINT32_C(1) << 16)
 #define LIPC_CAPACITY_MAX (UINT32_C(1) << 30)
 #define LIPC_FRAME_ALIGN 8
-/* Most bytes of a message's body. The limit leaves room to add and round without overflow. */
+/* Bytes that a message's body may claim, so that sizes can be added and rounded without overflow. What a receiver accepts
+ * is far less: endpoint.py: _admit checks it. */
 #define LIPC_TOTAL_MAX (UINT64_MAX / 4)
 
 /* Bits of lipc_frame.flags. */

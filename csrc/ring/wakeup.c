@@ -26,10 +26,11 @@
  *
  * A signal never blocks, whatever the peer does to its end. The peer could set a shared file description to blocking
  * mode and fill it. Main does not trust renderers. So main wakes a renderer through main's own end of a socket, with
- * MSG_DONTWAIT, and only a renderer writes to an eventfd. The semaphore is one word and two futex calls of our own, not
- * glibc's sem_t. glibc takes the futex operation from a field of the sem_t, so a peer that writes to this field could
- * make sem_post sleep or abort. A failed signal is not an error here. A full eventfd or socket means that wakes are
- * pending. If the peer is gone, the end of file of its socket says so.
+ * MSG_DONTWAIT, and only a renderer writes to the eventfd that both share, which main watches (main/core.py:
+ * MainCore.attach). The semaphore is one word and two futex calls of our own, not glibc's sem_t. glibc takes the futex
+ * operation from a field of the sem_t, so a peer that writes to this field could make sem_post sleep or abort. A failed
+ * signal is not an error here. A full eventfd or socket means that wakes are pending. If the peer is gone, the end of
+ * file of its socket says so.
  */
 
 #define _GNU_SOURCE /* for syscall */

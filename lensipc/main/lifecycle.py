@@ -114,10 +114,22 @@ class Lifecycle:
             self._tell(port, "on_renderer_attached", info)
 
     def _gone(self, connection: RendererConnection) -> None:
+        """Tell the parts in main whose parts were active in this renderer. Its connection is closed."""
         for port in connection.active:
             info = port.renderers.pop(connection.frame_id, None)
-            if info is not None:
+            if info is None:
+                continue
+            if connection.fate is None:
                 self._tell(port, "on_renderer_gone", info, connection.reason)
+            else:
+                task = self._loop.create_task(self._tell_fate(port, info, connection))
+                port.table.running.add(task)
+                task.add_done_callback(port.table.running.discard)
+
+    async def _tell_fate(self, port: MainPort, info: RendererInfo, connection: RendererConnection) -> None:
+        """Tell the part in main how the process of a renderer has ended, once that is known."""
+        how = connection.fate and await connection.fate()
+        self._tell(port, "on_renderer_gone", info, how or connection.reason)
 
     def _tell(self, port: MainPort, method: str, *args: object) -> None:
         """Call a method of the part in main, and await what it returns. A failure is logged."""

@@ -189,6 +189,13 @@ class MainProcess:
         self._core.posts.close(lambda: NotActivatedError("the MainProcess was exited"))
         self._core.poller.close()
 
+    def _check_open(self, call: str) -> None:
+        if not self._entered:
+            raise RuntimeError(f"this MainProcess has not been entered: `async with` it before {call}()")
+        self._check_thread(call)
+        if self._core.poller.closed:
+            raise RuntimeError(f"this MainProcess was exited before {call}()")
+
     def _check_thread(self, call: str) -> None:
         self._core.poller.check_thread(call, "asyncio.run_coroutine_threadsafe(..., loop) runs it there")
 
@@ -220,12 +227,12 @@ class MainProcess:
                 ended its process; the error names the part. Or the extension was disabled, or the host was exited,
                 meanwhile. Nothing is left of the extension.
         """
-        self._check_thread("install")
+        self._check_open("install")
         await self._lifecycle.install(manifest, settings)
 
     async def enable(self, id: str) -> None:
         """Activate a disabled extension; do nothing if it is enabled. Raises what `install` raises, and KeyError."""
-        self._check_thread("enable")
+        self._check_open("enable")
         await self._lifecycle.enable(id)
 
     async def disable(self, id: str) -> None:
@@ -235,12 +242,12 @@ class MainProcess:
         handlers that still run, and they have 10 s to end. Then main's `on_deactivate` has 10 s before it is cancelled.
         If the extension is being activated, the activation is cancelled.
         """
-        self._check_thread("disable")
+        self._check_open("disable")
         await self._lifecycle.disable(id)
 
     async def uninstall(self, id: str) -> None:
         """Disable an extension and forget it. KeyError: it is not installed."""
-        self._check_thread("uninstall")
+        self._check_open("uninstall")
         await self._lifecycle.uninstall(id)
 
     # ---- renderers ----
@@ -265,7 +272,7 @@ class MainProcess:
         """
         import asyncio
 
-        self._check_thread("spawn_renderer")
+        self._check_open("spawn_renderer")
         spawning = self._loop.create_task(self._spawn(_ids(extensions)))
         self._spawning.add(spawning)
         spawning.add_done_callback(self._spawning.discard)

@@ -76,7 +76,10 @@ class Router:
     def route(
         self, channel: MainChannel, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], target: int = ALL
     ) -> int:
-        """Give an event its place in the order and send it to its subscribers; CONGESTED if that applies."""
+        """Send an event to its subscribers, in order (lipc_topic_send), and keep it for main's own listeners.
+
+        Returns CONGESTED if that applies.
+        """
         status = 0
         if target == ALL:
             status = channel.topic.send(frame_id, pid, body)

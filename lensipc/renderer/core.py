@@ -107,7 +107,7 @@ class RendererCore(Connection, TurnLoop):
         self.thread = poller.thread
         self.posts = Posts(poller, backlog_limit, self._holds_posts, endpoint.wake if semaphore else None)
         self.limits = limits
-        self.most = endpoint.most
+        self.max_size = endpoint.max_size
         self.parts = parts
         self._on_change = on_change
         self.frame_id = frame_id

@@ -119,7 +119,7 @@ class RendererPort:
         self._check_active()
         self.table.check_open(channel)
         encoded_name(channel)
-        post_args(core.posts, args, transfer, core.limits, send, fail, core.most)
+        post_args(core.posts, args, transfer, core.limits, send, fail, core.max_size)
 
     def _send_body(self, target: int, channel: str, body: bytes) -> None:
         self.core.send(EVENT, self._number(channel), target, body=body)

@@ -261,7 +261,7 @@ class RendererProcess:
                     high_water=words["high_water"],
                     limit=words["limit"],
                     quota=2**62,  # main is trusted
-                    most=words["quota"],
+                    max_size=words["quota"],
                 )
             finally:
                 os.close(segment)

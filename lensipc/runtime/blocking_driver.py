@@ -107,8 +107,8 @@ class BlockingDriver:
         settle(
             None,
             TypeError(
-                "an async function was registered in a process that runs no event loop: make it a plain function, "
-                "or enter the process with `async with`"
+                f"{getattr(awaitable, '__qualname__', 'an async function')} is async, and this process runs no event "
+                "loop: make it a plain function, or enter the process with `async with`"
             ),
         )
 

@@ -53,7 +53,7 @@ class Connection:
         on_message: a handler for each kind of message; raises ProtocolError to disconnect the peer.
         on_batch: the handler for a batch of events.
         decoded: the kinds of messages, as bits, that come decoded if they are small plain data.
-        most: the largest size of a message that comes decoded, in bytes.
+        decoded_size: the largest size of a message that comes decoded, in bytes.
 
     Attributes:
         frame_id: the renderer's number, 0 until it is known.
@@ -76,7 +76,7 @@ class Connection:
         on_message: Sequence[Callable[[Message], None]],
         on_batch: Callable[[Batch], None],
         decoded: int,
-        most: int,
+        decoded_size: int,
     ) -> None:
         self.endpoint = endpoint
         self.sock = sock
@@ -85,7 +85,7 @@ class Connection:
         self.on_message = on_message
         self.on_batch = on_batch
         self.decoded = decoded
-        self._most = most
+        self._decoded_size = decoded_size
         unix_socket.keep_from_forks(sock)
         self.hang_up: Callable[[], None] = sock.close  # called in the end, in place of closing the socket
         self.state = OPEN
@@ -117,7 +117,7 @@ class Connection:
         endpoint, on_message = self.endpoint, self.on_message
         message: Message | Batch | None
         received: list[Message | Batch]
-        handled = most = 0
+        handled = limit = 0
         for _ in range(budget + 1):  # this bound holds even for a peer that sends a large message byte by byte
             batch, before = self._batch, handled
             for message in batch:
@@ -150,24 +150,24 @@ class Connection:
                     return handled
             if batch is not self._batch:
                 continue  # a callback has pumped meanwhile
-            if 0 < handled - before < most:
+            if 0 < handled - before < limit:
                 break  # fewer messages came than were asked for, so the ring is mostly empty: poll or park looks again
             message = None  # frees a large body, so that the next message can use its memory
-            most = min(BATCH, budget - handled)
+            limit = min(BATCH, budget - handled)
             received = []
             self._batch = iter(received)
             try:
-                relayed = endpoint.receive(most, self.decoded, self._most, received)
+                relayed = endpoint.receive(limit, self.decoded, self._decoded_size, received)
             except (ProtocolError, MemoryError) as error:
                 self.broken(error)
                 return handled
             if relayed:
                 handled += relayed
-                most -= relayed
+                limit -= relayed
                 self.status |= endpoint.relay_status()
             if received:
                 if type(received[0]) is not list and type(received[0].body) in WHOLE:  # type: ignore[union-attr]
-                    most = 0  # a large message comes alone, even if others are behind it
+                    limit = 0  # a large message comes alone, even if others are behind it
             elif (
                 handled >= budget
                 or self.paused
@@ -285,14 +285,14 @@ def post_args(
     limits: clone.Limits,
     send: Callable[[bytes], object],
     fail: Fail,
-    most: int | None = None,
+    max_size: int | None = None,
 ) -> None:
     """Any thread. Encode arguments now, post a call that has the owner `send` them, and detach `transfer`."""
     if transfer:
         clone.check_transfer(transfer)
     body = clone.encode(args, limits, "args")
-    if most is not None and len(body) > most:
-        raise too_large(len(body), most)
+    if max_size is not None and len(body) > max_size:
+        raise too_large(len(body), max_size)
     posts.post(len(body), partial(send, body), fail)
     if transfer:
         clone.detach(transfer)

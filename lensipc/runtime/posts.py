@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Calls that other threads post to a core's owner. The owner is woken at once, and runs the calls when it polls."""
+"""Calls that other threads post to a core's owner: their broadcasts, invokes, listens and disposals.
+
+The owner is woken at once, and runs the calls when it polls. connection.py: post_args encodes the arguments first.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class Posts:
 
     Args:
         poller: the owner waits with it.
-        most: bytes that may wait. A post beyond them raises OutboxFull.
+        limit: bytes that may wait. A post beyond them raises OutboxFull.
         hold: `hold(resume)` returns whether the calls must wait, because receivers do not keep pace. If so, it calls
             `resume` when the calls may go on.
         wake: wakes an owner that does not wait with the poller. It is not called after `close`.
@@ -34,13 +37,13 @@ class Posts:
     def __init__(
         self,
         poller: Poller,
-        most: int,
+        limit: int,
         hold: Callable[[Callable[[], None]], bool],
         wake: Callable[[], None] | None = None,
     ) -> None:
         self._poller = poller
         self._wake = wake
-        self._most = most
+        self._limit = limit
         self._hold = hold
         self._holding = False
         self._lock = threading.RLock()  # a signal's handler may post, too
@@ -65,7 +68,7 @@ class Posts:
         with self._lock:
             if self._closed is not None:
                 raise self._closed()
-            if size and self._waiting and self._bytes + cost > self._most:
+            if size and self._waiting and self._bytes + cost > self._limit:
                 raise OutboxFull(f"{self._bytes} bytes of other threads wait here to be sent already: try again later")
             self._waiting.append((cost, call, fail))
             self._bytes += cost

@@ -111,10 +111,10 @@ class Endpoint:
     `wakeup` and `wakeup_fd` say how the peer is woken. Messages wait in the outbox while the ring has no room. A
     message that finds `limit` bytes in the outbox is refused. A message that may be dropped is dropped from
     `high_water` bytes on. If `account` is full, the outbox counts as full, too. A peer's message of more than `quota`
-    bytes is a protocol error. `most` is the peer's quota for messages that are sent here.
+    bytes is a protocol error. `max_size` is the peer's quota for messages sent here.
 
     Attributes:
-        most: bytes that a message sent here may have; None: there is no limit.
+        max_size: bytes that a message sent here may have; None: there is no limit.
         assembling: a list of one item: the memory that a large message is being assembled in, or None.
         channels: the caller's object for each channel that events come on, by number.
 
@@ -155,7 +155,7 @@ class Endpoint:
         "busy_poll",
         "channels",
         "flush",
-        "most",
+        "max_size",
         "park",
         "receive",
         "relay_status",
@@ -173,7 +173,7 @@ class Endpoint:
         high_water: int,
         limit: int,
         quota: int,
-        most: int | None = None,
+        max_size: int | None = None,
         account: Account | None = None,
     ) -> None:
         error = ffi.new("int *")
@@ -185,13 +185,13 @@ class Endpoint:
         self._handle = ffi.gc(handle, lib.lipc_endpoint_close)
         if account is not None:
             lib.lipc_set_account(handle, account._handle)
-        if most is not None:
-            lib.lipc_limit_message(handle, most)
-        self.most = most
+        if max_size is not None:
+            lib.lipc_limit_message(handle, max_size)
+        self.max_size = max_size
         self.channels: list[Any] = []
         self.assembling: list[Any] = [None]
         self._address = address = int(ffi.cast("uintptr_t", handle))
-        provide = partial(_provide, self._handle, quota, self.assembling)
+        provide = partial(_admit, self._handle, quota, self.assembling)
         made_here = min(quota, lib.LIPC_POOLED - 1)  # bytes of messages whose memory C makes
         self.receive: Callable[[int, int, int, list[Message | Batch]], int] = partial(
             _fast.receive, address, self.assembling, provide, made_here, self.channels
@@ -236,7 +236,7 @@ class Endpoint:
 
     def _refuse(self, code: int, size: int) -> NoReturn:
         if code == -errno.EMSGSIZE:
-            raise too_large(size, self.most)
+            raise too_large(size, self.max_size)
         _fail(code)
 
     def count_gaps(self, channel: object) -> None:
@@ -360,10 +360,10 @@ class Topic:
             return status if status >= 0 else _fail(status)
 
 
-def too_large(size: int, most: int | None) -> DataCloneError:
+def too_large(size: int, max_size: int | None) -> DataCloneError:
     """A message has more bytes than main takes of a renderer."""
     return DataCloneError(
-        f"args are {size} bytes as a message, and main takes {most} of a renderer: MainProcess(message_limit=...)"
+        f"args are {size} bytes as a message, and main takes {max_size} of a renderer: MainProcess(message_limit=...)"
     )
 
 
@@ -397,8 +397,8 @@ def busy_poll(endpoints: Iterable[Endpoint], ns: int) -> bool | None:
     return _fast.busy_poll(*[endpoint._address for endpoint in islice(endpoints, _fast.POLLED)], ns)
 
 
-def _provide(handle: CData, quota: int, memory: list[Any], size: int) -> None:
-    """Give the message that comes next, a large one, the memory that it is assembled in."""
+def _admit(handle: CData, quota: int, memory: list[Any], size: int) -> None:
+    """Refuse the next, large, message if it is larger than the quota; else give the memory to assemble it in."""
     if size > quota:
         raise ProtocolError(f"the peer sends a message of {size} bytes, and {quota} are allowed")
     try:
