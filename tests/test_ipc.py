@@ -77,7 +77,7 @@ def test_the_abstract_classes_cannot_be_made(kind: Any) -> None:
 
 def test_a_class_of_a_file_that_was_imported_twice_is_told_of_the_other_one() -> None:
     IpcMain.create_instance(main_part())
-    twin = type("IpcMain", (Ipc.Main,), {"__qualname__": IpcMain.__qualname__, "__module__": "__main__"})
+    twin: Any = type("IpcMain", (Ipc.Main,), {"__qualname__": IpcMain.__qualname__, "__module__": "__main__"})
     with pytest.raises(TypeError, match=rf"not created in __main__, but in {__name__}: is it one file, imported twice"):
         twin.get_instance()
 
