@@ -261,6 +261,35 @@ class HostileMeta(type):
     __instancecheck__ = __subclasscheck__ = __hash__ = __eq__ = __repr__ = __getattribute__  # type: ignore
 
 
+class HiddenByAProperty:
+    __dict__ = property(lambda _self: {"computed": 1})
+
+
+class HiddenByANumber:
+    __dict__ = 5  # type: ignore[assignment]
+
+
+class HasAttributes:
+    pass
+
+
+class LeavesOutBases(type):
+    def mro(cls) -> list[type]:
+        return [cls, object]
+
+
+class HiddenByItsMro(HasAttributes, metaclass=LeavesOutBases):
+    pass
+
+
+@pytest.mark.parametrize("kind", [HiddenByAProperty, HiddenByANumber, HiddenByItsMro])
+def test_attributes_that_cannot_be_found_raise_and_do_not_vanish(kind: type[Any]) -> None:
+    value = kind()
+    value.kept = 1
+    with pytest.raises(DataCloneError, match=kind.__name__):
+        clone.encode([value])
+
+
 def test_nothing_of_a_class_runs() -> None:
     assert there_and_back([Hostile()]) == [{"kept": 1}]
 

@@ -348,11 +348,18 @@ async def test_an_outcome_of_another_request_is_not_taken_for_this_ones(kind: ty
         def fail(_event: object) -> None:
             raise kind("of another renderer")
 
+        def give(_event: object) -> asyncio.Future[None]:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.set_exception(kind("of another renderer"))  # which was never raised
+            return future
+
         host.ipc.handle("raise", fail)
-        error = await host.ipc.run(host.renderers[0], "invoke_error", "raise", ())
-        assert "RemoteError" in error["types"]
-        assert kind.__name__ not in error["types"]
-        assert kind.__bases__[-1].__name__ in error["types"]
+        host.ipc.handle("give", give)
+        for channel in ("raise", "give"):
+            error = await host.ipc.run(host.renderers[0], "invoke_error", channel, ())
+            assert "RemoteError" in error["types"]
+            assert kind.__name__ not in error["types"]
+            assert kind.__bases__[-1].__name__ in error["types"]
 
 
 async def test_more_invokes_than_may_be_in_flight_are_caught_as_outbox_full(monkeypatch: pytest.MonkeyPatch) -> None:

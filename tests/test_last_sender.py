@@ -69,3 +69,42 @@ async def test_one_that_is_gone_is_not_remembered(tmp_path: Path) -> None:
             await lab.IpcRenderer.get_instance().invoke("echo", 1)
         await until(lambda: not host.main.renderers)
         assert host.main._core._latest is None
+
+
+@pytest.mark.process
+async def test_ctrl_c_while_main_polls_before_a_turn_leaves_main_awake(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hosting(1) as host:
+        core = host.main._core
+        assert await host.ipc.run(host.renderers[0], "invoke", "echo", 1) == (1,)
+        monkeypatch.setattr(core, "poll_rings", lambda _nanoseconds: raise_interrupt())
+        core._scheduled = core._lingers = True
+        with pytest.raises(KeyboardInterrupt):
+            core._take_turn()
+        monkeypatch.undo()
+        assert core.poller.waking
+        assert await host.ipc.run(host.renderers[0], "invoke", "echo", 2) == (2,)
+
+
+def raise_interrupt() -> bool:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.process
+async def test_a_listener_in_main_that_broadcasts_what_it_hears_keeps_main_from_no_renderer() -> None:
+    async with hosting(1) as host:
+        stopped, heard = False, 0
+
+        def again(_event: object) -> None:
+            nonlocal heard
+            heard += 1
+            if not stopped:
+                host.ipc.broadcast("again")
+
+        host.ipc.listen("again", again)
+        host.ipc.broadcast("again")
+        for number in range(20):
+            assert await host.ipc.run(host.renderers[0], "invoke", "echo", number) == (number,)
+        stopped = True
+        before = heard
+        await until(lambda: not host.main._core.router.local)
+        assert before > 20

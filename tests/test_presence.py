@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,15 @@ import present
 import pytest
 from hosting import until
 
-from lensipc import MainProcess, NotActivatedError, RendererHandle, RendererProcess, Types
+from lensipc import (
+    ActivationError,
+    MainProcess,
+    NotActivatedError,
+    PeerGone,
+    RendererHandle,
+    RendererProcess,
+    Types,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -68,13 +78,13 @@ async def test_disabling_an_extension_makes_no_renderer_gone_and_enabling_it_tel
         await main.disable("present")
         assert ipc.renderers == []
         await main.enable("present")
-        await until(lambda: len(present.notes) == 4)
+        await until(lambda: len(present.notes) == 5)
         attached = ("attached", info(renderer))
-        assert present.notes == ["activated", attached, "activated", attached]
+        assert present.notes == ["activated", attached, ("deactivated", []), "activated", attached]
         await main.uninstall("present")
         renderer.kill()
         await renderer.wait()
-        assert len(present.notes) == 4
+        assert present.notes[5:] == [("deactivated", [])]
 
 
 async def test_what_the_part_raises_there_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -147,3 +157,60 @@ async def test_another_thread_may_send_to_one_renderer_and_its_array_is_moved() 
         send.join()
         await until(lambda: ("heard", renderer.frame_id, bytearray(b"moved")) in present.notes)
         assert moved == b""
+
+
+async def test_one_that_is_disabled_while_a_renderer_is_started_is_told_of_that_renderer_when_it_is_enabled() -> None:
+    async with MainProcess() as main:
+        await main.install(present.MANIFEST, settings="slow")
+        starting = asyncio.create_task(main.spawn_renderer())
+        await until(lambda: main.renderers)
+        await asyncio.sleep(0.05)
+        await main.disable("present")
+        renderer = await starting
+        assert not any(note[0] == "attached" for note in present.notes)
+        await main.enable("present")
+        await until(lambda: ("attached", info(renderer)) in present.notes)
+        assert present.IpcMain.get_instance().renderers == [info(renderer)]
+
+
+async def test_each_that_is_told_of_is_told_of_as_gone_though_it_went_as_it_came() -> None:
+    async with MainProcess() as main:
+        await main.install(present.MANIFEST, settings="hostile")
+        for _ in range(5):
+            with contextlib.suppress(PeerGone, ActivationError):
+                await main.spawn_renderer()
+        await until(lambda: not main.renderers)
+        ipc = present.IpcMain.get_instance()
+        await until(
+            lambda: (
+                sum(note[0] == "attached" for note in present.notes) == sum(note[0] == "gone" for note in present.notes)
+            )
+        )
+        assert ipc.renderers == []
+
+
+async def test_a_renderer_that_main_closes_is_gone_before_its_parts_are_deactivated() -> None:
+    async with MainProcess() as main:
+        await main.install(present.MANIFEST, settings="slow")
+        renderer = await main.spawn_renderer()
+        closing = asyncio.create_task(renderer.close())
+        await until(lambda: ("gone", info(renderer), "main closed it", []) in present.notes)
+        assert not closing.done()
+        await closing
+        assert sum(note[0] == "gone" for note in present.notes) == 1
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_what_nobody_can_tell_from_an_awaitable_neither_ends_a_renderer_nor_an_installation(
+    first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    present.raise_in.add("odd")
+    async with MainProcess() as main:
+        if first:
+            await main.spawn_renderer()
+        await main.install(present.MANIFEST)
+        renderer = await main.spawn_renderer()
+        await until(lambda: ("attached", info(renderer)) in present.notes)
+        await until(lambda: "on_renderer_attached of extension present in main raised" in caplog.text)
+        assert renderer.alive
+    assert present.notes[-1] == ("deactivated", [])

@@ -239,6 +239,48 @@ async def test_a_fork_that_ends_as_a_program_does_says_nothing_and_undoes_nothin
         assert await script(on_asyncio, tmp_path / "s") == (0, "")
 
 
+# ---- a loop within a loop ----
+
+
+async def test_a_loop_that_is_run_within_a_listener_in_main_serves_renderers_and_keeps_mains_events_for_later() -> None:
+    code = """
+        import asyncio, lab
+        from hosting import hosting
+        class NestingLoop(asyncio.SelectorEventLoop):
+            def nest(self, until):
+                while not until():
+                    self._run_once()
+                for _ in range(1000):  # it has taken those that the loop around it has counted
+                    self.call_soon(int)
+        async def main():
+            loop, heard, done = asyncio.get_running_loop(), [], []
+            async with hosting(2) as host:
+                def dialog(event):
+                    task = asyncio.current_task()
+                    heard.append("dialog")
+                    before = time.process_time()
+                    loop.call_later(0.5, done.append, "time")
+                    loop.nest(lambda: len(done) == 3)
+                    heard.append(time.process_time() - before < 0.4)  # of 0.5 s: it does not spin
+                async def ask(renderer):
+                    await asyncio.sleep(0.1)
+                    done.append(await host.ipc.run(renderer, "invoke", "echo", 1))
+                host.ipc.listen("dialog", dialog)
+                host.ipc.listen("other", lambda event: heard.append("other"))
+                asking = [asyncio.create_task(ask(each)) for each in host.renderers]
+                loop.call_later(0.05, host.ipc.broadcast, "other")
+                host.ipc.broadcast("dialog")
+                await asyncio.gather(*asking)
+                while len(heard) < 3:
+                    await asyncio.sleep(0.01)
+                print(heard, end="")
+        import time
+        with asyncio.Runner(loop_factory=NestingLoop) as runner:
+            runner.run(main())
+    """
+    assert await script(code) == (0, "['dialog', True, 'other']")
+
+
 # ---- exec ----
 
 OURS = re.compile(r"memfd:|eventfd|eventpoll|timerfd|pidfd|socket:|/dev/shm/")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from lensipc import DecodeError, LensIpcError, NoHandlerError, ProtocolError, RemoteError, clone, errors
-from lensipc.runtime.remote_error import CAUSES, SUMMARY_BYTES, describe, read_summary, rebuild, summarize
+from lensipc.runtime.remote_error import CAUSES, SUMMARY_BYTES, NoHandler, describe, read_summary, rebuild, summarize
 from lensipc.user_code import TEXT_MOST
 
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
@@ -94,10 +94,11 @@ def test_a_subclass_is_caught_by_its_nearest_builtin_whatever_that_one_is_made_o
     assert rebuilt.args == (str(Own()),)
 
 
-def test_no_handler_error_comes_as_itself() -> None:
-    rebuilt = rebuild(describe(NoHandlerError("no such channel")))
+def test_mains_own_word_that_there_is_no_handler_comes_as_itself_and_a_handlers_does_not() -> None:
+    rebuilt = rebuild(describe(NoHandler("no such channel")))
     assert type(rebuilt) is NoHandlerError
     assert str(rebuilt) == "no such channel"
+    assert not isinstance(rebuild(describe(NoHandlerError("of another request"))), NoHandlerError)
 
 
 def test_causes_are_followed_so_far_and_no_farther() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fractions
+import re
 from collections.abc import Iterator
 
 import configured
 import pytest
 
-from lensipc import DataCloneError, MainProcess
+from lensipc import DataCloneError, ExtensionManifest, MainProcess
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +53,20 @@ async def test_where_only_plain_values_cross_settings_are_plain_too() -> None:
             await main.install(configured.MANIFEST, settings=fractions.Fraction(1, 2))
         await main.install(configured.MANIFEST, settings={"a": [1.5, b"b"]})
         assert configured.told == [{"a": [1.5, b"b"]}]
+
+
+async def test_large_settings_of_many_extensions_come_though_more_than_the_outbox_holds_waits() -> None:
+    async with MainProcess(outbox_limit=1 << 20, high_water=1 << 16) as main:
+        large = bytes(3_000_000)
+        manifests = [ExtensionManifest(f"large{n}", "1", renderer="configured:Silent") for n in range(6)]
+        for manifest in manifests:
+            await main.install(manifest, settings=large)
+        assert (await main.spawn_renderer()).alive  # all were activated there
+
+
+async def test_settings_may_cost_as_much_to_read_as_the_host_allows() -> None:
+    patterns = [re.compile(f"[a-z]{{{n}}}[^x-z]*") for n in range(1, 200)]
+    async with MainProcess(decode_budget=10**9) as main:
+        await main.spawn_renderer()
+        await main.install(configured.MANIFEST, settings=patterns)
+        assert configured.told == [patterns, patterns]

@@ -37,6 +37,7 @@ _base_of = type.__dict__["__base__"].__get__
 _mro_of = type.__dict__["__mro__"].__get__
 _namespace_of = type.__dict__["__dict__"].__get__
 _size_of = type.__dict__["__basicsize__"].__get__
+_dict_offset_of = type.__dict__["__dictoffset__"].__get__
 items_of = dict.items
 _WHOLE = slice(None)
 
@@ -345,12 +346,20 @@ def _structural(cls: type) -> Reducer | None:
         return None
     dicts: list[Callable[[Any], Any]] = []
     slots: list[tuple[str, Callable[[Any], Any]]] = []
-    for base in reversed(_mro_of(cls)[:-1]):
+    mro = _mro_of(cls)
+    base: Any = cls
+    while base is not None:  # a metaclass may leave out bases
+        if not any(base is each for each in mro):
+            return None
+        base = _base_of(base)
+    for base in reversed(mro[:-1]):
         own = _own_attributes(base)
         if own is None:
             return None
         slots += own[0]
         dicts += own[1]
+    if _dict_offset_of(cls) and not dicts:  # something else goes by the name of `__dict__`
+        return None
     if slots:
         return _slotted(slots, dicts[0] if dicts else None)
     return _plain(dicts[0]) if dicts else _empty
@@ -387,7 +396,7 @@ def _own_attributes(
             continue
         of = value.__self__ if kind is types.BuiltinFunctionType else value.__objclass__
         # From Python 3.15 on, all classes have the same descriptors of these two, and they are `object`'s.
-        shared = of is object and kind is types.GetSetDescriptorType and name in ("__dict__", "__weakref__")
+        shared = of is object and (name == "__weakref__" or (name == "__dict__" and _dict_offset_of(cls)))
         if of is not cls and not shared:
             continue
         if kind is types.MemberDescriptorType:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import clone
-from ..errors import DecodeError, NoHandlerError, OutboxFull, PeerGone, ProtocolError, UnknownValueError, printable
+from ..errors import DecodeError, OutboxFull, PeerGone, ProtocolError, UnknownValueError, printable
 from ..events import IpcMainInvokeEvent
 from ..log import log
 from ..runtime.channels import Running
@@ -40,7 +40,7 @@ from ..runtime.protocol import (
     RESULT,
     UNLISTEN,
 )
-from ..runtime.remote_error import describe, read_summary
+from ..runtime.remote_error import NoHandler, describe, read_summary
 from ..transport.endpoint import DROP_NEWEST, KEEP, Batch, Buffer, Endpoint, Message
 from ..user_code import conclude, explained
 from .backpressure import StallTimer
@@ -223,7 +223,10 @@ class RendererConnection(Connection):
     def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float) -> None:
         what = f"renderer {self.frame_id}, extension {port.extension!r}"
         correlation = self.own_requests.open(pending, what, timeout, self.given_up.add)
-        self._tell(kind, port.number, correlation, body)
+        try:
+            self.send(kind, 0, port.number, 0, correlation, body, KEEP)  # whatever waits for the renderer already
+        except (OutboxFull, ProtocolError) as error:
+            self.broken(error)
 
     def _caught_up(self, asked: int) -> bool:
         """Whether main may judge a deadline of this renderer now. Main may have been busy past that deadline.
@@ -451,7 +454,7 @@ class RendererConnection(Connection):
                 why = f"extension {port.extension!r} is not active in main"
             else:
                 why = f"extension {port.extension!r} has no handler in main for channel '{printable(channel.name)}'"
-            self._answer(correlation, None, NoHandlerError(why))
+            self._answer(correlation, None, NoHandler(why))
             return
         if type(args) is not tuple:
             raise ProtocolError("the arguments are not a tuple")
@@ -571,7 +574,7 @@ class RendererConnection(Connection):
         for correlation, (owner, task) in list(self.running.items()):
             if owner is port:
                 why = f"extension {port.extension!r} was deactivated in main while its handler ran"
-                self._settle(correlation, None, NoHandlerError(why))
+                self._settle(correlation, None, NoHandler(why))
                 _stop(port, task)
 
     def spare(self, task: asyncio.Task[Any] | None) -> None:

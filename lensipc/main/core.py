@@ -20,7 +20,7 @@ from ..transport.poller import EDGE, Poller
 from .backpressure import Backpressure
 from .connection import RendererConnection
 from .port import MainPort
-from .router import Router
+from .router import EVENTS_PER_TURN, Router
 
 # Messages that one renderer may have handled before the next one has its turn, unless they take too long.
 MESSAGES_PER_TURN: Final = 64
@@ -142,7 +142,7 @@ class MainCore(TurnLoop):
         work from the answer until it sleeps takes another 2, so main offers the processor to the renderer first.
         """
         latest, self._latest, self._emptied = self._latest, None, None
-        if latest is None or latest.ready or latest.paused or self.router.local:  # what main is to hear comes first
+        if latest is None or latest.ready or latest.paused or self.router.has_work:  # what main is to hear comes first
             return
         latest.ready = True
         more = self._serve(latest)
@@ -171,10 +171,13 @@ class MainCore(TurnLoop):
         others first. Of the overdue renderers, only the one that has waited longest has a turn. So however many
         renderers keep main busy, another renderer waits no longer than one such turn.
         """
-        local = self.router.local
-        if local:
-            self.router.deliver()
-            if local:
+        router = self.router
+        if router.has_work:
+            # Those that wait now come before what renderers have sent. Those that they bring about do not, or a
+            # listener that broadcasts what it hears would keep main from all renderers.
+            all_now = len(router.local) <= EVENTS_PER_TURN
+            router.deliver()
+            if not all_now:
                 return True
         busy, waiting = False, []
         for connection in list(self.connections.values()):
@@ -191,7 +194,7 @@ class MainCore(TurnLoop):
         if waiting:
             waiting.sort(key=lambda each: each.until)
             busy |= self._serve(waiting[0]) or len(waiting) > 1
-        return busy or bool(local)
+        return busy or router.has_work
 
     def _serve(self, connection: RendererConnection) -> bool:
         """Give a renderer its turn. Return whether it may have more to do."""

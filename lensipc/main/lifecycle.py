@@ -101,9 +101,10 @@ class Lifecycle:
         connection.send(READY)
 
     async def take_down(self, connection: RendererConnection) -> None:
-        """Deactivate all enabled extensions in a renderer."""
+        """Deactivate all enabled extensions in a renderer, which main then closes."""
         import asyncio
 
+        self._gone(connection, "main closed it")
         enabled = [installed for installed in self._installed.values() if installed.enabled]
         await asyncio.gather(*(self._deactivate_in(connection, installed) for installed in enabled))
 
@@ -111,20 +112,24 @@ class Lifecycle:
         """Tell the part in main that the extension's part in this renderer is active."""
         if connection.frame_id not in port.renderers:
             info = port.renderers[connection.frame_id] = RendererInfo(connection.frame_id, connection.pid)
-            self._tell(port, "on_renderer_attached", info)
+            self._loop.call_soon(self._tell, port, "on_renderer_attached", info)  # what it raises is not `install`'s
 
-    def _gone(self, connection: RendererConnection) -> None:
-        """Tell the parts in main whose parts were active in this renderer. Its connection is closed."""
+    def _gone(self, connection: RendererConnection, reason: str | None = None) -> None:
+        """Tell the parts in main whose parts were active in this renderer. Without a reason, its connection is closed.
+
+        How a process has ended is known a little later, and told then.
+        """
         for port in connection.active:
             info = port.renderers.pop(connection.frame_id, None)
             if info is None:
                 continue
-            if connection.fate is None:
-                self._tell(port, "on_renderer_gone", info, connection.reason)
+            if connection.fate is None or reason is not None:
+                self._loop.call_soon(self._tell, port, "on_renderer_gone", info, reason or connection.reason)
             else:
                 task = self._loop.create_task(self._tell_fate(port, info, connection))
                 port.table.running.add(task)
                 task.add_done_callback(port.table.running.discard)
+        connection.active.clear()
 
     async def _tell_fate(self, port: MainPort, info: RendererInfo, connection: RendererConnection) -> None:
         """Tell the part in main how the process of a renderer has ended, once that is known."""
@@ -146,13 +151,12 @@ class Lifecycle:
 
         try:
             result = getattr(installed.part, method)(*args)
+            if is_awaitable(result):
+                task = self._core.driver.run_awaitable(result, settle)
         except BaseException as error:
             conclude(error, partial(settle, None, error))
-            return
-        if is_awaitable(result):
-            task = self._core.driver.run_awaitable(result, settle)
-            if task is not None:
-                port.table.running.add(task)
+        if task is not None:
+            port.table.running.add(task)
 
     def _find(self, id: str) -> Installed:
         if id not in self._installed:
@@ -266,7 +270,8 @@ class Lifecycle:
         try:
             if manifest.main is None:
                 return
-            kind, settings = load(manifest.main, LensMainExtension, manifest.id), clone.decode(installed.settings)
+            kind = load(manifest.main, LensMainExtension, manifest.id)
+            settings = clone.decode(installed.settings, self._core.limits)
             part = kind(manifest.id, manifest.version, port, settings)
             installed.part = part
             port.table.open = True
@@ -298,9 +303,10 @@ class Lifecycle:
             told = manifest.version, manifest.renderer, installed.folders, installed.settings
             connection.activate(installed.port, *told, pending, wait)
             await pending
-            connection.active.add(installed.port)
-            if installed.activating is None:
-                self._announce(installed.port, connection)
+            if installed.enabled and connection.state is not CLOSED:  # neither has changed meanwhile
+                connection.active.add(installed.port)
+                if installed.activating is None:
+                    self._announce(installed.port, connection)
         except PeerGone as gone:  # the part is gone with its renderer; an error only if main started that renderer
             how = connection.fate and await connection.fate()
             if how:

@@ -93,6 +93,11 @@ class Router:
             self._on_local()
         return status & CONGESTED
 
+    @property
+    def has_work(self) -> bool:
+        """Whether main's own listeners can be called now: events wait, and this is no loop within a listener."""
+        return bool(self.local) and not self._delivering
+
     def full(self, channel: MainChannel) -> OutboxFull:
         """The error for main's broadcast when a receiver has had no time yet to read its full outbox."""
         slowest = max(

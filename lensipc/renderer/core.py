@@ -209,7 +209,8 @@ class RendererCore(Connection, TurnLoop):
         port = self._ports.get(number)
         if port is None:
             port = self._ports[number] = RendererPort(self, extension, number)
-        self.parts.activate(port, version, path, folders, settings, partial(self._report, correlation))
+        read = partial(clone.decode, settings, self._reads)
+        self.parts.activate(port, version, path, folders, read, partial(self._report, correlation))
 
     def _on_deactivate(self, message: Message) -> None:
         number, correlation = message.extension, message.correlation

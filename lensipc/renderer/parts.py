@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
-from .. import clone
 from ..extension import LensRendererExtension
 from ..log import log, log_raised
 from ..runtime.driver import Driver, Settle, call
@@ -47,12 +47,18 @@ class Parts:
         return len(self._active) + len(self._leaving)
 
     def activate(
-        self, port: RendererPort, version: str, path: str, folders: list[str], settings: bytes, settle: Settle
+        self,
+        port: RendererPort,
+        version: str,
+        path: str,
+        folders: list[str],
+        settings: Callable[[], Any],
+        settle: Settle,
     ) -> None:
         """Load and activate a part, then call `settle(None, error)`; error None: the part is active."""
         try:
             kind = load(path, LensRendererExtension, port.extension, folders)
-            part = kind(port.extension, version, port, clone.decode(settings))
+            part = kind(port.extension, version, port, settings())
         except BaseException as error:
             self._failed(port, error)
             conclude(error, partial(settle, None, error))

@@ -44,6 +44,10 @@ def read_summary(body: Buffer) -> RemoteError:
     return error
 
 
+class NoHandler(NoHandlerError):  # noqa: N818
+    """Main's own word that nothing handles a request. Any other NoHandlerError is of some request of the handler's."""
+
+
 # ---- down: a renderer trusts main, and is told all that it can use ----
 
 
@@ -51,8 +55,7 @@ def describe(error: BaseException) -> bytes:
     """The body of an ERROR to a renderer. Never raises."""
     try:
         described = _described(error, CAUSES)
-        # Main makes this error and never raises it. One that has a traceback is of some request of the handler's own.
-        described["no_handler"] = type(error) is NoHandlerError and error.__traceback__ is None
+        described["no_handler"] = type(error) is NoHandler
         return clone.encode(described)
     except BaseException:  # an exception's class can make anything of its attributes
         return clone.encode(_fields(type_name(error), "Exception", text_of(error), trace(error)))

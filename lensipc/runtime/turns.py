@@ -57,17 +57,17 @@ class TurnLoop:
                 if not self.poll_rings(SHORT_POLL):
                     break
                 busy = self.work()
+            driver.started = False
+            if busy:
+                self.next_turn()
+            elif busy_poll.nanoseconds:
+                self.next_turn(linger=True)  # when the tasks that this turn has woken have sent what they will
+            else:
+                busy_poll.rested()
+                self.rest()
         except BaseException:  # Ctrl-C in a listener, say: what is left is still to be handled
             self.poller.wake()
             raise
-        driver.started = False
-        if busy:
-            self.next_turn()
-        elif busy_poll.nanoseconds:
-            self.next_turn(linger=True)  # when the tasks that this turn has woken have sent what they will
-        else:
-            busy_poll.rested()
-            self.rest()
 
     def next_turn(self, *, linger: bool = False) -> None:
         """Have a turn when other callbacks of the loop have had theirs. `linger`: only if polling finds something."""
@@ -78,8 +78,14 @@ class TurnLoop:
 
     def _take_turn(self) -> None:
         self._scheduled = False
-        if not self.poller.closed:
-            if not self._lingers or self._busy_poll.report(self.poll_rings(self._busy_poll.nanoseconds)):
-                self.turn()
-            else:
+        if self.poller.closed:
+            return
+        try:
+            found = not self._lingers or self._busy_poll.report(self.poll_rings(self._busy_poll.nanoseconds))
+            if not found:
                 self.rest()
+        except BaseException:  # as in a turn
+            self.poller.wake()
+            raise
+        if found:
+            self.turn()

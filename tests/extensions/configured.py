@@ -31,3 +31,7 @@ class Renderer(LensRendererExtension):
     async def on_activate(self) -> None:
         ipc = IpcRenderer.create_instance(self)
         await ipc.invoke("told", self.settings)
+
+
+class Silent(LensRendererExtension):
+    pass

@@ -13,6 +13,17 @@ notes: list[Any] = []  # in main's process
 raise_in: set[str] = set()  # where to raise; in main's process
 
 
+class Odd(type):
+    """Nobody can tell what its classes have."""
+
+    def __getattr__(cls, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+class Thing(metaclass=Odd):
+    pass
+
+
 class IpcMain(Ipc.Main):
     def __init__(self, extension: LensMainExtension) -> None:
         super().__init__(extension)
@@ -25,8 +36,13 @@ class Main(LensMainExtension):
         await asyncio.sleep(0.05)  # the parts in renderers are active by now
         notes.append("activated")
 
-    async def on_renderer_attached(self, renderer: Types.RendererInfo) -> None:
+    def on_renderer_attached(self, renderer: Types.RendererInfo) -> Any:
         notes.append(("attached", renderer))
+        if "odd" in raise_in:
+            return Thing()
+        return self.attached(renderer)
+
+    async def attached(self, renderer: Types.RendererInfo) -> None:
         if "attached" in raise_in:
             raise ValueError("not welcome")
         if "wait" in raise_in:
@@ -34,6 +50,10 @@ class Main(LensMainExtension):
                 await asyncio.sleep(600)
             finally:
                 notes.append(("ended", renderer))
+
+    async def on_deactivate(self) -> None:
+        await asyncio.sleep(0)
+        notes.append(("deactivated", [*IpcMain.get_instance().renderers]))
 
     def on_renderer_gone(self, renderer: Types.RendererInfo, reason: str) -> None:
         notes.append(("gone", renderer, reason, [*IpcMain.get_instance().renderers]))
@@ -48,5 +68,14 @@ class IpcRenderer(Ipc.Renderer):
 
 
 class Renderer(LensRendererExtension):
-    def on_activate(self) -> None:
+    async def on_activate(self) -> None:
         IpcRenderer.create_instance(self)
+        if self.settings == "slow":
+            await asyncio.sleep(0.3)
+        if self.settings == "hostile":  # straight after the outcome
+            core: Any = self._port
+            asyncio.get_running_loop().call_soon(lambda: core.core.send(77))
+
+    async def on_deactivate(self) -> None:
+        if self.settings == "slow":
+            await asyncio.sleep(0.3)
