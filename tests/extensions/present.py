@@ -72,9 +72,9 @@ class Renderer(LensRendererExtension):
         IpcRenderer.create_instance(self)
         if self.settings == "slow":
             await asyncio.sleep(0.3)
-        if self.settings == "hostile":  # straight after the outcome
+        if self.settings == "hostile":  # soon after the outcome
             core: Any = self._port
-            asyncio.get_running_loop().call_soon(lambda: core.core.send(77))
+            asyncio.get_running_loop().call_later(0.05, lambda: core.core.send(77))
 
     async def on_deactivate(self) -> None:
         if self.settings == "slow":

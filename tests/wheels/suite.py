@@ -23,6 +23,8 @@ NEEDED = ["tests", "bench", "docs", "csrc", "build.py", "pyproject.toml", "Makef
 NEEDED += ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"]
 # These are of the text of a checkout, and say nothing of a wheel.
 OF_CHECKOUTS = ["--ignore=tests/test_mutants.py", "--ignore=tests/test_house.py"]
+# These are of C alone, whatever Python it is: they run where all tests do.
+OF_C = ["--ignore=tests/test_csrc.py", "--ignore=tests/test_model.py"]
 
 
 class Share:
@@ -46,7 +48,8 @@ def inside(share: int, seed: int, arguments: list[str]) -> int:
     assert Path(lensipc.__file__).is_relative_to(sys.prefix), f"this is not the wheel's: {lensipc.__file__}"
     print(f"lensipc {lensipc.__version__} of {Path(lensipc.__file__).parent}, Python {sys.version}")
     print(f"one test of {share}: --share {share} --seed {seed}", flush=True)
-    return pytest.main(["-q", *OF_CHECKOUTS, *arguments], plugins=[Share(share, seed)])
+    left_out = OF_CHECKOUTS + (OF_C if share > 1 else [])
+    return pytest.main(["-q", *left_out, *arguments], plugins=[Share(share, seed)])
 
 
 def main() -> int:
