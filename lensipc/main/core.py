@@ -142,7 +142,7 @@ class MainCore(TurnLoop):
         work from the answer until it sleeps takes another 2, so main offers the processor to the renderer first.
         """
         latest, self._latest, self._emptied = self._latest, None, None
-        if latest is None or latest.ready or latest.paused or self.router.has_work:  # what main is to hear comes first
+        if latest is None or latest.ready or latest.paused or self.router.local:  # what main is to hear comes first
             return
         latest.ready = True
         more = self._serve(latest)
@@ -172,7 +172,7 @@ class MainCore(TurnLoop):
         renderers keep main busy, another renderer waits no longer than one such turn.
         """
         router = self.router
-        if router.has_work:
+        if router.local and not router.delivering:
             # Those that wait now come before what renderers have sent. Those that they bring about do not, or a
             # listener that broadcasts what it hears would keep main from all renderers.
             all_now = len(router.local) <= EVENTS_PER_TURN
@@ -194,7 +194,7 @@ class MainCore(TurnLoop):
         if waiting:
             waiting.sort(key=lambda each: each.until)
             busy |= self._serve(waiting[0]) or len(waiting) > 1
-        return busy or router.has_work
+        return busy or bool(router.local and not router.delivering)
 
     def _serve(self, connection: RendererConnection) -> bool:
         """Give a renderer its turn. Return whether it may have more to do."""

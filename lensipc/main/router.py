@@ -52,6 +52,7 @@ class Router:
 
     Attributes:
         local: the events for main's own listeners, in order.
+        delivering: whether a listener is being called. A loop within a listener calls no other one.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Router:
         self._disconnect = disconnect
         self._contexts = driver.contexts
         self._dispatcher = Dispatcher(driver, "main")
-        self._delivering = False
+        self.delivering = False
 
     def route(
         self, channel: MainChannel, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], target: int = ALL
@@ -93,11 +94,6 @@ class Router:
             self._on_local()
         return status & CONGESTED
 
-    @property
-    def has_work(self) -> bool:
-        """Whether main's own listeners can be called now: events wait, and this is no loop within a listener."""
-        return bool(self.local) and not self._delivering
-
     def full(self, channel: MainChannel) -> OutboxFull:
         """The error for main's broadcast when a receiver has had no time yet to read its full outbox."""
         slowest = max(
@@ -111,9 +107,9 @@ class Router:
 
     def deliver(self) -> None:
         """Call main's own listeners with the events that were routed, in order."""
-        if self._delivering:
+        if self.delivering:
             return  # a listener has called this: events that it sends come after the present one
-        self._delivering = True
+        self.delivering = True
         contexts = self._contexts
         try:
             for _ in range(min(len(self.local), EVENTS_PER_TURN)):  # a listener may broadcast what it hears, for ever
@@ -123,7 +119,7 @@ class Router:
                 else:
                     self._call_listeners(channel, frame_id, pid, body)
         finally:
-            self._delivering = False
+            self.delivering = False
 
     def _call_listeners(self, channel: MainChannel, frame_id: int, pid: int, body: Buffer) -> None:
         port = channel.port
