@@ -58,7 +58,7 @@ class MainPort:
         """Send an event to every listener of the channel in the process `target`, or everywhere: ALL."""
         table, core = self.table, self.core
         found = table.channels.get(channel)
-        if found is not None and target == ALL and not (transfer or found.listeners) and table.open:
+        if found is not None and target == ALL and not (transfer or found.has_listeners) and table.open:
             # Main does not need the event as bytes. The C core checks the thread; a check here would take 45 ns.
             try:
                 status = found.topic.send_value(MAIN, core.pid, args)

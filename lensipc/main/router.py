@@ -88,7 +88,7 @@ class Router:
             status = channel.topic.send(frame_id, pid, body, self._connections[target].endpoint)
         if status & FAILED:
             self._on_failed()
-        if channel.listeners and target in (ALL, MAIN):
+        if channel.has_listeners and target in (ALL, MAIN):
             whole = body if isinstance(body, ONE_PIECE) else b"".join(body)
             self.local.append((channel, frame_id, pid, whole))
             self._on_local()

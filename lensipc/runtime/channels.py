@@ -67,15 +67,17 @@ class Channel:
 
     Attributes:
         listeners: those that there are, in the order in which they came. One who calls them takes a copy first.
+        has_listeners: whether there are any; to look into the dict takes a tenth of an event where channels are many.
         only: the callback of the one listener that there is; None: there is none, or there are several.
     """
 
-    __slots__ = ("handler", "listeners", "name", "only")
+    __slots__ = ("handler", "has_listeners", "listeners", "name", "only")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.only: Callback | None = None
         self.handler: Registration | None = None
+        self.has_listeners = False
         self.listeners: dict[Registration, None] = {}
 
     def add(self, registration: Registration) -> None:
@@ -89,6 +91,7 @@ class Channel:
         self._change()
 
     def _change(self) -> None:
+        self.has_listeners = bool(self.listeners)
         self.only = next(iter(self.listeners)).callback if len(self.listeners) == 1 else None
 
 
