@@ -246,12 +246,7 @@ async def test_a_loop_that_is_run_within_a_listener_in_main_serves_renderers_and
     code = """
         import asyncio, lab
         from hosting import hosting
-        class NestingLoop(asyncio.SelectorEventLoop):
-            def nest(self, until):
-                while not until():
-                    self._run_once()
-                for _ in range(1000):  # it has taken those that the loop around it has counted
-                    self.call_soon(int)
+        from nesting import NestingLoop
         async def main():
             loop, heard, done = asyncio.get_running_loop(), [], []
             async with hosting(2) as host:

@@ -1092,12 +1092,7 @@ async def test_a_loop_that_is_run_within_a_listener_on_asyncio_hears_what_comes(
             host,
             """
             import asyncio
-            class NestingLoop(asyncio.SelectorEventLoop):
-                def nest(self, until):
-                    while not until():
-                        self._run_once()
-                    for _ in range(1000):  # it has taken those that the loop around it has counted
-                        self.call_soon(int)
+            from nesting import NestingLoop
             said, closed = [], []
             def dialog(event, number):
                 said.append(number)

@@ -72,6 +72,8 @@ class Workload:
 PLACEMENTS: Final[tuple[Placement, ...]] = ("free", "two cores", "one core")
 _BY_PLACEMENT = tuple(Case(place, f"wake, {place}", {"placement": place}) for place in PLACEMENTS)
 
+_ASLEEP: Final = {"count": 300, "warmup": 20, "pause": 0.002, "seconds": 3.0}
+
 
 def _bulk(name: str, size: int, count: int) -> Case:
     return Case(name, f"memcpy {name}", {"size": size, "count": count, "warmup": max(2, count // 10)})
@@ -121,7 +123,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         "µs",
         False,
         _BY_PLACEMENT,
-        {"count": 300, "warmup": 20, "pause": 0.002, "seconds": 3.0},
+        _ASLEEP,
         spinners=False,
     ),
     Workload(
@@ -142,7 +144,7 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         "µs",
         False,
         _BY_PLACEMENT,
-        {"count": 300, "warmup": 20, "pause": 0.002, "seconds": 3.0},
+        _ASLEEP,
         spinners=False,
     ),
     Workload(

@@ -17,6 +17,7 @@ from ..errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, Pe
 from ..extension import ExtensionManifest, LensMainExtension
 from ..log import log, log_raised
 from ..runtime.connection import CLOSED
+from ..runtime.dispatch import finish, log_failure
 from ..runtime.driver import is_awaitable
 from ..runtime.loader import adopt, dispose_part, import_path, load
 from ..runtime.ports import RendererInfo
@@ -141,22 +142,13 @@ class Lifecycle:
         installed = self._installed.get(port.extension)
         if installed is None or installed.part is None:
             return
-        task = None
-
-        def settle(_result: object, error: BaseException | None) -> None:
-            if task is not None:
-                port.table.running.discard(task)
-            if error is not None and type(error).__name__ != "CancelledError":
-                log_raised(error, "%s of extension %s in main raised", method, port.extension)
-
+        what = "%s of extension %s in main raised", method, port.extension
         try:
             result = getattr(installed.part, method)(*args)
             if is_awaitable(result):
-                task = self._core.driver.run_awaitable(result, settle)
+                finish(self._core.driver, port.table, result, what)
         except BaseException as error:
-            conclude(error, partial(settle, None, error))
-        if task is not None:
-            port.table.running.add(task)
+            conclude(error, partial(log_failure, error, what))
 
     def _find(self, id: str) -> Installed:
         if id not in self._installed:

@@ -13,6 +13,41 @@ from .channels import Callback, Channel, ChannelTable, Running
 from .driver import Driver, is_awaitable
 
 
+def finish(
+    driver: Driver,
+    table: ChannelTable[Any],
+    awaitable: Awaitable[Any],
+    what: tuple[object, ...],
+    count: Callable[[int], None] | None = None,
+) -> None:
+    """Await what a callback of a part returned. A failure is logged as `what`, and closing the table cancels it.
+
+    `count` is called with 1 when it begins, and with -1 when it has finished.
+    """
+    task: Running | None = None
+
+    def settle(_result: object, error: BaseException | None) -> None:
+        if task is not None:
+            table.running.discard(task)
+        if count is not None:
+            count(-1)
+        if error is not None:
+            log_failure(error, what)
+
+    task = driver.run_awaitable(awaitable, settle)
+    if count is not None:
+        count(1)
+    if task is not None:
+        table.running.add(task)
+
+
+def log_failure(error: BaseException, what: tuple[object, ...]) -> None:
+    """Log what a callback has raised, unless it was cancelled. `what` is a message for the log, and its arguments."""
+    if type(error).__name__ != "CancelledError":  # whose module costs 30 ms to import
+        message, *arguments = what
+        log_raised(error, str(message), *arguments)
+
+
 class Dispatcher:
     """Calls listeners.
 
@@ -68,19 +103,6 @@ class Dispatcher:
         awaitable: Awaitable[Any],
         count: Callable[[int], None] | None = None,
     ) -> None:
-        """Await what an async listener returned. A failure is logged, and closing the table cancels the listener."""
-        task: Running | None = None
-
-        def settle(_result: object, error: BaseException | None) -> None:
-            if task is not None:
-                table.running.discard(task)
-            if count is not None:
-                count(-1)
-            if error is not None and type(error).__name__ != "CancelledError":  # whose module costs 30 ms to import
-                log_raised(error, "listener of %s/%s raised", table.extension, channel.name)
-
-        task = self.driver.run_awaitable(awaitable, settle)
-        if count is not None:
-            count(1)
-        if task is not None:
-            table.running.add(task)
+        """Await what an async listener returned, as `finish`."""
+        what = "listener of %s/%s raised", table.extension, channel.name
+        finish(self.driver, table, awaitable, what, count)

@@ -47,10 +47,13 @@ class TurnLoop:
         """There is nothing to do: be woken by what comes."""
         raise NotImplementedError
 
-    def turn(self) -> None:
-        """Have a turn."""
+    def turn(self, *, linger: bool = False) -> None:
+        """Have a turn. `linger`: only if polling finds something, else rest."""
         busy_poll, driver = self._busy_poll, self.driver
         try:
+            if linger and not busy_poll.report(self.poll_rings(busy_poll.nanoseconds)):
+                self.rest()
+                return
             until = time.monotonic_ns() + POLLING_TURN if busy_poll.nanoseconds else 0
             busy = self.work()
             while not busy and until and not driver.started and time.monotonic_ns() < until:
@@ -70,7 +73,7 @@ class TurnLoop:
             raise
 
     def next_turn(self, *, linger: bool = False) -> None:
-        """Have a turn when other callbacks of the loop have had theirs. `linger`: only if polling finds something."""
+        """Have a turn when other callbacks of the loop have had theirs. `linger`: as `turn` takes it."""
         self._lingers = linger and (self._lingers or not self._scheduled)
         if not self._scheduled:
             self._scheduled = True
@@ -78,14 +81,5 @@ class TurnLoop:
 
     def _take_turn(self) -> None:
         self._scheduled = False
-        if self.poller.closed:
-            return
-        try:
-            found = not self._lingers or self._busy_poll.report(self.poll_rings(self._busy_poll.nanoseconds))
-            if not found:
-                self.rest()
-        except BaseException:  # as in a turn
-            self.poller.wake()
-            raise
-        if found:
-            self.turn()
+        if not self.poller.closed:
+            self.turn(linger=self._lingers)
