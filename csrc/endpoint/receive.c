@@ -151,6 +151,9 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
     int got = 0;
     struct lipc_relaying relaying = {0};
     while (count + routes->relayed < max) {
+        /* To look for more would take the cache line from the peer, who is writing there: a sixth of a sender's time. */
+        if (count + routes->relayed && lipc_ring_known_empty(&endpoint->in))
+            break;
         struct lipc_frame frame;
         const char *body;
         got = lipc_ring_peek(&endpoint->in, &frame, &body);

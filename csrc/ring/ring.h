@@ -10,6 +10,8 @@
 
 #include "ring/layout.h"
 
+#include <stdbool.h>
+
 struct lipc_ring {
     struct lipc_positions *shared;
     char *data; /* `capacity` bytes, mapped twice in a row, so that every frame is contiguous */
@@ -48,6 +50,13 @@ int lipc_ring_claim(struct lipc_ring *ring, uint64_t bytes, char **bytes_at);
 /* Called by the producer. Does not block. Publishes the first `bytes` bytes of the claim, which must be whole
  * frames. */
 void lipc_ring_commit(struct lipc_ring *ring, uint64_t bytes);
+
+/* Called by the consumer. Does not block. Returns whether all frames are taken that the producer had published when the
+ * consumer last looked. */
+static inline bool lipc_ring_known_empty(const struct lipc_ring *ring)
+{
+    return ring->write_pos == ring->read_pos;
+}
 
 /* Called by the consumer. Does not block. Returns 1 if there is a frame, 0 if there is none, or -EBADMSG. */
 int lipc_ring_readable(struct lipc_ring *ring);
