@@ -39,6 +39,14 @@ def test_a_mutant_applies_and_names_tests_that_exist(mutant: run.Mutant) -> None
 
 # ---- the runner ----
 
+
+def test_the_copy_has_all_that_the_tests_of_mutants_are_collected_from(tmp_path: Path) -> None:
+    run.copy(tmp_path)
+    tests = {test for mutant in MUTANTS for test in mutant.tests}
+    status, said = run.run_tests(tmp_path, tests, "--collect-only")
+    assert status == 0, said
+
+
 HARMLESS = """
 [[mutant]]
 name = "harmless"

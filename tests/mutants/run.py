@@ -25,7 +25,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MUTANTS = Path(__file__).with_name("mutants.toml")
-COPIED = ("lensipc", "csrc", "tests", "build.py", "pyproject.toml")
+COPIED = ["lensipc", "csrc", "tests", "bench", "docs", "build.py", "pyproject.toml", "Makefile"]
+COPIED += [path.name for path in ROOT.glob("*.md")]  # tests read them
 
 # How long the tests of one mutant may take, and one of them (seconds): what hangs is noticed, too.
 TIMEOUT = 300
