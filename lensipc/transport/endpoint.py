@@ -223,7 +223,7 @@ class Endpoint:
             MemoryError: there is none for what the ring has no room for.
             TypeError, BufferError: a piece of the body is no contiguous buffer.
         """
-        if not (isinstance(body, bytes) or isinstance(body, WHOLE)):
+        if not isinstance(body, ONE_PIECE):
             size = sum(memoryview(piece).nbytes for piece in body)
             if size > _JOIN_BYTES:
                 header = _header(kind, channel, detail, pid, correlation)
