@@ -57,6 +57,7 @@ async def test_where_only_plain_values_cross_settings_are_plain_too() -> None:
 
 async def test_large_settings_of_many_extensions_come_though_more_than_the_outbox_holds_waits() -> None:
     async with MainProcess(outbox_limit=1 << 20, high_water=1 << 16) as main:
+        await main.install(ExtensionManifest("busy", "1", renderer="configured:Busy"))  # so that the rest has to wait
         large = bytes(3_000_000)
         manifests = [ExtensionManifest(f"large{n}", "1", renderer="configured:Silent") for n in range(6)]
         for manifest in manifests:

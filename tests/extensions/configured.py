@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from lensipc import ExtensionManifest, Ipc, LensMainExtension, LensRendererExtension
@@ -35,3 +36,8 @@ class Renderer(LensRendererExtension):
 
 class Silent(LensRendererExtension):
     pass
+
+
+class Busy(LensRendererExtension):
+    def on_activate(self) -> None:
+        time.sleep(0.3)  # and reads nothing meanwhile
