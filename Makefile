@@ -107,7 +107,7 @@ $(STAMP): pyproject.toml build.py $(wildcard csrc/* csrc/*/*)
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet -e '.[cli,bench]' --group dev
+	$(BIN)/python -m pip install --quiet -e '.[cli,bench,testing]' --group dev
 	touch $@
 
 clean:

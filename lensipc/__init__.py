@@ -4,6 +4,7 @@
 The floors. A module imports from its own room and the floors below, and main and renderer never from each other:
 
     7  cli, demo, bench             the command line, the example extension, the measurements
+       testing                      the tests of extensions: a host, faults, leaks, the pytest plugin
     6  main                         the host: installs extensions, takes renderers in, routes what they send
        renderer                     a renderer: its end of the line, and its parts of extensions
     5  extension, ipc, events       what an extension's author subclasses, and is called with

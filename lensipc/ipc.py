@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar, overload
 
 from .extension import LensMainExtension, LensRendererExtension
@@ -49,7 +49,8 @@ class _Elsewhere:
 class _Ipc(ABC, Generic[Port]):
     """What main and renderer have in common: one instance of a subclass for one extension."""
 
-    _instances: ClassVar[dict[type[Any], Any]] = {}
+    # Those of this process. lensipc.testing gives each renderer that it runs in this process a table of its own.
+    _instances: ClassVar[MutableMapping[type[Any], Any]] = {}
     _creating: ClassVar[list[type[Any]]] = []
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Any:

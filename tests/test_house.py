@@ -42,7 +42,7 @@ FLOORS = {
     4: {"runtime"},
     5: {"events", "extension", "ipc"},
     6: {"main", "renderer"},
-    7: {"cli", "demo", "bench", "__main__", "__pyinstaller"},
+    7: {"cli", "demo", "bench", "testing", "__main__", "__pyinstaller"},
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 

@@ -84,7 +84,7 @@ def main() -> int:
         python = environment / "bin" / "python"
         pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
         (wheel,) = arguments.dist.resolve().glob(f"*-cp311-abi3-manylinux*_{platform.machine()}.whl")
-        subprocess.run([*pip, f"{wheel}[cli,bench]", "--group", "dev"], cwd=copy, check=True)
+        subprocess.run([*pip, f"{wheel}[cli,bench,testing]", "--group", "dev"], cwd=copy, check=True)
         options = ["--inside", "--share", str(arguments.share), "--seed", str(arguments.seed)]
         return subprocess.run([python, "-P", copy / "tests/wheels/suite.py", *options, *more], cwd=copy).returncode
 
