@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -86,6 +87,16 @@ def test_on_a_terminal_a_renderer_paints_its_table_and_gives_the_terminal_back()
     heights = {after - before for before, after in itertools.pairwise(tops)}
     assert len(heights) == 1, "every picture is as high as the others"
     assert max(heights) < 24
+
+
+def test_its_last_screen_is_a_picture_that_asks_nobody_for_anything(tmp_path: Path) -> None:
+    picture = tmp_path / "demo.svg"
+    done = subprocess.run([*SHORT, "--svg", str(picture)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = picture.read_text()
+    assert text.startswith("<svg")
+    assert "was&#160;killed&#160;with&#160;SIGKILL" in text
+    assert re.findall(r"https?://[^\s\"]+", text) in ([], ["http://www.w3.org/2000/svg"])
 
 
 def test_it_says_so_and_fails_when_another_renderer_dies_as_well() -> None:

@@ -37,6 +37,7 @@ def demo(
     renderers: Annotated[int, typer.Option(min=2, max=100, help="How many to start; the last is killed half-way.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.5, help="How long it goes on once they are there.")] = 8.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")] = False,
+    svg: Annotated[Path | None, typer.Option(help="Write a picture of the last screen there.")] = None,
 ) -> None:
     """Watch an example extension sync this machine's processes to its renderers.
 
@@ -49,7 +50,10 @@ def demo(
     on_terminal = console.is_terminal and not console.is_dumb_terminal
     if not as_json:
         print(f"main and {renderers} renderers, for {seconds:g} seconds", flush=True)
-    summary = asyncio.run(host.run(renderers, seconds, "nothing" if as_json else "screen" if on_terminal else "lines"))
+    show: host.How = "picture" if svg else "nothing" if as_json else "screen" if on_terminal else "lines"
+    summary = asyncio.run(host.run(renderers, seconds, show))
+    if svg is not None:
+        svg.write_text(summary.picture, encoding="utf-8")
     if as_json:
         print(json.dumps(summary.as_json(), indent=2))
     else:

@@ -20,7 +20,7 @@ from .summary import Death, Report, Summary
 # How long a renderer may take to report at the end (seconds).
 REPORT_WAIT = 10.0
 
-How = Literal["screen", "lines", "nothing"]
+How = Literal["screen", "picture", "lines", "nothing"]
 
 
 async def run(renderers: int, seconds: float, show: How) -> Summary:
@@ -43,7 +43,8 @@ async def run(renderers: int, seconds: float, show: How) -> Summary:
         await asyncio.sleep(seconds / 2)
         death.detached = victim not in main.renderers
         reports = await story.finish(handles)
-        return Summary(seconds, story.ipc.catalog, death, {each.frame_id: each.pid for each in handles}, reports)
+        survivors = {each.frame_id: each.pid for each in handles}
+        return Summary(seconds, story.ipc.catalog, death, survivors, reports, story.picture)
 
 
 class _Story:
@@ -56,6 +57,8 @@ class _Story:
         self._reports: dict[int, asyncio.Future[Report]] = {}
         ipc.listen("initialize", self._on_initialize)
         ipc.handle("demo.report", self._on_report)
+        ipc.handle("demo.picture", self._on_picture)
+        self.picture = ""  # as SVG, once the first renderer has sent it
 
     def _on_initialize(self, event: Types.IpcMainEvent, id: str) -> None:
         if self._show != "nothing":
@@ -84,6 +87,9 @@ class _Story:
         if self._reports:
             await asyncio.wait(self._reports.values(), timeout=REPORT_WAIT)
         return {frame_id: report.result() for frame_id, report in self._reports.items() if report.done()}
+
+    def _on_picture(self, _event: Types.IpcMainInvokeEvent, svg: str) -> None:
+        self.picture = svg
 
     def _on_report(self, event: Types.IpcMainInvokeEvent, report: dict[str, Any]) -> None:
         self._reports[event.frame_id].set_result(Report(**report))

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What a renderer shows of itself: a table that is painted over and over, or lines of text where that cannot be."""
+"""What a renderer shows of itself: a table that is painted over and over, a picture of it, or lines of text."""
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import sys
 import time
 from collections import deque
@@ -28,6 +30,9 @@ SPEAKING = 1.0
 AROUND = 15
 NEWS = 4
 ROWS = 16
+# Of a picture: the columns of its terminal, and the processes that it shows.
+COLUMNS = 100
+SHOWN = 10
 
 
 class Screen:
@@ -39,6 +44,10 @@ class Screen:
         self._news: deque[str] = deque(maxlen=NEWS)
         self._painted: dict[int, Item] = {}
         self._next = 0.0
+        self._rows = ROWS
+        self._begin()
+
+    def _begin(self) -> None:
         console = Console()
         self._rows = max(1, min(ROWS, console.height - AROUND))
         # Painted by this process's own loop, when no invoke is on its way: no thread, no wrong round trips.
@@ -52,12 +61,15 @@ class Screen:
     def update(self, window: Window, last: bool = False) -> None:
         """Paint, if it is time to."""
         if last or time.monotonic() >= self._next:
-            self._live.update(Group(self._catalog(window), self._details(window), self._happened()), refresh=True)
+            self._live.update(self._painting(window), refresh=True)
             self._next = time.monotonic() + PAINTING
 
     def close(self) -> None:
         """Give the terminal back, as it is now."""
         self._live.stop()
+
+    def _painting(self, window: Window) -> Group:
+        return Group(self._catalog(window), self._details(window), self._happened())
 
     def _catalog(self, window: Window) -> Panel:
         table = Table(box=None, expand=True, pad_edge=False, header_style="bold")
@@ -103,6 +115,31 @@ class Screen:
         lines = [*self._news, *[""] * (NEWS - len(self._news))]
         text = Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
         return Panel(text, title=_bold("what happened"), box=box.ROUNDED, border_style="yellow")
+
+
+class Picture(Screen):
+    """The last painting, as SVG. It asks nobody for a font."""
+
+    svg = ""
+
+    def _begin(self) -> None:
+        self._rows = SHOWN
+        self._console = Console(
+            record=True, file=io.StringIO(), force_terminal=True, color_system="truecolor", width=COLUMNS
+        )
+
+    def update(self, window: Window, last: bool = False) -> None:
+        """Paint, if it is the last time."""
+        if last:
+            self._console.print(self._painting(window))
+            svg = self._console.export_svg(title="lensipc demo", clear=False)
+            self.svg = re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+        elif time.monotonic() >= self._next:
+            self._painted = {item["pid"]: item for item in window.ipc.catalog.largest()[: self._rows]}
+            self._next = time.monotonic() + PAINTING
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 class Lines:

@@ -77,6 +77,7 @@ class Summary:
         death: the renderer that was killed.
         survivors: the pids of the others by their frame ids.
         reports: theirs.
+        picture: the first renderer's screen as SVG, if it was to be had.
     """
 
     seconds: float
@@ -84,6 +85,7 @@ class Summary:
     death: Death
     survivors: dict[int, int]
     reports: dict[int, Report]
+    picture: str = ""
 
     @property
     def delivered(self) -> int:

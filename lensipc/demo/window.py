@@ -12,7 +12,7 @@ from lensipc import Types
 
 from .catalog import Details
 from .ipc_renderer import IpcRenderer
-from .screen import Lines, Screen
+from .screen import Lines, Picture, Screen
 
 # It looks into so many of the largest processes, then pauses (seconds).
 LARGEST = 5
@@ -79,7 +79,8 @@ class Window:
 
     def _on_show(self, event: Types.IpcRendererEvent, how: str, frame_id: int, title: str, began: float) -> None:
         self.roles[event.pid] = "main"
-        self._shown = (Screen if how == "screen" else Lines)(frame_id, title, began)
+        kinds: dict[str, type[Screen | Lines]] = {"screen": Screen, "picture": Picture, "lines": Lines}
+        self._shown = kinds[how](frame_id, title, began)
 
     def _on_news(self, _event: Types.IpcRendererEvent, text: str) -> None:
         if self._shown is not None:
@@ -94,6 +95,8 @@ class Window:
         if self._shown is not None:
             self._shown.update(self, last=True)
             self._shown.close()
+        if isinstance(self._shown, Picture):
+            await self.ipc.invoke("demo.picture", self._shown.svg, timeout=10.0)
         report = {
             "items": self.ipc.catalog.items,
             "revision": self.ipc.catalog.revision,
