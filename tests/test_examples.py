@@ -1,0 +1,46 @@
+"""The programs of examples/: each runs for a moment, where its library is installed, and says what it should."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+# What each needs, how long it runs (seconds), and what it says.
+SAYS = {
+    "files_and_search": ("", 1.0, r"window \d+: 1 files, 'broadcast' in 1 lines"),
+    "camera": ("", 1.0, r"renderer 1 has seen [1-9]\d* frames and missed \d+"),
+    "trio_renderer": ("trio", 0.5, r"1 doubled is 2; heard 1"),
+    "qt_renderer": ("PySide6", 2.0, r"180 words, 8 different, 100 %"),
+    "textual_renderer": ("textual", 1.0, r"heard the time [1-9]\d* times"),
+}
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_an_example_runs_and_says_what_it_should(name: str, tmp_path: Path) -> None:
+    needs, seconds, says = SAYS[name]
+    if needs and find_spec(needs) is None:
+        pytest.skip(f"{needs} is not installed")
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--seconds", str(seconds)]
+    if name == "files_and_search":
+        (tmp_path / "notes.txt").write_text("to broadcast\nand no more\n")
+        command.append(str(tmp_path))
+    environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(says, done.stdout), done.stdout
+    assert "Traceback" not in done.stderr
+    assert "lensipc" not in done.stderr
+
+
+def test_each_example_is_run_and_listed() -> None:
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert names == set(SAYS)
+    assert names == set(re.findall(r"`(\w+)\.py`", (EXAMPLES / "README.md").read_text()))
