@@ -8,11 +8,22 @@ STAMP = $(VENV)/.installed
 WHEELS = build/wheels
 TOOLS = $(WHEELS)/venv/bin
 
-.PHONY: demo quick test lint units asan coverage bench mutants faults soak faults-core soak-core clean
+# The documentation's own environment.
+DOCS = build/docs
+
+.PHONY: demo picture docs quick test lint units asan coverage bench mutants faults soak faults-core soak-core clean
 .PHONY: wheels wheels-native wheels-test test-wheel release
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
 	$(BIN)/lensipc demo
+
+picture: $(STAMP)  ## docs/demo.svg: the demo's screen
+	$(BIN)/lensipc demo --svg docs/demo.svg
+
+docs: $(STAMP) $(DOCS)/.installed  ## build/site/: the documentation; warnings are errors, and each block of code runs
+	$(DOCS)/bin/codespell docs *.md bench/README.md examples lensipc
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
+	$(BIN)/python -m pytest -q tests/test_docs.py
 
 quick: $(STAMP)  ## what to run after each change: lint, types and the unit tests, in half a minute
 	+$(MAKE) --no-print-directory -j2 --output-sync=target lint units
@@ -101,6 +112,12 @@ $(WHEELS)/.installed: pyproject.toml
 	$(if $(filter 3.%,$(PYTHON)),python3,$(PYTHON)) -m venv $(WHEELS)/venv
 	$(TOOLS)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(TOOLS)/python -m pip install --quiet --group wheels
+	touch $@
+
+$(DOCS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(DOCS)/bin/python -m pip install --quiet --group docs
 	touch $@
 
 $(STAMP): pyproject.toml build.py $(wildcard csrc/* csrc/*/*)

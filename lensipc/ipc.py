@@ -288,7 +288,7 @@ class Renderer(_Ipc[RendererPort]):
 
         Raises:
             RuntimeError: this process runs an event loop, which this would block: `await ipc.invoke(...)`.
-            All that `invoke` raises.
+            LensIpcError: whatever `invoke` raises.
         """
         return self._port.invoke_sync(channel, args, timeout, transfer)
 

@@ -28,6 +28,8 @@ COPIED = (
     "tests",
     "bench",
     "docs",
+    "examples",
+    "mkdocs.yml",
     "build.py",
     "pyproject.toml",
     "Makefile",

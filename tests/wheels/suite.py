@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # What tests read of a checkout. csrc/ and build.py: they build the C core's own tests, and variants with sanitizers.
-NEEDED = ["tests", "bench", "docs", "csrc", "build.py", "pyproject.toml", "Makefile"]
+NEEDED = ["tests", "bench", "docs", "examples", "csrc", "build.py", "pyproject.toml", "mkdocs.yml", "Makefile"]
 NEEDED += ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md"]
 # These are of the text of a checkout, and say nothing of a wheel.
 OF_CHECKOUTS = ["--ignore=tests/test_mutants.py", "--ignore=tests/test_house.py"]

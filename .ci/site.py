@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""What mkdocs calls for each page: it takes in documents that stand elsewhere, and mends links that lead out of docs/.
+
+`<!-- include: SECURITY.md -->` is replaced by that file. A link to a file that a page includes becomes one to the page;
+a link to any other file of the checkout becomes its name, because the site does not have it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+INCLUDE = re.compile(r"<!-- include: (\S+) -->")
+LINK = re.compile(r"\[([^\]\n]+)\]\((?!\w+://|#)([^)#\s]+)(#[^)\s]*)?\)")
+# Which page includes which file.
+PAGES = {
+    match[1]: page.relative_to(ROOT).as_posix()
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    for match in INCLUDE.finditer(page.read_text(encoding="utf-8"))
+}
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """A page's text as the site shows it."""
+    here = f"docs/{page.file.src_uri}"
+    included = INCLUDE.search(markdown)
+    if included is None:
+        return _mended(markdown, here, here)
+    text = (ROOT / included[1]).read_text(encoding="utf-8")
+    return INCLUDE.sub(lambda _match: _mended(text, included[1], here), markdown)
+
+
+def _mended(text: str, source: str, here: str) -> str:
+    def mended(match: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), match[2]))
+        target = PAGES.get(target, target)
+        if not target.startswith("docs/"):
+            return match[1]
+        return f"[{match[1]}]({posixpath.relpath(target, posixpath.dirname(here))}{match[3] or ''})"
+
+    return LINK.sub(mended, text)
