@@ -2,7 +2,8 @@
 """What mkdocs calls for each page: it takes in documents that stand elsewhere, and mends links that lead out of docs/.
 
 `<!-- include: SECURITY.md -->` is replaced by that file. A link to a file that a page includes becomes one to the page;
-a link to any other file of the checkout becomes its name, because the site does not have it.
+a link to any other file of the checkout becomes its name, because the site does not have it. `<!-- code: FILE -->` is
+replaced by that file as a block of code.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 INCLUDE = re.compile(r"<!-- include: (\S+) -->")
+CODE = re.compile(r"<!-- code: (\S+) -->")
 LINK = re.compile(r"\[([^\]\n]+)\]\((?!\w+://|#)([^)#\s]+)(#[^)\s]*)?\)")
 # Which page includes which file.
 PAGES = {
@@ -25,12 +27,17 @@ PAGES = {
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """A page's text as the site shows it."""
+    markdown = CODE.sub(lambda match: _block(match[1]), markdown)
     here = f"docs/{page.file.src_uri}"
     included = INCLUDE.search(markdown)
     if included is None:
         return _mended(markdown, here, here)
     text = (ROOT / included[1]).read_text(encoding="utf-8")
     return INCLUDE.sub(lambda _match: _mended(text, included[1], here), markdown)
+
+
+def _block(name: str) -> str:
+    return f'```python title="{name}"\n{(ROOT / name).read_text(encoding="utf-8")}```'
 
 
 def _mended(text: str, source: str, here: str) -> str:

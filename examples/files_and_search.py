@@ -62,20 +62,25 @@ class IpcMain(Ipc.Main):
             await asyncio.sleep(INTERVAL)
 
     async def _search(self, event: Types.IpcMainInvokeEvent, word: str) -> list[tuple[str, int]]:
-        """Where the word stands: path and line. Progress goes to who has asked."""
-        hits = []
-        paths = sorted(self.files)
-        for done, path in enumerate(paths):
-            lines = await asyncio.to_thread(self._lines, path)  # a cancelled invoke ends here
-            hits += [(path, number) for number, line in enumerate(lines, 1) if word in line]
-            event.reply("search.progress", word, (done + 1) / len(paths))
-        return hits
+        return await search(event, self.folder, sorted(self.files), word)
 
-    def _lines(self, path: str) -> list[str]:
-        try:
-            return (self.folder / path).read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return []
+
+async def search(event: Types.IpcMainInvokeEvent, folder: Path, paths: list[str], word: str) -> list[tuple[str, int]]:
+    """Where the word stands: path and line. Progress goes to who has asked."""
+    hits = []
+    for done, path in enumerate(paths):
+        lines = await asyncio.to_thread(lines_of, folder / path)  # a cancelled invoke ends here
+        hits += [(path, number) for number, line in enumerate(lines, 1) if word in line]
+        event.reply("search.progress", word, (done + 1) / len(paths))
+    return hits
+
+
+def lines_of(path: Path) -> list[str]:
+    """A file's lines; none of one that has gone."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 class FilesMain(LensMainExtension):

@@ -40,7 +40,16 @@ def test_an_example_runs_and_says_what_it_should(name: str, tmp_path: Path) -> N
     assert "lensipc" not in done.stderr
 
 
+@pytest.mark.parametrize("options", [[], ["--lensipc-in-process"]], ids=["processes", "in_process"])
+def test_the_examples_own_tests_pass(options: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *options]
+    command += ["--rootdir", str(EXAMPLES), "-c", os.devnull, str(EXAMPLES / "test_files_and_search.py")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout
+    assert ("1 skipped" in done.stdout) == bool(options)  # what kills needs a process
+
+
 def test_each_example_is_run_and_listed() -> None:
-    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    names = {path.stem for path in EXAMPLES.glob("*.py") if not path.stem.startswith("test_")}
     assert names == set(SAYS)
     assert names == set(re.findall(r"`(\w+)\.py`", (EXAMPLES / "README.md").read_text()))

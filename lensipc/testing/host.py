@@ -271,12 +271,14 @@ class Host:
             if error is None and not self.main._core.poller.closed:
                 amiss += await self._look()
         finally:
-            await self._undo.aclose()
-            if error is None and self._watch is not None:
-                left = await self._watch.left()
-                if left:
-                    amiss.append(_leaks(f"the test's process (pid {os.getpid()})", left))
-            self._end_watch()
+            try:
+                await self._undo.aclose()
+                if error is None and self._watch is not None:
+                    left = await self._watch.left()
+                    if left:
+                        amiss.append(_leaks(f"the test's process (pid {os.getpid()})", left))
+            finally:
+                self._end_watch()
         if error is None and self._errors.texts:
             what = "an extension raised, or a renderer died, and the test did not take_errors():\n\n" + "\n\n".join(
                 self._errors.texts
@@ -305,11 +307,11 @@ class Host:
         for each in self._all:
             process = each.handle._process
             if not each.connected and process is not None and not each._to_end:
-                self._errors.texts.append(f"renderer {each.number} (pid {each.pid}) {process.fate}")
+                self._errors.texts.append(f"renderer {each.frame_id} (pid {each.pid}) {process.fate}")
             elif each.connected and self._leaks and each._here is None:
                 left = await each._call("left")
                 if left:
-                    amiss.append(_leaks(f"renderer {each.number} (pid {each.pid})", left))
+                    amiss.append(_leaks(f"renderer {each.frame_id} (pid {each.pid})", left))
         return amiss
 
     async def _end_renderers(self) -> None:

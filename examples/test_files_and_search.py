@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""The tests of files_and_search.py, with the pytest plugin: pip install 'lensipc[testing]'; pytest examples
+
+`lensipc_host` makes a host; its renderers are real processes, or run in this one with `pytest --lensipc-in-process`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import files_and_search
+import pytest
+from files_and_search import IpcRenderer
+
+from lensipc import InvokeTimeout
+from lensipc.testing import Host, fake_event
+
+MakeHost = Callable[..., Host]
+
+
+@pytest.fixture
+def host(lensipc_host: MakeHost, tmp_path: Path) -> Any:
+    """A host that watches a folder with two files."""
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    (tmp_path / "b.txt").write_text("two\nthree\n")
+    settings = {"files": {"folder": str(tmp_path), "word": ""}}
+    with lensipc_host(files_and_search.MANIFEST, settings=settings) as made:
+        yield made
+
+
+def files_in(host: Host, number: int) -> list[str]:
+    """The files that a window knows."""
+    renderer = host.run(host.renderer(number))
+    found: list[str] = host.run(renderer.ask(lambda: sorted(IpcRenderer.get_instance().files)))
+    return found
+
+
+def wait_for_files(host: Host, number: int, names: list[str]) -> None:
+    """Main looks at the folder now and then."""
+    deadline = time.monotonic() + 20
+    while files_in(host, number) != names:
+        assert time.monotonic() < deadline
+
+
+def test_each_window_knows_the_files_and_hears_of_changes(host: Host, tmp_path: Path) -> None:
+    for number in (1, 2):
+        wait_for_files(host, number, ["a.txt", "b.txt"])
+    (tmp_path / "c.txt").write_text("new")
+    (tmp_path / "a.txt").unlink()
+    for number in (1, 2):
+        wait_for_files(host, number, ["b.txt", "c.txt"])
+
+
+def test_a_search_gives_paths_and_lines_and_its_progress_comes_first(host: Host) -> None:
+    renderer = host.run(host.renderer())
+    wait_for_files(host, 1, ["a.txt", "b.txt"])
+    host.run(renderer.hear("search.progress"))
+    assert host.run(renderer.invoke("search", "two")) == [("a.txt", 2), ("b.txt", 1)]
+    assert host.run(renderer.heard("search.progress")) == [("two", 0.5), ("two", 1.0)]
+
+
+def test_a_window_that_is_killed_is_not_missed(host: Host) -> None:
+    first, second = host.run(host.renderer(1)), host.run(host.renderer(2))
+    host.run(first.kill())
+    assert isinstance(host.run(second.invoke("search", "two")), list)
+
+
+def test_a_search_that_takes_too_long_is_stopped(host: Host) -> None:
+    renderer = host.run(host.renderer())
+    wait_for_files(host, 1, ["a.txt", "b.txt"])
+    with pytest.raises(InvokeTimeout):
+        host.run(renderer.ask(lambda: IpcRenderer.get_instance().search("two", timeout=0.0)))
+
+
+async def search_alone(folder: Path) -> tuple[list[tuple[str, int]], list[tuple[Any, ...]]]:
+    """The function that searches, called without any window."""
+    event = fake_event("search")
+    hits = await files_and_search.search(event, folder, ["a.txt", "gone.txt"], "one")
+    return hits, event.replies
+
+
+def test_a_file_that_has_just_gone_has_no_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    hits, replies = asyncio.run(search_alone(tmp_path))
+    assert hits == [("a.txt", 1)]
+    assert replies == [("search.progress", "one", 0.5), ("search.progress", "one", 1.0)]
