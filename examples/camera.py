@@ -90,7 +90,7 @@ MANIFEST = ExtensionManifest("camera", "1.0", main="camera:CameraMain", renderer
 
 async def main(seconds: float) -> None:
     """A host with two renderers."""
-    async with MainProcess(outbox_limit=4 * WIDTH * HEIGHT * 3) as host:  # four frames may wait for each
+    async with MainProcess(high_water=4 * WIDTH * HEIGHT * 3) as host:  # four frames may wait for each
         await host.install(MANIFEST)
         _quick, slow = await host.spawn_renderer(), await host.spawn_renderer()
         IpcMain.get_instance().send(slow.frame_id, "be-slow")

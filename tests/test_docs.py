@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import importlib
 import inspect
 import re
 import shlex
@@ -102,6 +103,7 @@ WITH_CODE = [page for page in PAGES if any(block.language in RUN for block in bl
 def test_every_block_of_a_page_runs(page: Path, folder: Path) -> None:
     names: dict[str, Any] = {"__name__": "__main__"}
     background: list[subprocess.Popen[bytes]] = []
+    unused: set[str] = set()
     try:
         with asyncio.Runner() as runner:
             for block in blocks(page):
@@ -111,13 +113,17 @@ def test_every_block_of_a_page_runs(page: Path, folder: Path) -> None:
                     tomllib.loads(block.text)
                 elif block.language == "console":
                     run_console(block, background)
+                    unused -= set(block.text.split())
                 elif match := re.match(r"# ([\w/]+\.py)\n", block.text):
                     compile(block.text, match[1], "exec")
                     file = folder / match[1]
                     file.parent.mkdir(exist_ok=True)
                     file.write_text("\n" * block.line + block.text)
+                    unused.add(match[1])
                 else:
                     run_cell(block, page, runner, names)
+        for file_name in unused - {f"{name}.py" for name in sys.modules}:  # what no other block imports or runs
+            importlib.import_module(file_name.removesuffix(".py"))
     finally:
         for process in background:
             process.send_signal(signal.SIGINT)

@@ -130,6 +130,17 @@ async def test_a_handler_is_called_alone_with_an_event_that_nobody_has_sent() ->
     assert (event.frame_id, event.process, event.pid) == (7, "renderer", os.getpid())
 
 
+async def test_without_cloudpickle_only_a_function_of_the_test_needs_it_and_says_so(
+    lensipc_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    async with lensipc_host(greeting.MANIFEST, in_process=True) as host:
+        renderer = await host.renderer()
+        assert (await renderer.invoke("describe", "x"))["id"] == "x"
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'lensipc\[testing\]'"):
+            await renderer.ask(heard)
+
+
 # ---- faults ----
 
 
