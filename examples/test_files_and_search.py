@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,11 +70,22 @@ def test_a_window_that_is_killed_is_not_missed(host: Host) -> None:
     assert isinstance(host.run(second.invoke("search", "two")), list)
 
 
-def test_a_search_that_takes_too_long_is_stopped(host: Host) -> None:
+def test_a_search_that_takes_too_long_is_stopped(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     renderer = host.run(host.renderer())
     wait_for_files(host, 1, ["a.txt", "b.txt"])
+    over, read = threading.Event(), []
+
+    def slow_disk(path: Path) -> list[str]:
+        read.append(path)
+        over.wait(60)
+        return []
+
+    monkeypatch.setattr(files_and_search, "lines_of", slow_disk)  # main is this process
     with pytest.raises(InvokeTimeout):
-        host.run(renderer.ask(lambda: IpcRenderer.get_instance().search("two", timeout=0.0)))
+        host.run(renderer.ask(lambda: IpcRenderer.get_instance().search("two", timeout=0.2)))
+    over.set()
+    host.run(host.settle())
+    assert len(read) == 1  # main did not go on to the second file
 
 
 async def search_alone(folder: Path) -> tuple[list[tuple[str, int]], list[tuple[Any, ...]]]:

@@ -28,16 +28,20 @@ def test_an_example_runs_and_says_what_it_should(name: str, tmp_path: Path) -> N
     needs, seconds, says = SAYS[name]
     if needs and find_spec(needs) is None:
         pytest.skip(f"{needs} is not installed")
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), "--seconds", str(seconds)]
+    command = [sys.executable, str(EXAMPLES / f"{name}.py")]
     if name == "files_and_search":
         (tmp_path / "notes.txt").write_text("to broadcast\nand no more\n")
         command.append(str(tmp_path))
     environment = os.environ | {"QT_QPA_PLATFORM": "offscreen"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert re.search(says, done.stdout), done.stdout
-    assert "Traceback" not in done.stderr
-    assert "lensipc" not in done.stderr
+    for time in (seconds, 10 * seconds):  # a busy machine may need longer to say anything
+        run = [*command, "--seconds", str(time)]
+        done = subprocess.run(run, capture_output=True, text=True, env=environment, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "lensipc" not in done.stderr
+        if re.search(says, done.stdout):
+            return
+    pytest.fail(f"it says {done.stdout!r}")
 
 
 @pytest.mark.parametrize("options", [[], ["--lensipc-in-process"]], ids=["processes", "in_process"])

@@ -449,7 +449,7 @@ def test_it(lensipc_host):
         renderer = host.run(host.renderer())
         host.run(renderer.hear("news", extension="greeting"))
         host.broadcast("news", "is told", extension="greeting")
-        assert host.run(renderer.invoke("describe", "x", timeout=0.5, extension="greeting"))["id"] == "x"
+        assert host.run(renderer.invoke("describe", "x", timeout=TIMEOUT, extension="greeting"))["id"] == "x"
         host.run(host.settle())
         assert host.run(renderer.heard("news", extension="greeting")) == [("is told",)]
 """
@@ -473,7 +473,8 @@ def test_a_mistake_in_lensipc_fails_a_users_test_with_a_message_that_names_it(
         class Renderer(LensRendererExtension): pass
         MANIFEST = ExtensionManifest("broken", "1.0", main="broken:Main", renderer="broken:Renderer")
     """
-    pytester.makepyfile(broken=broken + MISTAKES.get(mistake, ""), test_users=USERS)
+    users = USERS.replace("TIMEOUT", "0.5" if "handler" in mistake else "30.0")
+    pytester.makepyfile(broken=broken + MISTAKES.get(mistake, ""), test_users=users)
     done = pytester.runpytest_subprocess(*QUIET)
     if mistake == "none":
         done.assert_outcomes(passed=1)
