@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, Final
 
 # How long what is being closed may take (seconds): a killed process, say.
-PATIENCE: Final = 0.5
+PATIENCE: Final = 1.0
 # Functions of `os` that no audit hook hears of.
 QUIET: Final = ("pipe", "pipe2", "dup", "eventfd", "memfd_create", "pidfd_open")
 # The most places that are kept of one kind; the oldest are forgotten.
@@ -200,7 +200,7 @@ class Watch:
             found = self._look()
             if not found or asyncio.get_running_loop().time() > deadline:
                 return found
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
 
     def _look(self) -> list[str]:
         descriptors, mappings, children = self._before
