@@ -9,6 +9,7 @@ LensIpcError
 ├── NotActivatedError                an extension's part is not active here (any more)
 ├── ActivationError                  an extension's part raised while it was activated
 ├── OutboxFull (BufferError)         more waits to be sent than the outbox may hold
+├── KeptFull (BufferError)           main would keep more of an extension than it may
 ├── ProtocolError                    the peer broke the protocol, or speaks another version of it
 ├── ForkError (RuntimeError)         an object of the parent's, used after a fork
 └── an invoke's outcomes:
@@ -73,6 +74,10 @@ class ActivationError(LensIpcError):
 
 class OutboxFull(LensIpcError, BufferError):  # noqa: N818 - a state, like asyncio.QueueFull
     """More bytes wait to be sent than the outbox may hold: `await ipc.drain()` between sends."""
+
+
+class KeptFull(LensIpcError, BufferError):  # noqa: N818 - as OutboxFull
+    """The values that an extension has main keep would take too many bytes: `MainProcess(kept_limit=...)`."""
 
 
 class ProtocolError(LensIpcError):

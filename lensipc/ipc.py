@@ -135,7 +135,7 @@ class _Ipc(ABC, Generic[Port]):
     def _part(cls) -> type[Any]:
         raise NotImplementedError
 
-    def broadcast(self, channel: str, *args: Any, transfer: Sequence[Any] = ()) -> None:
+    def broadcast(self, channel: str, *args: Any, transfer: Sequence[Any] = (), keep: bool = False) -> None:
         """Send an event to all listeners of the channel: in main and in every renderer, this process included.
 
         Returns at once; `await drain()` between many broadcasts keeps the sender at its receivers' pace.
@@ -147,14 +147,22 @@ class _Ipc(ABC, Generic[Port]):
             channel: the channel's name.
             args: what the listeners are called with, after the event object; each has a structured clone of its own.
             transfer: bytearrays and arrays among them that are emptied here once the event is sent.
+            keep: have main keep the arguments in place of those that it keeps of this channel, for who listens later
+                with `replay=True`. They are forgotten when the extension is disabled, not when this process ends.
 
         Raises:
             DataCloneError: an argument cannot be cloned; nothing was sent.
+            KeptFull: with `keep`, more bytes than `MainProcess(kept_limit=)` would be kept of this extension; nothing
+                was sent. A renderer knows only of what it has had kept itself. Where others' values are in the way, the
+                event is not sent on either, and this process logs the error.
             NotActivatedError: the extension is not active here.
             OutboxFull: too much waits already, in main for one that has had no time to read it; nothing was sent.
             PeerGone: (renderer) main is gone.
         """
-        self._port.send(ALL, channel, args, transfer)
+        if keep:
+            self._port.keep(channel, args, transfer)
+        else:
+            self._port.send(ALL, channel, args, transfer)
 
 
 class Main(_Ipc[MainPort]):
@@ -171,13 +179,26 @@ class Main(_Ipc[MainPort]):
     def _part(cls) -> type[Any]:
         return LensMainExtension
 
-    def listen(self, channel: str, listener: Callback) -> Disposer:
+    def listen(
+        self,
+        channel: str,
+        listener: Callback,
+        *,
+        replay: bool = False,
+    ) -> Disposer:
         """Call `listener(event, *args)` for each event of the channel; a plain or an async function.
+
+        Args:
+            channel: the channel's name.
+            listener: what is called.
+            replay: call it first with the channel's kept value, if there is one: the arguments of the last
+                `broadcast(channel, ..., keep=True)`, with the event of who sent them, alive or not. Then it hears every
+                event that comes later, none twice. Events without `keep` that came in between are not kept.
 
         Returns:
             A disposer: calling it removes the listener. It may be called any number of times.
         """
-        return self._port.table.listen(channel, listener)
+        return self._port.listen(channel, listener, replay)
 
     def handle(self, channel: str, handler: Callback) -> Disposer:
         """Answer the requests of the channel: what `handler(event, *args)` returns or raises is their outcome.
@@ -235,7 +256,14 @@ class Renderer(_Ipc[RendererPort]):
     def _part(cls) -> type[Any]:
         return LensRendererExtension
 
-    def listen(self, channel: str, listener: Callback, *, when_slow: WhenSlow = "disconnect") -> Disposer:
+    def listen(
+        self,
+        channel: str,
+        listener: Callback,
+        *,
+        when_slow: WhenSlow = "disconnect",
+        replay: bool = False,
+    ) -> Disposer:
         """Call `listener(event, *args)` for each event of the channel; a plain or an async function.
 
         Args:
@@ -244,11 +272,14 @@ class Renderer(_Ipc[RendererPort]):
             when_slow: what main does with the channel's events when this process reads too slowly: disconnect it
                 when its outbox is full ("disconnect"), or drop the events that wait longest ("drop_oldest") or come
                 last ("drop_newest"), which `event.missed` tells. The first listener of a channel decides.
+            replay: call it first with the channel's kept value, if there is one: the arguments of the last
+                `broadcast(channel, ..., keep=True)`, with the event of who sent them, alive or not. Then it hears every
+                event that comes later, none twice. Events without `keep` that came in between are not kept.
 
         Returns:
             A disposer: calling it removes the listener. It may be called any number of times.
         """
-        return self._port.listen(channel, listener, when_slow)
+        return self._port.listen(channel, listener, when_slow, replay)
 
     def invoke(
         self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()

@@ -26,7 +26,7 @@ Listener = Callable[..., object]
 
 
 # All that a port asks of its core that sends nothing: whether this is another thread.
-CORE: Any = SimpleNamespace(posts=SimpleNamespace(post_from_elsewhere=lambda _call, _what: False))
+CORE: Any = SimpleNamespace(posts=SimpleNamespace(post_from_elsewhere=lambda _call, _what: False), kept_limit=0)
 
 
 class Heard:

@@ -28,8 +28,8 @@ class Port:
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Any) -> None:
         self.sent.append((target, channel, args, transfer))
 
-    def listen(self, channel: str, listener: Any, when_slow: str) -> Any:
-        self.sent.append(when_slow)
+    def listen(self, channel: str, listener: Any, *options: Any) -> Any:
+        self.sent.append(options)
         return self.table.listen(channel, listener)
 
 
@@ -199,7 +199,7 @@ def test_a_renderer_listens_with_a_policy_and_does_not_handle() -> None:
     instance.listen("a", print)
     instance.listen("a", print, when_slow="drop_oldest")
     port: Any = part._port
-    assert port.sent == ["disconnect", "drop_oldest"]
+    assert port.sent == [("disconnect", False), ("drop_oldest", False)]
     assert not hasattr(instance, "handle")
     assert not hasattr(IpcMain, "invoke")
 

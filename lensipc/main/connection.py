@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import clone
-from ..errors import DecodeError, OutboxFull, PeerGone, ProtocolError, UnknownValueError, printable
+from ..errors import DecodeError, KeptFull, OutboxFull, PeerGone, ProtocolError, UnknownValueError, printable
 from ..events import IpcMainInvokeEvent
 from ..log import log
 from ..runtime.channels import Running
@@ -30,12 +30,16 @@ from ..runtime.protocol import (
     ERROR,
     EVENT,
     INVOKE,
+    KEEP_EVENT,
+    KEPT,
     KINDS,
     LISTEN,
     MAX_CHANNELS,
     MAX_NAME,
     MAX_NAMES,
     MAX_REPORTS,
+    NOT_KEPT,
+    REPLAY,
     REPORT,
     RESULT,
     UNLISTEN,
@@ -73,10 +77,12 @@ TIME_TO_READ: Final = 1.0
 PAUSED_BY_LISTENERS: Final = 1  # MAX_LISTENERS async listeners of its events run, or their arguments are too large
 PAUSED_BY_OUTCOMES: Final = 2  # outcomes for the renderer fill its outbox
 PAUSED_BY_CONGESTION: Final = 4  # a renderer that listens to its events is congested
+PAUSED_BY_KEPT: Final = 8  # kept values that it has asked for wait for it to read
 PAUSES: Final = {
     PAUSED_BY_LISTENERS: "too many async listeners of its events run",
     PAUSED_BY_OUTCOMES: "outcomes of its invokes fill its outbox",
     PAUSED_BY_CONGESTION: "a renderer that listens to its events is congested",
+    PAUSED_BY_KEPT: "kept values that it has asked for wait for it to read",
 }
 # An invoke of more bytes than this counts against the bytes of invokes that a renderer may have in flight
 # (RendererConnection.message_limit). It counts with the memory of its decoded arguments. Smaller invokes do not count:
@@ -155,6 +161,8 @@ class RendererConnection(Connection):
         on_message[LISTEN] = self._on_listen
         on_message[UNLISTEN] = self._on_unlisten
         on_message[REPORT] = self._on_report
+        on_message[REPLAY] = self._on_replay
+        on_message[KEEP_EVENT] = self._on_keep_event
         super().__init__(endpoint, sock, core.poller, core.low_water, on_message, self._on_batch, 1 << INVOKE, SMALL)
         self.core = core
         self._contexts = core.driver.contexts
@@ -232,10 +240,10 @@ class RendererConnection(Connection):
         """Whether main may judge a deadline of this renderer now. Main may have been busy past that deadline.
 
         Main first handles the messages in the renderer's ring. CATCH_UP bounds the time for that, because a renderer
-        may write without end. A renderer that is paused by its listeners or its outcomes is judged at once, because
+        may write without end. A renderer that is paused for another reason than congestion is judged at once, because
         such a pause may last for ever.
         """
-        return not self.ready or bool(self.paused & (PAUSED_BY_LISTENERS | PAUSED_BY_OUTCOMES)) or asked >= CATCH_UP
+        return not self.ready or bool(self.paused & ~PAUSED_BY_CONGESTION) or asked >= CATCH_UP
 
     def _asked(self, message: Message) -> Any:
         """The future of main's request that this message answers; None: main has given the request up."""
@@ -317,6 +325,45 @@ class RendererConnection(Connection):
         router = self.core.router
         self.status |= router.route(channel, self.frame_id, self.pid, body, message.target)
         router.deliver()
+
+    def _on_keep_event(self, message: Message) -> None:
+        """Route an event, and keep it. It is decoded once, because it stays when its sender has gone."""
+        channel, body = self._channel(message.channel), body_of(message)
+        self._check(body)
+        router = self.core.router
+        try:
+            self.status |= router.keep(channel, self.frame_id, self.pid, body)
+        except KeptFull as error:
+            self._tell_kept(NOT_KEPT, message.channel, body=str(error).encode(errors="replace"))
+        router.deliver()
+
+    def _on_replay(self, message: Message) -> None:
+        """Answer with the channel's kept value, in its place among the events that go there."""
+        channel = self._channel(message.channel)
+        if channel not in self.listening:
+            raise ProtocolError(f"it asks for the kept value of channel number {message.channel}, and does not listen")
+        kept = channel.port.kept.get(channel.name)
+        if kept is None:
+            self._tell_kept(KEPT, message.channel)
+        else:
+            self._tell_kept(KEPT, message.channel, kept.frame_id, kept.pid, 1, kept.body)
+
+    def _tell_kept(
+        self, kind: int, channel: int, detail: int = 0, pid: int = 0, correlation: int = 0, body: Buffer = b""
+    ) -> None:
+        """Send what must not be lost, if the renderer can still hear it.
+
+        A renderer asks for much by a short message. So main takes nothing more of it while much waits for it. It may
+        take its time to read: this costs main no more than what waits.
+        """
+        if self.ended:
+            return
+        try:
+            self.send(kind, channel, detail, pid, correlation, body, KEEP)
+            if self.endpoint.outbox > self.core.high_water:
+                self._pause(PAUSED_BY_KEPT)
+        except (OutboxFull, ProtocolError) as error:
+            self.broken(error)
 
     def _check(self, body: Buffer) -> None:
         try:
@@ -565,6 +612,8 @@ class RendererConnection(Connection):
             self._backed_up.cancel()
             self._backed_up = None
             self._resume(PAUSED_BY_OUTCOMES)
+        if self.paused & PAUSED_BY_KEPT:
+            self._resume(PAUSED_BY_KEPT)
         self.core.backpressure.release(self)
 
     # ---- how things end ----

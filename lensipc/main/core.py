@@ -39,15 +39,24 @@ class MainCore(TurnLoop):
         pid: main's process id.
         high_water: bytes that may wait for a renderer before it holds its senders back.
         limit: bytes that may wait for a renderer, and of what other threads have sent.
+        kept_limit: bytes that the kept values of one extension may take.
         limits: of what main sends.
     """
 
     def __init__(
-        self, driver: Driver, pid: int, *, high_water: int, limit: int, limits: clone.Limits = clone.STANDARD
+        self,
+        driver: Driver,
+        pid: int,
+        *,
+        high_water: int,
+        limit: int,
+        kept_limit: int = 0,
+        limits: clone.Limits = clone.STANDARD,
     ) -> None:
         super().__init__(driver, Poller())
         self.pid = pid
         self.limits = limits
+        self.kept_limit = kept_limit
         self.thread = self.poller.thread
         self.connections: dict[int, RendererConnection] = {}
         self.ports: dict[str, MainPort] = {}

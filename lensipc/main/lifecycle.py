@@ -236,7 +236,7 @@ class Lifecycle:
         adopt(installed.folders, import_path())
         installed.activating = asyncio.current_task()
         installed.given_up = False
-        installed.enabled = port.activating = True
+        installed.enabled = port.activating = port.kept.open = True
         renderers = [each for each in self._core.connections.values() if each.brought_up]
         try:
             await _all(
@@ -321,7 +321,10 @@ class Lifecycle:
         for each in connections:
             each.active.discard(installed.port)
         await asyncio.gather(*(self._deactivate_in(each, installed) for each in connections))
-        await self._deactivate_in_main(installed)  # last, so that the parts in renderers still have main's handlers
+        try:
+            await self._deactivate_in_main(installed)  # last: the parts in renderers still have main's handlers
+        finally:
+            installed.port.kept.close()
 
     async def _deactivate_in_main(self, installed: Installed) -> None:
         import asyncio

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from .. import clone
 from ..errors import OutboxFull
-from ..runtime.channels import Channel, ChannelTable
+from ..runtime.channels import Callback, Channel, ChannelTable, Disposer
 from ..runtime.connection import post_args
+from ..runtime.listening import with_options
 from ..runtime.ports import RendererInfo
 from ..runtime.posts import not_done
 from ..runtime.protocol import ALL, MAIN
 from ..transport.endpoint import FAILED, Topic
 from ..transport.poller import get_ident
+from .kept import KeptValues
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,6 +52,7 @@ class MainPort:
             extension, partial(MainChannel, self), _listening, core.posts.post_from_elsewhere
         )
         self.renderers: dict[int, RendererInfo] = {}  # those of which the part in main was told, by frame id
+        self.kept = KeptValues(extension, core.kept_limit)
         self.activating = False
         self.deferred: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
         self.stopping: set[asyncio.Task[Any]] = set()  # handlers that were cancelled, and have not ended
@@ -92,6 +95,35 @@ class MainPort:
     def _send_body(self, target: int, channel: str, body: bytes) -> None:
         self.table.check_open(channel)
         self.core.router.route(self.table[channel], MAIN, self.core.pid, body, target)
+
+    def keep(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
+        """Send an event to every listener of the channel, and keep it for who listens later."""
+        core = self.core
+        self.table.check_open(channel)
+        if get_ident() != core.thread:
+            lost = not_done(f"broadcast of {self.extension}/{channel}")
+            post_args(core.posts, args, transfer, core.limits, partial(self._keep_body, channel), lost)
+            return
+        if transfer:
+            clone.check_transfer(transfer)
+        self._keep_body(channel, clone.encode(args, core.limits, "args"))
+        if transfer:
+            clone.detach(transfer)
+
+    def _keep_body(self, channel: str, body: bytes) -> None:
+        self.table.check_open(channel)
+        found = self.table[channel]
+        try:
+            self.core.router.keep(found, MAIN, self.core.pid, body)
+        except OutboxFull:
+            raise self.core.router.full(found) from None
+
+    def listen(self, channel: str, listener: Callback, replay: bool = False) -> Disposer:
+        """Add a listener."""
+        if not replay:
+            return self.table.listen(channel, listener)
+        callback, added = with_options(listener, self.core.router.replay)
+        return self.table.listen(channel, callback, added=added)
 
     async def drain(self) -> None:
         """Wait until no renderer is congested, and main's own listeners have heard what was sent."""

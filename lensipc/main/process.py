@@ -72,6 +72,8 @@ class MainProcess:
         outbox_limit: bytes that may wait for a renderer, behind the message that is being written to its ring. Beyond
             the limit, main's own events raise OutboxFull while the renderer has had no time to read. After that time,
             main disconnects the renderer because it is slow.
+        kept_limit: bytes that the kept values of one extension may take: the arguments of `broadcast(..., keep=True)`
+            as a message, and some 600 more for each channel. Beyond the limit, its sender meets KeptFull.
         message_limit: bytes of the largest message that a renderer may send, and of the memory that its invokes in
             flight may take together. None: 512 MiB for renderers that main started, 64 MiB for renderers that
             connected by themselves.
@@ -96,6 +98,7 @@ class MainProcess:
         executable: str | os.PathLike[str] | None = None,
         high_water: int = 1024 * 1024,
         outbox_limit: int = 64 * 1024 * 1024,
+        kept_limit: int = 16 * 1024 * 1024,
         message_limit: int | None = None,
         decode_budget: int = clone.STANDARD.budget,
         values: str = "all",
@@ -126,6 +129,7 @@ class MainProcess:
         self._executable = executable
         self._high_water = high_water
         self._outbox_limit = outbox_limit
+        self._kept_limit = kept_limit
         self._message_limit = message_limit
         self._limits = clone.Limits(decode_budget, plain=values == "plain")
         if connection_limit is None:
@@ -153,7 +157,12 @@ class MainProcess:
         self._loop = asyncio.get_running_loop()
         driver = AsyncioDriver()
         self._core = MainCore(
-            driver, os.getpid(), high_water=self._high_water, limit=self._outbox_limit, limits=self._limits
+            driver,
+            os.getpid(),
+            high_water=self._high_water,
+            limit=self._outbox_limit,
+            kept_limit=self._kept_limit,
+            limits=self._limits,
         )
         if trace.is_asked_for():
             trace.trace_main(self._core)
@@ -367,6 +376,7 @@ class MainProcess:
                 "pid": os.getpid(),
                 "high_water": self._high_water,
                 "limit": self._outbox_limit,
+                "kept_limit": self._kept_limit,
                 "quota": message_limit,
                 "budget": limits.budget,
                 "plain": limits.plain,

@@ -25,8 +25,10 @@ from ..events import IpcMainEvent
 from ..log import log
 from ..runtime.dispatch import Dispatcher
 from ..runtime.driver import Driver
+from ..runtime.listening import Replay
 from ..runtime.protocol import ALL, MAIN
 from ..transport.endpoint import CONGESTED, FAILED, ONE_PIECE, Buffer
+from .kept import Kept
 from .port import MainChannel
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Router:
         on_local: Callable[[], None],
         disconnect: Callable[[RendererConnection, str], None],
     ) -> None:
-        self.local: deque[tuple[MainChannel, int, int, Buffer]] = deque()
+        self.local: deque[tuple[MainChannel | Replay, int, int, Buffer]] = deque()
         self._connections = connections
         self._limits = limits
         self._on_failed = on_failed
@@ -94,6 +96,22 @@ class Router:
             self._on_local()
         return status & CONGESTED
 
+    def keep(self, channel: MainChannel, frame_id: int, pid: int, body: Buffer) -> int:
+        """Send an event to all, and keep it for who listens later. KeptFull: neither was done. Returns as `route`."""
+        kept = channel.port.kept
+        kept.check(channel.name, len(body))
+        status = self.route(channel, frame_id, pid, body)
+        kept.put(channel.name, Kept(frame_id, pid, body))
+        return status
+
+    def replay(self, replay: Replay) -> None:
+        """Have a new listener of main's own hear the kept value, behind the events that are routed already."""
+        channel: MainChannel = replay.channel
+        kept = channel.port.kept.get(channel.name)
+        replay.has_value = kept is not None
+        self.local.append((replay, *(kept or Kept(MAIN, 0, b""))))
+        self._on_local()
+
     def full(self, channel: MainChannel) -> OutboxFull:
         """The error for main's broadcast when a receiver has had no time yet to read its full outbox."""
         slowest = max(
@@ -121,7 +139,7 @@ class Router:
         finally:
             self.delivering = False
 
-    def _call_listeners(self, channel: MainChannel, frame_id: int, pid: int, body: Buffer) -> None:
+    def _call_listeners(self, channel: MainChannel | Replay, frame_id: int, pid: int, body: Buffer) -> None:
         port = channel.port
         sender = self._connections.get(frame_id)
         limits = self._limits if sender is None else sender.limits

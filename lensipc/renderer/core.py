@@ -24,9 +24,11 @@ from ..runtime.protocol import (
     DECLARE,
     ERROR,
     EVENT,
+    KEPT,
     KINDS,
     MAX_CHANNELS,
     MAX_NAMES,
+    NOT_KEPT,
     READY,
     REPORT,
     RESULT,
@@ -70,6 +72,7 @@ class RendererCore(Connection, TurnLoop):
         wakeup_fd: the eventfd that wakes main; closed with the connection.
         semaphore: whether this side sleeps on the segment's semaphore and not on `poller`.
         high_water: `drain` waits while more bytes are in the outbox.
+        kept_limit: bytes that main keeps of one extension.
         backlog_limit: bytes of messages that may wait for `dispatch` while a blocking invoke waits for its outcome.
         limits: what main allows reading a message of this renderer to cost.
     """
@@ -87,6 +90,7 @@ class RendererCore(Connection, TurnLoop):
         wakeup_fd: int,
         semaphore: bool,
         high_water: int,
+        kept_limit: int,
         backlog_limit: int,
         limits: clone.Limits,
     ) -> None:
@@ -100,6 +104,8 @@ class RendererCore(Connection, TurnLoop):
         handlers[ACTIVATE] = self._on_activate
         handlers[DEACTIVATE] = self._on_deactivate
         handlers[READY] = self._on_ready
+        handlers[KEPT] = self._dispatcher.on_kept
+        handlers[NOT_KEPT] = self._on_not_kept
         Connection.__init__(
             self, endpoint, sock, poller, high_water // 4, handlers, self._dispatcher.on_batch, DECODED, INLINE
         )
@@ -108,6 +114,7 @@ class RendererCore(Connection, TurnLoop):
         self.posts = Posts(poller, backlog_limit, self._holds_posts, endpoint.wake if semaphore else None)
         self.limits = limits
         self.max_size = endpoint.max_size
+        self.kept_limit = kept_limit
         self.parts = parts
         self._on_change = on_change
         self.frame_id = frame_id
@@ -227,6 +234,10 @@ class RendererCore(Connection, TurnLoop):
         self.attached = True
         self._on_change()
 
+    def _on_not_kept(self, message: Message) -> None:
+        channel = self._channels[message.channel]
+        channel.port.not_kept(channel, str(body_of(message), "utf-8", "replace"))
+
     # ---- turns ----
 
     def broken(self, error: Exception) -> None:
@@ -313,7 +324,7 @@ class RendererCore(Connection, TurnLoop):
         elif outcome:
             begun = message.correlation not in self.pending_invokes  # type: ignore[union-attr, operator]
         else:
-            event = isinstance(message, list) or message.kind == EVENT
+            event = isinstance(message, list) or message.kind in (EVENT, KEPT)
             begun = not event or self._dispatcher.has_begun(message) or self._backlog.has_kept(message)
         if not begun:
             if outcome:

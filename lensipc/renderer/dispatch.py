@@ -14,11 +14,12 @@ from functools import partial
 from typing import Any
 
 from .. import clone
-from ..errors import DecodeError, UnknownValueError, printable
+from ..errors import DecodeError, ProtocolError, UnknownValueError, printable
 from ..events import IpcRendererEvent
 from ..log import log
 from ..runtime.dispatch import Dispatcher
 from ..runtime.driver import Driver, is_awaitable
+from ..runtime.listening import Replay
 from ..runtime.protocol import MAIN, MAX_REPORTS
 from ..transport.endpoint import Batch, Buffer, Message
 from .port import RendererChannel
@@ -79,6 +80,27 @@ class EventDispatcher(Dispatcher):
         else:
             self._call(channel, event, message.body, message.value)
         self._begun.pop()
+
+    def on_kept(self, message: Message) -> None:
+        """Dispatch main's answer to a listener that has asked for the kept value: it alone hears that."""
+        channel = self._channels[message.channel]
+        if not channel.replays:
+            raise ProtocolError(f"a kept value of channel number {message.channel}, which was not asked for")
+        self._begun.append(message)
+        replay = channel.replays.pop(0)
+        replay.has_value = bool(message.correlation)
+        event = IpcRendererEvent(
+            message.sender, message.pid, channel.port.extension, channel.name, 0, channel.port.send
+        )
+        self.driver.contexts.apart(self._call_kept, replay, event, message.body)
+        self._begun.pop()
+
+    def _call_kept(self, replay: Replay, event: IpcRendererEvent, body: Buffer) -> None:
+        channel = replay.channel
+        try:
+            self.call(replay, channel.port.table, event, partial(clone.decode_owned, body, self._limits))
+        except DecodeError as error:
+            self._drop(channel, event.frame_id, error)
 
     def on_batch(self, events: Batch) -> None:
         """Dispatch a batch. Each event's sender is the sender of the event before it on the same channel."""

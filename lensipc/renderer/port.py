@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import clone
 from ..errors import InvokeTimeout, NotActivatedError, PeerGone
 from ..events import IpcRendererEvent
+from ..log import log
 from ..runtime.channels import Callback, Channel, ChannelTable, Disposer
 from ..runtime.connection import CLOSED, OPEN, post_args
+from ..runtime.kept import KeptBytes
+from ..runtime.listening import Replay, with_options
 from ..runtime.pending import Outcome
 from ..runtime.posts import Fail, not_done
-from ..runtime.protocol import EVENT, INVOKE, LISTEN, MAX_NAME, UNLISTEN
+from ..runtime.protocol import EVENT, INVOKE, KEEP_EVENT, LISTEN, MAX_NAME, REPLAY, UNLISTEN
 from ..transport.endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
 from ..transport.poller import get_ident, seconds_of
 
@@ -37,7 +40,7 @@ def encoded_name(channel: str) -> bytes:
 class RendererChannel(Channel):
     """A channel, and the number by which main knows it."""
 
-    __slots__ = ("event", "number", "port", "when_full")
+    __slots__ = ("event", "number", "port", "replays", "when_full")
 
     def __init__(self, port: RendererPort, name: str) -> None:
         super().__init__(name)
@@ -45,6 +48,7 @@ class RendererChannel(Channel):
         self.number = -1  # declared when first used
         self.event: IpcRendererEvent | None = None  # the event object for the last sender, used again
         self.when_full = 0
+        self.replays: list[Replay] = []  # the listeners that main has still to answer, in their order
 
 
 class RendererPort:
@@ -57,11 +61,13 @@ class RendererPort:
         self.table: ChannelTable[RendererChannel] = ChannelTable(
             extension, partial(RendererChannel, self), self._listening, core.posts.post_from_elsewhere
         )
+        self._kept = KeptBytes(extension, core.kept_limit)  # what this process has had main keep
 
     def close(self) -> None:
         """Undo all that the part has registered, cancel its running listeners, and end its pending invokes."""
         self.core.posts.take_all()
         self.table.close()
+        self._kept.clear()
         pending: Any
         for correlation, pending in self.core.pending_invokes:
             if getattr(pending, "abandon", None) == self.abandon:
@@ -124,7 +130,37 @@ class RendererPort:
     def _send_body(self, target: int, channel: str, body: bytes) -> None:
         self.core.send(EVENT, self._number(channel), target, body=body)
 
-    def listen(self, channel: str, listener: Callback, when_slow: str) -> Disposer:
+    def keep(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
+        """Send an event to every listener of the channel, and have main keep it for who listens later."""
+        core = self.core
+        if get_ident() != core.thread:
+            lost = not_done(f"broadcast of {self.extension}/{channel}")
+            self._post_args(channel, args, transfer, partial(self._keep_body, channel), lost)
+            return
+        self._number(channel)
+        if transfer:
+            clone.check_transfer(transfer)
+        self._keep_body(channel, clone.encode(args, core.limits, "args"))
+        if transfer:
+            clone.detach(transfer)
+
+    def _keep_body(self, channel: str, body: bytes) -> None:
+        self._kept.check(channel, len(body))
+        self.core.send(KEEP_EVENT, self._number(channel), body=body)
+        self._kept.enter(channel, len(body))
+
+    def not_kept(self, channel: RendererChannel, why: str) -> None:
+        """Main keeps too much of others, so it has neither kept nor sent on what was broadcast here."""
+        self._kept.forget(channel.name)
+        log.error("broadcast of %s/%s was not done: %s", self.extension, channel.name, why)
+
+    def listen(
+        self,
+        channel: str,
+        listener: Callback,
+        when_slow: str,
+        replay: bool = False,
+    ) -> Disposer:
         """Add a listener. A channel's first `when_slow` says what main does when this process is too slow."""
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
@@ -133,7 +169,15 @@ class RendererPort:
         def begin(first: RendererChannel) -> None:
             first.when_full = WHEN_SLOW[when_slow]
 
-        return self.table.listen(channel, listener, begin)
+        if not replay:
+            return self.table.listen(channel, listener, begin)
+        callback, added = with_options(listener, self._ask_for_kept)
+        return self.table.listen(channel, callback, begin, added)
+
+    def _ask_for_kept(self, replay: Replay) -> None:
+        channel: RendererChannel = replay.channel
+        self.core.send(REPLAY, channel.number, when_full=KEEP)
+        channel.replays.append(replay)
 
     def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request; returns the future of its outcome."""

@@ -283,6 +283,7 @@ class RendererProcess:
                 wakeup_fd=wakeup_fd,
                 semaphore=self._wakeup == WAKEUP_SEMAPHORE,
                 high_water=words["high_water"],
+                kept_limit=words["kept_limit"],
                 backlog_limit=words["limit"],
                 limits=clone.Limits(words["budget"], words["plain"], words["count_all"]),
             )

@@ -137,16 +137,30 @@ class ChannelTable(Generic[AnyChannel]):
         return channel
 
     def listen(
-        self, name: str, callback: Callback, begin: Callable[[AnyChannel], None] = lambda _channel: None
+        self,
+        name: str,
+        callback: Callback,
+        begin: Callable[[AnyChannel], None] = lambda _channel: None,
+        added: Callable[[AnyChannel, Registration], None] = lambda _channel, _registration: None,
     ) -> Disposer:
-        """Add a listener; the disposer removes it. `begin` is called with the channel before its first one is added."""
+        """Add a listener; the disposer removes it.
+
+        `begin` is called with the channel before its first one is added, and `added` when this one is.
+        """
         self._check(name, callback, "listener")
         registration = Registration(callback, _caller(), partial(self._remove_listener, name), self._post)
-        if not self._post(partial(self._add_listener, name, registration, begin), f"listen to {name!r}"):
-            self._add_listener(name, registration, begin)
+        add = partial(self._add_listener, name, registration, begin, added)
+        if not self._post(add, f"listen to {name!r}"):
+            add()
         return registration
 
-    def _add_listener(self, name: str, registration: Registration, begin: Callable[[AnyChannel], None]) -> None:
+    def _add_listener(
+        self,
+        name: str,
+        registration: Registration,
+        begin: Callable[[AnyChannel], None],
+        added: Callable[[AnyChannel, Registration], None],
+    ) -> None:
         if not registration.active:
             return
         self.check_open(name)
@@ -164,6 +178,11 @@ class ChannelTable(Generic[AnyChannel]):
                 del self._registrations[registration]
                 channel.remove(registration)
                 raise
+        try:
+            added(channel, registration)
+        except BaseException:
+            registration()
+            raise
 
     def _remove_listener(self, name: str, registration: Registration) -> None:
         if registration in self._registrations:

@@ -62,7 +62,7 @@ class Dispatcher:
 
     def call(
         self,
-        channel: Channel,
+        channel: Channel | Any,
         table: ChannelTable[Any],
         event: object,
         read: Callable[[], Any],

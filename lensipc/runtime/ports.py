@@ -29,6 +29,8 @@ class Port(Protocol):
 
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None: ...
 
+    def keep(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None: ...
+
     async def drain(self) -> None: ...
 
     def close(self) -> None: ...
@@ -40,11 +42,19 @@ class MainPort(Port, Protocol):
     @property
     def renderers(self) -> dict[int, RendererInfo]: ...
 
+    def listen(self, channel: str, listener: Callback, replay: bool = False) -> Disposer: ...
+
 
 class RendererPort(Port, Protocol):
     """The port of a part in a renderer."""
 
-    def listen(self, channel: str, listener: Callback, when_slow: str) -> Disposer: ...
+    def listen(
+        self,
+        channel: str,
+        listener: Callback,
+        when_slow: str,
+        replay: bool = False,
+    ) -> Disposer: ...
 
     def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any: ...
 

@@ -22,6 +22,11 @@ Message has for them:
     DEACTIVATE  down   -        extension: its number             id                     -
     READY       down   -        -                                 -                      -
     REPORT      up     -        sender: its frame id              -                      -
+    REPLAY      up     number   -                                 -                      -
+    KEPT        down   number   sender: frame id it came from     1: there is a value    the arguments
+                                (and `pid`)                       0: there is none       -
+    KEEP_EVENT  up     number   -                                 -                      the arguments
+    NOT_KEPT    down   number   -                                 -                      why, in UTF-8
 
 "Up" is from a renderer to main. Each renderer numbers its channels itself: it declares 0, 1, 2, ... as it needs them,
 and main uses these numbers toward it. Main numbers the extensions, and a renderer learns an extension's number only by
@@ -30,6 +35,12 @@ ACTIVATE. In an event's frame toward a renderer, the correlation is the event's 
 message itself, unread. A renderer that cannot decode an event reports the sender to main. Main does not believe the
 report. Instead, main decodes that sender's further events before it relays them, and disconnects the sender at the
 first event that cannot be decoded.
+
+KEEP_EVENT is an event for all that main keeps, too. The C core does not relay it: main keeps it and sends it on as an
+EVENT in one step, so that its place in the order is also that of the kept value. REPLAY asks for the kept value, once
+for each listener, and each is answered by one KEPT, in their order. The KEPT has its place in main's order, too: of the
+events that the renderer receives on the channel, those before it are not newer than the kept value, or were sent before
+the listener came, and those after it are newer than both.
 
 To add a kind, change these places; CONTRIBUTING.md says more of each:
 
@@ -59,7 +70,12 @@ ACTIVATE: Final = 9
 DEACTIVATE: Final = 10
 READY: Final = 11
 REPORT: Final = 12
-KINDS: Final = 13
+# 13 to 15 are nobody's.
+REPLAY: Final = 16
+KEPT: Final = 17
+KEEP_EVENT: Final = 18
+NOT_KEPT: Final = 19
+KINDS: Final = 20
 
 ALL: Final = 0xFFFFFFFF
 MAIN: Final = 0  # main's frame id; renderers count from 1

@@ -2,8 +2,8 @@
 """The handshake by which a renderer and main come to share a segment. Both sides of it, so that they agree.
 
     renderer -> main    HELLO    {"lensipc": version, "wakeup": how the renderer sleeps, "token": if main wants one}
-    main -> renderer    WELCOME  {"lensipc": version, "frame_id", "pid", "high_water", "limit", "quota",
-                                 "budget", "plain", "count_all"}
+    main -> renderer    WELCOME  {"lensipc": version, "frame_id", "pid", "high_water", "limit",
+                                 "kept_limit", "quota", "budget", "plain", "count_all"}
                                  with the segment and main's eventfd as ancillary descriptors
     main -> renderer    {"goodbye": reason}   in place of WELCOME, or at any time before main disconnects
 

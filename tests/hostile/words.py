@@ -12,7 +12,7 @@ from typing import Any
 from hosting import until
 
 from hostile.catalogue import EITHER, INVALID, VALID, attack, attacks
-from hostile.renderer import LAB, MAX_CHANNELS, Renderer
+from hostile.renderer import HIGH_WATER, LAB, MAX_CHANNELS, Renderer
 from lensipc import clone
 from lensipc.runtime.protocol import (
     ACTIVATE,
@@ -23,10 +23,15 @@ from lensipc.runtime.protocol import (
     ERROR,
     EVENT,
     INVOKE,
+    KEEP_EVENT,
+    KEPT,
+    KINDS,
     LISTEN,
     MAX_NAME,
     MAX_NAMES,
+    NOT_KEPT,
     READY,
+    REPLAY,
     REPORT,
     RESULT,
     UNLISTEN,
@@ -36,7 +41,7 @@ from lensipc.runtime.remote_error import describe
 # ---- kinds ----
 
 
-@attacks(INVALID, "kind", ACTIVATE, DEACTIVATE, READY, 13, 14, 255, 256, 65535)
+@attacks(INVALID, "kind", ACTIVATE, DEACTIVATE, READY, 13, 14, 15, KEPT, NOT_KEPT, KINDS, 255, 256, 65535)
 def _kind(renderer: Renderer, _rng: random.Random, kind: int) -> None:
     renderer.send(kind, 0, renderer.extension, 0, 1, clone.encode((LAB, "1.0", "os:system")))
 
@@ -44,7 +49,7 @@ def _kind(renderer: Renderer, _rng: random.Random, kind: int) -> None:
 # ---- channels ----
 
 
-@attacks(INVALID, "a_channel_that_was_not_declared_by", EVENT, INVOKE, LISTEN, UNLISTEN)
+@attacks(INVALID, "a_channel_that_was_not_declared_by", EVENT, INVOKE, LISTEN, UNLISTEN, REPLAY, KEEP_EVENT)
 def _undeclared(renderer: Renderer, rng: random.Random, kind: int) -> None:
     renderer.send(kind, rng.choice([5, 2**16, 2**31, 2**32 - 1]), correlation=10**6, body=clone.encode(()))
 
@@ -130,6 +135,62 @@ async def listens_and_stops_without_end(renderer: Renderer, _rng: random.Random)
         renderer.send(UNLISTEN, 0)
         if number % 100 == 0:
             await asyncio.sleep(0)
+
+
+# ---- kept values ----
+
+
+@attack(INVALID)
+def asks_for_a_kept_value_and_does_not_listen(renderer: Renderer, _rng: random.Random) -> None:
+    renderer.send(REPLAY, 0)
+
+
+@attack(VALID)
+async def keeps_without_end(renderer: Renderer, rng: random.Random) -> None:
+    kept = renderer.main_end.core.ports[LAB].kept
+    for number in range(600):
+        channel = renderer.declare(f"kept {number}")
+        renderer.send(KEEP_EVENT, channel, body=clone.encode((bytes(rng.choice([0, 30_000, 60_000])),)))
+        renderer.receive()  # that it is too much
+        renderer.flush()
+        await asyncio.sleep(0)
+    await renderer.parked()
+    assert 0 < kept.total <= kept.limit
+    assert sum(len(value.body) for value in kept._values.values()) <= kept.total
+
+
+@attack(VALID)
+async def asks_for_kept_values_without_end_and_reads_none(renderer: Renderer, _rng: random.Random) -> None:
+    channel, size = renderer.declare("asked for"), 512 * 1024
+    renderer.send(LISTEN, channel)
+    renderer.send(KEEP_EVENT, channel, body=clone.encode((bytes(size),)))
+    for _ in range(200):
+        renderer.send(REPLAY, channel)
+    for _ in range(100):
+        renderer.flush()
+        await asyncio.sleep(0.001)
+        assert renderer.main_end.endpoint.outbox <= HIGH_WATER + 2 * size
+    assert renderer.main_end.paused
+    while sum(record.kind == KEPT for record in renderer.inbox) < 200:  # it has them all when it reads
+        renderer.receive()
+        await asyncio.sleep(0)
+    renderer.inbox.clear()
+
+
+@attack(VALID)
+async def asks_for_kept_values_without_end_and_leaves(renderer: Renderer, _rng: random.Random) -> None:
+    channel, size = renderer.declare("asked for"), 512 * 1024
+    renderer.send(LISTEN, channel)
+    renderer.send(KEEP_EVENT, channel, body=clone.encode((bytes(size),)))
+    await renderer.parked()
+    end = renderer.main_end
+    for _ in range(1000):  # as many as its ring holds
+        renderer.send(REPLAY, channel)
+    renderer.sock.close()
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+        if not renderer.gone:
+            assert end.endpoint.outbox <= HIGH_WATER + 2 * size
 
 
 # ---- requests and outcomes ----
@@ -218,6 +279,16 @@ def _invoke_body(renderer: Renderer, _rng: random.Random, name: str) -> None:
 @attacks(INVALID, "main_hears_a_body", *bodies_of_no_use())
 def _event_body(renderer: Renderer, _rng: random.Random, name: str) -> None:
     renderer.send(EVENT, renderer.declare("heard in main"), ALL, body=bodies_of_no_use()[name])
+
+
+@attacks(INVALID, "main_keeps_a_body", *bodies_of_no_use())
+def _kept_body(renderer: Renderer, _rng: random.Random, name: str) -> None:
+    renderer.send(KEEP_EVENT, renderer.declare("kept"), body=bodies_of_no_use()[name])
+
+
+@attack(INVALID)
+def main_keeps_what_is_no_tuple(renderer: Renderer, _rng: random.Random) -> None:
+    renderer.send(KEEP_EVENT, renderer.declare("kept"), body=clone.encode([1]))
 
 
 @attacks(EITHER, "the_neighbour_hears_a_body", *bodies_of_no_use())
