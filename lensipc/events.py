@@ -21,7 +21,8 @@ class IpcEvent:
         extension: the id of the extension it belongs to.
         channel: the channel's name.
         missed: how many events of this channel were dropped just before this one because this process read too
-            slowly; 0 unless it listens with `when_slow="drop_oldest"` or `"drop_newest"`.
+            slowly, or skipped because the listener was busy; 0 unless it listens with `when_slow="drop_oldest"`,
+            `"drop_newest"` or `latest=True`.
     """
 
     __slots__ = ("_send", "channel", "extension", "frame_id", "missed", "pid")

@@ -185,6 +185,8 @@ class Main(_Ipc[MainPort]):
         listener: Callback,
         *,
         replay: bool = False,
+        latest: bool = False,
+        concurrency: int | None = None,
     ) -> Disposer:
         """Call `listener(event, *args)` for each event of the channel; a plain or an async function.
 
@@ -194,11 +196,15 @@ class Main(_Ipc[MainPort]):
             replay: call it first with the channel's kept value, if there is one: the arguments of the last
                 `broadcast(channel, ..., keep=True)`, with the event of who sent them, alive or not. Then it hears every
                 event that comes later, none twice. Events without `keep` that came in between are not kept.
+            latest: for a listener that is slow and needs the newest state only. Events that come while it runs are
+                skipped, but for the newest, which it hears next; `event.missed` says how many were skipped before it.
+            concurrency: how many calls of an async listener may run at once; further events wait, in order, or with
+                `latest` only the newest. None: any number, or 1 with `latest`. A plain function runs once at a time.
 
         Returns:
             A disposer: calling it removes the listener. It may be called any number of times.
         """
-        return self._port.listen(channel, listener, replay)
+        return self._port.listen(channel, listener, replay, latest, concurrency)
 
     def handle(self, channel: str, handler: Callback) -> Disposer:
         """Answer the requests of the channel: what `handler(event, *args)` returns or raises is their outcome.
@@ -263,6 +269,8 @@ class Renderer(_Ipc[RendererPort]):
         *,
         when_slow: WhenSlow = "disconnect",
         replay: bool = False,
+        latest: bool = False,
+        concurrency: int | None = None,
     ) -> Disposer:
         """Call `listener(event, *args)` for each event of the channel; a plain or an async function.
 
@@ -275,11 +283,15 @@ class Renderer(_Ipc[RendererPort]):
             replay: call it first with the channel's kept value, if there is one: the arguments of the last
                 `broadcast(channel, ..., keep=True)`, with the event of who sent them, alive or not. Then it hears every
                 event that comes later, none twice. Events without `keep` that came in between are not kept.
+            latest: for a listener that is slow and needs the newest state only. Events that come while it runs are
+                skipped, but for the newest, which it hears next; `event.missed` says how many were skipped before it.
+            concurrency: how many calls of an async listener may run at once; further events wait, in order, or with
+                `latest` only the newest. None: any number, or 1 with `latest`. A plain function runs once at a time.
 
         Returns:
             A disposer: calling it removes the listener. It may be called any number of times.
         """
-        return self._port.listen(channel, listener, when_slow, replay)
+        return self._port.listen(channel, listener, when_slow, replay, latest, concurrency)
 
     def invoke(
         self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()

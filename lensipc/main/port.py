@@ -11,7 +11,8 @@ from .. import clone
 from ..errors import OutboxFull
 from ..runtime.channels import Callback, Channel, ChannelTable, Disposer
 from ..runtime.connection import post_args
-from ..runtime.listening import with_options
+from ..runtime.dispatch import Dispatcher
+from ..runtime.listening import Paced, with_options
 from ..runtime.ports import RendererInfo
 from ..runtime.posts import not_done
 from ..runtime.protocol import ALL, MAIN
@@ -118,12 +119,32 @@ class MainPort:
         except OutboxFull:
             raise self.core.router.full(found) from None
 
-    def listen(self, channel: str, listener: Callback, replay: bool = False) -> Disposer:
+    def listen(
+        self,
+        channel: str,
+        listener: Callback,
+        replay: bool = False,
+        latest: bool = False,
+        concurrency: int | None = None,
+    ) -> Disposer:
         """Add a listener."""
-        if not replay:
+        core = self.core
+        if not (replay or latest or concurrency is not None):
             return self.table.listen(channel, listener)
-        callback, added = with_options(listener, self.core.router.replay)
+        callback, added = with_options(
+            listener,
+            replay,
+            latest,
+            concurrency,
+            Dispatcher(core.driver, "main"),
+            lambda paced: partial(self._run_soon, paced),
+            core.router.replay,
+        )
         return self.table.listen(channel, callback, added=added)
+
+    def _run_soon(self, paced: Paced) -> None:
+        driver = self.core.driver
+        driver.call_soon(partial(driver.contexts.apart, paced.run))
 
     async def drain(self) -> None:
         """Wait until no renderer is congested, and main's own listeners have heard what was sent."""

@@ -41,7 +41,7 @@ from ..transport.poller import Poller
 from .backlog import OUTCOMES, Backlog, is_outcome, parts_of
 from .dispatch import EventDispatcher
 from .parts import Parts
-from .port import RendererChannel, RendererPort, encoded_name
+from .port import RendererChannel, RendererPort, Soon, encoded_name
 
 # Messages handled before other callbacks of the loop have their turn: that takes asyncio some 10 us.
 MESSAGES_PER_TURN: Final = 256
@@ -239,6 +239,11 @@ class RendererCore(Connection, TurnLoop):
         channel.port.not_kept(channel, str(body_of(message), "utf-8", "replace"))
 
     # ---- turns ----
+
+    def call_soon(self, soon: Soon) -> None:
+        """Call it as if it were an event that has come last, but before those that are still in the ring."""
+        self._backlog.append([soon, ()])
+        self.poller.wake()
 
     def broken(self, error: Exception) -> None:
         self._end(str(error) or "there is no memory here for what it sends")

@@ -13,10 +13,11 @@ from .. import clone
 from ..errors import InvokeTimeout, NotActivatedError, PeerGone
 from ..events import IpcRendererEvent
 from ..log import log
-from ..runtime.channels import Callback, Channel, ChannelTable, Disposer
+from ..runtime.channels import Callback, Channel, ChannelTable, Disposer, Registration
 from ..runtime.connection import CLOSED, OPEN, post_args
+from ..runtime.dispatch import Dispatcher
 from ..runtime.kept import KeptBytes
-from ..runtime.listening import Replay, with_options
+from ..runtime.listening import Paced, Replay, with_options
 from ..runtime.pending import Outcome
 from ..runtime.posts import Fail, not_done
 from ..runtime.protocol import EVENT, INVOKE, KEEP_EVENT, LISTEN, MAX_NAME, REPLAY, UNLISTEN
@@ -49,6 +50,18 @@ class RendererChannel(Channel):
         self.event: IpcRendererEvent | None = None  # the event object for the last sender, used again
         self.when_full = 0
         self.replays: list[Replay] = []  # the listeners that main has still to answer, in their order
+
+
+class Soon(Channel):
+    """Stands for a channel in a batch, so that a paced listener is run in its turn, as an event's listeners are."""
+
+    __slots__ = ("event", "port")
+
+    def __init__(self, port: RendererPort, paced: Paced) -> None:
+        super().__init__("")
+        self.port = port
+        self.event = None
+        self.add(Registration(paced.run, "", self.remove))
 
 
 class RendererPort:
@@ -160,18 +173,29 @@ class RendererPort:
         listener: Callback,
         when_slow: str,
         replay: bool = False,
+        latest: bool = False,
+        concurrency: int | None = None,
     ) -> Disposer:
         """Add a listener. A channel's first `when_slow` says what main does when this process is too slow."""
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
+        core = self.core
         self._check_active()
 
         def begin(first: RendererChannel) -> None:
             first.when_full = WHEN_SLOW[when_slow]
 
-        if not replay:
+        if not (replay or latest or concurrency is not None):
             return self.table.listen(channel, listener, begin)
-        callback, added = with_options(listener, self._ask_for_kept)
+        callback, added = with_options(
+            listener,
+            replay,
+            latest,
+            concurrency,
+            Dispatcher(core.driver, f"renderer {core.frame_id}"),
+            lambda paced: partial(core.call_soon, Soon(self, paced)),
+            self._ask_for_kept,
+        )
         return self.table.listen(channel, callback, begin, added)
 
     def _ask_for_kept(self, replay: Replay) -> None:

@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Listeners with options: `replay=True`.
+"""Listeners with options: `replay=True`, `latest=True`, `concurrency=N`.
 
-Such an object stands in a channel in place of the user's callback. So a listener without options is called as if there
-were none of this.
+Each of these objects stands in a channel in place of the user's callback. So a listener without options is called as if
+there were none of this.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from .channels import Callback, Registration
+from .dispatch import Dispatcher, finish
+from .driver import is_awaitable
+
+# What `latest=True` means if `concurrency` is not said.
+ONE: Final = 1
 
 
 class Replay:
@@ -66,19 +73,185 @@ class Replay:
         return (self.registration,) if self.has_value else ()
 
 
-def with_options(
-    listener: Callback, ask: Callable[[Replay], None]
-) -> tuple[Callback, Callable[[Any, Registration], None]]:
-    """What stands in the channel for a listener with `replay`, and what is to be called when it is added there.
+class Paced:
+    """A listener of which only so many async calls run at once.
 
-    `ask` asks main for the channel's kept value. TypeError: the listener is no function.
+    With `latest`, events that come meanwhile are skipped, but for the newest: it waits, and is heard next. A plain
+    listener is slow in its call, and then events wait in the ring. So each call is put off until all that has come was
+    looked at.
+
+    Without `latest`, all of them wait, in order.
+
+    Args:
+        callback: what is called.
+        latest: whether only the newest event waits.
+        limit: how many calls may run at once.
+        dispatcher: logs what they raise, and awaits what they return.
+    """
+
+    __slots__ = (
+        "_callback",
+        "_channel",
+        "_dispatcher",
+        "_latest",
+        "_limit",
+        "_missed",
+        "_registration",
+        "_running",
+        "_scheduled",
+        "_soon",
+        "_waiting",
+    )
+
+    _channel: Any
+    _registration: Registration
+    _soon: Callable[[], None]
+
+    def __init__(self, callback: Callback, latest: bool, limit: int, dispatcher: Dispatcher) -> None:
+        self._callback = callback
+        self._latest = latest
+        self._limit = limit
+        self._dispatcher = dispatcher
+        self._scheduled = False
+        self._running = 0
+        self._missed = 0  # events that were skipped since the last call
+        # The events that wait, each with the future that ends when it was heard. With `latest`, one at most, without.
+        self._waiting: deque[tuple[Any, tuple[Any, ...], Any]] = deque()
+
+    def begin(self, channel: Any, registration: Registration, soon: Callable[[], None]) -> None:
+        """The listener is added.
+
+        `soon()` has `run` called when all that has come was looked at, with context variables of its own.
+        """
+        self._channel, self._registration, self._soon = channel, registration, soon
+
+    def __call__(self, event: Any, *args: Any) -> Any:
+        """An event. What is awaited of the result is over when the event was heard: main counts what waits by that."""
+        if self._latest:
+            if self._waiting:
+                skipped, _, _ = self._waiting.pop()
+                self._missed += 1 + skipped.missed
+            self._waiting.append((event, args, None))
+            self._schedule()
+            return None
+        if self._running < self._limit:
+            return self._hear(event, args, None)
+        heard = self._dispatcher.driver.future()
+        self._waiting.append((event, args, heard))
+        return heard
+
+    def run(self, *_: object) -> None:
+        """Hear the newest event, if there may be one more call."""
+        self._scheduled = False
+        if not self._waiting or self._running >= self._limit:
+            return
+        event, args, _none = self._waiting.popleft()
+        missed, self._missed = self._missed, 0
+        if self._registration.active:
+            if missed:  # others share the event object
+                missed += event.missed
+                event = type(event)(event.frame_id, event.pid, event.extension, event.channel, missed, event._send)
+            self._hear(event, args, None)
+
+    def _schedule(self) -> None:
+        if not self._scheduled and self._running < self._limit:
+            self._scheduled = True
+            self._soon()
+
+    def _hear(self, event: Any, args: tuple[Any, ...], heard: Any) -> Any:
+        """Call the listener. Returns a future that ends when its call has ended, if that is async."""
+        dispatcher, table, awaited = self._dispatcher, self._channel.port.table, False
+        self._running += 1  # a plain call, too: it may run a loop of its own, in which events come
+        try:
+            result = self._callback(event, *args)
+            if result is not None and is_awaitable(result):
+                if heard is None:
+                    heard = dispatcher.driver.future()
+                what = "listener of %s/%s raised", table.extension, self._channel.name
+                finish(dispatcher.driver, table, result, what, partial(self._count, heard))
+                awaited = True
+                return None if self._latest else heard
+        except BaseException as error:  # SystemExit and CancelledError, too
+            dispatcher.failed(self._channel, table, self._callback, len(args), error)
+        finally:
+            if not awaited:
+                self._end(heard)
+        return None
+
+    def _count(self, heard: Any, change: int) -> None:
+        """An async call has begun (1), or has ended (-1)."""
+        if change < 0:
+            self._end(heard)
+
+    def _end(self, heard: Any) -> None:
+        """A call has ended: there may be one more."""
+        self._running -= 1
+        if heard is not None:
+            heard.set_result(None)
+        if self._waiting:
+            if self._latest:
+                self._schedule()
+            elif not self._scheduled:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Hear what waits, in order, as far as there may be more calls."""
+        self._scheduled = True  # the ends of plain calls come back here: this loop goes on with what waits
+        try:
+            while self._waiting and self._running < self._limit:
+                event, args, heard = self._waiting.popleft()
+                if self._registration.active:
+                    self._dispatcher.driver.contexts.apart(self._hear, event, args, heard)
+                else:
+                    heard.set_result(None)
+        finally:
+            self._scheduled = False
+
+
+def with_options(
+    listener: Callback,
+    replay: bool,
+    latest: bool,
+    concurrency: int | None,
+    dispatcher: Dispatcher,
+    soon: Callable[[Paced], Callable[[], None]],
+    ask: Callable[[Replay], None],
+) -> tuple[Callback, Callable[[Any, Registration], None]]:
+    """What stands in the channel for a listener with options, and what is to be called when it is added there.
+
+    Args:
+        listener, replay, latest, concurrency: as the user has given them.
+        dispatcher: as Paced takes it.
+        soon: makes what Paced.begin takes.
+        ask: asks main for the channel's kept value.
+
+    Raises:
+        TypeError, ValueError: the listener is no function, or `concurrency` no number of calls.
     """
     if not callable(listener):
         raise TypeError(f"a listener is a function, not {type(listener).__name__}")
-    replayed = Replay(listener)
+    callback = listener
+    paced = replayed = None
+    if latest or concurrency is not None:
+        callback = paced = Paced(callback, latest, _limit_of(concurrency), dispatcher)
+    if replay:
+        callback = replayed = Replay(callback)
 
     def added(channel: Any, registration: Registration) -> None:
-        replayed.begin(channel, registration)
-        ask(replayed)
+        if paced is not None:
+            paced.begin(channel, registration, soon(paced))
+        if replayed is not None:
+            replayed.begin(channel, registration)
+            ask(replayed)
 
-    return replayed, added
+    return callback, added
+
+
+def _limit_of(concurrency: int | None) -> int:
+    if concurrency is None:
+        return ONE
+    if not isinstance(concurrency, int) or isinstance(concurrency, bool):
+        raise TypeError(f"concurrency is a number of calls, or None, not {type(concurrency).__name__}")
+    if concurrency < 1:
+        raise ValueError(f"concurrency is at least 1, not {concurrency}")
+    return concurrency

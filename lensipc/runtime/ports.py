@@ -42,7 +42,14 @@ class MainPort(Port, Protocol):
     @property
     def renderers(self) -> dict[int, RendererInfo]: ...
 
-    def listen(self, channel: str, listener: Callback, replay: bool = False) -> Disposer: ...
+    def listen(
+        self,
+        channel: str,
+        listener: Callback,
+        replay: bool = False,
+        latest: bool = False,
+        concurrency: int | None = None,
+    ) -> Disposer: ...
 
 
 class RendererPort(Port, Protocol):
@@ -54,6 +61,8 @@ class RendererPort(Port, Protocol):
         listener: Callback,
         when_slow: str,
         replay: bool = False,
+        latest: bool = False,
+        concurrency: int | None = None,
     ) -> Disposer: ...
 
     def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any: ...

@@ -1,4 +1,4 @@
-"""What the tests of kept values have a renderer do; `ipc` is the lab's, in main or there."""
+"""What the tests of kept values and of paced listeners have a renderer do; `ipc` is the lab's, in main or there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import lab
+import numpy as np
 from hosting import Host
 
 from lensipc import ExtensionManifest, MainProcess
@@ -154,6 +156,49 @@ def pace(ipc: Any, name: str, channel: str, seconds: float, options: dict[str, A
 
     dispose = ipc.listen(channel, slow_and_plain if blocks else slow, **options)
     vars(ipc).setdefault("disposers", {})[name] = dispose
+
+
+def hold_frames(ipc: Any, channel: str, seconds: float, options: dict[str, Any]) -> None:
+    """Listen to frames with a listener that takes so long, and note (number, missed, the first byte)."""
+    ipc.seen = []
+
+    async def slow(event: Any, number: int, frame: Any) -> None:
+        ipc.seen.append((number, event.missed, int(frame[0])))
+        await asyncio.sleep(seconds)
+        assert int(frame[0]) == number % 251
+
+    ipc.listen(channel, slow, **options)
+
+
+def seen(ipc: Any) -> tuple[list[Any], int]:
+    """What `hold_frames` has noted, and this process's memory."""
+    return ipc.seen, memory()
+
+
+def memory() -> int:
+    """Bytes of this process that are in memory now."""
+    with open("/proc/self/statm") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+async def tick(ipc: Any, channel: str, count: int) -> None:
+    """Broadcast 0, 1, 2, ... 5 ms apart."""
+    for number in range(count):
+        ipc.broadcast(channel, number)
+        await asyncio.sleep(0.005)
+
+
+async def film(ipc: Any, channel: str, count: int) -> None:
+    """Broadcast so many frames of 2 MiB, at the pace of who hears them."""
+    for number in range(count):
+        ipc.broadcast(channel, number, np.full(2 * 1024 * 1024, number % 251, np.uint8))
+        await ipc.drain()
+        await asyncio.sleep(0.005)
+
+
+async def pace_in_a_thread(ipc: Any, name: str, channel: str, options: dict[str, Any]) -> None:
+    """The same as `pace`, by another thread."""
+    await asyncio.to_thread(pace, ipc, name, channel, 0, options)
 
 
 # ---- scripts ----
