@@ -8,6 +8,7 @@ The floors. A module imports from its own room and the floors below, and main an
     6  main                         the host: installs extensions, takes renderers in, routes what they send
        renderer                     a renderer: its end of the line, and its parts of extensions
     5  extension, ipc, events       what an extension's author subclasses, and is called with
+       channel                      a channel's name with the types of what it carries
     4  runtime                      the protocol, connections, and how callbacks are called
     3  transport                    one end of a segment, waiting for it, and the handshake
     2  clone                        values as bytes and back
@@ -18,6 +19,8 @@ The floors. A module imports from its own room and the floors below, and main an
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 # First: it says what is missing where the rest cannot be imported.
 from . import supported as _supported  # noqa: F401
 
@@ -25,6 +28,7 @@ from . import supported as _supported  # noqa: F401
 from . import clone
 from . import events as Types
 from . import ipc as Ipc
+from .channel import Channel
 from .errors import (
     ActivationError,
     DataCloneError,
@@ -49,14 +53,29 @@ from .renderer.process import RendererProcess
 from .renderer.spawned import freeze_support
 from .runtime.channels import Disposer
 
+if TYPE_CHECKING:
+    from .runtime.asyncio_driver import Invocation
+else:
+
+    def __getattr__(name: str) -> object:
+        """What is imported when it is asked for: asyncio takes longer than all else."""
+        if name == "Invocation":
+            from .runtime.asyncio_driver import Invocation
+
+            return Invocation
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "ActivationError",
+    "Channel",
     "DataCloneError",
     "DecodeError",
     "Disposer",
     "ExtensionManifest",
     "ForkError",
     "HandlerExistsError",
+    "Invocation",
     "InvokeTimeout",
     "Ipc",
     "KeptFull",

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVarTuple, overload
 
+from .channel import Channel
 from .runtime.ports import RendererInfo as RendererInfo
 from .runtime.protocol import MAIN
 
+Args = TypeVarTuple("Args")
 Send = Callable[[int, str, tuple[Any, ...]], None]
 
 
@@ -40,7 +42,13 @@ class IpcEvent:
         """The kind of process that sent it."""
         return "main" if self.frame_id == MAIN else "renderer"
 
-    def reply(self, channel: str, *args: Any) -> None:
+    @overload
+    def reply(self, channel: Channel[tuple[*Args], Any], *args: *Args) -> None: ...
+
+    @overload
+    def reply(self, channel: str, *args: Any) -> None: ...
+
+    def reply(self, channel: Any, *args: Any) -> None:  # type: ignore[misc]
         """Send an event to the sender of this one alone; its listeners of `channel` hear it.
 
         Does nothing if the sender is gone by now. Raises what `broadcast` raises.

@@ -12,17 +12,22 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar, overload
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar, TypeVarTuple, overload
 
+from .channel import Channel, Result
+from .events import IpcMainEvent, IpcMainInvokeEvent, IpcRendererEvent
 from .extension import LensMainExtension, LensRendererExtension
 from .runtime.channels import Callback, Disposer
 from .runtime.ports import MainPort, RendererInfo, RendererPort
 from .runtime.protocol import ALL
 
 if TYPE_CHECKING:
+    import concurrent.futures
+
     from .runtime.asyncio_driver import Invocation
 
+Args = TypeVarTuple("Args")
 Self = TypeVar("Self", bound="_Ipc[Any]")
 Port = TypeVar("Port", MainPort, RendererPort)
 
@@ -135,7 +140,17 @@ class _Ipc(ABC, Generic[Port]):
     def _part(cls) -> type[Any]:
         raise NotImplementedError
 
-    def broadcast(self, channel: str, *args: Any, transfer: Sequence[Any] = (), keep: bool = False) -> None:
+    @overload
+    def broadcast(
+        self, channel: Channel[tuple[*Args], Any], *args: *Args, transfer: Sequence[Any] = (), keep: bool = False
+    ) -> None: ...
+
+    @overload
+    def broadcast(self, channel: str, *args: Any, transfer: Sequence[Any] = (), keep: bool = False) -> None: ...
+
+    def broadcast(  # type: ignore[misc]
+        self, channel: Any, *args: Any, transfer: Sequence[Any] = (), keep: bool = False
+    ) -> None:
         """Send an event to all listeners of the channel: in main and in every renderer, this process included.
 
         Returns at once; `await drain()` between many broadcasts keeps the sender at its receivers' pace.
@@ -144,7 +159,7 @@ class _Ipc(ABC, Generic[Port]):
         thread that has entered the process object sends them in its next turn, each thread's in their order.
 
         Args:
-            channel: the channel's name.
+            channel: the channel's name, or a Channel.
             args: what the listeners are called with, after the event object; each has a structured clone of its own.
             transfer: bytearrays and arrays among them that are emptied here once the event is sent.
             keep: have main keep the arguments in place of those that it keeps of this channel, for who listens later
@@ -172,6 +187,7 @@ class Main(_Ipc[MainPort]):
 
     if not TYPE_CHECKING:
         invoke = _Elsewhere()
+        submit = _Elsewhere()
         invoke_sync = _Elsewhere()
         drain_sync = _Elsewhere()
 
@@ -179,9 +195,31 @@ class Main(_Ipc[MainPort]):
     def _part(cls) -> type[Any]:
         return LensMainExtension
 
+    @overload
+    def listen(
+        self,
+        channel: Channel[tuple[*Args], Any],
+        listener: Callable[[IpcMainEvent, *Args], object],
+        *,
+        replay: bool = False,
+        latest: bool = False,
+        concurrency: int | None = None,
+    ) -> Disposer: ...
+
+    @overload
     def listen(
         self,
         channel: str,
+        listener: Callback,
+        *,
+        replay: bool = False,
+        latest: bool = False,
+        concurrency: int | None = None,
+    ) -> Disposer: ...
+
+    def listen(
+        self,
+        channel: Any,
         listener: Callback,
         *,
         replay: bool = False,
@@ -203,10 +241,23 @@ class Main(_Ipc[MainPort]):
 
         Returns:
             A disposer: calling it removes the listener. It may be called any number of times.
+
+        Raises:
+            TypeError: the listener does not take the event.
         """
         return self._port.listen(channel, listener, replay, latest, concurrency)
 
-    def handle(self, channel: str, handler: Callback) -> Disposer:
+    @overload
+    def handle(
+        self,
+        channel: Channel[tuple[*Args], Result],
+        handler: Callable[[IpcMainInvokeEvent, *Args], Result | Awaitable[Result]],
+    ) -> Disposer: ...
+
+    @overload
+    def handle(self, channel: str, handler: Callback) -> Disposer: ...
+
+    def handle(self, channel: Any, handler: Callback) -> Disposer:
         """Answer the requests of the channel: what `handler(event, *args)` returns or raises is their outcome.
 
         Whatever it raises, SystemExit too; only Ctrl-C, and what a signal's handler raises, ends this process.
@@ -216,6 +267,7 @@ class Main(_Ipc[MainPort]):
 
         Raises:
             HandlerExistsError: the channel has one; says where it was registered.
+            TypeError: the handler does not take the event.
         """
         return self._port.table.handle(channel, handler)
 
@@ -224,7 +276,15 @@ class Main(_Ipc[MainPort]):
         """The renderers in which the extension's part is active, the oldest first."""
         return list(self._port.renderers.values())
 
-    def send(self, frame_id: int, channel: str, *args: Any, transfer: Sequence[Any] = ()) -> None:
+    @overload
+    def send(
+        self, frame_id: int, channel: Channel[tuple[*Args], Any], *args: *Args, transfer: Sequence[Any] = ()
+    ) -> None: ...
+
+    @overload
+    def send(self, frame_id: int, channel: str, *args: Any, transfer: Sequence[Any] = ()) -> None: ...
+
+    def send(self, frame_id: int, channel: Any, *args: Any, transfer: Sequence[Any] = ()) -> None:  # type: ignore[misc]
         """Send an event to one renderer alone; its listeners of the channel hear it, in the order of broadcasts.
 
         Does nothing if that renderer is gone, or if there is none. Otherwise as `broadcast`.
@@ -262,9 +322,33 @@ class Renderer(_Ipc[RendererPort]):
     def _part(cls) -> type[Any]:
         return LensRendererExtension
 
+    @overload
+    def listen(
+        self,
+        channel: Channel[tuple[*Args], Any],
+        listener: Callable[[IpcRendererEvent, *Args], object],
+        *,
+        when_slow: WhenSlow = "disconnect",
+        replay: bool = False,
+        latest: bool = False,
+        concurrency: int | None = None,
+    ) -> Disposer: ...
+
+    @overload
     def listen(
         self,
         channel: str,
+        listener: Callback,
+        *,
+        when_slow: WhenSlow = "disconnect",
+        replay: bool = False,
+        latest: bool = False,
+        concurrency: int | None = None,
+    ) -> Disposer: ...
+
+    def listen(
+        self,
+        channel: Any,
         listener: Callback,
         *,
         when_slow: WhenSlow = "disconnect",
@@ -275,7 +359,7 @@ class Renderer(_Ipc[RendererPort]):
         """Call `listener(event, *args)` for each event of the channel; a plain or an async function.
 
         Args:
-            channel: the channel's name.
+            channel: the channel's name, or a Channel.
             listener: what is called.
             when_slow: what main does with the channel's events when this process reads too slowly: disconnect it
                 when its outbox is full ("disconnect"), or drop the events that wait longest ("drop_oldest") or come
@@ -290,22 +374,38 @@ class Renderer(_Ipc[RendererPort]):
 
         Returns:
             A disposer: calling it removes the listener. It may be called any number of times.
+
+        Raises:
+            TypeError: the listener does not take the event.
         """
         return self._port.listen(channel, listener, when_slow, replay, latest, concurrency)
 
+    @overload
+    def invoke(
+        self,
+        channel: Channel[tuple[*Args], Result],
+        *args: *Args,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+    ) -> Invocation[Result]: ...
+
+    @overload
     def invoke(
         self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
-    ) -> Invocation:
+    ) -> Invocation[Any]: ...
+
+    def invoke(  # type: ignore[misc]
+        self, channel: Any, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+    ) -> Invocation[Any]:
         """Send a request to main's handler of the channel: `result = await ipc.invoke("channel", 1)`.
 
         The request is on its way when this returns. What is returned is a future: await it, gather it, make a task
-        of it. Cancelling it cancels the handler. (In a process without an event loop it is a
-        concurrent.futures.Future that `dispatch` resolves, or its `result()`, which waits as `invoke_sync` does. Do not
-        hand it to `concurrent.futures.wait` on the thread that dispatches: that would wait for ever. In another thread
-        than the one that has entered this process, it is a concurrent.futures.Future, too: its `result()` waits there.)
+        of it. Cancelling it cancels the handler. (In a process without an event loop, and in another thread than the
+        one that has entered this process, it is the concurrent.futures.Future that `submit` returns. Type checkers know
+        of it there as such only where `submit` is called.)
 
         Args:
-            channel: the channel's name.
+            channel: the channel's name, or a Channel.
             args: what the handler is called with, after the event object.
             timeout: seconds to wait for the outcome; None or infinity: as long as main lives. Negative ones are over
                 at once. An outcome that has come in time is had in time, though this process was busy then.
@@ -324,7 +424,53 @@ class Renderer(_Ipc[RendererPort]):
         """
         return self._port.invoke(channel, args, timeout, transfer)  # type: ignore[no-any-return]
 
-    def invoke_sync(self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()) -> Any:
+    @overload
+    def submit(
+        self,
+        channel: Channel[tuple[*Args], Result],
+        *args: *Args,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+    ) -> concurrent.futures.Future[Result]: ...
+
+    @overload
+    def submit(
+        self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+    ) -> concurrent.futures.Future[Any]: ...
+
+    def submit(  # type: ignore[misc]
+        self, channel: Any, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+    ) -> concurrent.futures.Future[Any]:
+        """Send a request as `invoke`, where no event loop runs: in a script, beside a foreign loop, in another thread.
+
+        Returns:
+            A concurrent.futures.Future. On the thread that dispatches, `dispatch` resolves it, or its `result()`, which
+            waits as `invoke_sync` does; do not hand it to `concurrent.futures.wait` there: that would wait for ever. In
+            another thread its `result()` waits.
+
+        Raises:
+            RuntimeError: this is the thread of an event loop, which `result()` would block: `await ipc.invoke(...)`.
+            All that `invoke` raises; what it raises when awaited, `result()` does.
+        """
+        return self._port.submit(channel, args, timeout, transfer)  # type: ignore[no-any-return]
+
+    @overload
+    def invoke_sync(
+        self,
+        channel: Channel[tuple[*Args], Result],
+        *args: *Args,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+    ) -> Result: ...
+
+    @overload
+    def invoke_sync(
+        self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+    ) -> Any: ...
+
+    def invoke_sync(  # type: ignore[misc]
+        self, channel: Any, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+    ) -> Any:
         """The same, blocking until the outcome is there; for a process that runs no event loop.
 
         Events that arrive meanwhile are kept for `dispatch`.

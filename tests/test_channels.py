@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+import types
+from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock, create_autospec
 
 import pytest
 
+from lensipc import Channel as LensChannel
 from lensipc import HandlerExistsError, LensIpcError, NotActivatedError
 from lensipc.runtime.channels import Channel, ChannelTable
 
@@ -107,6 +113,139 @@ def test_what_cannot_be_called_is_refused(table: ChannelTable[Channel], callback
     with pytest.raises(TypeError, match="a handler is a function"):
         table.handle("a", callback)
     assert table._registrations == {}
+
+
+class Callbacks:
+    """Callbacks of each kind that classes make."""
+
+    def takes(self, event: object) -> None: ...
+
+    def does_not(self) -> None: ...
+
+    def takes_all(*args: object) -> None: ...
+
+    def has_no_self() -> None: ...  # type: ignore[misc]
+
+    @classmethod
+    def of_class(cls, event: object) -> None: ...
+
+    @classmethod
+    def of_class_does_not(cls) -> None: ...
+
+    @staticmethod
+    def is_static(event: object) -> None: ...
+
+    @staticmethod
+    def is_static_does_not() -> None: ...
+
+
+class Callable:
+    def __call__(self, event: object) -> None: ...
+
+
+class CallableDoesNot:
+    def __call__(self) -> None: ...
+
+
+class CallableStatic:
+    @staticmethod
+    def __call__(event: object) -> None: ...
+
+
+class CallableClass:
+    @classmethod
+    def __call__(cls, event: object) -> None: ...
+
+
+class CallableByPartial:
+    __call__ = functools.partial(nothing)
+
+
+class Meta(type):
+    def __call__(cls, event: object) -> None: ...
+
+
+class OfMeta(metaclass=Meta):
+    """What a call of it does, its metaclass says."""
+
+
+def no_arguments() -> None: ...
+
+
+async def no_arguments_async() -> None: ...
+
+
+def only_named(*, event: object) -> None: ...
+
+
+def only_keywords(**event: object) -> None: ...
+
+
+def by_default(event: object = None, /) -> None: ...
+
+
+@functools.wraps(no_arguments)
+def decorated(*args: object) -> None: ...
+
+
+NO_SELF: Any = Callbacks().__getattribute__("has_no_self")
+TAKES_THE_EVENT: list[Any] = [
+    nothing, by_default, decorated, lambda event: event, lambda *event: event, print, len, [].append, "x".join, dict,
+    operator.itemgetter(0), functools.partial(no_arguments), functools.lru_cache(no_arguments), Mock(), AsyncMock(),
+    create_autospec(by_default), types.MethodType(print, 1), types.MethodType(functools.partial(print), 1),
+    Callbacks().takes, Callbacks.takes, Callbacks().takes_all, Callbacks.of_class, Callbacks().of_class,
+    Callbacks.is_static, Callbacks().is_static, Callable(), CallableStatic(), CallableClass(), CallableByPartial(),
+    Callable, OfMeta,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("callback", TAKES_THE_EVENT, ids=repr)
+def test_whatever_may_take_the_event_is_taken(table: ChannelTable[Channel], callback: Any) -> None:
+    table.listen("a", callback)
+    table.handle("a", callback)
+    assert callbacks(table, "a") == [callback]
+
+
+@pytest.mark.parametrize(
+    ("callback", "right"),
+    [
+        (no_arguments, "def no_arguments(event, ...)"),
+        (no_arguments_async, "def no_arguments_async(event, ...)"),
+        (only_named, "def only_named(event, ...)"),
+        (only_keywords, "def only_keywords(event, ...)"),
+        (lambda: 1, "lambda event, ...: ..."),
+        (Callbacks().does_not, "def does_not(self, event, ...)"),
+        (NO_SELF, "def has_no_self(self, event, ...)"),
+        (Callbacks.of_class_does_not, "def of_class_does_not(cls, event, ...)"),
+        (Callbacks.is_static_does_not, "def is_static_does_not(event, ...)"),
+        (CallableDoesNot(), "def __call__(self, event, ...)"),
+    ],
+)
+def test_a_callback_that_does_not_take_the_event_is_named_with_how_to_write_it(
+    table: ChannelTable[Channel], callback: Any, right: str
+) -> None:
+    with pytest.raises(TypeError) as listening:
+        table.listen("a", callback)
+    with pytest.raises(TypeError) as handling:
+        table.handle("a", callback)
+    for what, raised in ("listener", listening), ("handler", handling):
+        text = str(raised.value)
+        assert text.startswith(f"the {what} of channel 'a', ")
+        assert f"{Path(__file__).name}:" in text
+        assert text.endswith(f"does not take the event, which comes first: `{right}`")
+    assert table._registrations == {}
+
+
+def test_a_table_keeps_plain_names_though_it_is_asked_for_typed_channels(table: ChannelTable[Channel]) -> None:
+    typed: Any = LensChannel("a")
+    dispose = table.handle(typed, nothing)
+    table.listen(typed, nothing)
+    assert type(table[typed].name) is str
+    assert table["a"] is table[typed]
+    with pytest.raises(HandlerExistsError, match="channel 'a' of extension"):
+        table.handle("a", nothing)
+    dispose()
+    assert table["a"].handler is None
 
 
 def test_nothing_can_be_registered_before_the_table_is_open_and_after_it_is_closed() -> None:

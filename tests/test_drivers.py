@@ -22,14 +22,14 @@ from lensipc.runtime.blocking_driver import BlockingDriver
 from lensipc.runtime.driver import Contexts
 
 
-def sent(given_up: list[int] | None = None) -> Invocation:
+def sent(given_up: list[int] | None = None) -> Invocation[Any]:
     """An invoke on its way."""
     invocation = AsyncioDriver().invocation(lambda number: given_up.append(number) if given_up is not None else None)
     invocation.correlation = 1
     return invocation
 
 
-def later(invocation: Invocation, outcome: Any) -> None:
+def later(invocation: Invocation[Any], outcome: Any) -> None:
     """Give it its outcome in a moment."""
     settle = invocation.set_exception if isinstance(outcome, BaseException) else invocation.set_result
     asyncio.get_running_loop().call_later(0.001, settle, outcome)
@@ -172,7 +172,7 @@ def test_on_every_loop_tasks_that_await_outcomes_run_alike_whether_they_go_on_at
     monkeypatch.setattr(Invocation, "at_once", at_once)
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable")
 
-    async def asks(number: int, invocation: Invocation) -> tuple[int, int, bool]:
+    async def asks(number: int, invocation: Invocation[Any]) -> tuple[int, int, bool]:
         variable.set(number)
         try:
             value = await invocation

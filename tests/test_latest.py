@@ -256,7 +256,7 @@ async def test_a_concurrency_that_is_no_number_of_calls_is_refused(
         with pytest.raises(error, match=text):
             host.ipc.listen("n", print, **options)
         with pytest.raises(TypeError, match="a listener is a function, not int"):
-            host.ipc.listen("n", 5, latest=True)  # type: ignore[arg-type]
+            host.ipc.listen("n", 5, latest=True)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("how", ["socket", "semaphore", "foreign"])

@@ -138,7 +138,7 @@ async def test_an_event_for_nobody_is_dropped_and_one_for_all_is_a_broadcast() -
         with pytest.raises(ValueError, match=r"broadcast\(\) sends to all"):
             ipc.send(0xFFFFFFFF, "say", "all")
         with pytest.raises(TypeError, match=r"such as renderer\.frame_id, not RendererInfo"):
-            ipc.send(ipc.renderers[0], "say", "all")  # type: ignore[arg-type]
+            ipc.send(ipc.renderers[0], "say", "all")  # type: ignore[call-overload]
         await until(lambda: ("heard", renderer.frame_id, "somebody") in present.notes)
         assert not any(note[-1] in ("nobody", "all") for note in present.notes)
         await main.disable("present")

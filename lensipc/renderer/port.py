@@ -212,6 +212,13 @@ class RendererPort:
         invocation.correlation = self._request(channel, args, timeout, invocation, transfer)
         return invocation
 
+    def submit(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+        """Send a request; returns the concurrent.futures.Future of its outcome."""
+        core = self.core
+        if get_ident() == core.thread and not core.driver.blocking:
+            raise RuntimeError("the result of submit would block this thread's event loop: use `await ipc.invoke(...)`")
+        return self.invoke(channel, args, timeout, transfer)
+
     def _post_invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Invoke from another thread. Returns a concurrent.futures.Future."""
         left = seconds_of(timeout)

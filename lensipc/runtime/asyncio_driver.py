@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import NoHandlerError
 from ..user_code import conclude, ends_process
 from .channels import Running
 from .driver import Abandon, Contexts, Settle
+
+T = TypeVar("T")
 
 
 class Deactivated(NoHandlerError, asyncio.CancelledError):  # noqa: N818
@@ -24,7 +26,14 @@ class Deactivated(NoHandlerError, asyncio.CancelledError):  # noqa: N818
     """
 
 
-class Invocation(asyncio.Future[Any]):
+if TYPE_CHECKING:
+    # asyncio asks whether something has a coroutine's methods, and type checkers ask for the base.
+    class _FutureAndCoroutine(asyncio.Future[T], Coroutine[Any, Any, T]): ...
+else:
+    _FutureAndCoroutine = asyncio.Future
+
+
+class Invocation(_FutureAndCoroutine[T]):
     """A pending invoke. Await it, gather it, or make a task of it; cancelling it cancels the handler.
 
     It is a future and a coroutine as well, because `create_task` and `TaskGroup` accept only coroutines. The request
@@ -103,15 +112,18 @@ class Invocation(asyncio.Future[Any]):
 
     _steps: Generator[Any, None, Any]  # since the first step
 
-    def send(self, value: None) -> Any:
+    def send(self, value: None, /) -> Any:
+        """Go on to where it waits, or to its end. A task calls this."""
         return self._begun().send(value)
 
     def throw(self, *error: Any) -> Any:
+        """Raise an error where it waits. A task calls this."""
         if not hasattr(self, "_steps"):  # a task that is cancelled before its first step
             self.cancel()
         return self._begun().throw(*error)
 
     def close(self) -> None:
+        """Stop awaiting it. If nobody has begun to, it is cancelled."""
         if hasattr(self, "_steps"):
             self._steps.close()
         else:
@@ -251,8 +263,8 @@ class AsyncioDriver:
     def future(self) -> Pending:
         return Pending(loop=self.loop)
 
-    def invocation(self, abandon: Abandon) -> Invocation:
-        invocation = Invocation(loop=self.loop)
+    def invocation(self, abandon: Abandon) -> Invocation[Any]:
+        invocation: Invocation[Any] = Invocation(loop=self.loop)
         invocation._waiter = None
         invocation.abandon = abandon
         return invocation

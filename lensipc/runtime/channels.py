@@ -17,7 +17,8 @@ import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from types import CodeType, FunctionType, MethodType
+from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar
 
 from ..errors import ForkError, HandlerExistsError, NotActivatedError
 
@@ -133,6 +134,7 @@ class ChannelTable(Generic[AnyChannel]):
         if channel is None:
             if not isinstance(name, str):
                 raise TypeError(f"a channel's name is a str, not {type(name).__name__}")
+            name = str(name)  # of a Channel, which is a str of its own class
             channel = self.channels[name] = self._make(name)
         return channel
 
@@ -262,6 +264,41 @@ class ChannelTable(Generic[AnyChannel]):
         self.check_open(name)
         if not callable(callback):
             raise TypeError(f"a {what} is a function, not {type(callback).__name__}")
+        function, before = _function_of(callback)
+        if function is not None and not _takes(function.__code__, before + 1):
+            raise TypeError(_without_event(f"{what} of channel {str(name)!r}", function, before))
+
+
+def _function_of(callback: Any) -> tuple[FunctionType | None, int]:
+    """The Python function that a call of `callback` comes to, and how many arguments it gets before the call's own.
+
+    None: it takes `inspect` to tell, which registering does not import: a class, a partial, or code in C.
+    """
+    kind = type(callback)
+    if kind is FunctionType:
+        return callback, 0
+    if kind is MethodType:
+        return (callback.__func__, 1) if type(callback.__func__) is FunctionType else (None, 0)
+    # As the class has it: what is written in C, or is a static method, is no function there.
+    call = next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
+    return (call, 1) if type(call) is FunctionType else (None, 0)
+
+
+_VARIADIC: Final = 4  # inspect.CO_VARARGS: the function has *args
+
+
+def _takes(code: CodeType, count: int) -> bool:
+    """Whether a function can be called with so many arguments, given by their places."""
+    return code.co_argcount >= count or bool(code.co_flags & _VARIADIC)
+
+
+def _without_event(what: str, function: FunctionType, before: int) -> str:
+    """Say that a callback does not take the event, and how it has to be written."""
+    code, name = function.__code__, function.__name__
+    right = ", ".join((*(code.co_varnames[: min(before, code.co_argcount)] or before * ("self",)), "event", "..."))
+    right = f"lambda {right}: ..." if name == "<lambda>" else f"def {name}({right})"
+    where = f"{code.co_filename}:{code.co_firstlineno}"
+    return f"the {what}, {function.__qualname__} at {where}, does not take the event, which comes first: `{right}`"
 
 
 class _ForkedTable(ChannelTable[Any]):
