@@ -30,11 +30,11 @@ class IpcEvent:
     __slots__ = ("_send", "channel", "extension", "frame_id", "missed", "pid")
 
     def __init__(self, frame_id: int, pid: int, extension: str, channel: str, missed: int, send: Send) -> None:
-        self.frame_id = frame_id
-        self.pid = pid
-        self.extension = extension
-        self.channel = channel
-        self.missed = missed
+        self.frame_id: int = frame_id
+        self.pid: int = pid
+        self.extension: str = extension
+        self.channel: str = channel
+        self.missed: int = missed
         self._send = send
 
     @property

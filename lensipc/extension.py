@@ -89,7 +89,7 @@ class _Extension:
         self.id = id
         self.version = version
         self.settings = settings
-        self.disposers = ExitStack()
+        self.disposers: ExitStack[bool | None] = ExitStack()
         self._port = port
 
     def on_activate(self) -> Any:

@@ -9,7 +9,7 @@ from typing import Final
 
 from .user_code import trace
 
-log = logging.getLogger("lensipc")
+log: Final = logging.getLogger("lensipc")
 
 # So many lines of one kind are logged in a second at most; the next one says how many were left out. Warnings are of
 # strangers, who did not attach or were disconnected; errors of user code, which raises for what strangers send, too.

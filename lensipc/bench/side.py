@@ -31,12 +31,15 @@ class Stalled(BaseException):
 class Listener:
     """What messages are delivered to. It knows when the warm-up ended and when the last message came."""
 
+    begun: tuple[int, int]
+    ended: tuple[int, int]
+
     def __init__(self, task: Task, mark: Callable[[], None], then: Callable[[], object] = lambda: None) -> None:
         self._task = task
         self._mark = mark
         self._then = then
         self._next = task.warmup
-        self.heard = 0
+        self.heard: int = 0
         self.begun = self.ended = (0, 0)  # messages heard by then, and the time (ns)
 
     def __call__(self, value: object) -> None:
@@ -91,7 +94,7 @@ class Side:
     def __init__(self, task: Task, name: str, line: Connection) -> None:
         self.task = task
         self.name = name
-        self.listener = Listener(task, self.mark)
+        self.listener: Listener = Listener(task, self.mark)
         self._line = line
         self._cpu = 0.0
         self._warm = False

@@ -55,9 +55,13 @@ class Limits:
 
     __slots__ = ("budget", "count_all", "flags", "plain")
 
+    budget: int
+    count_all: bool
+    plain: bool
+
     def __init__(self, budget: int = lib.LIPC_BUDGET, plain: bool = False, count_all: bool = False) -> None:
         self.budget, self.plain, self.count_all = budget, plain, count_all
-        self.flags = plain * _fast.READ_PLAIN | count_all * _fast.READ_ALL
+        self.flags: int = plain * _fast.READ_PLAIN | count_all * _fast.READ_ALL
 
 
 STANDARD = Limits()

@@ -19,7 +19,7 @@ import codecs
 import struct
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .. import _fast
 from ..errors import UnknownValueError
@@ -108,17 +108,17 @@ class Row:
         price: Callable[..., int] | None = None,
         hash_cost: int | None = 4,
     ) -> None:
-        self.name = name
-        self.make = make
-        self.arguments = arguments
-        self.required = len(arguments) if required is None else required
-        self.rest = rest
-        self.does = does
-        self.plain = plain
-        self.cost = cost
-        self.per_byte = per_byte
-        self.price = price
-        self.hash_cost = hash_cost
+        self.name: str = name
+        self.make: Callable[..., Any] = make
+        self.arguments: tuple[Argument, ...] = arguments
+        self.required: int = len(arguments) if required is None else required
+        self.rest: Argument | None = rest
+        self.does: str = does
+        self.plain: bool = plain
+        self.cost: int = cost
+        self.per_byte: int = per_byte
+        self.price: Callable[..., int] | None = price
+        self.hash_cost: int | None = hash_cost
 
     def __call__(self, *_: Any) -> Any:  # because the pickler requires a callable
         raise TypeError(f"{self.name} is called by messages only")
@@ -414,38 +414,42 @@ _ANY = _takes("any")
 # The `make` of rows whose values the reader makes itself.
 _none: Callable[..., Any] = lambda *_: None  # noqa: E731
 
-as_dict = Row("as_dict", _none, does="dict", plain=True)
-as_list = Row("as_list", _none, does="list", plain=True)
-as_is = Row("as_is", _none, _ANY, does="last", plain=True)
-as_last = Row("as_last", _none, _ANY, rest=_ANY, does="last", plain=True)
-as_complex = Row("as_complex", complex, _takes("float"), _takes("float"), plain=True, cost=15)
+as_dict: Final = Row("as_dict", _none, does="dict", plain=True)
+as_list: Final = Row("as_list", _none, does="list", plain=True)
+as_is: Final = Row("as_is", _none, _ANY, does="last", plain=True)
+as_last: Final = Row("as_last", _none, _ANY, rest=_ANY, does="last", plain=True)
+as_complex: Final = Row("as_complex", complex, _takes("float"), _takes("float"), plain=True, cost=15)
 # Not a key: a numpy number with the same hash would be compared with the range, and numpy would make an array of it.
-as_range = Row("as_range", range, *(3 * (_takes("int", size=RANGE_BITS),)), plain=True, cost=20, hash_cost=None)
-as_uuid = Row("as_uuid", _uuid, _takes("int", size=128), cost=200, hash_cost=30)
-as_datetime = Row("as_datetime", _datetime, _takes("bytes", size=10), _ZONE, required=1, cost=200, hash_cost=40)
-as_date = Row("as_date", _date, _int(1, 9999), _int(1, 12), _int(1, 31), cost=60)
-as_time = Row(
+as_range: Final = Row("as_range", range, *(3 * (_takes("int", size=RANGE_BITS),)), plain=True, cost=20, hash_cost=None)
+as_uuid: Final = Row("as_uuid", _uuid, _takes("int", size=128), cost=200, hash_cost=30)
+as_datetime: Final = Row("as_datetime", _datetime, _takes("bytes", size=10), _ZONE, required=1, cost=200, hash_cost=40)
+as_date: Final = Row("as_date", _date, _int(1, 9999), _int(1, 12), _int(1, 31), cost=60)
+as_time: Final = Row(
     "as_time", _time, _int(0, 23), _int(0, 59), _int(0, 59), _int(0, 999_999), _int(0, 1), _ZONE, required=5, cost=150,
     hash_cost=40,
 )  # fmt: skip
-as_timedelta = Row(
+as_timedelta: Final = Row(
     "as_timedelta", _timedelta, _int(-999_999_999, 999_999_999), _int(0, 86_399), _int(0, 999_999), cost=60
 )
-as_timezone = Row("as_timezone", _zone, _ZONE._replace(kinds=_ZONE.kinds - {"none"}), cost=150, hash_cost=30)
-as_decimal = Row("as_decimal", _decimal, _text(DECIMAL_LIMIT), cost=150, per_byte=1, hash_cost=30)
-as_fraction = Row(
+as_timezone: Final = Row("as_timezone", _zone, _ZONE._replace(kinds=_ZONE.kinds - {"none"}), cost=150, hash_cost=30)
+as_decimal: Final = Row("as_decimal", _decimal, _text(DECIMAL_LIMIT), cost=150, per_byte=1, hash_cost=30)
+as_fraction: Final = Row(
     "as_fraction", _fraction, *(2 * (_takes("int", size=FRACTION_BITS),)), cost=100, per_byte=24, hash_cost=130
 )
-as_pattern = Row(
+as_pattern: Final = Row(
     "as_pattern", _pattern, _takes("str", "bytes", size=PATTERN_LIMIT), _int(0, 511), cost=5_000, price=pattern_price,
     hash_cost=2048,
 )  # fmt: skip
-as_path = Row("as_path", _path, _text(32), _text(1 << 16), cost=250, per_byte=6, hash_cost=60)
-as_network = Row("as_network", _network, _text(32), _text(128), cost=1500, hash_cost=130)
-as_packed = Row("as_packed", _packed, _text(1), _takes("bytes", size=UNBOUNDED), cost=60, hash_cost=None)
-as_error = Row("as_error", _error, _text(64), _takes("scalars", size=ERROR_ARGS), *_ERROR, does="error", cost=300)
-as_group = Row("as_group", _group, _text(64), _text(TEXT_LIMIT), *_ERROR, rest=_takes("error"), does="error", cost=500)
-as_array = Row(
+as_path: Final = Row("as_path", _path, _text(32), _text(1 << 16), cost=250, per_byte=6, hash_cost=60)
+as_network: Final = Row("as_network", _network, _text(32), _text(128), cost=1500, hash_cost=130)
+as_packed: Final = Row("as_packed", _packed, _text(1), _takes("bytes", size=UNBOUNDED), cost=60, hash_cost=None)
+as_error: Final = Row(
+    "as_error", _error, _text(64), _takes("scalars", size=ERROR_ARGS), *_ERROR, does="error", cost=300
+)
+as_group: Final = Row(
+    "as_group", _group, _text(64), _text(TEXT_LIMIT), *_ERROR, rest=_takes("error"), does="error", cost=500
+)
+as_array: Final = Row(
     "as_array",
     _array,
     _takes("str", "tuple", size=1 << 14),
@@ -458,16 +462,18 @@ as_array = Row(
     price=_array_price,
     hash_cost=None,
 )
-as_number = Row(
+as_number: Final = Row(
     "as_number", _number, _text(8), _takes("bool", "int", "float", low=-(1 << 63), high=(1 << 63) - 1), cost=350
 )
-as_unsigned = Row("as_unsigned", _number, _text(8), _takes("int", size=64), cost=350)
-as_scalar = Row("as_scalar", _scalar, _text(40), _takes("bytes", size=SCALAR_LIMIT), cost=500, hash_cost=130)
-as_record = Row(
+as_unsigned: Final = Row("as_unsigned", _number, _text(8), _takes("int", size=64), cost=350)
+as_scalar: Final = Row("as_scalar", _scalar, _text(40), _takes("bytes", size=SCALAR_LIMIT), cost=500, hash_cost=130)
+as_record: Final = Row(
     "as_record", _scalar, _takes("tuple", size=1 << 14), _takes("bytes", size=SCALAR_LIMIT), cost=300,
     price=_record_price, hash_cost=None,
 )  # fmt: skip
-as_registered = Row("as_registered", _registered, _text(1 << 10), _ANY, does="call a user's", cost=100, hash_cost=130)
+as_registered: Final = Row(
+    "as_registered", _registered, _text(1 << 10), _ANY, does="call a user's", cost=100, hash_cost=130
+)
 
 TABLE: dict[str, Row] = {value.name: value for value in list(globals().values()) if type(value) is Row}
 """All constructors by name. A message can name nothing else."""

@@ -38,7 +38,7 @@ _mro_of = type.__dict__["__mro__"].__get__
 _namespace_of = type.__dict__["__dict__"].__get__
 _size_of = type.__dict__["__basicsize__"].__get__
 _dict_offset_of = type.__dict__["__dictoffset__"].__get__
-items_of = dict.items
+items_of: Callable[[Any], Any] = dict.items
 _WHOLE = slice(None)
 
 

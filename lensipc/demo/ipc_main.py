@@ -22,7 +22,7 @@ class IpcMain(Ipc.Main):
 
     def __init__(self, extension: LensMainExtension) -> None:
         super().__init__(extension)
-        self.catalog = Catalog()
+        self.catalog: Catalog = Catalog()
         # Too much to send to everybody, so it stays here and is asked for.
         self._details: dict[int, Details] = {}
         self._syncing: asyncio.Task[None] | None = None

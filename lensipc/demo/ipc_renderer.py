@@ -13,8 +13,8 @@ class IpcRenderer(Ipc.Renderer):
 
     def __init__(self, extension: LensRendererExtension) -> None:
         super().__init__(extension)
-        self.catalog = Catalog()
-        self.heard = 0  # changes, since the catalog was received
+        self.catalog: Catalog = Catalog()
+        self.heard: int = 0  # changes, since the catalog was received
         self.listen("catalog.all", self._on_all)
         self.listen("catalog.added", self._on_item)
         self.listen("catalog.changed", self._on_item)

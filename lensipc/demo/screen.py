@@ -120,7 +120,7 @@ class Screen:
 class Picture(Screen):
     """The last painting, as SVG. It asks nobody for a font."""
 
-    svg = ""
+    svg: str = ""
 
     def _begin(self) -> None:
         self._rows = SHOWN

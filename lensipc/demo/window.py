@@ -29,7 +29,7 @@ class Window:
         self.details: dict[int, Details] = {}  # of the processes that it looked into, by pid
         self.chosen: int | None = None  # the pid of the one to be shown
         self.roles: dict[int, str] = {}  # what this process knows of the others by their events, by pid
-        self.asked = 0
+        self.asked: int = 0
         self.round_trips: list[float] = []  # of each invoke that was answered (microseconds)
         self.killed: dict[str, int] = {}  # what had been counted when another renderer was killed
         self._turn, self._stay_until = count(), 0.0

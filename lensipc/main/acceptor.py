@@ -134,15 +134,20 @@ class Visitor:
         bounds: the limits of connection places that the visitor counts against, by process, user and main.
     """
 
+    pid: int
+    uid: int
+    pidfd: int
+    certain: bool
+
     def __init__(self, sock: socket.socket, acceptor: Acceptor) -> None:
         self.sock = sock
         self.pid, self.uid = unix_socket.peer(sock)
         self.pidfd, self.certain = -1, False
-        self.segment = -1
+        self.segment: int = -1
         self.account: Account | None = None
         ours = self.uid == os.geteuid() and self.pid
-        self.payer = ("process", self.pid) if ours else ("user", self.uid)
-        self.bounds = {("main", 0): acceptor.most, self.payer: MOST_OF_USER}
+        self.payer: tuple[str, int] = ("process", self.pid) if ours else ("user", self.uid)
+        self.bounds: dict[tuple[str, int], int] = {("main", 0): acceptor.most, self.payer: MOST_OF_USER}
         if self.pid:  # the payer may be the process
             self.bounds["process", self.pid] = MOST_OF_PROCESS
         self._acceptor = acceptor
@@ -208,7 +213,7 @@ class Acceptor:
     ) -> None:
         self.most = most
         self.poller = poller
-        self.closed = False
+        self.closed: bool = False
         self.lingering: set[Visitor] = set()
         self._places: Counter[tuple[str, int]] = Counter()  # the places that are taken, by kind and number
         self._holders: set[Visitor] = set()

@@ -138,6 +138,9 @@ class RendererConnection(Connection):
         paused: why the renderer's messages wait in its ring, as bits of PAUSED_BY_*.
     """
 
+    paused: int
+    status: int
+
     def __init__(
         self,
         core: MainCore,
@@ -175,12 +178,12 @@ class RendererConnection(Connection):
         self.fate: Callable[[], Awaitable[str | None]] | None = None  # how the process ended; None: main ended it
         self.brought_up = False  # extensions that are enabled from now on are activated in it, too
         self.on_closed: list[Callable[[], None]] = []
-        self.own_requests = PendingInvokes(core.poller.call_later, self._caught_up)
+        self.own_requests: PendingInvokes = PendingInvokes(core.poller.call_later, self._caught_up)
         self.given_up: set[int] = set()  # main's own requests that had no outcome in time
         self.ports: dict[int, MainPort] = {}  # of the extensions that main told it of, by number
         self.active: set[MainPort] = set()  # of the extensions whose part is active there
         self.channels: list[MainChannel] = []  # by the numbers it declared
-        self.name_bytes = 0  # of the names of these channels
+        self.name_bytes: int = 0  # of the names of these channels
         self.declared: set[MainChannel] = set()
         self.listening: set[MainChannel] = set()
         self.last_sequences: dict[int, int] = {}  # of channels that it no longer listens to: so every gap is a drop
@@ -190,17 +193,19 @@ class RendererConnection(Connection):
         self.message_limit = message_limit
         self.limits = limits  # of the messages that it sends
         self.large: dict[int, int] = {}  # its large invokes without an outcome, and their bytes
-        self.large_bytes = 0
-        self.last_invoke = 0
-        self.running_listeners = 0  # async listeners in main that its events have started and that still run
-        self.listeners_bytes = 0  # of their arguments
+        self.large_bytes: int = 0
+        self.last_invoke: int = 0
+        self.running_listeners: int = 0  # async listeners in main that its events have started and that still run
+        self.listeners_bytes: int = 0  # of their arguments
         self._backed_up: StallTimer | None = None  # running while its outcomes wait beyond its outbox's limit
-        self.distrusted = False  # another renderer could not decode its event: main decodes each before others get it
-        self.reports = 0  # that it has sent about other renderers, since `reports_since`
-        self.reports_since = 0.0
-        self.until = 0.0  # when its turn ends
+        self.distrusted: bool = (
+            False  # another renderer could not decode its event: main decodes each before others get it
+        )
+        self.reports: int = 0  # that it has sent about other renderers, since `reports_since`
+        self.reports_since: float = 0.0
+        self.until: float = 0.0  # when its turn ends
         self.overdue = False  # whether its last turn lasted until then
-        self.last_messages = capacity // 8  # to handle at most once its socket is closed: a ring holds fewer
+        self.last_messages: int = capacity // 8  # to handle at most once its socket is closed: a ring holds fewer
 
     def may_speak_for(self, extension: str) -> bool:
         """Whether main granted it that extension."""

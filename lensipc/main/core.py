@@ -43,6 +43,10 @@ class MainCore(TurnLoop):
         limits: of what main sends.
     """
 
+    low_water: int
+    high_water: int
+    outbox_limit: int
+
     def __init__(
         self,
         driver: Driver,
@@ -57,13 +61,15 @@ class MainCore(TurnLoop):
         self.pid = pid
         self.limits = limits
         self.kept_limit = kept_limit
-        self.thread = self.poller.thread
+        self.thread: int = self.poller.thread
         self.connections: dict[int, RendererConnection] = {}
         self.ports: dict[str, MainPort] = {}
         self.low_water, self.high_water, self.outbox_limit = high_water // 4, high_water, limit
-        self.backpressure = Backpressure(self.connections, high_water, self.poller)
-        self.posts = Posts(self.poller, limit, self.backpressure.wait)
-        self.router = Router(driver, self.connections, limits, self.disconnect_failed, self.next_turn, self.disconnect)
+        self.backpressure: Backpressure = Backpressure(self.connections, high_water, self.poller)
+        self.posts: Posts = Posts(self.poller, limit, self.backpressure.wait)
+        self.router: Router = Router(
+            driver, self.connections, limits, self.disconnect_failed, self.next_turn, self.disconnect
+        )
         self._latest: RendererConnection | None = None  # the renderer whose messages were handled last
         self._emptied: RendererConnection | None = None  # its ring was read empty before this turn
 

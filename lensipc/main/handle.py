@@ -44,9 +44,9 @@ class RendererHandle:
         process: spawn.Child | None,
         visitor: Visitor | None,
     ) -> None:
-        self.pid = connection.pid
-        self.frame_id = connection.frame_id
-        self.extensions = connection.grants
+        self.pid: int = connection.pid
+        self.frame_id: int = connection.frame_id
+        self.extensions: frozenset[str] | None = connection.grants
         self._main = main
         self._connection = connection
         self._process = process

@@ -30,7 +30,7 @@ class KeptValues(KeptBytes):
 
     def __init__(self, extension: str, limit: int) -> None:
         super().__init__(extension, limit)
-        self.open = False
+        self.open: bool = False
         self._values: dict[str, Kept] = {}
 
     def get(self, name: str) -> Kept | None:

@@ -33,9 +33,9 @@ class MainChannel(Channel):
 
     def __init__(self, port: MainPort, name: str) -> None:
         super().__init__(name)
-        self.port = port
-        self.topic = Topic()
-        self.declare_count = 0  # the number of attached renderers that have declared it
+        self.port: MainPort = port
+        self.topic: Topic = Topic()
+        self.declare_count: int = 0  # the number of attached renderers that have declared it
 
 
 def _listening(channel: MainChannel, listening: bool) -> None:
@@ -53,8 +53,8 @@ class MainPort:
             extension, partial(MainChannel, self), _listening, core.posts.post_from_elsewhere
         )
         self.renderers: dict[int, RendererInfo] = {}  # those of which the part in main was told, by frame id
-        self.kept = KeptValues(extension, core.kept_limit)
-        self.activating = False
+        self.kept: KeptValues = KeptValues(extension, core.kept_limit)
+        self.activating: bool = False
         self.deferred: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
         self.stopping: set[asyncio.Task[Any]] = set()  # handlers that were cancelled, and have not ended
 

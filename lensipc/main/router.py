@@ -74,7 +74,7 @@ class Router:
         self._disconnect = disconnect
         self._contexts = driver.contexts
         self._dispatcher = Dispatcher(driver, "main")
-        self.delivering = False
+        self.delivering: bool = False
 
     def route(
         self, channel: MainChannel, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], target: int = ALL

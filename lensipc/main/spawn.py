@@ -56,8 +56,8 @@ class Child:
     """
 
     def __init__(self, process: subprocess.Popen[bytes], pidfd: int) -> None:
-        self.pid = process.pid
-        self.pidfd = pidfd
+        self.pid: int = process.pid
+        self.pidfd: int = pidfd
         self.status: int | None = None
         self._process = process
         self._reaped = False

@@ -33,8 +33,8 @@ class Backlog(deque[Message | Batch]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.size = 0
-        self.has_outcomes = False
+        self.size: int = 0
+        self.has_outcomes: bool = False
         # The message that `keep` is adding, and the parts it is added as.
         self._keeping: tuple[Message | Batch | None, list[Message | Batch]] = (None, [])
 

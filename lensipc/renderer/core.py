@@ -77,6 +77,12 @@ class RendererCore(Connection, TurnLoop):
         limits: what main allows reading a message of this renderer to cost.
     """
 
+    paused: int
+    on_message: Sequence[Callable[[Message], None]]
+    on_batch: Callable[[Batch], None]
+    decoded: int
+    drain_requested: bool
+
     def __init__(
         self,
         endpoint: Endpoint,
@@ -110,18 +116,18 @@ class RendererCore(Connection, TurnLoop):
             self, endpoint, sock, poller, high_water // 4, handlers, self._dispatcher.on_batch, DECODED, INLINE
         )
         TurnLoop.__init__(self, driver, poller)
-        self.thread = poller.thread
-        self.posts = Posts(poller, backlog_limit, self._holds_posts, endpoint.wake if semaphore else None)
+        self.thread: int = poller.thread
+        self.posts: Posts = Posts(poller, backlog_limit, self._holds_posts, endpoint.wake if semaphore else None)
         self.limits = limits
-        self.max_size = endpoint.max_size
+        self.max_size: int | None = endpoint.max_size
         self.kept_limit = kept_limit
         self.parts = parts
         self._on_change = on_change
         self.frame_id = frame_id
-        self.pending_invokes = PendingInvokes(poller.call_later, self.caught_up)
-        self.attached = False  # main has activated here all that it had installed
-        self.reason = "it closed the connection, or died"
-        self.said_goodbye = False
+        self.pending_invokes: PendingInvokes = PendingInvokes(poller.call_later, self.caught_up)
+        self.attached: bool = False  # main has activated here all that it had installed
+        self.reason: str = "it closed the connection, or died"
+        self.said_goodbye: bool = False
         self._drained: list[Callable[[], None]] = []
         self._leaves_signals = False  # what comes by the socket is read when this turn is over
         self._signalled = False  # something has come there, and is not read yet

@@ -45,10 +45,10 @@ class RendererChannel(Channel):
 
     def __init__(self, port: RendererPort, name: str) -> None:
         super().__init__(name)
-        self.port = port
-        self.number = -1  # declared when first used
+        self.port: RendererPort = port
+        self.number: int = -1  # declared when first used
         self.event: IpcRendererEvent | None = None  # the event object for the last sender, used again
-        self.when_full = 0
+        self.when_full: int = 0
         self.replays: list[Replay] = []  # the listeners that main has still to answer, in their order
 
 
@@ -59,8 +59,8 @@ class Soon(Channel):
 
     def __init__(self, port: RendererPort, paced: Paced) -> None:
         super().__init__("")
-        self.port = port
-        self.event = None
+        self.port: RendererPort = port
+        self.event: None = None
         self.add(Registration(paced.run, "", self.remove))
 
 

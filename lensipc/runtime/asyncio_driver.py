@@ -200,12 +200,12 @@ class AsyncioDriver:
     deactivated: type[NoHandlerError] = Deactivated
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         own = type(self.loop).__module__.split(".")[0] in ("asyncio", "uvloop")
-        self.nests = not own or hasattr(self.loop, "_nest_patched")  # the latter: nest_asyncio was here
+        self.nests: bool = not own or hasattr(self.loop, "_nest_patched")  # the latter: nest_asyncio was here
         self._told = False
-        self.started = False
-        self.contexts = Contexts(of_script=False)
+        self.started: bool = False
+        self.contexts: Contexts = Contexts(of_script=False)
         self._tasks: set[asyncio.Future[Any]] = set()  # the loop itself holds tasks only weakly
 
     def call_soon(self, callback: Callable[[], None]) -> None:

@@ -94,8 +94,8 @@ class BlockingDriver:
     core: Core  # set once the core is made
 
     def __init__(self) -> None:
-        self.contexts = Contexts(of_script=True)
-        self.thread = threading.get_ident()
+        self.contexts: Contexts = Contexts(of_script=True)
+        self.thread: int = threading.get_ident()
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         callback()

@@ -36,8 +36,8 @@ class BusyPoll:
     __slots__ = ("_credit", "_rests", "nanoseconds", "preempted")
 
     def __init__(self) -> None:
-        self.nanoseconds = 0
-        self.preempted = False
+        self.nanoseconds: int = 0
+        self.preempted: bool = False
         self._credit = 0
         self._rests = 0
 

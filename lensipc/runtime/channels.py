@@ -51,9 +51,9 @@ class Registration:
         post: Post = _stay,
     ) -> None:
         self._post = post
-        self.callback = callback
-        self.where = where
-        self.active = True
+        self.callback: Callback = callback
+        self.where: str = where
+        self.active: bool = True
         self._undo = undo
 
     def __call__(self) -> None:
@@ -75,10 +75,10 @@ class Channel:
     __slots__ = ("handler", "has_listeners", "listeners", "name", "only")
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name: str = name
         self.only: Callback | None = None
         self.handler: Registration | None = None
-        self.has_listeners = False
+        self.has_listeners: bool = False
         self.listeners: dict[Registration, None] = {}
 
     def add(self, registration: Registration) -> None:
@@ -117,7 +117,7 @@ class ChannelTable(Generic[AnyChannel]):
         post: Post = _stay,
     ) -> None:
         self.extension = extension
-        self.open = False
+        self.open: bool = False
         self.running: set[Running] = set()  # async listeners on their way
         self._make = make
         self._on_listening = on_listening or (lambda _channel, _listening: None)

@@ -88,11 +88,11 @@ class Connection:
         self._decoded_size = decoded_size
         unix_socket.keep_from_forks(sock)
         self.hang_up: Callable[[], None] = sock.close  # called in the end, in place of closing the socket
-        self.state = OPEN
-        self.ended = False
-        self.ready = True
+        self.state: State = OPEN
+        self.ended: bool = False
+        self.ready: bool = True
         self.paused = 0
-        self.status = 0
+        self.status: int = 0
         self.drain_requested = False
         self._batch: Iterator[Message | Batch] = iter(())  # kept across calls: a callback that raises loses nothing
 

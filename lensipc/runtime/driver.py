@@ -35,7 +35,7 @@ class Contexts:
 
     def __init__(self, of_script: bool) -> None:
         """`of_script`: take `base` anew for each turn, from the script that dispatches, and not once from its start."""
-        self.base = copy_context()
+        self.base: Context = copy_context()
         self.context: Context | None = self.base.copy()
         self._of_script = of_script
 

@@ -27,7 +27,7 @@ class KeptBytes:
     def __init__(self, extension: str, limit: int) -> None:
         self.extension = extension
         self.limit = limit
-        self.total = 0
+        self.total: int = 0
         self._sizes: dict[str, int] = {}
 
     def check(self, name: str, size: int) -> None:

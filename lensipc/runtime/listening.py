@@ -40,7 +40,7 @@ class Replay:
 
     def __init__(self, callback: Callback) -> None:
         self._callback = callback
-        self.has_value = False
+        self.has_value: bool = False
 
     def __call__(self, *_args: object) -> None:
         """An event that came before the answer."""

@@ -51,8 +51,8 @@ class PendingInvokes:
     ) -> None:
         self._call_later = call_later
         self._caught_up = caught_up
-        self.last = 0
-        self.late = 0
+        self.last: int = 0
+        self.late: int = 0
         self._pending: dict[int, Pending] = {}
         self._deadlines: dict[int, Deadline] = {}  # of those that have one
 
@@ -114,7 +114,7 @@ class Outcome:
     """The outcome that a blocking invoke waits for."""
 
     # These are class attributes, so creating an Outcome runs no code.
-    done = False
+    done: bool = False
     value: Any = None
     error: BaseException | None = None
 

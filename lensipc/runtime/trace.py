@@ -32,7 +32,7 @@ NAMES: Final = {getattr(protocol, name): name for name in _KINDS}
 # The kinds of messages whose header has a channel number.
 OF_CHANNELS: Final = (EVENT, INVOKE, DECLARE, LISTEN, UNLISTEN, REPLAY, KEPT, KEEP_EVENT, NOT_KEPT)
 
-log = logging.getLogger("lensipc.trace")
+log: Final = logging.getLogger("lensipc.trace")
 
 
 def is_asked_for() -> bool:

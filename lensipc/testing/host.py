@@ -65,6 +65,9 @@ class Renderer:
         pid, frame_id: as the handle's. In the test's own process all renderers have one pid.
     """
 
+    pid: int
+    frame_id: int
+
     def __init__(self, host: Host, number: int, handle: RendererHandle, here: RendererHere | None) -> None:
         self.number = number
         self.handle = handle

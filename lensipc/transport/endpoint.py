@@ -187,7 +187,7 @@ class Endpoint:
             lib.lipc_set_account(handle, account._handle)
         if max_size is not None:
             lib.lipc_limit_message(handle, max_size)
-        self.max_size = max_size
+        self.max_size: int | None = max_size
         self.channels: list[Any] = []
         self.assembling: list[Any] = [None]
         self._address = address = int(ffi.cast("uintptr_t", handle))

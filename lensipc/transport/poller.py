@@ -74,7 +74,7 @@ class Deadline:
         self._poller = poller
         self.callback: Callable[[], None] | None = callback
         self.caught_up = caught_up
-        self.asked = 0
+        self.asked: int = 0
 
     def cancel(self) -> None:
         """Never call it."""
@@ -93,7 +93,7 @@ class Poller:
     """
 
     def __init__(self) -> None:
-        self.thread = get_ident()
+        self.thread: int = get_ident()
         self.on_wake: Callable[[], None] = lambda: None
         self._lock = threading.RLock()  # held while another thread signals
         self._epoll = _select.epoll()
@@ -115,7 +115,7 @@ class Poller:
         }
         for fd in self._callbacks:
             self._epoll.register(fd, select.EPOLLIN)
-        self.waking = False
+        self.waking: bool = False
         # Kept across calls. epoll reports an edge once, so the rest must not be lost when a callback raises.
         self._events: Iterator[tuple[int, int]] = iter(())
         self._deadlines: list[tuple[float, int, Deadline]] = []
@@ -123,7 +123,7 @@ class Poller:
         self._armed = 0.0
         self._due = False
         self._order = count()
-        self.closed = False
+        self.closed: bool = False
         _pollers.add(self)
 
     def fileno(self) -> int:

@@ -29,7 +29,7 @@ class Events(Contest):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.segment = create_segment(FORM_MEMFD, CAPACITY)
+        self.segment: int = create_segment(FORM_MEMFD, CAPACITY)
 
     def _open(self, side: int) -> Endpoint:
         return Endpoint(self.segment, side, WAKEUP_SEMAPHORE, -1, high_water=1 << 20, limit=1 << 22, quota=1 << 26)

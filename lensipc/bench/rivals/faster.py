@@ -6,6 +6,7 @@ from __future__ import annotations
 import pickle
 from functools import partial
 from itertools import islice, repeat
+from typing import Any
 
 import faster_fifo
 
@@ -29,7 +30,7 @@ class Events(Contest):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.queues = [queue(task) for _ in range(task.renderers)]
+        self.queues: list[Any] = [queue(task) for _ in range(task.renderers)]
 
     def main(self, side: Side) -> None:
         """Put into each."""
@@ -60,7 +61,9 @@ class EventsEncodedOnce(Events):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.queues = [faster_fifo.Queue(SIZE, loads=pickle.loads, dumps=bytes) for _ in range(task.renderers)]
+        self.queues: list[Any] = [
+            faster_fifo.Queue(SIZE, loads=pickle.loads, dumps=bytes) for _ in range(task.renderers)
+        ]
 
     def main(self, side: Side) -> None:
         """Put into each."""
@@ -75,6 +78,9 @@ class EventsEncodedOnce(Events):
 
 class Calls(Contest):
     """A queue each way."""
+
+    asked: Any
+    answered: Any
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)

@@ -25,6 +25,9 @@ HERE = Path(__file__).parent.parent
 class Wake(Contest):
     """Two processes that sleep in turn, each woken by the other through an eventfd: there and back."""
 
+    up: int
+    down: int
+
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.up, self.down = os.eventfd(0), os.eventfd(0)

@@ -47,6 +47,8 @@ def attempted(make: Callable[[], Any]) -> Any:
 class _Iceoryx(Contest):
     """Files and names of its own: nothing is shared with other users of iceoryx2, and all can be removed."""
 
+    node: Any
+
     spins = True
 
     @property

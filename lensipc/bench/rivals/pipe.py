@@ -34,7 +34,7 @@ class Events(Contest):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.pipes = [multiprocessing.Pipe(duplex=False) for _ in range(task.renderers)]
+        self.pipes: list[tuple[Any, Any]] = [multiprocessing.Pipe(duplex=False) for _ in range(task.renderers)]
 
     def main(self, side: Side) -> None:
         """Send to each."""
@@ -50,7 +50,7 @@ class Relay(Events):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.first = multiprocessing.Pipe(duplex=False)
+        self.first: tuple[Any, Any] = multiprocessing.Pipe(duplex=False)
 
     def sides(self) -> dict[str, Life]:
         """Also the sender."""
@@ -70,7 +70,7 @@ class Bulk(Contest):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.pipes = [multiprocessing.Pipe(duplex=False) for _ in range(task.renderers)]
+        self.pipes: list[tuple[Any, Any]] = [multiprocessing.Pipe(duplex=False) for _ in range(task.renderers)]
 
     def main(self, side: Side) -> None:
         """Send."""
@@ -97,6 +97,9 @@ class Bulk(Contest):
 
 class Calls(Contest):
     """A duplex pipe, both ends blocking."""
+
+    ours: Any
+    theirs: Any
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)

@@ -32,7 +32,7 @@ class Wire(asyncio.Protocol):
         self._rest = b""
         self._writable = asyncio.Event()
         self._writable.set()
-        self.connected = asyncio.Event()
+        self.connected: asyncio.Event = asyncio.Event()
         self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -11,6 +11,7 @@ import multiprocessing
 from contextlib import suppress
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +28,10 @@ class Bulk(Contest):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.pipes = [multiprocessing.Pipe() for _ in range(task.renderers)]
-        self.memory = SharedMemory(f"{Path(task.folder).name}", create=True, size=SLOTS * task.size)
+        self.pipes: list[tuple[Any, Any]] = [multiprocessing.Pipe() for _ in range(task.renderers)]
+        self.memory: SharedMemory = SharedMemory(f"{Path(task.folder).name}", create=True, size=SLOTS * task.size)
         assert self.memory.buf is not None
-        self.slots = np.frombuffer(self.memory.buf, np.uint8)
+        self.slots: Any = np.frombuffer(self.memory.buf, np.uint8)
         # The name is not needed any more: the processes that are forked have it mapped. Nothing is left of it.
         self.memory.unlink()
 

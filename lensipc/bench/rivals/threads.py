@@ -74,10 +74,10 @@ class Calls(Threads):
 class QueueEvents(Events):
     """By queue.Queue."""
 
-    make = queue.Queue
+    make: Callable[[], Any] = queue.Queue
 
 
 class QueueCalls(Calls):
     """By queue.Queue."""
 
-    make = queue.Queue
+    make: Callable[[], Any] = queue.Queue

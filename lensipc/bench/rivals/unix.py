@@ -34,6 +34,9 @@ def over(sock: socket.socket) -> tuple[Callable[[], bytes], Callable[[bytes], ob
 class Calls(Contest):
     """One connection, both ends blocking."""
 
+    ours: socket.socket
+    theirs: socket.socket
+
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.ours, self.theirs = socket.socketpair()

@@ -34,7 +34,7 @@ def opened(kind: int, high_water: int = 0) -> Any:
 class _Zmq(Contest):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.address = f"ipc://{task.path}"
+        self.address: str = f"ipc://{task.path}"
 
     def connected(self, kind: int, high_water: int = 0, address: str = "") -> Any:
         socket = opened(kind, high_water)
