@@ -83,6 +83,7 @@ faults: $(STAMP)  ## what CI runs a slice of, at full length: hours; each prints
 	$(BIN)/python tests/faults/threads.py --who script --count 1000000 --arrays 1000
 	$(BIN)/python tests/hostile --count 20000
 	$(BIN)/python tests/fuzz/fuzz_values.py --count 100000000 --jobs 2
+	$(BIN)/python tests/fuzz/fuzz_adapters.py --count 1000000
 
 MINUTES ?= 60
 soak: $(STAMP)  ## everything at once for so long, with an eye on memory: make soak MINUTES=60

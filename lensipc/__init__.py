@@ -11,6 +11,7 @@ The floors. A module imports from its own room and the floors below, and main an
        channel                      a channel's name with the types of what it carries
     4  runtime                      the protocol, connections, and how callbacks are called
     3  transport                    one end of a segment, waiting for it, and the handshake
+       adapters                     values of other libraries, for whoever enables them
     2  clone                        values as bytes and back
     1  _core, _fast                 the C core, compiled from csrc/
        supported, errors, log       what is missing where that cannot run; what is raised; what is logged
@@ -54,6 +55,7 @@ from .renderer.spawned import freeze_support
 from .runtime.channels import Disposer
 
 if TYPE_CHECKING:
+    from . import adapters
     from .runtime.asyncio_driver import Invocation
 else:
 
@@ -63,6 +65,10 @@ else:
             from .runtime.asyncio_driver import Invocation
 
             return Invocation
+        if name == "adapters":
+            from importlib import import_module
+
+            return import_module(".adapters", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -93,6 +99,7 @@ __all__ = [
     "RendererProcess",
     "Types",
     "UnknownValueError",
+    "adapters",
     "clone",
     "freeze_support",
 ]

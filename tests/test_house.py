@@ -38,7 +38,7 @@ INSIDE = {name: path for name, path in MODULES.items() if name.partition(".")[0]
 FLOORS = {
     1: {"_core", "_fast", "supported", "errors", "user_code", "log"},
     2: {"clone"},
-    3: {"transport"},
+    3: {"transport", "adapters"},
     4: {"runtime"},
     5: {"channel", "events", "extension", "ipc"},
     6: {"main", "renderer"},

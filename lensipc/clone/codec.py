@@ -353,14 +353,22 @@ def weigh(buffer: bytes | bytearray | memoryview, limits: Limits = STANDARD, *, 
 _registered: set[type] = set()
 
 
-def register(cls: type, name: str, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> Callable[[], None]:
+def register(
+    cls: type,
+    name: str,
+    encode: Callable[[Any], Any],
+    decode: Callable[[Any], Any],
+    *,
+    subclasses: bool = False,
+) -> Callable[[], None]:
     """Let instances of one's own class cross as such. Both sides register it, under one name.
 
     Args:
-        cls: the class. Its subclasses are not meant.
+        cls: the class.
         name: what it is called in messages: the same on both sides, and unique there.
         encode: takes an instance and returns a value to be cloned in its place.
         decode: takes that value's clone and returns an instance. What it gets a peer chose: it must check it.
+        subclasses: whether an instance of a subclass, which a class statement made, is encoded by `encode`, too.
 
     Returns:
         A function that undoes the registration.
@@ -377,21 +385,27 @@ def register(cls: type, name: str, encode: Callable[[Any], Any], decode: Callabl
         raise ValueError(f"{name!r} is registered already")
 
     def reduce(obj: Any, _: Any) -> tuple[Any, ...]:
-        return constructors.as_registered, (name, encode(obj))
+        try:
+            return constructors.as_registered, (name, encode(obj))
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:
+            raise reducers.Unclonable(obj, f"{reducers.describe(obj)} that its encoder refuses: {error}") from error
 
     _registered.add(cls)
     constructors.DECODERS[name] = decode
-    before = reducers.EXACT.get(cls)
-    reducers.EXACT[cls] = reduce
-    reducers.forget(cls)
+    table = reducers.BASES if subclasses else reducers.EXACT
+    before = table.get(cls)
+    table[cls] = reduce
+    reducers.forget(cls, subclasses)
 
     def undo() -> None:
-        if reducers.EXACT.get(cls) is not reduce:
+        if table.get(cls) is not reduce:
             return
-        del reducers.EXACT[cls], constructors.DECODERS[name]
+        del table[cls], constructors.DECODERS[name]
         if before is not None:
-            reducers.EXACT[cls] = before
-        reducers.forget(cls)
+            table[cls] = before
+        reducers.forget(cls, subclasses)
         _registered.discard(cls)
 
     return undo

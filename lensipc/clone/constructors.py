@@ -392,13 +392,26 @@ def _number(text: str, value: Any) -> Any:
 DECODERS: dict[str, Callable[[Any], Any]] = {}
 """The decoders that `clone.register` was given, by name. Each makes a value from its encoder's result."""
 
+ADAPTED: Final = frozenset(
+    ("pandas.DataFrame", "pandas.Series", "pandas.Index", "pandas.Timestamp", "pandas.Timedelta", "pandas.NaTType",
+     "pandas.NAType", "polars.DataFrame", "polars.Series", "pyarrow.Table", "pyarrow.RecordBatch", "PIL.Image",
+     "torch.Tensor")
+)  # fmt: skip
+"""The types that adapters register, by their names in messages: the adapter's name, and the class's."""
+
+
+def adapter_of(name: str) -> str | None:
+    """How to let the type of this name cross; None: there is no adapter for it."""
+    if name not in ADAPTED:
+        return None
+    return f"call lensipc.adapters.enable({name.partition('.')[0]!r}) in both processes"
+
 
 def _registered(name: str, payload: Any) -> Any:
     decode = DECODERS.get(name)
     if decode is None:
-        raise UnknownValueError(
-            f"nothing is registered here as {name!r}: call lensipc.clone.register on both sides, with the same name"
-        )
+        way_out = adapter_of(name) or "call lensipc.clone.register on both sides, with the same name"
+        raise UnknownValueError(f"nothing is registered here as {name!r}: {way_out}")
     return decode(payload)
 
 

@@ -234,8 +234,10 @@ _kept: list[type] = []
 """The types of TABLE. They are kept alive so that no other type gets their ids."""
 
 
-def forget(cls: type) -> None:
-    """Remove `cls` from TABLE, so that its reducer is chosen again when `cls` comes up next."""
+def forget(cls: type, subclasses: bool) -> None:
+    """Remove `cls` from TABLE, so that its reducer is chosen again when `cls` comes up next. So are its subclasses'."""
+    if subclasses:
+        TABLE.clear()
     TABLE.pop(id(cls), None)
 
 
@@ -251,7 +253,7 @@ def reducer_of(obj: object) -> Reducer:
             for module in [name for name in LATER if name in sys.modules]:
                 LATER.pop(module)()
             known = _by_id({**BASES, **EXACT}).get(id(cls))
-            found = known or _inherited(cls) or _structural(cls)
+            found = known or _adapted(cls) or _inherited(cls) or _structural(cls)
             if found is None:
                 raise Unclonable(obj, describe(obj))
             if known is None and _hash_of(cls) is not None:
@@ -279,6 +281,26 @@ def _as_key(reduce: Reducer) -> Reducer:
         return reduce(obj, message)
 
     return noting
+
+
+def _adapted(cls: type) -> Reducer | None:
+    """What refuses a class that an adapter would let cross, and says which; None: there is none, or it is enabled."""
+    known = _by_id({**BASES, **EXACT})
+    for base in _mro_of(cls):
+        if id(base) in known:
+            return None
+        module = _type_module(base)
+        adapter = type(module) is str and constructors.adapter_of(f"{module.partition('.')[0]}.{_type_name(base)}")
+        if adapter:
+            return _refused_with(adapter)
+    return None
+
+
+def _refused_with(way_out: str) -> Reducer:
+    def refuse(obj: Any, _: Any) -> Any:
+        raise Unclonable(obj, f"{describe(obj)}: {way_out}")
+
+    return refuse
 
 
 def _inherited(cls: type) -> Reducer | None:
