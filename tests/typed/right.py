@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any, assert_type
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar, TypeVarTuple, assert_type
 from unittest.mock import Mock
 
 from lensipc import (
@@ -26,10 +26,20 @@ from lensipc import (
     clone,
 )
 
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+
+class Row(TypedDict):
+    name: str
+
+
 SEARCH = Channel[tuple[str, int], list[str]]("search")
 PING = Channel[tuple[()], None]("ping")
 NAMES = Channel[tuple[str], Sequence[str]]("names")
 MOVED = Channel[tuple[float, float], None]("moved")
+SET = Channel[tuple[Mapping[str, float | None], Sequence[float]], None]("set")
+ADD = Channel[tuple[Row], Row | None]("add")
 ROWS = Channel[tuple[str], Iterator[int]]("rows")
 
 
@@ -98,12 +108,29 @@ def main_side(ipc: IpcMain) -> None:
     ipc.listen("moved", on_moved)
 
 
+async def ask(ipc: Ipc.Renderer, channel: Channel[tuple[str], Result]) -> Result:
+    return await ipc.invoke(channel, "a")
+
+
+def on(
+    ipc: Ipc.Renderer, channel: Channel[tuple[*Arguments], None], listener: Callable[[Types.IpcEvent, *Arguments], None]
+) -> Disposer:
+    return ipc.listen(channel, listener)
+
+
 async def renderer_side(ipc: IpcRenderer) -> None:
     ipc.listen(MOVED, on_moved)
     ipc.listen(MOVED, on_moved_async, when_slow="drop_oldest")
     ipc.listen(MOVED, lambda event, x, y: print(event.missed, x + y))
     ipc.broadcast(MOVED, 1, 2)
     ipc.broadcast("moved", 1, 2, transfer=[bytearray(3)])
+    ipc.broadcast(SET, {"x": None, "y": 1}, [1, 2])
+    for channel in (PING, "ping"):
+        ipc.broadcast(channel)
+    on(ipc, MOVED, lambda event, x, y: print(event.pid, x + y))
+    assert_type(await ask(ipc, NAMES), Sequence[str])
+    row: Row = {"name": "x"}
+    assert_type(await ipc.invoke(ADD, row), Row | None)
 
     assert_type(await ipc.invoke(SEARCH, "lens", 3), list[str])
     assert_type(await ipc.invoke(SEARCH, "lens", True, timeout=2.5, transfer=[bytearray(3)]), list[str])
@@ -124,6 +151,9 @@ async def renderer_side(ipc: IpcRenderer) -> None:
     later = ipc.invoke(SEARCH, "lens", 3)
     later.add_done_callback(lambda done: print(done.result()))
     later.cancel()
+    for each in asyncio.as_completed([ipc.invoke(SEARCH, "lens", n) for n in range(3)]):
+        assert_type(await each, list[str])
+    await asyncio.wait({ipc.invoke(SEARCH, "lens", 3)}, timeout=2)
 
 
 def script_side(ipc: IpcRenderer) -> None:
