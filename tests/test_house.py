@@ -302,7 +302,7 @@ DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "bench" 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_and_every_file_that_a_document_names_is_there(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    links = re.findall(r"\]\((?!https?://)([^)#]+)", re.sub(r"`[^`\n]*`", "", text))
+    links = re.findall(r"\]\((?!https?://)([^)#\"]+)", re.sub(r"`[^`\n]*`", "", text))
     assert [link for link in links if not (path.parent / link).exists()] == []
     named = set(re.findall(r"`((?:csrc|docs|tests|lensipc)/[\w./-]*\w)(?:::\w+)?`", text))
     roots = {"lensipc": PACKAGE.parent}
