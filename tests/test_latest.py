@@ -180,12 +180,12 @@ async def test_what_a_paced_listener_raises_is_logged_and_it_goes_on(caplog: pyt
             got.append(number)
             raise SystemExit("not either")
 
-        def takes_nothing() -> None: ...
+        def takes_too_little(_event: object) -> None: ...
 
         for options in ({"latest": True}, {"concurrency": 1}):
             host.ipc.listen("n", bad, **options)
             host.ipc.listen("n", bad_later, **options)
-            host.ipc.listen("n", takes_nothing, **options)
+            host.ipc.listen("n", takes_too_little, **options)
         for number in range(3):
             host.ipc.broadcast("n", number)
             await until(lambda number=number: got.count(number) == 4)
@@ -257,6 +257,9 @@ async def test_a_concurrency_that_is_no_number_of_calls_is_refused(
             host.ipc.listen("n", print, **options)
         with pytest.raises(TypeError, match="a listener is a function, not int"):
             host.ipc.listen("n", 5, latest=True)  # type: ignore[call-overload]
+        for option in "replay", "latest":
+            with pytest.raises(TypeError, match=r"the listener, .*does not take the event, which comes first: `lambda"):
+                host.ipc.listen("n", lambda: None, **{option: True})
 
 
 @pytest.mark.parametrize("how", ["socket", "semaphore", "foreign"])

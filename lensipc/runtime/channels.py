@@ -262,11 +262,16 @@ class ChannelTable(Generic[AnyChannel]):
 
     def _check(self, name: str, callback: Callback, what: str) -> None:
         self.check_open(name)
-        if not callable(callback):
-            raise TypeError(f"a {what} is a function, not {type(callback).__name__}")
-        function, before = _function_of(callback)
-        if function is not None and not _takes(function.__code__, before + 1):
-            raise TypeError(_without_event(f"{what} of channel {str(name)!r}", function, before))
+        check_callback(callback, what, f" of channel {str(name)!r}")
+
+
+def check_callback(callback: Callback, what: str, of: str = "") -> None:
+    """TypeError: it is no function, or does not take the event. The error says `what` it is, and `of` what."""
+    if not callable(callback):
+        raise TypeError(f"a {what} is a function, not {type(callback).__name__}")
+    function, before = _function_of(callback)
+    if function is not None and not _takes(function.__code__, before + 1):
+        raise TypeError(_without_event(what + of, function, before))
 
 
 def _function_of(callback: Any) -> tuple[FunctionType | None, int]:

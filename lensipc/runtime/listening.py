@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from .channels import Callback, Registration
+from .channels import Callback, Registration, check_callback
 from .dispatch import Dispatcher, finish
 from .driver import is_awaitable
 
@@ -226,10 +226,10 @@ def with_options(
         ask: asks main for the channel's kept value.
 
     Raises:
-        TypeError, ValueError: the listener is no function, or `concurrency` no number of calls.
+        TypeError: the listener is no function, or does not take the event.
+        TypeError, ValueError: `concurrency` is no number of calls.
     """
-    if not callable(listener):
-        raise TypeError(f"a listener is a function, not {type(listener).__name__}")
+    check_callback(listener, "listener")
     callback = listener
     paced = replayed = None
     if latest or concurrency is not None:
