@@ -122,7 +122,8 @@ async def renderer_side(ipc: IpcRenderer) -> None:
     ipc.listen(MOVED, on_moved)
     ipc.listen(MOVED, on_moved_async, when_slow="drop_oldest")
     ipc.listen(MOVED, lambda event, x, y: print(event.missed, x + y))
-    ipc.broadcast(MOVED, 1, 2)
+    ipc.listen(MOVED, on_moved_async, replay=True, latest=True, concurrency=2)
+    ipc.broadcast(MOVED, 1, 2, keep=True)
     ipc.broadcast("moved", 1, 2, transfer=[bytearray(3)])
     ipc.broadcast(SET, {"x": None, "y": 1}, [1, 2])
     for channel in (PING, "ping"):
