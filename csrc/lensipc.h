@@ -33,7 +33,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LIPC_VERSION 4
+#define LIPC_VERSION 5
 
 /* What a segment is made of. */
 #define LIPC_FORM_MEMFD 0

@@ -53,6 +53,7 @@ from .main.process import MainProcess
 from .renderer.process import RendererProcess
 from .renderer.spawned import freeze_support
 from .runtime.channels import Disposer
+from .runtime.streams import Stream
 
 if TYPE_CHECKING:
     from . import adapters
@@ -97,6 +98,7 @@ __all__ = [
     "RemoteError",
     "RendererHandle",
     "RendererProcess",
+    "Stream",
     "Types",
     "UnknownValueError",
     "adapters",

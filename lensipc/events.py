@@ -75,6 +75,6 @@ class IpcRendererEvent(IpcEvent):
 
 
 class IpcMainInvokeEvent(IpcEvent):
-    """A request that a handler in main answers."""
+    """A request that a handler in main answers, by a result or, if it is a generator, by a stream."""
 
     __slots__ = ()

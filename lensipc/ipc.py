@@ -21,6 +21,7 @@ from .extension import LensMainExtension, LensRendererExtension
 from .runtime.channels import Callback, Disposer
 from .runtime.ports import MainPort, RendererInfo, RendererPort
 from .runtime.protocol import ALL
+from .runtime.streams import Stream
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -189,6 +190,7 @@ class Main(_Ipc[MainPort]):
         invoke = _Elsewhere()
         submit = _Elsewhere()
         invoke_sync = _Elsewhere()
+        stream = _Elsewhere()
         drain_sync = _Elsewhere()
 
     @classmethod
@@ -261,6 +263,9 @@ class Main(_Ipc[MainPort]):
         """Answer the requests of the channel: what `handler(event, *args)` returns or raises is their outcome.
 
         Whatever it raises, SystemExit too; only Ctrl-C, and what a signal's handler raises, ends this process.
+
+        A generator function, plain or async, is asked by `stream` and not by `invoke`. It runs no further than its
+        reader lets it. Its `finally` runs once, as soon as its reader, its extension or the renderer ends.
 
         Returns:
             A disposer: calling it removes the handler.
@@ -480,6 +485,47 @@ class Renderer(_Ipc[RendererPort]):
             LensIpcError: whatever `invoke` raises.
         """
         return self._port.invoke_sync(channel, args, timeout, transfer)
+
+    def stream(
+        self,
+        channel: str,
+        *args: Any,
+        read_ahead: int = 64,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+    ) -> Stream:
+        """Read what a generator in main yields: `async for row in ipc.stream("rows", query)`, in a script `for`.
+
+        The request is on its way when this returns. Each item is a clone of what the generator had yielded when it
+        yielded it. Items come in their order, all of them before an error. The generator runs ahead of its reader by
+        `read_ahead` items at most, so it waits for a slow reader.
+
+        `async with ipc.stream(...) as rows` ends it for sure, as `with` does in a script. Without that, it ends when
+        the iteration has ended, when its task is cancelled, and when nothing refers to it any more. A foreign event
+        loop calls `take()` of it after each `dispatch`.
+
+        Args:
+            channel: the channel's name. Its handler is a generator function, plain or async.
+            args: what the handler is called with, after the event object.
+            read_ahead: how many items are produced before they are asked for, from 0 to 65,536; they wait here, or on
+                their way.
+            timeout: seconds to wait for each item, once it is asked for; None or infinity: as long as main lives. For
+                a limit on all of it there is `asyncio.timeout`. `take` asks where it finds nothing.
+            transfer: bytearrays and arrays among `args` that are emptied here once the request is sent.
+
+        Raises, when called:
+            DataCloneError, NotActivatedError, OutboxFull, PeerGone: as `broadcast`.
+            TypeError, ValueError: `read_ahead` or the timeout is no number, or out of its range; nothing was sent.
+            RuntimeError: this is another thread than the one that has entered this process.
+
+        Raises, when iterated, after the items that have come:
+            RemoteError, NoHandlerError, PeerGone: as `invoke`. A RemoteError that is a TypeError, too: the handler is
+                no generator function.
+            InvokeTimeout: there was no item in time. The generator is closed.
+            DecodeError: the item cannot be decoded here. The generator is closed.
+            RuntimeError: another task waits for an item of it, or this is a way to iterate that this process has not.
+        """
+        return self._port.stream(channel, args, read_ahead, timeout, transfer)
 
     async def drain(self) -> None:
         """Wait until little waits to be sent to main. PeerGone: main is gone."""

@@ -14,7 +14,18 @@ docs/clone.md tells what arrives, what is lost and what raises. Knows nothing of
 
 from __future__ import annotations
 
-from .codec import STANDARD, Limits, decode, decode_owned, encode, encode_parts, register, weigh
+from .codec import (
+    STANDARD,
+    Limits,
+    decode,
+    decode_each,
+    decode_owned,
+    encode,
+    encode_parts,
+    encode_small,
+    register,
+    weigh,
+)
 from .transfer import check_transfer, detach
 
 __all__ = [
@@ -22,10 +33,12 @@ __all__ = [
     "Limits",
     "check_transfer",
     "decode",
+    "decode_each",
     "decode_owned",
     "detach",
     "encode",
     "encode_parts",
+    "encode_small",
     "register",
     "weigh",
 ]

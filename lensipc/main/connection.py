@@ -12,7 +12,9 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
+from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import clone
@@ -25,11 +27,13 @@ from ..runtime.pending import PendingInvokes
 from ..runtime.protocol import (
     ACTIVATE,
     CANCEL,
+    CREDIT,
     DEACTIVATE,
     DECLARE,
     ERROR,
     EVENT,
     INVOKE,
+    ITEMS,
     KEEP_EVENT,
     KEPT,
     KINDS,
@@ -37,11 +41,13 @@ from ..runtime.protocol import (
     MAX_CHANNELS,
     MAX_NAME,
     MAX_NAMES,
+    MAX_READ_AHEAD,
     MAX_REPORTS,
     NOT_KEPT,
     REPLAY,
     REPORT,
     RESULT,
+    STREAM,
     UNLISTEN,
 )
 from ..runtime.remote_error import NoHandler, describe, read_summary
@@ -49,6 +55,7 @@ from ..transport.endpoint import DROP_NEWEST, KEEP, Batch, Buffer, Endpoint, Mes
 from ..user_code import conclude, explained
 from .backpressure import StallTimer
 from .port import MainChannel, MainPort
+from .streams import StreamRequest, asks_for_a_stream, begin, is_generator_function
 
 if TYPE_CHECKING:
     import asyncio
@@ -64,7 +71,7 @@ GIVE_WAY: Final = 20
 # How long an invoke waits for main to finish activating its extension (seconds).
 ACTIVATION_WAIT: Final = 5.0
 # What one renderer may have at once. These limits bound main's memory, and no honest renderer reaches them.
-MAX_INVOKES: Final = 8192  # in flight; each invoke with an async handler costs main 2.7 KiB and its arguments
+MAX_INVOKES: Final = 8192  # in flight, or streams; each with an async handler costs main 2.7 KiB and its arguments
 MAX_DEFERRED: Final = 16 * 1024 * 1024  # bytes of invokes that wait for activation, without the last invoke
 # Async listeners in main that a renderer's events have started and that have not finished. At this number, main leaves
 # the renderer's further messages in its ring. That much work keeps any loop busy, and a flood of events costs main no
@@ -88,15 +95,27 @@ PAUSES: Final = {
 # (RendererConnection.message_limit). It counts with the memory of its decoded arguments. Smaller invokes do not count:
 # 8,192 of them take 64 MiB.
 SMALL: Final = 256
+GENERATORS: Final = (GeneratorType, AsyncGeneratorType)
 
 
 class _DeferredInvoke:
-    """An invoke that waits until main has activated its extension, or until its deadline has passed."""
+    """An invoke that waits until main has activated its extension, or until its deadline has passed.
 
-    __slots__ = ("body", "channel", "connection", "correlation", "deadline")
+    `stream`: what it asks for is a stream.
+    """
 
-    def __init__(self, connection: RendererConnection, channel: MainChannel, correlation: int, body: Buffer) -> None:
+    __slots__ = ("body", "channel", "connection", "correlation", "deadline", "stream")
+
+    def __init__(
+        self,
+        connection: RendererConnection,
+        channel: MainChannel,
+        correlation: int,
+        body: Buffer,
+        stream: StreamRequest | None,
+    ) -> None:
         self.connection = connection
+        self.stream = stream
         self.channel = channel
         self.correlation = correlation
         self.body = body
@@ -117,7 +136,10 @@ class _DeferredInvoke:
             try:
                 args = self.connection.read_arguments(self.correlation, self.body)
                 if args is not None:
-                    self.connection._contexts.apart(self.connection.execute, self.channel, self.correlation, args)
+                    stream, execute = self.stream, self.connection.execute
+                    if stream is not None:
+                        execute = partial(begin, self.connection, stream)
+                    self.connection._contexts.apart(execute, self.channel, self.correlation, args)
             except (ProtocolError, DecodeError) as error:
                 self.connection.broken(error)
 
@@ -126,9 +148,15 @@ def _stop(port: MainPort, running: Any) -> None:
     """Cancel an invoke that waits or runs. Deactivating its extension then waits for the end of the handler's task."""
     if running is not None:
         running.cancel()
-        if hasattr(running, "add_done_callback"):  # a handler's own task, for whose end deactivation waits
-            port.stopping.add(running)
-            running.add_done_callback(port.stopping.discard)
+        task = _task_of(running)
+        if hasattr(task, "add_done_callback"):  # a handler's own task, for whose end deactivation waits
+            port.stopping.add(task)
+            task.add_done_callback(port.stopping.discard)
+
+
+def _task_of(running: Any) -> Any:
+    """The task of an invoke, or of a stream; something else if it has none."""
+    return getattr(running, "task", running)
 
 
 class RendererConnection(Connection):
@@ -166,6 +194,8 @@ class RendererConnection(Connection):
         on_message[REPORT] = self._on_report
         on_message[REPLAY] = self._on_replay
         on_message[KEEP_EVENT] = self._on_keep_event
+        on_message[STREAM] = self._on_stream
+        on_message[CREDIT] = self._on_credit
         super().__init__(endpoint, sock, core.poller, core.low_water, on_message, self._on_batch, 1 << INVOKE, SMALL)
         self.core = core
         self._contexts = core.driver.contexts
@@ -195,12 +225,12 @@ class RendererConnection(Connection):
         self.large: dict[int, int] = {}  # its large invokes without an outcome, and their bytes
         self.large_bytes: int = 0
         self.last_invoke: int = 0
+        self._when_room: list[Callable[[], None]] = []  # what waits until its outbox is down to the low-water mark
         self.running_listeners: int = 0  # async listeners in main that its events have started and that still run
         self.listeners_bytes: int = 0  # of their arguments
         self._backed_up: StallTimer | None = None  # running while its outcomes wait beyond its outbox's limit
-        self.distrusted: bool = (
-            False  # another renderer could not decode its event: main decodes each before others get it
-        )
+        # Another renderer could not decode its event: main decodes each before others get it.
+        self.distrusted: bool = False
         self.reports: int = 0  # that it has sent about other renderers, since `reports_since`
         self.reports_since: float = 0.0
         self.until: float = 0.0  # when its turn ends
@@ -438,11 +468,7 @@ class RendererConnection(Connection):
             raise ProtocolError(f"it sent invoke {correlation} after invoke {self.last_invoke}, but ids must grow")
         self.last_invoke = correlation
         if len(self.running) >= MAX_INVOKES:
-            self._answer(
-                correlation,
-                None,
-                OutboxFull(f"{MAX_INVOKES} invokes of this renderer are in flight: await some of them first"),
-            )
+            self._refuse(correlation)
             return
         if channel.port.activating:
             self._defer(channel, correlation, clone.encode(args) if body is None else body)
@@ -460,6 +486,39 @@ class RendererConnection(Connection):
             contexts.apart(self.execute, channel, correlation, args)
         else:
             self.execute(channel, correlation, args)
+
+    def _refuse(self, correlation: int) -> None:
+        why = f"{MAX_INVOKES} invokes of this renderer are in flight: await some of them first"
+        self._answer(correlation, None, OutboxFull(why))
+
+    def _on_stream(self, message: Message) -> None:
+        channel, correlation, read_ahead = self._channel(message.channel), message.correlation, message.items
+        if correlation <= self.last_invoke:
+            raise ProtocolError(f"it sent stream {correlation} after invoke {self.last_invoke}, but ids must grow")
+        if read_ahead > MAX_READ_AHEAD:
+            raise ProtocolError(f"it reads {read_ahead} items of a stream ahead, but at most {MAX_READ_AHEAD} may be")
+        self.last_invoke = correlation
+        if len(self.running) >= MAX_INVOKES:
+            self._refuse(correlation)
+            return
+        body, stream = body_of(message), StreamRequest(read_ahead)
+        if channel.port.activating:
+            self._defer(channel, correlation, body, stream)
+            return
+        args = self.read_arguments(correlation, body)
+        if args is not None:
+            self._contexts.apart(begin, self, stream, channel, correlation, args)
+
+    def _on_credit(self, message: Message) -> None:
+        correlation = message.correlation
+        if correlation > self.last_invoke:
+            raise ProtocolError(f"it gave credit to stream {correlation}, which it has not asked for")
+        _, running = self.running.get(correlation, (None, None))
+        if running is not None:  # else the stream had its end before the credit came
+            stream: Any = running.stream if isinstance(running, _DeferredInvoke) else running
+            if not hasattr(stream, "add_credit"):
+                raise ProtocolError(f"it gave credit to request {correlation}, which is no stream")
+            stream.add_credit(message.items)
 
     def read_arguments(self, correlation: int, body: Buffer) -> tuple[Any, ...] | None:
         """Decode an invoke's arguments; None: they are too large or not known here, and the invoke has its outcome."""
@@ -486,7 +545,7 @@ class RendererConnection(Connection):
     def _is_room_for(self, weight: int) -> bool:
         return not self.large_bytes or self.large_bytes + weight <= self.message_limit
 
-    def _defer(self, channel: MainChannel, correlation: int, body: Buffer) -> None:
+    def _defer(self, channel: MainChannel, correlation: int, body: Buffer, stream: StreamRequest | None = None) -> None:
         if self.deferred_bytes > MAX_DEFERRED:
             self._answer(
                 correlation,
@@ -494,26 +553,19 @@ class RendererConnection(Connection):
                 OutboxFull(f"{self.deferred_bytes} bytes of invokes wait for activation: try again later"),
             )
         else:
-            self.running[correlation] = (channel.port, _DeferredInvoke(self, channel, correlation, body))
+            self.running[correlation] = (channel.port, _DeferredInvoke(self, channel, correlation, body, stream))
 
     def execute(self, channel: MainChannel, correlation: int, args: Any) -> None:
         """Call an invoke's handler, or answer that there is none."""
         port, handler = channel.port, channel.handler
         if handler is None or port.activating:
-            if port.activating:
-                why = f"main is still activating extension {port.extension!r} after {ACTIVATION_WAIT:g} s"
-            elif not port.table.open:
-                why = f"extension {port.extension!r} is not active in main"
-            else:
-                why = f"extension {port.extension!r} has no handler in main for channel '{printable(channel.name)}'"
-            self._answer(correlation, None, NoHandler(why))
+            self._answer(correlation, None, self.no_handler(channel))
             return
         if type(args) is not tuple:
             raise ProtocolError("the arguments are not a tuple")
         event = self.event_cache.get(channel)
-        if event is None:  # all invokes of this renderer on the channel share one event, because it never changes
-            event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
-            self.event_cache[channel] = event
+        if event is None:
+            event = self.event_of(channel)
         try:
             result: Any = handler.callback(event, *args)
         except BaseException as error:  # SystemExit and CancelledError, too
@@ -533,7 +585,30 @@ class RendererConnection(Connection):
         except Exception as error:  # the result's own code has raised it
             self._answer(correlation, None, error)
             return
+        if type(result) in GENERATORS and is_generator_function(handler.callback):
+            self._answer(correlation, None, asks_for_a_stream(channel))
+            return
         self._answer(correlation, result, None)
+
+    def event_of(self, channel: MainChannel) -> IpcMainInvokeEvent:
+        """What a handler of the channel is called with first. All requests of this renderer there share one event,
+        because it never changes."""
+        event = self.event_cache.get(channel)
+        if event is None:
+            port = channel.port
+            event = IpcMainInvokeEvent(self.frame_id, self.pid, port.extension, channel.name, 0, port.send)
+            self.event_cache[channel] = event
+        return event
+
+    def no_handler(self, channel: MainChannel) -> NoHandler:
+        """Why nothing handles a request on the channel now."""
+        port = channel.port
+        if port.activating:
+            return NoHandler(f"main is still activating extension {port.extension!r} after {ACTIVATION_WAIT:g} s")
+        if not port.table.open:
+            return NoHandler(f"extension {port.extension!r} is not active in main")
+        name = printable(channel.name)
+        return NoHandler(f"extension {port.extension!r} has no handler in main for channel '{name}'")
 
     def _settle(self, correlation: int, result: object, error: BaseException | None) -> None:
         """Give an awaited invoke its one outcome. Do nothing if it has one (cancelled, deactivated, renderer gone)."""
@@ -578,7 +653,7 @@ class RendererConnection(Connection):
                 waiting, limit = self.endpoint.outbox, self.core.outbox_limit
                 if waiting < limit:  # too many bytes wait for all renderers of its process together
                     raise
-                if waiting >= 2 * limit:
+                if waiting >= 2 * limit and kind != ITEMS:  # a stream has stopped long before
                     full = OutboxFull(f"{waiting} bytes of outcomes wait for this renderer already: it must read first")
                     kind, body = ERROR, describe(full)
                 self.send(kind, 0, detail, 0, correlation, body, KEEP)
@@ -619,7 +694,17 @@ class RendererConnection(Connection):
             self._resume(PAUSED_BY_OUTCOMES)
         if self.paused & PAUSED_BY_KEPT:
             self._resume(PAUSED_BY_KEPT)
+        if self._when_room:
+            waiting, self._when_room = self._when_room, []
+            self.drain_requested = False  # if others wait for it, `release` knows
+            for resume in waiting:
+                resume()
         self.core.backpressure.release(self)
+
+    def when_room(self, resume: Callable[[], None]) -> None:
+        """Call `resume` once the outbox is down to its low-water mark. It must not raise."""
+        self._when_room.append(resume)
+        self.drain_requested = True
 
     # ---- how things end ----
 
@@ -634,7 +719,7 @@ class RendererConnection(Connection):
     def spare(self, task: asyncio.Task[Any] | None) -> None:
         """Let this handler's task go on when the connection is closed, because the task itself closes it."""
         for correlation, (_, running) in list(self.running.items()):
-            if running is task:
+            if _task_of(running) is task:
                 del self.running[correlation]
 
     def close(self) -> None:
@@ -656,9 +741,14 @@ class RendererConnection(Connection):
         self.event_cache.clear()
         self.channels.clear()  # so that they are freed now, and not once the garbage collector finds the cycles here
         self.declared.clear()
+        self._when_room.clear()
         running, self.running = self.running, {}
-        for port, task in running.values():
-            _stop(port, task)
+        with ExitStack() as stack:  # what a signal raises in a generator that is closed here stops none of the others
+            stack.callback(self._tell_those_who_ask)
+            for port, task in running.values():
+                stack.callback(_stop, port, task)
+
+    def _tell_those_who_ask(self) -> None:
         self.own_requests.fail_all(lambda: PeerGone(f"renderer {self.frame_id} is gone: {self.reason}"))
         for closed in self.on_closed:
             closed()

@@ -21,6 +21,7 @@ from .backpressure import Backpressure
 from .connection import RendererConnection
 from .port import MainPort
 from .router import EVENTS_PER_TURN, Router
+from .streams import StreamTurns
 
 # Messages that one renderer may have handled before the next one has its turn, unless they take too long.
 MESSAGES_PER_TURN: Final = 64
@@ -70,6 +71,7 @@ class MainCore(TurnLoop):
         self.router: Router = Router(
             driver, self.connections, limits, self.disconnect_failed, self.next_turn, self.disconnect
         )
+        self.streams: StreamTurns = StreamTurns(driver)
         self._latest: RendererConnection | None = None  # the renderer whose messages were handled last
         self._emptied: RendererConnection | None = None  # its ring was read empty before this turn
 

@@ -7,15 +7,16 @@ from collections import deque
 from collections.abc import Iterable
 
 from ..runtime.connection import size_of
-from ..runtime.protocol import ERROR, RESULT
+from ..runtime.protocol import ERROR, ITEMS, RESULT
 from ..transport.endpoint import Batch, Message
 from .dispatch import split
 
-OUTCOMES = (RESULT, ERROR)
+# A stream's items are of its outcome: its end must not overtake them.
+OUTCOMES = (RESULT, ERROR, ITEMS)
 
 
 def is_outcome(message: Message | Batch) -> bool:
-    """Whether the message is the outcome of a request."""
+    """Whether the message is the outcome of a request, or a part of it."""
     return not isinstance(message, list) and message.kind in OUTCOMES
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import length_hint
-from typing import Final
+from typing import Any, Final
 
 from .. import clone
 from ..errors import DecodeError, PeerGone, ProtocolError
@@ -24,6 +24,7 @@ from ..runtime.protocol import (
     DECLARE,
     ERROR,
     EVENT,
+    ITEMS,
     KEPT,
     KINDS,
     MAX_CHANNELS,
@@ -102,11 +103,12 @@ class RendererCore(Connection, TurnLoop):
     ) -> None:
         handlers: list[Callable[[Message], None]] = [self._on_nonsense] * KINDS
         self._channels: list[RendererChannel] = endpoint.channels
-        self._reads = clone.Limits(limits.budget, limits.plain)  # main has held the senders to more
-        self._dispatcher = EventDispatcher(self._channels, driver, frame_id, self._reads, self._report_sender)
+        self.reads = clone.Limits(limits.budget, limits.plain)  # main has held the senders to more
+        self._dispatcher = EventDispatcher(self._channels, driver, frame_id, self.reads, self._report_sender)
         handlers[EVENT] = self._dispatcher.on_event
         handlers[RESULT] = self._on_result
         handlers[ERROR] = self._on_error
+        handlers[ITEMS] = self._on_items
         handlers[ACTIVATE] = self._on_activate
         handlers[DEACTIVATE] = self._on_deactivate
         handlers[READY] = self._on_ready
@@ -198,7 +200,7 @@ class RendererCore(Connection, TurnLoop):
         if pending is not None:
             body = message.body
             try:
-                value = message.value if body is None else clone.decode_owned(body, self._reads)
+                value = message.value if body is None else clone.decode_owned(body, self.reads)
             except DecodeError as error:
                 pending.set_exception(error)
                 self.driver.started = True
@@ -216,13 +218,18 @@ class RendererCore(Connection, TurnLoop):
                 error = undecodable
             pending.set_exception(error)
 
+    def _on_items(self, message: Message) -> None:
+        stream: Any = self.pending_invokes.find(message.correlation)
+        if stream is not None and not stream.add(message):
+            self.driver.started = True
+
     def _on_activate(self, message: Message) -> None:
         number, correlation = message.extension, message.correlation
         extension, version, path, folders, settings = clone.decode(body_of(message))
         port = self._ports.get(number)
         if port is None:
             port = self._ports[number] = RendererPort(self, extension, number)
-        read = partial(clone.decode, settings, self._reads)
+        read = partial(clone.decode, settings, self.reads)
         self.parts.activate(port, version, path, folders, read, partial(self._report, correlation))
 
     def _on_deactivate(self, message: Message) -> None:
@@ -333,7 +340,8 @@ class RendererCore(Connection, TurnLoop):
         if self.on_message is self._keep_all:
             begun = self._backlog.has_kept(message)
         elif outcome:
-            begun = message.correlation not in self.pending_invokes  # type: ignore[union-attr, operator]
+            pending: Any = self.pending_invokes.find(message.correlation)  # type: ignore[union-attr]
+            begun = pending is None or (message.kind == ITEMS and pending.has(message))  # type: ignore[union-attr]
         else:
             event = isinstance(message, list) or message.kind in (EVENT, KEPT)
             begun = not event or self._dispatcher.has_begun(message) or self._backlog.has_kept(message)

@@ -20,7 +20,8 @@ from ..runtime.kept import KeptBytes
 from ..runtime.listening import Paced, Replay, with_options
 from ..runtime.pending import Outcome
 from ..runtime.posts import Fail, not_done
-from ..runtime.protocol import EVENT, INVOKE, KEEP_EVENT, LISTEN, MAX_NAME, REPLAY, UNLISTEN
+from ..runtime.protocol import EVENT, INVOKE, KEEP_EVENT, LISTEN, MAX_NAME, MAX_READ_AHEAD, REPLAY, STREAM, UNLISTEN
+from ..runtime.streams import Incoming, Stream
 from ..transport.endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
 from ..transport.poller import get_ident, seconds_of
 
@@ -276,6 +277,22 @@ class RendererPort:
             raise outcome.error
         return outcome.value
 
+    def stream(
+        self, channel: str, args: tuple[Any, ...], read_ahead: int, timeout: float | None, transfer: Sequence[Any]
+    ) -> Stream:
+        """Ask for a stream; returns what its items are taken of."""
+        core = self.core
+        if get_ident() != core.thread:
+            core.poller.check_thread("stream", "call it there, and iterate it there")
+        if isinstance(read_ahead, bool) or not isinstance(read_ahead, int):
+            raise TypeError(f"read_ahead is a number of items, not {type(read_ahead).__name__}")
+        if not 0 <= read_ahead <= MAX_READ_AHEAD:
+            raise ValueError(f"read_ahead is from 0 to {MAX_READ_AHEAD} items, not {read_ahead}")
+        left, incoming = seconds_of(timeout), Incoming(core.driver, self.abandon)
+        correlation = self._request(channel, args, None, incoming, transfer, STREAM, read_ahead)
+        name = f"stream of {self.extension}/{channel}"
+        return Stream(core, incoming, name, correlation, read_ahead, left)
+
     async def drain(self) -> None:
         """Wait until the outbox is down to its low-water mark, if more than the high-water mark waits."""
         await self.core.drain()
@@ -291,6 +308,8 @@ class RendererPort:
         timeout: float | None,
         pending: Any,
         transfer: Sequence[Any],
+        kind: int = INVOKE,
+        detail: int = 0,
     ) -> int:
         if timeout is not None:
             timeout = seconds_of(timeout)
@@ -299,14 +318,14 @@ class RendererPort:
         what = "" if timeout is None else f"invoke of {self.extension}/{channel}"
         correlation = pending_invokes.open(pending, what, timeout, core.cancel)
         try:
-            if transfer or not core.endpoint.send_value(INVOKE, number, 0, correlation, args):
+            if transfer or not core.endpoint.send_value(kind, number, detail, correlation, args):
                 # A user's encoder may invoke, too, and main accepts only growing ids. So this request gets a new id.
                 pending_invokes.forget(correlation)
                 if transfer:
                     clone.check_transfer(transfer)
                 body = clone.encode_parts(args, "args", core.limits)
                 correlation = pending_invokes.open(pending, what, timeout, core.cancel)
-                core.send(INVOKE, number, 0, 0, correlation, body)
+                core.send(kind, number, detail, 0, correlation, body)
         except BaseException:
             pending_invokes.forget(correlation)
             raise

@@ -75,12 +75,25 @@ class PendingInvokes:
         self._pending[correlation] = pending
         return correlation
 
-    def _expire(self, correlation: int, timeout: float, what: str, give_up: Callable[[int], None]) -> None:
+    def _expire(
+        self, correlation: int, timeout: float, what: str, give_up: Callable[[int], None], lacks: str = "outcome"
+    ) -> None:
         self._deadlines.pop(correlation, None)
         pending = self._pending.pop(correlation, None)
         if pending is not None:
-            pending.set_exception(InvokeTimeout(f"{what} had no outcome within {timeout:g} s"))
+            pending.set_exception(InvokeTimeout(f"{what} had no {lacks} within {timeout:g} s"))
             give_up(correlation)
+
+    def limit(self, correlation: int, what: str, timeout: float, give_up: Callable[[int], None]) -> None:
+        """Give a stream `timeout` seconds from now for its next item, or its end. After that, do as `open` says."""
+        expire = partial(self._expire, correlation, timeout, what, give_up, "item")
+        self._deadlines[correlation] = self._call_later(timeout, expire, self._caught_up)
+
+    def find(self, correlation: int) -> Pending | None:
+        """The stream that an item has come of, whose deadline is called off; None if it is no longer pending."""
+        if self._deadlines:
+            self.call_off(correlation)
+        return self._pending.get(correlation)
 
     def take(self, correlation: int) -> Pending | None:
         """Remove and return the request with this id; None if it is no longer pending."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from .channels import Callback, ChannelTable, Disposer
+from .streams import Stream
 
 
 class RendererInfo(NamedTuple):
@@ -72,5 +73,9 @@ class RendererPort(Port, Protocol):
     def invoke_sync(
         self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]
     ) -> Any: ...
+
+    def stream(
+        self, channel: str, args: tuple[Any, ...], read_ahead: int, timeout: float | None, transfer: Sequence[Any]
+    ) -> Stream: ...
 
     def drain_sync(self) -> None: ...

@@ -22,11 +22,21 @@ Message has for them:
     DEACTIVATE  down   -        extension: its number             id                     -
     READY       down   -        -                                 -                      -
     REPORT      up     -        sender: its frame id              -                      -
+    STREAM      up     number   items: how many may be produced   id                     the arguments
+                                before CREDIT comes
+    ITEMS       down   -        items: how many these are         the stream's id        the item, or of several a list:
+                                                                                         each as bytes of its own
+    CREDIT      up     -        items: how many more may be       the stream's id        -
+                                produced
     REPLAY      up     number   -                                 -                      -
     KEPT        down   number   sender: frame id it came from     1: there is a value    the arguments
                                 (and `pid`)                       0: there is none       -
     KEEP_EVENT  up     number   -                                 -                      the arguments
     NOT_KEPT    down   number   -                                 -                      why, in UTF-8
+
+A stream ends as an invoke does, by RESULT, whose value is None, or by ERROR, or by the renderer's CANCEL. Its id is of
+the same count as those of invokes. Each item is encoded when it is produced, so what its generator does to it later is
+not seen.
 
 "Up" is from a renderer to main. Each renderer numbers its channels itself: it declares 0, 1, 2, ... as it needs them,
 and main uses these numbers toward it. Main numbers the extensions, and a renderer learns an extension's number only by
@@ -70,7 +80,9 @@ ACTIVATE: Final = 9
 DEACTIVATE: Final = 10
 READY: Final = 11
 REPORT: Final = 12
-# 13 to 15 are nobody's.
+STREAM: Final = 13
+ITEMS: Final = 14
+CREDIT: Final = 15
 REPLAY: Final = 16
 KEPT: Final = 17
 KEEP_EVENT: Final = 18
@@ -87,6 +99,9 @@ MAX_CHANNELS: Final = 16_384
 # are for a hostile one.
 MAX_NAME: Final = 4096
 MAX_NAMES: Final = 4 * 1024 * 1024
+
+# Items that a stream's reader may have main produce before it asks for them.
+MAX_READ_AHEAD: Final = 65_536
 
 # Senders that a renderer may report in a second. An honest renderer reports no more, and main ignores further reports.
 MAX_REPORTS: Final = 4

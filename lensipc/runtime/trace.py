@@ -21,16 +21,16 @@ from ..errors import printable
 from ..transport.endpoint import ONE_PIECE, REFUSE, Batch, Buffer, Message
 from . import protocol
 from .connection import Connection
-from .protocol import ALL, DECLARE, EVENT, INVOKE, KEEP_EVENT, KEPT, LISTEN, NOT_KEPT, REPLAY, UNLISTEN
+from .protocol import ALL, DECLARE, EVENT, INVOKE, KEEP_EVENT, KEPT, LISTEN, NOT_KEPT, REPLAY, STREAM, UNLISTEN
 
 VARIABLE: Final = "LENSIPC_TRACE"
 _KINDS = (
     "EVENT", "INVOKE", "CANCEL", "RESULT", "ERROR", "DECLARE", "LISTEN", "UNLISTEN", "ACTIVATE", "DEACTIVATE", "READY",
-    "REPORT", "REPLAY", "KEPT", "KEEP_EVENT", "NOT_KEPT",
+    "REPORT", "STREAM", "ITEMS", "CREDIT", "REPLAY", "KEPT", "KEEP_EVENT", "NOT_KEPT",
 )  # fmt: skip
 NAMES: Final = {getattr(protocol, name): name for name in _KINDS}
 # The kinds of messages whose header has a channel number.
-OF_CHANNELS: Final = (EVENT, INVOKE, DECLARE, LISTEN, UNLISTEN, REPLAY, KEPT, KEEP_EVENT, NOT_KEPT)
+OF_CHANNELS: Final = (EVENT, INVOKE, DECLARE, LISTEN, UNLISTEN, REPLAY, KEPT, KEEP_EVENT, NOT_KEPT, STREAM)
 
 log: Final = logging.getLogger("lensipc.trace")
 

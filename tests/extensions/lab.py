@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from lensipc import (
@@ -42,6 +43,7 @@ class IpcMain(Ipc.Main):
         self.handle("fail", _fail)
         self.handle("unclonable", lambda _event: print)
         self.handle("sleep", self._on_sleep)
+        self.handle("endless", _endless)
 
     async def run(self, renderer: RendererHandle, function: str, *args: Any) -> Any:
         """Run `function(ipc, *args)` of this module (or "module:function") in a renderer; its result."""
@@ -79,6 +81,10 @@ class IpcMain(Ipc.Main):
         finally:
             self.running -= 1
         return name
+
+
+def _endless(_event: Types.IpcMainInvokeEvent) -> Iterator[int]:
+    yield from itertools.count()
 
 
 def _fail(_event: Types.IpcMainInvokeEvent, kind: str, *args: Any) -> None:

@@ -11,13 +11,26 @@ from hostile.catalogue import EITHER, Named
 from hostile.renderer import CAPACITY, RINGS, Renderer, frame
 from hostile.words import bodies_of_no_use
 from lensipc import clone
-from lensipc.runtime.protocol import ALL, CANCEL, DECLARE, ERROR, EVENT, INVOKE, LISTEN, RESULT, UNLISTEN
+from lensipc.runtime.protocol import (
+    ALL,
+    CANCEL,
+    CREDIT,
+    DECLARE,
+    ERROR,
+    EVENT,
+    INVOKE,
+    LISTEN,
+    RESULT,
+    STREAM,
+    UNLISTEN,
+)
 
 
 async def at_random(renderer: Renderer, rng: random.Random) -> None:
     """A few messages like an honest renderer's, some of them bent."""
     renderer.declare("async echo")
     renderer.declare("news")
+    renderer.declare("endless")
     renderer.send(LISTEN, 2, rng.randrange(3))
     bodies = [clone.encode((rng.randrange(10),)), *bodies_of_no_use().values()]
     numbers = [0, 1, 2, 3, 255, 2**16, 2**31, 2**32 - 1]
@@ -30,9 +43,11 @@ async def at_random(renderer: Renderer, rng: random.Random) -> None:
                     body[rng.randrange(len(body))] = rng.randrange(256)  # type: ignore[index]
             body = bytes(body)
         fields: dict[str, Any] = {
-            "kind": rng.choice([EVENT, INVOKE, INVOKE, CANCEL, LISTEN, UNLISTEN, RESULT, ERROR, DECLARE]),
-            "channel": rng.randrange(3) if rng.random() < 0.8 else rng.choice(numbers),
-            "detail": rng.choice([ALL, 0, renderer.extension, renderer.frame_id]),
+            "kind": rng.choice(
+                [EVENT, INVOKE, INVOKE, CANCEL, LISTEN, UNLISTEN, RESULT, ERROR, DECLARE, STREAM, CREDIT]
+            ),
+            "channel": rng.randrange(4) if rng.random() < 0.8 else rng.choice(numbers),
+            "detail": rng.choice([ALL, 0, 1, 64, renderer.extension, renderer.frame_id]),
             "pid": rng.choice(numbers),
             "correlation": renderer.next_id() if rng.random() < 0.8 else rng.choice([*numbers, 2**63, 2**64 - 1]),
             "body": body,

@@ -18,22 +18,26 @@ from lensipc.runtime.protocol import (
     ACTIVATE,
     ALL,
     CANCEL,
+    CREDIT,
     DEACTIVATE,
     DECLARE,
     ERROR,
     EVENT,
     INVOKE,
+    ITEMS,
     KEEP_EVENT,
     KEPT,
     KINDS,
     LISTEN,
     MAX_NAME,
     MAX_NAMES,
+    MAX_READ_AHEAD,
     NOT_KEPT,
     READY,
     REPLAY,
     REPORT,
     RESULT,
+    STREAM,
     UNLISTEN,
 )
 from lensipc.runtime.remote_error import describe
@@ -41,7 +45,7 @@ from lensipc.runtime.remote_error import describe
 # ---- kinds ----
 
 
-@attacks(INVALID, "kind", ACTIVATE, DEACTIVATE, READY, 13, 14, 15, KEPT, NOT_KEPT, KINDS, 255, 256, 65535)
+@attacks(INVALID, "kind", ACTIVATE, DEACTIVATE, READY, ITEMS, KEPT, NOT_KEPT, KINDS, 255, 256, 65535)
 def _kind(renderer: Renderer, _rng: random.Random, kind: int) -> None:
     renderer.send(kind, 0, renderer.extension, 0, 1, clone.encode((LAB, "1.0", "os:system")))
 
@@ -49,7 +53,7 @@ def _kind(renderer: Renderer, _rng: random.Random, kind: int) -> None:
 # ---- channels ----
 
 
-@attacks(INVALID, "a_channel_that_was_not_declared_by", EVENT, INVOKE, LISTEN, UNLISTEN, REPLAY, KEEP_EVENT)
+@attacks(INVALID, "a_channel_that_was_not_declared_by", EVENT, INVOKE, LISTEN, UNLISTEN, REPLAY, KEEP_EVENT, STREAM)
 def _undeclared(renderer: Renderer, rng: random.Random, kind: int) -> None:
     renderer.send(kind, rng.choice([5, 2**16, 2**31, 2**32 - 1]), correlation=10**6, body=clone.encode(()))
 
@@ -243,6 +247,99 @@ async def leaves_a_hundred_handlers_running(renderer: Renderer, _rng: random.Ran
     await until(lambda: renderer.host.ipc.running == 100)
     renderer.close()
     await until(lambda: renderer.host.ipc.running == 0)
+
+
+# ---- streams ----
+
+
+def _stream(renderer: Renderer, channel: str, read_ahead: int, *args: Any) -> int:
+    """Ask for a stream; its id."""
+    number, correlation = renderer.declare(channel), renderer.next_id()
+    renderer.send(STREAM, number, read_ahead, correlation=correlation, body=clone.encode(args))
+    return correlation
+
+
+@attacks(INVALID, "stream_ids", [5, 5], [5, 4], [0], [2**64 - 1, 1])
+def _stream_ids(renderer: Renderer, _rng: random.Random, ids: list[int]) -> None:
+    for correlation in ids:
+        renderer.send(STREAM, 0, 1, correlation=correlation, body=clone.encode(()))
+
+
+@attack(INVALID)
+def a_stream_has_the_id_of_an_invoke(renderer: Renderer, _rng: random.Random) -> None:
+    renderer.send(STREAM, 0, 1, correlation=renderer.invoke(0), body=clone.encode(()))
+
+
+@attacks(INVALID, "reads_ahead", MAX_READ_AHEAD + 1, 2**31, 2**32 - 1)
+def _reads_ahead(renderer: Renderer, _rng: random.Random, count: int) -> None:
+    _stream(renderer, "endless", count)
+
+
+@attacks(INVALID, "gives_credit", 0, 11, 2**31, 2**32 - 1)
+def _gives_credit(renderer: Renderer, _rng: random.Random, count: int) -> None:
+    renderer.send(CREDIT, 0, count, correlation=_stream(renderer, "endless", 10))
+
+
+@attack(VALID)
+async def gives_credit_without_end_and_reads_nothing(renderer: Renderer, _rng: random.Random) -> None:
+    correlation = _stream(renderer, "endless", MAX_READ_AHEAD)
+    for _ in range(50):
+        await renderer.parked()
+        if renderer.main_end.endpoint.outbox > renderer.main_end.low_water:
+            break
+        renderer.send(CREDIT, 0, 1, correlation=correlation)
+    await renderer.parked()
+    assert renderer.main_end.endpoint.outbox <= renderer.main_end.low_water + 32 * 1024
+
+
+@attacks(INVALID, "gives_credit_to_what_it_never_asked_for", 100, 2**63, 2**64 - 1)
+def _unknown_credit(renderer: Renderer, _rng: random.Random, correlation: int) -> None:
+    renderer.send(CREDIT, 0, 1, correlation=correlation)
+
+
+@attack(INVALID)
+def gives_credit_to_an_invoke(renderer: Renderer, _rng: random.Random) -> None:
+    channel = renderer.declare("sleep")
+    renderer.send(CREDIT, 0, 1, correlation=renderer.invoke(channel, 60.0, "no stream"))
+
+
+@attack(VALID)
+async def gives_credit_to_what_has_ended_and_to_the_neighbours_streams(renderer: Renderer, _rng: random.Random) -> None:
+    correlation = _stream(renderer, "endless", 1)
+    renderer.send(CANCEL, correlation=correlation)
+    for number in range(200):
+        renderer.send(CREDIT, 0, 2**32 - 1, correlation=correlation)
+        renderer.send(CREDIT, 0, number, correlation=0)
+    await renderer.parked()
+
+
+@attack(VALID)
+async def begins_streams_and_ends_them_without_end(renderer: Renderer, rng: random.Random) -> None:
+    channel = renderer.declare("endless")
+    for number in range(3000):
+        correlation = renderer.next_id()
+        renderer.send(STREAM, channel, rng.choice([0, 1, 1000]), correlation=correlation, body=clone.encode(()))
+        renderer.send(CANCEL, correlation=correlation)
+        if number % 100 == 0:
+            await renderer.parked()
+            renderer.receive()
+    await renderer.parked()
+
+
+@attack(VALID)
+async def leaves_streams_open_and_goes(renderer: Renderer, _rng: random.Random) -> None:
+    channel = renderer.declare("endless")
+    for _ in range(50):
+        renderer.send(STREAM, channel, 100, correlation=renderer.next_id(), body=clone.encode(()))
+    await renderer.parked()
+    assert len(renderer.main_end.running) == 50
+    renderer.close()
+
+
+@attacks(INVALID, "asks_for_a_stream_with_a_body", "empty", "cut", "system", "memo_bomb", "no_tuple")
+def _stream_body(renderer: Renderer, _rng: random.Random, name: str) -> None:
+    body = clone.encode([1]) if name == "no_tuple" else bodies_of_no_use()[name]
+    renderer.send(STREAM, renderer.declare("endless"), 1, correlation=renderer.next_id(), body=body)
 
 
 # ---- bodies ----
