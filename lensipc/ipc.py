@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NoReturn, TypeVar, TypeVarTuple, overload
 
 from .channel import Channel, Result
@@ -21,7 +21,7 @@ from .extension import LensMainExtension, LensRendererExtension
 from .runtime.channels import Callback, Disposer
 from .runtime.ports import MainPort, RendererInfo, RendererPort
 from .runtime.protocol import ALL
-from .runtime.streams import Stream
+from .runtime.streams import Item, Stream
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -486,6 +486,27 @@ class Renderer(_Ipc[RendererPort]):
         """
         return self._port.invoke_sync(channel, args, timeout, transfer)
 
+    @overload
+    def stream(
+        self,
+        channel: Channel[tuple[*Args], Iterator[Item]],
+        *args: *Args,
+        read_ahead: int = 64,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+    ) -> Stream[Item]: ...
+
+    @overload
+    def stream(
+        self,
+        channel: Channel[tuple[*Args], AsyncIterator[Item]],
+        *args: *Args,
+        read_ahead: int = 64,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+    ) -> Stream[Item]: ...
+
+    @overload
     def stream(
         self,
         channel: str,
@@ -493,7 +514,16 @@ class Renderer(_Ipc[RendererPort]):
         read_ahead: int = 64,
         timeout: float | None = None,
         transfer: Sequence[Any] = (),
-    ) -> Stream:
+    ) -> Stream[Any]: ...
+
+    def stream(  # type: ignore[misc]
+        self,
+        channel: Any,
+        *args: Any,
+        read_ahead: int = 64,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+    ) -> Stream[Any]:
         """Read what a generator in main yields: `async for row in ipc.stream("rows", query)`, in a script `for`.
 
         The request is on its way when this returns. Each item is a clone of what the generator had yielded when it
@@ -505,7 +535,8 @@ class Renderer(_Ipc[RendererPort]):
         loop calls `take()` of it after each `dispatch`.
 
         Args:
-            channel: the channel's name. Its handler is a generator function, plain or async.
+            channel: the channel's name, or a Channel whose result is an `Iterator` or `AsyncIterator` of the items. Its
+                handler is a generator function, plain or async.
             args: what the handler is called with, after the event object.
             read_ahead: how many items are produced before they are asked for, from 0 to 65,536; they wait here, or on
                 their way.

@@ -166,6 +166,8 @@ class RendererConnection(Connection):
         paused: why the renderer's messages wait in its ring, as bits of PAUSED_BY_*.
     """
 
+    drain_requested: bool
+
     paused: int
     status: int
 

@@ -189,6 +189,8 @@ class Stream:
 class PlainStream(Stream):
     """The stream of a plain generator."""
 
+    ended: bool
+
     def __init__(self, generator: Any, *about: Any) -> None:
         super().__init__(*about)
         self._generator = generator
@@ -344,6 +346,8 @@ class AsyncStream(Stream):
 
 class StreamRequest:
     """A stream that waits until main has activated its extension."""
+
+    credit: int
 
     def __init__(self, read_ahead: int) -> None:
         self.read_ahead = self.credit = read_ahead

@@ -103,7 +103,7 @@ class RendererCore(Connection, TurnLoop):
     ) -> None:
         handlers: list[Callable[[Message], None]] = [self._on_nonsense] * KINDS
         self._channels: list[RendererChannel] = endpoint.channels
-        self.reads = clone.Limits(limits.budget, limits.plain)  # main has held the senders to more
+        self.reads: clone.Limits = clone.Limits(limits.budget, limits.plain)  # main has held the senders to more
         self._dispatcher = EventDispatcher(self._channels, driver, frame_id, self.reads, self._report_sender)
         handlers[EVENT] = self._dispatcher.on_event
         handlers[RESULT] = self._on_result

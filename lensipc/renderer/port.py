@@ -279,7 +279,7 @@ class RendererPort:
 
     def stream(
         self, channel: str, args: tuple[Any, ...], read_ahead: int, timeout: float | None, transfer: Sequence[Any]
-    ) -> Stream:
+    ) -> Stream[Any]:
         """Ask for a stream; returns what its items are taken of."""
         core = self.core
         if get_ident() != core.thread:

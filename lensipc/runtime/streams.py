@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from .. import clone
 from ..errors import DecodeError
@@ -21,6 +21,8 @@ from .connection import OPEN, State, body_of
 from .driver import Abandon, Driver
 from .pending import Outcome, PendingInvokes
 from .protocol import CREDIT
+
+Item = TypeVar("Item")
 
 
 class Core(Protocol):
@@ -58,8 +60,8 @@ class Incoming:
 
     def __init__(self, driver: Driver, abandon: Abandon) -> None:
         self._driver = driver
-        self.abandon = abandon
-        self.ended = False
+        self.abandon: Abandon = abandon
+        self.ended: bool = False
         self.error: BaseException | None = None
         self.messages: deque[Message] = deque()
         self.waiter: Any = None
@@ -112,7 +114,7 @@ class Incoming:
         self.waiter = None
 
 
-class Stream:
+class Stream(Generic[Item]):
     """The items of a stream, as `Ipc.Renderer.stream` returns it.
 
     On asyncio, `async for item in stream`. In a script, `for item in stream`, which blocks. A foreign event loop takes
@@ -148,7 +150,7 @@ class Stream:
         self._correlation = correlation
         self._timeout = timeout
         self._over: type[Exception] = StopIteration if core.driver.blocking else StopAsyncIteration
-        self._items: list[Any] = []  # of the message that is being read, the first of them last
+        self._items: list[Item] = []  # of the message that is being read, the first of them last
         # Credit is given back half of `read_ahead` at a time, while the other half is on its way or here.
         self._half = (read_ahead + 1) // 2  # 0: each item is asked for
         self._owed = 0  # items of messages that were read, for which no credit was given back
@@ -158,12 +160,12 @@ class Stream:
 
     # ---- asyncio ----
 
-    def __aiter__(self) -> Stream:
+    def __aiter__(self) -> Stream[Item]:
         if self._core.driver.blocking:
             raise RuntimeError(f"{self._name}: this process runs no asyncio loop: use `for` or `take()`")
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> Item:
         items = self._items
         if len(items) > 1 and not self._waiting:
             return items.pop()
@@ -190,7 +192,7 @@ class Stream:
         """Do as `close`."""
         self.close()
 
-    async def __aenter__(self) -> Stream:
+    async def __aenter__(self) -> Stream[Item]:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -198,12 +200,12 @@ class Stream:
 
     # ---- a script ----
 
-    def __iter__(self) -> Stream:
+    def __iter__(self) -> Stream[Item]:
         if not self._core.driver.blocking:
             raise RuntimeError(f"{self._name}: `for` would block this process's event loop: use `async for`")
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Item:
         items = self._items
         if len(items) > 1:
             return items.pop()
@@ -224,7 +226,7 @@ class Stream:
             self._waiting = False
         return self._take_first()
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Stream[Item]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -232,7 +234,7 @@ class Stream:
 
     # ---- either ----
 
-    def take(self) -> list[Any]:
+    def take(self) -> list[Item]:
         """Take the items that have come, without waiting: all of them, in order; [] if there is none now.
 
         This is for a foreign event loop: call it at once and after each `dispatch`, until `ended`. With a `read_ahead`
@@ -242,7 +244,8 @@ class Stream:
             What iterating raises. An error comes by itself, in the call after that which has returned the last items.
         """
         self._check_thread("take")
-        incoming, items = self._incoming, []
+        incoming = self._incoming
+        items: list[Item] = []
         while self._items or incoming.messages:
             if self._items:
                 items += reversed(self._items)
@@ -331,11 +334,11 @@ class Stream:
             self._items, self._incoming.error = items, error
         self._items.reverse()
 
-    def _take_first(self) -> Any:
+    def _take_first(self) -> Item:
         """The first item of a message that was just opened."""
         return self._items.pop() if len(self._items) > 1 else self._take_last()
 
-    def _take_last(self) -> Any:
+    def _take_last(self) -> Item:
         """The last item of a message: that much was taken, and main may produce as much again."""
         if self._owed >= self._half > 0:
             taken, self._owed = self._owed, 0

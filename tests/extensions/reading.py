@@ -129,7 +129,7 @@ async def block_and_count(ipc: lab.IpcRenderer, channel: str, count: int, second
     return sum([item == bytes([number % 256]) * 65536 async for number, item in aenumerate(stream)])
 
 
-async def aenumerate(stream: Stream) -> Any:
+async def aenumerate(stream: Stream[Any]) -> Any:
     """Items with their places."""
     place = 0
     async for item in stream:

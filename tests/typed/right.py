@@ -22,6 +22,7 @@ from lensipc import (
     LensRendererExtension,
     MainProcess,
     RendererProcess,
+    Stream,
     Types,
     clone,
 )
@@ -156,6 +157,11 @@ async def renderer_side(ipc: IpcRenderer) -> None:
         assert_type(await each, list[str])
     await asyncio.wait({ipc.invoke(SEARCH, "lens", 3)}, timeout=2)
 
+    async for number in ipc.stream(ROWS, "a", read_ahead=8):
+        assert_type(number, int)
+    async with ipc.stream("rows", "a", timeout=2) as numbers:
+        assert_type(await anext(numbers), Any)
+
 
 def script_side(ipc: IpcRenderer) -> None:
     assert_type(ipc.invoke_sync(SEARCH, "lens", 3, timeout=2), list[str])
@@ -164,6 +170,9 @@ def script_side(ipc: IpcRenderer) -> None:
     assert_type(futures, list[concurrent.futures.Future[list[str]]])
     assert_type([future.result(5) for future in futures], list[list[str]])
     assert_type(ipc.submit("search", "lens").result(timeout=5), Any)
+    assert_type(ipc.stream(ROWS, "a"), Stream[int])
+    assert_type(list(ipc.stream(ROWS, "a")), list[int])
+    assert_type(ipc.stream(ROWS, "a").take(), list[int])
 
 
 class Main(LensMainExtension):

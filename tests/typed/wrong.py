@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import lensipc
 from lensipc import Channel, Ipc, Types
 
 SEARCH = Channel[tuple[str, int], list[str]]("search")
 MOVED = Channel[tuple[float, float], None]("moved")
+ROWS = Channel[tuple[str], Iterator[int]]("rows")
 # mypy says expected "str"
 # pyright says "Literal[3]" is not assignable to "str"
 NAMELESS = Channel[tuple[str], None](3)
@@ -98,6 +100,12 @@ async def renderer_side(ipc: Ipc.Renderer) -> None:
     # mypy says "list[str]" has no attribute "upper"
     # pyright says Cannot access attribute "upper"
     ipc.invoke_sync(SEARCH, "lens", 3).upper()
+    # mypy says expected "Channel[tuple[str, int], Iterator
+    # pyright says No overloads for "stream"
+    ipc.stream(SEARCH, "lens", 3)
+    # mypy says Cannot infer value of type parameter
+    # pyright says No overloads for "stream"
+    ipc.stream(ROWS, 3)
     # mypy says No overload variant
     # pyright says No overloads for "listen"
     ipc.listen(MOVED, print, when_slow="never")
