@@ -146,3 +146,13 @@ class LensRendererExtension(_Extension):
     """An extension's part in a renderer. Subclass it. Its attributes are those of a LensMainExtension."""
 
     _port: RendererPort
+
+    def on_closed(self, reason: str) -> Any:
+        """Called before `on_deactivate` when main closes, closes this renderer, disconnects it, or dies; may be async.
+
+        It is not called when the extension is disabled, nor when this process leaves by itself. It and `on_deactivate`
+        have 10 s together. What it raises is logged.
+
+        Args:
+            reason: why, for a person to read: "main is closing" when main ends in good order.
+        """

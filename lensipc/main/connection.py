@@ -261,9 +261,12 @@ class RendererConnection(Connection):
         body = clone.encode((port.extension, version, path, folders if self.started_here else [], settings))
         self._request(ACTIVATE, port, body, pending, timeout)
 
-    def deactivate(self, port: MainPort, pending: Any, timeout: float) -> None:
-        """Tell the renderer to deactivate its part. `pending` gets the outcome."""
-        self._request(DEACTIVATE, port, b"", pending, timeout)
+    def deactivate(self, port: MainPort, reason: str, pending: Any, timeout: float) -> None:
+        """Tell the renderer to deactivate its part. `pending` gets the outcome. `reason`: why the connection ends next.
+
+        The reason stands in this message, and not only in the goodbye, because the part's requests end with it.
+        """
+        self._request(DEACTIVATE, port, reason.encode(), pending, timeout)
 
     def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float) -> None:
         what = f"renderer {self.frame_id}, extension {port.extension!r}"

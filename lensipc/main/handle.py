@@ -102,15 +102,15 @@ class RendererHandle:
 
         self._main._check_thread("RendererHandle.close")
         self._connection.spare(asyncio.current_task())
-        await self._main._lifecycle.shielded(self._close())
+        await self._main._lifecycle.shielded(self._close("main closed this renderer"))
 
-    async def _close(self) -> None:
+    async def _close(self, reason: str) -> None:
         import asyncio
 
         self._asked = True
         if self._connection.state is not CLOSED:
-            await self._main._lifecycle.take_down(self._connection)
-            handshake.say_goodbye(self._connection.sock, "main closed this renderer")
+            await self._main._lifecycle.take_down(self._connection, reason)
+            handshake.say_goodbye(self._connection.sock, reason)
             self._main._core.detach(self._connection, "main closed it")
         if self._process is not None:
             with suppress(asyncio.TimeoutError):

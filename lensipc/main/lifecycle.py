@@ -16,6 +16,7 @@ from .. import clone
 from ..errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, PeerGone, RemoteError
 from ..extension import ExtensionManifest, LensMainExtension
 from ..log import log, log_raised
+from ..runtime.closing import Closing, to_the_end
 from ..runtime.connection import CLOSED
 from ..runtime.dispatch import finish, log_failure
 from ..runtime.driver import is_awaitable
@@ -58,11 +59,13 @@ class Lifecycle:
     Args:
         core: main's core.
         loop: the loop that the core runs on.
+        closing: closes the host.
     """
 
-    def __init__(self, core: MainCore, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, core: MainCore, loop: asyncio.AbstractEventLoop, closing: Closing) -> None:
         self._core = core
         self._loop = loop
+        self._closing = closing
         self._installed: dict[str, Installed] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._changes: set[asyncio.Task[Any]] = set()
@@ -83,11 +86,12 @@ class Lifecycle:
         """Deactivate all parts of the extension, and forget the extension."""
         await self.shielded(self._uninstall(self._find(id)))
 
-    async def end(self) -> None:
-        """Deactivate all extensions."""
+    async def end(self, reason: str) -> None:
+        """Deactivate all extensions, because the host ends. Renderers are told the reason."""
         import asyncio
 
-        await asyncio.gather(*map(self._disable, list(self._installed.values())), return_exceptions=True)
+        ends = [self._disable(installed, reason) for installed in self._installed.values()]
+        await asyncio.gather(*ends, return_exceptions=True)
 
     async def bring_up(self, connection: RendererConnection) -> None:
         """Activate all enabled extensions in a new renderer, then send READY."""
@@ -101,13 +105,13 @@ class Lifecycle:
             raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) {how}")
         connection.send(READY)
 
-    async def take_down(self, connection: RendererConnection) -> None:
-        """Deactivate all enabled extensions in a renderer, which main then closes."""
+    async def take_down(self, connection: RendererConnection, reason: str) -> None:
+        """Deactivate all enabled extensions in a renderer, which main then closes. It is told the reason."""
         import asyncio
 
         self._gone(connection, "main closed it")
         enabled = [installed for installed in self._installed.values() if installed.enabled]
-        await asyncio.gather(*(self._deactivate_in(connection, installed) for installed in enabled))
+        await asyncio.gather(*(self._deactivate_in(connection, installed, reason) for installed in enabled))
 
     def _announce(self, port: MainPort, connection: RendererConnection) -> None:
         """Tell the part in main that the extension's part in this renderer is active."""
@@ -179,7 +183,8 @@ class Lifecycle:
         except ForkError:  # in a fork, this loop is the parent's too
             change.close()
             raise
-        task = self._loop.create_task(change)
+        with self._closing.callbacks():  # it calls parts' methods
+            task = self._loop.create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
         return task
@@ -211,13 +216,13 @@ class Lifecycle:
                 await self._activate(installed)
                 log.info("extension %s is enabled", manifest.id)
 
-    async def _disable(self, installed: Installed) -> None:
+    async def _disable(self, installed: Installed, reason: str = "") -> None:
         if installed.activating is not None:
             installed.given_up = True
             installed.activating.cancel()
         async with self._lock(installed.manifest.id):
             if installed.enabled:
-                await self._deactivate(installed)
+                await self._deactivate(installed, reason)
                 log.info("extension %s is disabled", installed.manifest.id)
 
     async def _uninstall(self, installed: Installed) -> None:
@@ -312,7 +317,7 @@ class Lifecycle:
                 raise ActivationError(why) from error
             self._core.disconnect(connection, why)
 
-    async def _deactivate(self, installed: Installed) -> None:
+    async def _deactivate(self, installed: Installed, reason: str = "") -> None:
         import asyncio
 
         installed.enabled = False
@@ -320,7 +325,7 @@ class Lifecycle:
         connections = list(self._core.connections.values())
         for each in connections:
             each.active.discard(installed.port)
-        await asyncio.gather(*(self._deactivate_in(each, installed) for each in connections))
+        await asyncio.gather(*(self._deactivate_in(each, installed, reason) for each in connections))
         try:
             await self._deactivate_in_main(installed)  # last: the parts in renderers still have main's handlers
         finally:
@@ -353,12 +358,12 @@ class Lifecycle:
             dispose_part(part)
             log.debug("the part of extension %s in main is deactivated", part.id)
 
-    async def _deactivate_in(self, connection: RendererConnection, installed: Installed) -> None:
+    async def _deactivate_in(self, connection: RendererConnection, installed: Installed, reason: str) -> None:
         if installed.port.number not in connection.ports or connection.state is CLOSED:
             return
         pending = self._core.driver.future()
         try:
-            connection.deactivate(installed.port, pending, DEACTIVATION_WAIT)
+            connection.deactivate(installed.port, reason, pending, DEACTIVATION_WAIT)
             await pending
         except PeerGone:
             pass
@@ -391,24 +396,6 @@ def _said(error: BaseException) -> str:
     kind = error.remote_type if isinstance(error, RemoteError) else type_name(error)
     text = text_of(error)
     return f"{kind}: {text}" if text else kind
-
-
-async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Await a coroutine to its end even if this task is cancelled meanwhile, then raise the cancellation."""
-    import asyncio
-
-    task = asyncio.ensure_future(coroutine)
-    cancelled: BaseException | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except Exception:
-            break
-    if cancelled is not None:
-        raise cancelled
-    task.result()
 
 
 async def _all(*coroutines: Coroutine[Any, Any, None]) -> None:

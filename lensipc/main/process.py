@@ -17,6 +17,7 @@ from ..errors import NotActivatedError, PeerGone, printable
 from ..extension import ExtensionManifest
 from ..log import log
 from ..runtime import trace
+from ..runtime.closing import Closing
 from ..runtime.connection import CLOSED
 from ..transport import handshake
 from ..transport.endpoint import (
@@ -33,7 +34,7 @@ from .acceptor import MOST, MOST_SHARED, Acceptor, Visitor, check_reserve, hear_
 from .connection import RendererConnection
 from .core import REASON_MOST, MainCore
 from .handle import EXIT_WAIT, RendererHandle
-from .lifecycle import Lifecycle, to_the_end
+from .lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,10 +49,14 @@ LEAST_BUDGET: Final = 100_000
 # other user, and of all together.
 OUTBOXES_OF_ONE: Final = 2
 OUTBOXES_BY_PATH: Final = 16
+# What renderers are told when main ends in good order.
+CLOSING: Final = "main is closing"
 
 
 class MainProcess:
     """The main process of an application that hosts extensions. Runs on asyncio: `async with MainProcess() as main`.
+
+    Where a block does not fit, as in Jupyter or a GUI, `await main.start()` and `await main.aclose()` do the same.
 
     Args:
         path: the file path of a socket to which renderers started elsewhere may connect; None: no socket. The socket
@@ -142,20 +147,29 @@ class MainProcess:
         self._accounts: WeakValueDictionary[tuple[str, int], Account] = WeakValueDictionary()
         self._acceptor: Acceptor | None = None
         self._entered = False
+        self._closing = Closing(self._leave)
 
     # ---- life ----
 
-    async def __aenter__(self) -> MainProcess:
+    async def start(self) -> MainProcess:
+        """Begin to host, as entering `async with` does, and return this object. `aclose` ends it.
+
+        Raises:
+            RuntimeError: it was started before: one MainProcess is started once.
+            PermissionError: another user could put another socket in the place of that at `path`.
+            OSError: EADDRINUSE: another process listens at `path`. Or this process has no descriptor left.
+        """
         import asyncio
 
         from ..runtime.asyncio_driver import AsyncioDriver
 
         if self._entered:
-            raise RuntimeError("a MainProcess is entered once: make a new one")
+            raise RuntimeError("a MainProcess is entered once, by `async with` or start(): make a new one")
         spawn.check_no_renderer()
         self._entered = True
         self._loop = asyncio.get_running_loop()
-        driver = AsyncioDriver()
+        with self._closing.callbacks():
+            driver = AsyncioDriver()
         self._core = MainCore(
             driver,
             os.getpid(),
@@ -167,7 +181,7 @@ class MainProcess:
         if trace.is_asked_for():
             trace.trace_main(self._core)
         self._spawning: set[asyncio.Task[Any]] = set()
-        self._lifecycle = Lifecycle(self._core, self._loop)
+        self._lifecycle = Lifecycle(self._core, self._loop, self._closing)
         if self.path is not None:
             try:
                 self._acceptor = Acceptor(
@@ -179,10 +193,28 @@ class MainProcess:
         driver.watch(self._core.poller.fileno(), self._core.dispatch)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def aclose(self) -> None:
+        """Deactivate all extensions, end the renderers that main has started, and disconnect the others.
+
+        It goes on to its end even if the task that awaits it is cancelled. Called again, it waits for the same end, and
+        does nothing after that. In a handler, a listener or a part's method, or a task that one of them has started, it
+        returns at once, because closing waits for these; the host is closed when they are done.
+
+        Raises:
+            RuntimeError: it was not started, or on another event loop.
+        """
+        if not self._entered:
+            raise RuntimeError("this MainProcess was not started: `await main.start()` comes before aclose()")
         if not self._core.poller.closed:  # a fork of this process has a closed poller
-            self._check_thread("__aexit__")
-            await to_the_end(self._leave())
+            self._check_thread("aclose")
+            self._check_loop("aclose")
+            await self._closing.close()
+
+    async def __aenter__(self) -> MainProcess:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def _leave(self) -> None:
         import asyncio
@@ -192,8 +224,9 @@ class MainProcess:
         if self._acceptor is not None:
             await self._acceptor.close()
         await asyncio.gather(*self._spawning, return_exceptions=True)
-        await self._lifecycle.end()
-        await asyncio.gather(*(handle.close() for handle in list(self._handles.values())), return_exceptions=True)
+        await self._lifecycle.end(CLOSING)
+        ends = [handle._close(CLOSING) for handle in self._handles.values()]
+        await asyncio.gather(*ends, return_exceptions=True)
         self._loop.remove_reader(self._core.poller.fileno())
         self._core.posts.close(lambda: NotActivatedError("the MainProcess was exited"))
         self._core.poller.close()
@@ -204,6 +237,18 @@ class MainProcess:
         self._check_thread(call)
         if self._core.poller.closed:
             raise RuntimeError(f"this MainProcess was exited before {call}()")
+        if self._closing.begun:
+            raise RuntimeError(f"this MainProcess is being closed: {call}() comes too late")
+        self._check_loop(call)
+
+    def _check_loop(self, call: str) -> None:
+        import asyncio
+
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                f"{call}() was called on another event loop than the one that this MainProcess was started on: "
+                "asyncio.run() makes a new loop each time, so use one asyncio.run() for all of it"
+            )
 
     def _check_thread(self, call: str) -> None:
         self._core.poller.check_thread(call, "asyncio.run_coroutine_threadsafe(..., loop) runs it there")

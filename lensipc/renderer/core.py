@@ -130,6 +130,8 @@ class RendererCore(Connection, TurnLoop):
         self.attached: bool = False  # main has activated here all that it had installed
         self.reason: str = "it closed the connection, or died"
         self.said_goodbye: bool = False
+        self.closing: str = ""  # why main ends this connection in good order, once it has begun to
+        self.left: bool = False  # this process has closed the connection itself
         self._drained: list[Callable[[], None]] = []
         self._leaves_signals = False  # what comes by the socket is read when this turn is over
         self._signalled = False  # something has come there, and is not read yet
@@ -234,7 +236,11 @@ class RendererCore(Connection, TurnLoop):
 
     def _on_deactivate(self, message: Message) -> None:
         number, correlation = message.extension, message.correlation
-        self.parts.deactivate(self._ports[number], partial(self._report, correlation))
+        reason = str(body_of(message), "utf-8", "replace")
+        if reason:
+            self.reason = self.closing = reason
+            self.said_goodbye = True
+        self.parts.deactivate(self._ports[number], partial(self._report, correlation), reason)
 
     def _report(self, correlation: int, _result: object, error: BaseException | None) -> None:
         if self.state is OPEN:
@@ -523,7 +529,14 @@ class RendererCore(Connection, TurnLoop):
     def check_open(self) -> None:
         """PeerGone: main is gone."""
         if self.state is not OPEN:
-            raise PeerGone(f"main is gone: {self.reason}")
+            raise self.peer_gone()
+
+    def peer_gone(self) -> PeerGone:
+        """The error of what main does not answer any more."""
+        return self.driver.closed(self.closing) if self.closing else PeerGone(self._why_gone())
+
+    def _why_gone(self) -> str:
+        return self.closing or f"main is gone: {self.reason}"
 
     def _on_socket(self) -> None:
         if self.state is CLOSED:
@@ -546,15 +559,15 @@ class RendererCore(Connection, TurnLoop):
         if self.state is not CLOSED:
             self._dispatcher.take_rest()  # these events are not to be heard
 
-            def gone() -> PeerGone:
-                return PeerGone(f"main is gone: {self.reason}")
+            def gone() -> PeerGone:  # for other threads, whose errors cancel no task
+                return PeerGone(self._why_gone())
 
             self.posts.refuse(gone)  # before there is no endpoint
             self.close()
             os.close(self._wakeup_fd)
             self.posts.close(gone)
-            self.pending_invokes.fail_all(gone)
+            self.pending_invokes.fail_all(self.peer_gone)
             self._resume()
-            self.parts.deactivate_all()
-            self._on_change()
+            self.parts.deactivate_all("" if self.left else self.reason)
             self.poller.wake()  # until `dispatch` has said so
+            self._on_change()

@@ -84,8 +84,11 @@ class Parts:
         self.failure = error
         self._log_raised("on_activate", port, error)
 
-    def deactivate(self, port: RendererPort, settle: Settle = lambda _result, _error: None) -> None:
-        """Deactivate a part once its activation has ended, then call `settle(None, error)`."""
+    def deactivate(self, port: RendererPort, settle: Settle = lambda _result, _error: None, reason: str = "") -> None:
+        """Deactivate a part once its activation has ended, then call `settle(None, error)`.
+
+        With a reason, main is gone or ends this connection: the part's `on_closed` is called first.
+        """
         active = self._active.get(port)
         if port in self._leaving:
             self._leaving[port].append(settle)
@@ -94,7 +97,7 @@ class Parts:
             settle(None, None)
             return
         if active.activating:
-            active.then.append(partial(self.deactivate, port, settle))
+            active.then.append(partial(self.deactivate, port, settle, reason))
             return
         del self._active[port]
         part = active.part
@@ -108,12 +111,20 @@ class Parts:
             for each in self._leaving.pop(port):
                 each(None, error)
 
-        call(self._driver, part.on_deactivate, deactivated)
+        def closed(_result: object, error: BaseException | None) -> None:
+            if error is not None:
+                self._log_raised("on_closed", port, error)
+            call(self._driver, part.on_deactivate, deactivated)
 
-    def deactivate_all(self) -> None:
+        if reason:
+            call(self._driver, partial(part.on_closed, reason), closed)
+        else:
+            closed(None, None)
+
+    def deactivate_all(self, reason: str = "") -> None:
         """Deactivate all parts."""
         for port in list(self._active):
-            self.deactivate(port)
+            self.deactivate(port, reason=reason)
 
     def _log_change(self, port: RendererPort, change: str) -> None:
         log.debug("the part of extension %s in renderer %d is %s", port.extension, self._frame_id, change)

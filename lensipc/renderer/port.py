@@ -87,7 +87,8 @@ class RendererPort:
             if getattr(pending, "abandon", None) == self.abandon:
                 self.abandon(correlation)
                 why = f"extension {self.extension!r} was deactivated here while main was asked"
-                pending.set_exception(self.core.driver.deactivated(why))
+                closing = self.core.closing
+                pending.set_exception(self.core.peer_gone() if closing else self.core.driver.deactivated(why))
 
     def abandon(self, correlation: int) -> None:
         """Give an invoke up, here and in main. Any thread may call this."""
@@ -349,6 +350,8 @@ class RendererPort:
         """PeerGone: main is gone, and the part with it. NotActivatedError: the part is not active."""
         if not self.table.open:
             self.core.check_open()
+            if self.core.closing:
+                raise self.core.peer_gone()
             raise NotActivatedError(f"extension {self.extension!r} is not active in this process")
 
     def _listening(self, channel: RendererChannel, listening: bool) -> None:

@@ -7,16 +7,18 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .. import clone
 from ..errors import PeerGone
+from ..log import log_raised
 from ..runtime import trace
+from ..runtime.closing import Closing
 from ..runtime.connection import CLOSED, OPEN
-from ..runtime.driver import Driver
+from ..runtime.driver import Driver, call
 from ..transport import handshake, unix_socket
 from ..transport.endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE, WAKEUP_SOCKET, Endpoint
 from ..transport.poller import Poller, get_ident, seconds_of
@@ -33,6 +35,8 @@ CONNECT_REST: Final = 0.01
 
 class RendererProcess:
     """This process as a renderer. Enter it with `async with` on an asyncio loop, or with `with` in a plain script.
+
+    Where a block does not fit: `await start()` and `await aclose()` on an asyncio loop, else `open()` and `close()`.
 
     In a plain script nothing runs by itself: the script calls `dispatch`, `run_forever` or `invoke_sync`. Another event
     loop (Qt, GLib, trio) watches `fileno()`, and calls `dispatch()` when that descriptor is readable.
@@ -52,6 +56,7 @@ class RendererProcess:
         timeout: float,
         token: str | None = None,
         path: Path | None = None,
+        on_closed: Callable[[str], Any] | None = None,
     ) -> None:
         self._connect = connect
         self._wakeup = wakeup
@@ -59,7 +64,10 @@ class RendererProcess:
         self._timeout = timeout
         self._path = path
         self._core: RendererCore | None = None
-        self._closing: Callable[[], object] = lambda: None
+        self._on_closed = on_closed
+        self._entering = self._leaving = False
+        self._unwatch: Callable[[], object] = lambda: None
+        self._closing = Closing(self._leave)
         self._changed: asyncio.Event | None = None  # on asyncio: set when main has come or gone
 
     @classmethod
@@ -71,6 +79,7 @@ class RendererProcess:
         timeout: float | None = handshake.HANDSHAKE_WAIT,
         token: str | None = None,
         user: int | None = None,
+        on_closed: Callable[[str], Any] | None = None,
     ) -> RendererProcess:
         """Make a renderer that, when entered, connects to the main process that listens at `path`.
 
@@ -84,6 +93,10 @@ class RendererProcess:
             token: MainProcess's `token`, if it has one. Get it from a file or a pipe, and not from the command line or
                 the environment, because other processes can read those.
             user: the id of the user that main runs as; None: this process's user, or root.
+            on_closed: called once with the reason, for a person to read, when main closes, closes this renderer,
+                disconnects it, or dies; "main is closing" when main ends in good order. It is called by the loop, or
+                by `dispatch`, after the parts' own `on_closed`. On asyncio it may be async. It is not called when this
+                process leaves by itself. What it raises is logged.
 
         Raises, when entered:
             OSError: nothing listens at the path (FileNotFoundError, ConnectionRefusedError), or a process of another
@@ -118,11 +131,68 @@ class RendererProcess:
                 raise unix_socket.naming(path, error) from None
             return sock
 
-        return cls(connected, kinds[wakeup], timeout, token, absolute)
+        return cls(connected, kinds[wakeup], timeout, token, absolute, on_closed)
 
     # ---- life ----
 
+    async def start(self) -> RendererProcess:
+        """Connect on asyncio, as entering `async with` does, and return this object. `aclose` ends it.
+
+        Raises what `connect` lists, and RuntimeError: it was entered before.
+        """
+        with self._once():
+            return await self._start()
+
+    async def aclose(self) -> None:
+        """Deactivate the parts, send what waits to be sent, and disconnect, as leaving `async with` does.
+
+        It goes on to its end even if the task that awaits it is cancelled. Called again, it waits for the same end, and
+        does nothing after that. In a listener or a part's method, or a task that one of them has started, it returns at
+        once, because leaving waits for these; the renderer has left when they are done.
+
+        Raises:
+            RuntimeError: it was not started, or it was opened by `open`, which `close` ends.
+        """
+        core = self._entered
+        if core.poller.closed:
+            return  # closed already, or left by a fork of the process that entered it
+        self._owned("aclose")
+        if core.driver.blocking:
+            raise RuntimeError("this RendererProcess was entered without an event loop: close() ends it, not aclose()")
+        await self._closing.close()
+
     async def __aenter__(self) -> RendererProcess:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def open(self) -> RendererProcess:
+        """Connect in a plain script or in a foreign event loop, as entering `with` does, and return this object.
+
+        It blocks until this renderer is attached. `close` ends it. Raises what `connect` lists, and RuntimeError: it
+        was entered before.
+        """
+        with self._once():
+            return self._open()
+
+    def __enter__(self) -> RendererProcess:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _once(self) -> Iterator[None]:
+        if self._entering or self._core is not None:
+            raise RuntimeError("a RendererProcess is entered once: make a new one with RendererProcess.connect()")
+        self._entering = True
+        try:
+            yield
+        finally:
+            self._entering = False
+
+    async def _start(self) -> RendererProcess:
         import asyncio
 
         from ..runtime.asyncio_driver import AsyncioDriver, readable
@@ -140,10 +210,11 @@ class RendererProcess:
             sock.close()
             raise
         self._changed = asyncio.Event()
-        driver = AsyncioDriver()
+        with self._closing.callbacks():
+            driver = AsyncioDriver()
         core = self._begin(sock, driver)
         driver.watch(core.poller.fileno(), core.on_nesting_loop if driver.nests else core.on_loop)
-        self._closing = partial(loop.remove_reader, core.poller.fileno())
+        self._unwatch = partial(loop.remove_reader, core.poller.fileno())
         try:
             while not core.attached and core.state is not CLOSED:
                 try:
@@ -154,27 +225,26 @@ class RendererProcess:
                         raise self._too_late() from None
             self._check_attached(core)
         except BaseException:
-            self.close()
+            self._disconnect()
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def _leave(self) -> None:
         import asyncio
 
         core = self._entered
-        if core.poller.closed:
-            return  # closed already, or left by a fork of the process that entered it
-        self._owned("__aexit__")
-        core.parts.deactivate_all()
-        deadline = time.monotonic() + self._timeout
-        while core.parts and time.monotonic() < deadline:  # also parts that main's death deactivates
-            await asyncio.sleep(0.001)
-        deadline = time.monotonic() + self._timeout
-        while self._sending and time.monotonic() < deadline:
-            await asyncio.sleep(0.001)
-        self.close()
+        try:
+            core.parts.deactivate_all()
+            deadline = time.monotonic() + self._timeout
+            while core.parts and time.monotonic() < deadline:  # also parts that main's death deactivates
+                await asyncio.sleep(0.001)
+            deadline = time.monotonic() + self._timeout
+            while self._sending and time.monotonic() < deadline:
+                await asyncio.sleep(0.001)
+        finally:
+            self._disconnect()
 
-    def __enter__(self) -> RendererProcess:
+    def _open(self) -> RendererProcess:
         from ..runtime.blocking_driver import BlockingDriver
 
         deadline = time.monotonic() + self._timeout
@@ -199,20 +269,9 @@ class RendererProcess:
                     raise self._too_late()
             self._check_attached(core)
         except BaseException:
-            self.close()
+            self._disconnect()
             raise
         return self
-
-    def __exit__(self, *_: object) -> None:
-        core = self._entered
-        if core.poller.closed:
-            return  # closed already, or left by a fork of the process that entered it
-        self._owned("__exit__")
-        core.parts.deactivate_all()
-        deadline = time.monotonic() + self._timeout
-        while self._sending and time.monotonic() < deadline:
-            core.dispatch(max(0.0, deadline - time.monotonic()))
-        self.close()
 
     @property
     def _sending(self) -> bool:
@@ -221,20 +280,37 @@ class RendererProcess:
         return core.state is OPEN and (core.endpoint.outbox > 0 or len(core.posts) > 0)
 
     def close(self) -> None:
-        """Disconnect from main. Pending requests get the outcome PeerGone. Idempotent."""
+        """Disconnect from main. Idempotent; it does nothing if this renderer is not connected.
+
+        Without an event loop it first deactivates the parts and sends what waits to be sent, as leaving `with` does. On
+        asyncio it disconnects at once, and pending requests get the outcome PeerGone: `aclose` leaves in good order.
+        """
         core = self._core
-        if core is not None and not core.poller.closed:
-            self._owned("close")
-            core.reason = "this process has closed the connection"
-            core.said_goodbye = True
-            core.gone()
-            self._closing()
+        if core is None or core.poller.closed:
+            return  # also in a fork of the process that entered it
+        self._owned("close")
+        try:
+            if core.driver.blocking and not self._leaving:
+                self._leaving = True  # on_deactivate may call this, too
+                core.parts.deactivate_all()
+                deadline = time.monotonic() + self._timeout
+                while self._sending and time.monotonic() < deadline:
+                    core.dispatch(max(0.0, deadline - time.monotonic()))
+        finally:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        core = self._entered
+        if not core.poller.closed:
+            if core.state is not CLOSED:
+                core.reason = "this process has closed the connection"
+                core.said_goodbye = core.left = True
+                core.gone()
+            self._unwatch()
             core.poller.close()
 
     def _greet(self, deadline: float) -> socket.socket | None:
         """Connect and say hello; None: too many renderers wait for main to accept them, try again later."""
-        if self._core is not None:
-            raise RuntimeError("a RendererProcess is entered once: make a new one with RendererProcess.connect()")
         try:
             sock = self._connect()
         except BlockingIOError:
@@ -318,6 +394,11 @@ class RendererProcess:
         """Whether this renderer is connected to main."""
         return self._core is not None and self._core.state is not CLOSED
 
+    @property
+    def closed_reason(self) -> str | None:
+        """Why this renderer is no longer connected, for a person to read; None: it is connected, or was not yet."""
+        return None if self._core is None or self._core.state is not CLOSED else self._core.reason
+
     def fileno(self) -> int:
         """A descriptor that is readable exactly while `dispatch` has something to do.
 
@@ -380,3 +461,9 @@ class RendererProcess:
         if core.state is CLOSED and self._path is not None and not core.said_goodbye:
             with suppress(OSError):  # this process may not write to the folder
                 unix_socket.remove_stale(self._path)  # main was killed, and could not remove its socket
+        if core.state is CLOSED and core.attached and self._on_closed is not None and not core.left:
+            call(core.driver, partial(self._on_closed, core.reason), self._log_raised)
+
+    def _log_raised(self, _result: object, error: BaseException | None) -> None:
+        if error is not None:
+            log_raised(error, "on_closed of renderer %d raised", self.frame_id)

@@ -10,7 +10,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import NoHandlerError
+from ..errors import NoHandlerError, PeerGone
 from ..user_code import conclude, ends_process
 from .channels import Running
 from .driver import Abandon, Contexts, Settle
@@ -24,6 +24,10 @@ class Deactivated(NoHandlerError, asyncio.CancelledError):  # noqa: N818
     When a part is deactivated, its own tasks may still await its requests. This error ends those tasks without a log
     entry, unless they catch it.
     """
+
+
+class Closed(PeerGone, asyncio.CancelledError):
+    """A PeerGone that ends a task as a cancellation does: main closes in good order, so this is no failure."""
 
 
 if TYPE_CHECKING:
@@ -92,7 +96,7 @@ class Invocation(_FutureAndCoroutine[T]):
         """Set an error as the outcome."""
         self._leave_to_loop()
         super().set_exception(exception)
-        if isinstance(exception, Deactivated):
+        if isinstance(exception, (Deactivated, Closed)):
             self.exception()  # marks it as retrieved, so asyncio does not log it
 
     def _leave_to_loop(self) -> None:
@@ -198,6 +202,7 @@ class AsyncioDriver:
 
     blocking = False
     deactivated: type[NoHandlerError] = Deactivated
+    closed: type[PeerGone] = Closed
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()

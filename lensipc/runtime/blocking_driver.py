@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
-from ..errors import NoHandlerError
+from ..errors import NoHandlerError, PeerGone
 from ..transport.poller import Deadline, Poller, seconds_of
 from .driver import Abandon, Contexts, Settle
 from .pending import Outcome
@@ -90,6 +90,7 @@ class BlockingDriver:
 
     blocking = True
     deactivated = NoHandlerError
+    closed = PeerGone
     started = False
     core: Core  # set once the core is made
 

@@ -13,7 +13,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, Protocol, TypeGuard
 
-from ..errors import NoHandlerError
+from ..errors import NoHandlerError, PeerGone
 from ..user_code import conclude
 from .channels import Running
 
@@ -73,6 +73,7 @@ class Driver(Protocol):
         contexts: the contexts that callbacks run in.
         blocking: whether there is no event loop, so that a call may block.
         deactivated: the error of a pending request whose extension is deactivated here.
+        closed: the error of a pending request when main closes in good order.
         started: whether a callback has given work to the event loop, which then needs a turn soon. The core's turn
             clears it.
     """
@@ -80,6 +81,7 @@ class Driver(Protocol):
     contexts: Contexts
     blocking: bool
     deactivated: type[NoHandlerError]
+    closed: type[PeerGone]
     started: bool
 
     def call_soon(self, callback: Callable[[], None]) -> None:

@@ -19,7 +19,8 @@ Message has for them:
     ACTIVATE    down   -        extension: its number             id                     (id, version, "module:Class",
                                                                                          folders to import from,
                                                                                          encoded settings)
-    DEACTIVATE  down   -        extension: its number             id                     -
+    DEACTIVATE  down   -        extension: its number             id                     why the connection ends next,
+                                                                                         in UTF-8; or nothing
     READY       down   -        -                                 -                      -
     REPORT      up     -        sender: its frame id              -                      -
     STREAM      up     number   items: how many may be produced   id                     the arguments
