@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVarTuple, overload
 
 from .channel import Channel
+from .runtime.ports import ExtensionInfo as ExtensionInfo
 from .runtime.ports import RendererInfo as RendererInfo
 from .runtime.protocol import MAIN
 

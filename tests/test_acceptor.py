@@ -499,7 +499,7 @@ CONFINED = """
                 else:
                     await spawned.close()
                 print(how, await spawned.wait(), spawned.alive, len(main.renderers))
-            assert not main._handles
+            assert not main._runs
             print(len(os.listdir("/proc/self/fd")) - before)
 
     before = len(os.listdir("/proc/self/fd"))

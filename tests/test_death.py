@@ -276,7 +276,7 @@ async def test_closing_a_renderer_deactivates_its_parts_and_ends_it() -> None:
 
 async def test_a_renderer_that_will_not_exit_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lensipc.main.lifecycle.DEACTIVATION_WAIT", 0.3)
-    monkeypatch.setattr("lensipc.main.handle.EXIT_WAIT", 0.3)
+    monkeypatch.setattr("lensipc.main.run.EXIT_WAIT", 0.3)
     async with hosting(1) as host:
         (renderer,) = host.renderers
         running = asyncio.create_task(host.ipc.run(renderer, "lab:block", 60))
@@ -322,7 +322,7 @@ with RendererProcess.connect({str(path)!r}) as renderer:
 async def test_one_that_main_has_disconnected_and_that_does_not_end_is_killed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.main.handle.EXIT_WAIT", 0.2)
+    monkeypatch.setattr("lensipc.main.run.EXIT_WAIT", 0.2)
     async with hosting(1) as host:
         (renderer,) = host.renderers
         os.kill(renderer.pid, signal.SIGSTOP)

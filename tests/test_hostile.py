@@ -356,7 +356,7 @@ async def test_renderers_that_die_right_after_their_greeting_leave_nothing_in_ma
             subprocess.run([sys.executable, "-c", code, str(ring.host.main.path)], check=True)  # main waits meanwhile
             await until(lambda number=number: len(ring.log.records) > number)
         await until(lambda: len(list(Path("/proc/self/fd").iterdir())) == before)
-        assert len(ring.host.main._handles) == 1
+        assert len(ring.host.main._runs) == 1
         assert ring.loop_errors == []
         await ring.neighbour_is_well()
 
@@ -450,12 +450,10 @@ async def test_whatever_a_handler_returns_the_invoke_has_an_outcome(make: type) 
         assert ring.loop_errors == []
 
 
-async def test_a_renderer_that_does_not_answer_its_activation_is_disconnected_and_install_returns(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_renderer_that_does_not_answer_its_activation_is_disconnected_and_install_returns() -> None:
     async with hostile.arena() as ring:
         renderer = await ring.connect()
-        monkeypatch.setattr("lensipc.main.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
+        list(ring.host.main._core.connections.values())[-1].activation_timeout = 0.2
         await ring.host.main.install(ExtensionManifest("other", "1", renderer="lensipc:LensRendererExtension"))
         assert renderer.gone
         (reason,) = ring.log.records

@@ -550,9 +550,9 @@ async def test_a_renderer_that_has_answered_is_not_disconnected_because_main_was
     async with hosting(1) as host:
         if change == "disable":
             await host.main.install(manifest)
-        monkeypatch.setattr("lensipc.main.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
         monkeypatch.setattr("lensipc.main.lifecycle.DEACTIVATION_WAIT", 0.2)
         (renderer,) = host.main.renderers
+        renderer._connection.activation_timeout = 0.2
         changing = asyncio.create_task(
             host.main.install(manifest) if change == "install" else host.main.disable("busy")
         )
@@ -568,10 +568,10 @@ async def test_a_renderer_that_has_answered_is_not_disconnected_because_main_was
 async def test_a_renderer_that_never_answers_is_disconnected_though_it_never_stops_talking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lensipc.main.lifecycle.RENDERER_ACTIVATION_WAIT", 0.2)
     monkeypatch.setattr("lensipc.main.connection.CATCH_UP", 20)
     manifest = ExtensionManifest("endless", "1", renderer="starting:EndlessRenderer")
     async with hosting(1) as host:
+        host.renderers[0]._connection.activation_timeout = 0.2
         host.ipc.note("n")
         talking = asyncio.create_task(host.ipc.run(host.renderers[0], "broadcast", "n", 10**9))
         await until(lambda: host.ipc.heard["n"])

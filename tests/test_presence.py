@@ -54,7 +54,12 @@ async def test_the_part_in_main_is_told_how_a_renderer_has_gone() -> None:
         first, second = await main.spawn_renderer(), await main.spawn_renderer()
         first.kill()
         await until(lambda: len(present.notes) == 4)
-        assert present.notes[3] == ("gone", info(first), "died of signal 9 (SIGKILL)", [info(second)])
+        assert present.notes[3] == (
+            "gone",
+            info(first)._replace(status=-9),
+            "died of signal 9 (SIGKILL)",
+            [info(second)],
+        )
         await second.close()
         await until(lambda: len(present.notes) == 5)
         assert present.notes[4] == ("gone", info(second), "main closed it", [])

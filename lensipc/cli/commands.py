@@ -103,3 +103,21 @@ def bench(
     command.show(results)
     command.write(results, json_file, plot, markdown)
     raise typer.Exit(1 if results.failed else 0)
+
+
+@app.command()
+def renderer(
+    path: Annotated[Path, typer.Argument(help="MainProcess's path.")],
+    name: Annotated[str, typer.Option(help="What main's log calls it.")] = "",
+    token_file: Annotated[Path | None, typer.Option(help="A file whose first line is MainProcess's token.")] = None,
+    user: Annotated[int | None, typer.Option(help="The id of the user that main runs as. [default: this one]")] = None,
+) -> None:
+    """Run one renderer by hand, in this terminal: for breakpoint() and debuggers.
+
+    It connects to the main process that listens at PATH, and imports extensions from the working directory, too. Its
+    log is shown here. A host whose parts may wait in a debugger says so: MainProcess(path, activation_timeout=None).
+    """
+    from . import renderer as by_hand
+
+    token = None if token_file is None else token_file.read_text(encoding="utf-8").splitlines()[0]
+    raise typer.Exit(by_hand.run(path, name, token, user))

@@ -58,8 +58,9 @@ FULL: Final = (errno.EMFILE, errno.ENFILE, errno.EDQUOT)
 
 async def hear_hello(
     sock: socket.socket, poller: Poller, loop: asyncio.AbstractEventLoop, token: str | None, seconds: float
-) -> int:
-    """Wait for a renderer's HELLO and return how the renderer is woken. If this fails, the caller closes the socket.
+) -> tuple[int, str]:
+    """Wait for a renderer's HELLO, and return how the renderer is woken and its name. On failure, the caller closes
+    the socket.
 
     Raises:
         PeerGone: the renderer has closed the connection.
@@ -84,7 +85,7 @@ async def hear_hello(
     if not data:
         raise PeerGone("it ended before it was attached")
     try:
-        return handshake.check_hello(data, token)
+        return handshake.check_hello(data, token), handshake.name_in(data)
     except ProtocolError as error:
         handshake.say_goodbye(sock, str(error))
         raise
@@ -196,7 +197,7 @@ class Acceptor:
         most: renderers that may be attached at once.
         poller: where the sockets are registered.
         loop: the loop that main runs on.
-        take_in: called with a visitor that has said hello, and with how it is woken.
+        take_in: called with a visitor that has said hello, with how it is woken, and with its name.
 
     Raises:
         OSError: another process listens at the path, or the folder is not safe.
@@ -209,7 +210,7 @@ class Acceptor:
         most: int,
         poller: Poller,
         loop: asyncio.AbstractEventLoop,
-        take_in: Callable[[Visitor, int], Awaitable[None]],
+        take_in: Callable[[Visitor, int, str], Awaitable[None]],
     ) -> None:
         self.most = most
         self.poller = poller
@@ -299,7 +300,7 @@ class Acceptor:
                     handshake.say_goodbye(sock, "it runs as another user")
                     raise PermissionError(1, f"a process of user {uid}")
                 check_reserve(sock.fileno())
-                wakeup = await hear_hello(sock, self.poller, self._loop, self._token, handshake.HANDSHAKE_WAIT)
+                wakeup, name = await hear_hello(sock, self.poller, self._loop, self._token, handshake.HANDSHAKE_WAIT)
             finally:
                 task = asyncio.current_task()
                 assert task is not None
@@ -316,4 +317,4 @@ class Acceptor:
             handshake.say_goodbye(sock, "main has no time for one that says nothing")
             visitor.leave()
             raise
-        await self._take_in(visitor, wakeup)
+        await self._take_in(visitor, wakeup, name)

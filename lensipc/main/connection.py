@@ -163,6 +163,8 @@ class RendererConnection(Connection):
     """One renderer, as main's core sees it.
 
     Attributes:
+        name: its name; empty: it has none.
+        exit_status: that of its process, once it is known.
         paused: why the renderer's messages wait in its ring, as bits of PAUSED_BY_*.
     """
 
@@ -205,8 +207,12 @@ class RendererConnection(Connection):
         self.frame_id = frame_id
         self.pid = pid
         self.grants = grants
+        self.name = ""
+        self.exit_status: int | None = None
         self.reason = ""  # why it was closed
-        self.started_here = False  # by main; if it cannot activate its part, the extension is not installed at all
+        self.started_here = False  # by main
+        self.activation_timeout: float | None = None  # how long a part may take to activate there; None: no limit
+        self.raise_errors = True  # if it cannot activate its part, that is an error of `install` or its own start
         self.fate: Callable[[], Awaitable[str | None]] | None = None  # how the process ended; None: main ended it
         self.brought_up = False  # extensions that are enabled from now on are activated in it, too
         self.on_closed: list[Callable[[], None]] = []
@@ -214,6 +220,7 @@ class RendererConnection(Connection):
         self.given_up: set[int] = set()  # main's own requests that had no outcome in time
         self.ports: dict[int, MainPort] = {}  # of the extensions that main told it of, by number
         self.active: set[MainPort] = set()  # of the extensions whose part is active there
+        self.failed: dict[MainPort, str] = {}  # of those whose part could not be activated, each with the error
         self.channels: list[MainChannel] = []  # by the numbers it declared
         self.name_bytes: int = 0  # of the names of these channels
         self.declared: set[MainChannel] = set()
@@ -239,6 +246,12 @@ class RendererConnection(Connection):
         self.overdue = False  # whether its last turn lasted until then
         self.last_messages: int = capacity // 8  # to handle at most once its socket is closed: a ring holds fewer
 
+    @property
+    def who(self) -> str:
+        """The renderer, as a person is told of it."""
+        name = f" {self.name!r}" if self.name else ""
+        return f"renderer {self.frame_id}{name} (pid {self.pid})"
+
     def may_speak_for(self, extension: str) -> bool:
         """Whether main granted it that extension."""
         return self.grants is None or extension in self.grants
@@ -253,7 +266,7 @@ class RendererConnection(Connection):
         folders: list[str],
         settings: bytes,
         pending: Any,
-        timeout: float,
+        timeout: float | None,
     ) -> None:
         """Tell the renderer to activate its part. `pending` gets the outcome."""
         self.ports[port.number] = port
@@ -268,8 +281,8 @@ class RendererConnection(Connection):
         """
         self._request(DEACTIVATE, port, reason.encode(), pending, timeout)
 
-    def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float) -> None:
-        what = f"renderer {self.frame_id}, extension {port.extension!r}"
+    def _request(self, kind: int, port: MainPort, body: bytes, pending: Any, timeout: float | None) -> None:
+        what = f"{self.who}, extension {port.extension!r}"
         correlation = self.own_requests.open(pending, what, timeout, self.given_up.add)
         try:
             self.send(kind, 0, port.number, 0, correlation, body, KEEP)  # whatever waits for the renderer already
@@ -754,6 +767,6 @@ class RendererConnection(Connection):
                 stack.callback(_stop, port, task)
 
     def _tell_those_who_ask(self) -> None:
-        self.own_requests.fail_all(lambda: PeerGone(f"renderer {self.frame_id} is gone: {self.reason}"))
+        self.own_requests.fail_all(lambda: PeerGone(f"{self.who} is gone: {self.reason}"))
         for closed in self.on_closed:
             closed()

@@ -121,14 +121,14 @@ class MainCore(TurnLoop):
         """Close a connection, and tell the reason in the log and to the renderer."""
         if connection.state is not CLOSED:
             reason = printable(reason, REASON_MOST)  # it may quote what the renderer has sent
-            log.warning("renderer %d (pid %d) is disconnected: %s", connection.frame_id, connection.pid, reason)
+            log.warning("%s is disconnected: %s", connection.who, reason)
             handshake.say_goodbye(connection.sock, reason)
             self._detach(connection, reason)
 
     def detach(self, connection: RendererConnection, reason: str) -> None:
         """Close a connection that has had its time, and undo all that its renderer was part of."""
         if connection.frame_id in self.connections:
-            log.info("renderer %d (pid %d) is detached: %s", connection.frame_id, connection.pid, reason)
+            log.info("%s is detached: %s", connection.who, reason)
             self._detach(connection, reason)
 
     def _detach(self, connection: RendererConnection, reason: str) -> None:

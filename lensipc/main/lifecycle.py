@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from .. import clone
-from ..errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, PeerGone, RemoteError
+from ..errors import ActivationError, ForkError, InvokeTimeout, LensIpcError, PeerGone, RemoteError, printable
 from ..extension import ExtensionManifest, LensMainExtension
 from ..log import log, log_raised
 from ..runtime.closing import Closing, to_the_end
@@ -21,11 +21,11 @@ from ..runtime.connection import CLOSED
 from ..runtime.dispatch import finish, log_failure
 from ..runtime.driver import is_awaitable
 from ..runtime.loader import adopt, dispose_part, import_path, load
-from ..runtime.ports import RendererInfo
+from ..runtime.ports import ExtensionInfo, RendererInfo
 from ..runtime.protocol import READY
 from ..user_code import conclude, ends_process, text_of, type_name
 from .connection import RendererConnection
-from .core import MainCore
+from .core import REASON_MOST, MainCore
 from .port import MainPort
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Installed:
         self.enabled = False
         self.folders: list[str] = []  # main's import path when the extension was enabled
         self.activating: asyncio.Task[Any] | None = None
+        self.deactivating = False
         self.given_up = False  # `_disable` has cancelled the activation
         self.part: LensMainExtension | None = None
 
@@ -86,6 +87,22 @@ class Lifecycle:
         """Deactivate all parts of the extension, and forget the extension."""
         await self.shielded(self._uninstall(self._find(id)))
 
+    def infos(self) -> dict[str, ExtensionInfo]:
+        """What is installed, by id, in the order in which it was."""
+        return {installed.manifest.id: self._info(installed) for installed in self._installed.values()}
+
+    def _info(self, installed: Installed) -> ExtensionInfo:
+        if installed.activating is not None:
+            state: Literal["activating", "enabled", "deactivating", "disabled"] = "activating"
+        elif installed.deactivating:
+            state = "deactivating"
+        else:
+            state = "enabled" if installed.enabled else "disabled"
+        connections, port = self._core.connections.values(), installed.port
+        active = tuple(each.frame_id for each in connections if port in each.active)
+        failed = {each.frame_id: each.failed[port] for each in connections if port in each.failed}
+        return ExtensionInfo(installed.manifest.id, installed.manifest.version, state, active, failed)
+
     async def end(self, reason: str) -> None:
         """Deactivate all extensions, because the host ends. Renderers are told the reason."""
         import asyncio
@@ -102,7 +119,7 @@ class Lifecycle:
         if connection.state is CLOSED:
             how = connection.fate and await connection.fate()
             how = how or f"is gone: {connection.reason}"
-            raise PeerGone(f"renderer {connection.frame_id} (pid {connection.pid}) {how}")
+            raise PeerGone(f"{connection.who} {how}")
         connection.send(READY)
 
     async def take_down(self, connection: RendererConnection, reason: str) -> None:
@@ -116,7 +133,8 @@ class Lifecycle:
     def _announce(self, port: MainPort, connection: RendererConnection) -> None:
         """Tell the part in main that the extension's part in this renderer is active."""
         if connection.frame_id not in port.renderers:
-            info = port.renderers[connection.frame_id] = RendererInfo(connection.frame_id, connection.pid)
+            info = RendererInfo(connection.frame_id, connection.pid, connection.name)
+            port.renderers[connection.frame_id] = info
             self._loop.call_soon(self._tell, port, "on_renderer_attached", info)  # what it raises is not `install`'s
 
     def _gone(self, connection: RendererConnection, reason: str | None = None) -> None:
@@ -139,6 +157,7 @@ class Lifecycle:
     async def _tell_fate(self, port: MainPort, info: RendererInfo, connection: RendererConnection) -> None:
         """Tell the part in main how the process of a renderer has ended, once that is known."""
         how = connection.fate and await connection.fate()
+        info = info._replace(status=connection.exit_status)
         self._tell(port, "on_renderer_gone", info, how or connection.reason)
 
     def _tell(self, port: MainPort, method: str, *args: object) -> None:
@@ -287,15 +306,19 @@ class Lifecycle:
             port.end_activation()
 
     async def _activate_in(self, connection: RendererConnection, installed: Installed, *, veto: bool = True) -> None:
-        """Activate a renderer's part. On failure, raise ActivationError if `veto`; else disconnect the renderer."""
+        """Activate a renderer's part.
+
+        On failure, raise ActivationError if `veto`; else disconnect the renderer. Or the extension is not active there,
+        if that is what the host has chosen for this renderer.
+        """
         manifest = installed.manifest
         if manifest.renderer is None or not connection.may_speak_for(manifest.id):
             return
         if connection.state is CLOSED:
             return
         pending = self._core.driver.future()
-        where = f"extension {manifest.id!r} ({manifest.renderer}) in {_place(connection)}"
-        wait = RENDERER_ACTIVATION_WAIT
+        where = f"extension {manifest.id!r} ({manifest.renderer}) in {connection.who}"
+        wait = connection.activation_timeout
         try:
             told = manifest.version, manifest.renderer, installed.folders, installed.settings
             connection.activate(installed.port, *told, pending, wait)
@@ -309,22 +332,34 @@ class Lifecycle:
             if how:
                 raise ActivationError(f"{where} was being activated when the process {how}") from gone
         except InvokeTimeout:  # a silent renderer must not keep the whole host waiting
-            why = f"extension {manifest.id!r} did not activate there in {RENDERER_ACTIVATION_WAIT:g} s"
+            why = f"extension {manifest.id!r} did not activate there in {wait:g} s"
             self._core.disconnect(connection, why)
         except RemoteError as error:
             why = f"{where} raised {_said(error)}"
+            if not connection.raise_errors:
+                connection.failed[installed.port] = printable(_said(error), REASON_MOST)
+                log.error("%s, and is not active there", printable(why, REASON_MOST))
+                return
             if veto:
                 raise ActivationError(why) from error
             self._core.disconnect(connection, why)
 
     async def _deactivate(self, installed: Installed, reason: str = "") -> None:
+        installed.enabled = False
+        installed.deactivating = True
+        try:
+            await self._deactivate_everywhere(installed, reason)
+        finally:
+            installed.deactivating = False
+
+    async def _deactivate_everywhere(self, installed: Installed, reason: str) -> None:
         import asyncio
 
-        installed.enabled = False
         installed.port.renderers.clear()
         connections = list(self._core.connections.values())
         for each in connections:
             each.active.discard(installed.port)
+            each.failed.pop(installed.port, None)
         await asyncio.gather(*(self._deactivate_in(each, installed, reason) for each in connections))
         try:
             await self._deactivate_in_main(installed)  # last: the parts in renderers still have main's handlers
@@ -374,7 +409,7 @@ class Lifecycle:
             )
         except LensIpcError as error:
             what = "on_deactivate of extension %s in %s raised %s"
-            log.error(what, installed.manifest.id, _place(connection), _said(error))
+            log.error(what, installed.manifest.id, connection.who, _said(error))
 
 
 def _ends_us(error: BaseException) -> bool:
@@ -385,10 +420,6 @@ def _ends_us(error: BaseException) -> bool:
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
     return ends_process(error)
-
-
-def _place(connection: RendererConnection) -> str:
-    return f"renderer {connection.frame_id} (pid {connection.pid})"
 
 
 def _said(error: BaseException) -> str:

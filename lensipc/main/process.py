@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakValueDictionary
 
 from .. import clone
-from ..errors import NotActivatedError, PeerGone, printable
+from ..errors import NotActivatedError, printable
 from ..extension import ExtensionManifest
 from ..log import log
 from ..runtime import trace
@@ -29,16 +27,22 @@ from ..transport.endpoint import (
     Endpoint,
     create_segment,
 )
+from ..transport.poller import seconds_of
 from . import spawn
-from .acceptor import MOST, MOST_SHARED, Acceptor, Visitor, check_reserve, hear_hello
+from .acceptor import MOST, MOST_SHARED, Acceptor, Visitor, check_reserve
 from .connection import RendererConnection
 from .core import REASON_MOST, MainCore
-from .handle import EXIT_WAIT, RendererHandle
-from .lifecycle import Lifecycle
+from .handle import RendererHandle
+from .lifecycle import RENDERER_ACTIVATION_WAIT, Lifecycle
+from .logs import LogReader
+from .run import Run
+from .supervision import AttachedHook, GoneHook, Supervision
 
 if TYPE_CHECKING:
-    import asyncio
     from pathlib import Path
+    from types import EllipsisType
+
+    from ..runtime.ports import ExtensionInfo
 
 # The largest message in bytes: of a renderer that main started, and of a renderer that connected by itself.
 SPAWNED_LIMIT: Final = 512 * 1024 * 1024
@@ -51,6 +55,7 @@ OUTBOXES_OF_ONE: Final = 2
 OUTBOXES_BY_PATH: Final = 16
 # What renderers are told when main ends in good order.
 CLOSING: Final = "main is closing"
+ON_ERROR: Final = ("raise", "disable")
 
 
 class MainProcess:
@@ -90,6 +95,17 @@ class MainProcess:
         connection_limit: how many renderers may be connected by the path at once. A renderer that main disconnected
             counts until it has hung up. None: 1,024, or fewer if their rings would take more than 1 GiB. At most 16 of
             them are of one process, and 64 of another user.
+        activation_timeout: how long each part may take to activate in a renderer (seconds) before that renderer is
+            disconnected. None: without limit, for parts that wait in a debugger; but `install` waits for them, too, and
+            for a renderer that connected by itself and never answers.
+        on_error: what happens if a part cannot be activated in a renderer. "raise": `install`, or `spawn_renderer`,
+            raises, and a renderer that connected by itself is disconnected. "disable": the extension is not active in
+            that renderer alone; the log and `extensions` say so.
+        on_renderer_attached: called with the RendererHandle of each renderer once all that is enabled is active there;
+            may be async. What it raises is logged. One that still runs when the host is exited is cancelled.
+        on_renderer_gone: called with the handle of each such renderer when it has left, was disconnected, was closed or
+            has died, and with the reason, as LensMainExtension.on_renderer_gone is. `handle.status` is the exit status.
+            It is not called when the host is exited.
     """
 
     def __init__(
@@ -108,6 +124,10 @@ class MainProcess:
         decode_budget: int = clone.STANDARD.budget,
         values: str = "all",
         connection_limit: int | None = None,
+        activation_timeout: float | None = RENDERER_ACTIVATION_WAIT,
+        on_error: Literal["raise", "disable"] = "raise",
+        on_renderer_attached: AttachedHook | None = None,
+        on_renderer_gone: GoneHook | None = None,
     ) -> None:
         forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
         if form not in forms:
@@ -129,9 +149,7 @@ class MainProcess:
         self._extensions = _ids(extensions)
         self._capacity = capacity
         self._form = forms[form]
-        if executable is not None and os.sep in (executable := os.fspath(executable)):  # else PATH is searched
-            executable = os.path.abspath(executable)  # noqa: PTH100
-        self._executable = executable
+        self._executable = None if executable is None else spawn.program(executable)
         self._high_water = high_water
         self._outbox_limit = outbox_limit
         self._kept_limit = kept_limit
@@ -140,14 +158,17 @@ class MainProcess:
         if connection_limit is None:
             connection_limit = min(MOST, max(1, MOST_SHARED // max(1, 2 * capacity)))
         self._connection_limit = connection_limit
+        self._activation_timeout = seconds_of(activation_timeout)
+        self._on_error = _one_of("on_error", on_error, ON_ERROR)
         self._frame_ids = count(1)
-        self._handles: dict[int, RendererHandle] = {}
+        self._runs: dict[int, Run] = {}
         # Count the bytes that wait for renderers that connected by the path: for all, and for those of one payer.
         self._account = Account(OUTBOXES_BY_PATH * self._outbox_limit)
         self._accounts: WeakValueDictionary[tuple[str, int], Account] = WeakValueDictionary()
         self._acceptor: Acceptor | None = None
         self._entered = False
         self._closing = Closing(self._leave)
+        self._supervision = Supervision(self, on_renderer_attached, on_renderer_gone)
 
     # ---- life ----
 
@@ -180,7 +201,6 @@ class MainProcess:
         )
         if trace.is_asked_for():
             trace.trace_main(self._core)
-        self._spawning: set[asyncio.Task[Any]] = set()
         self._lifecycle = Lifecycle(self._core, self._loop, self._closing)
         if self.path is not None:
             try:
@@ -219,27 +239,28 @@ class MainProcess:
     async def _leave(self) -> None:
         import asyncio
 
-        for task in self._spawning:
-            task.cancel()
         if self._acceptor is not None:
             await self._acceptor.close()
-        await asyncio.gather(*self._spawning, return_exceptions=True)
+        await self._supervision.end()
         await self._lifecycle.end(CLOSING)
-        ends = [handle._close(CLOSING) for handle in self._handles.values()]
+        ends = [run.handle._close(CLOSING) for run in self._runs.values()]
         await asyncio.gather(*ends, return_exceptions=True)
         self._loop.remove_reader(self._core.poller.fileno())
         self._core.posts.close(lambda: NotActivatedError("the MainProcess was exited"))
         self._core.poller.close()
 
     def _check_open(self, call: str) -> None:
-        if not self._entered:
-            raise RuntimeError(f"this MainProcess has not been entered: `async with` it before {call}()")
+        self._check_entered(f"{call}()")
         self._check_thread(call)
         if self._core.poller.closed:
             raise RuntimeError(f"this MainProcess was exited before {call}()")
         if self._closing.begun:
             raise RuntimeError(f"this MainProcess is being closed: {call}() comes too late")
         self._check_loop(call)
+
+    def _check_entered(self, call: str) -> None:
+        if not self._entered:
+            raise RuntimeError(f"this MainProcess has not been entered: `async with` it before {call}")
 
     def _check_loop(self, call: str) -> None:
         import asyncio
@@ -256,9 +277,15 @@ class MainProcess:
     @property
     def renderers(self) -> list[RendererHandle]:
         """The attached renderers, the oldest first."""
-        return [handle for handle in self._handles.values() if handle._connection.state is not CLOSED]
+        return [run.handle for run in self._runs.values() if run.connection.state is not CLOSED]
 
     # ---- extensions ----
+
+    @property
+    def extensions(self) -> dict[str, ExtensionInfo]:
+        """The installed extensions by id: the state of each, and where it is active."""
+        self._check_entered("extensions")
+        return self._lifecycle.infos()
 
     async def install(self, manifest: ExtensionManifest, *, settings: Any = None) -> None:
         """Install an extension and enable it: in main, and in every renderer that may speak for it, now and later.
@@ -306,7 +333,21 @@ class MainProcess:
 
     # ---- renderers ----
 
-    async def spawn_renderer(self, extensions: Iterable[str] | None = None) -> RendererHandle:
+    async def spawn_renderer(
+        self,
+        extensions: Iterable[str] | None = None,
+        *,
+        name: str = "",
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        stdout: spawn.Stream = None,
+        stderr: spawn.Stream = None,
+        executable: str | os.PathLike[str] | None = None,
+        restart: Literal["never", "on-failure"] = "never",
+        activation_timeout: float | EllipsisType | None = ...,
+        on_error: Literal["raise", "disable"] | None = None,
+        forward_logs: bool = False,
+    ) -> RendererHandle:
         """Start a renderer process: a fresh interpreter, never a fork, that inherits a socket and nothing else.
 
         Returns when the renderer has activated its parts of all installed extensions that it may speak for. Its
@@ -317,78 +358,83 @@ class MainProcess:
 
         Args:
             extensions: the ids of the extensions that the renderer may speak for, installed or not; None: all.
+            name: what logs and errors call it, at most 64 printable characters. It stands on its command line, where
+                other users can read it, too.
+            env: its environment, in place of a copy of this process's: `{**os.environ, "NAME": "value"}` adds to it.
+            cwd: its working directory; None: this process's.
+            stdout, stderr: where its output goes: a file, a descriptor, or subprocess.DEVNULL; for stderr
+                subprocess.STDOUT, too. None: where this process's goes.
+            executable: as MainProcess's, for this renderer.
+            restart: "on-failure": start it again if it ends with another status than 0 or of a signal, or if main
+                disconnects it; not after `close` or `kill` of the handle. It waits 0.1 s before that, and twice as long
+                after each further failure, 10 s at most. After 8 failures, one after another, it is not started again;
+                those before a run of 60 s do not count. Its extensions are activated anew, under a new frame id. The
+                handle stays the same. It holds from when this call has returned.
+            activation_timeout: how long each part may take to activate there (seconds) before the renderer is
+                disconnected. None: without limit, for a part that waits in a debugger; but `install` waits for it, too.
+                Left out: MainProcess's.
+            on_error: what happens if a part cannot be activated there. "raise": an error of this call, and of
+                `install`. "disable": the extension is not active in this renderer alone; the log and
+                `MainProcess.extensions` say so. None: MainProcess's.
+            forward_logs: log here, to the logger `lensipc.renderer`, what the renderer logs and what it writes to
+                stderr, such as uncaught errors and the last words of a dying interpreter. Each line begins with the
+                renderer, and its record has the name as its attribute `renderer`. The renderer logs from that logger's
+                level on. At most 1,000 lines in a second are logged, and 4,096 bytes of a line.
 
         Raises:
             ActivationError: a part could not be loaded there, or raised, or ended the process. The renderer is ended.
             PeerGone: the process ended before it was attached; the error says how. Or the host was exited meanwhile.
             TimeoutError: the process said nothing for 60 s.
+            OSError: its program or its working directory is not there, or there is no descriptor left.
             OSError, MemoryError: there is no memory or no descriptor for its segment.
+            ValueError, TypeError: an argument is none of those above.
         """
-        import asyncio
-
         self._check_open("spawn_renderer")
-        spawning = self._loop.create_task(self._spawn(_ids(extensions)))
-        self._spawning.add(spawning)
-        spawning.add_done_callback(self._spawning.discard)
-        try:
-            return await spawning
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise PeerGone("the MainProcess was exited while the renderer was being started") from None
+        patience = self._activation_timeout if activation_timeout is ... else seconds_of(activation_timeout)
+        return await self._supervision.spawn(
+            spawn.Options(
+                extensions=_ids(extensions),
+                name=handshake.check_name(name),
+                env=spawn.checked_env(env),
+                cwd=None if cwd is None else os.path.abspath(cwd),  # noqa: PTH100
+                stdout=spawn.checked_stream("stdout", stdout),
+                stderr=spawn.checked_stream("stderr", stderr, forward_logs=forward_logs),
+                executable=self._executable if executable is None else spawn.program(executable),
+                restart=_one_of("restart", restart, ("never", "on-failure")) == "on-failure",
+                activation_timeout=patience,
+                raise_errors=_one_of("on_error", on_error or self._on_error, ON_ERROR) == "raise",
+                forward_logs=forward_logs,
+            )
+        )
 
-    async def _spawn(self, grants: frozenset[str] | None) -> RendererHandle:
-        import asyncio
-
-        process, ours = spawn.start(self._executable)
-        wait = handshake.SPAWN_WAIT
-        try:
-            try:
-                wakeup = await hear_hello(ours, self._core.poller, self._loop, None, wait)
-            except BaseException as error:
-                ours.close()
-                if isinstance(error, (PeerGone, TimeoutError)):
-                    silence = "closed its socket" if isinstance(error, PeerGone) else f"said nothing in {wait:g} s"
-                    raise type(error)(await spawn.before_attached(process, silence)) from None
-                raise
-            handle = self._attach(ours, process.pid, wakeup, grants, process)
-        except BaseException:
-            process.end()
-            raise
-        try:
-            await self._lifecycle.bring_up(handle._connection)
-        except BaseException as error:
-            if isinstance(error, Exception):
-                self._core.disconnect(handle._connection, str(error))
-            handle.kill()
-            with suppress(asyncio.CancelledError):
-                await handle.wait()
-            raise
-        return handle
-
-    async def _take_in(self, visitor: Visitor, wakeup: int) -> None:
+    async def _take_in(self, visitor: Visitor, wakeup: int, name: str) -> None:
         """Serve a renderer that connected by the path."""
+        handle = RendererHandle(self, name, self._extensions)
         try:
-            handle = self._attach(visitor.sock, visitor.pid, wakeup, self._extensions, None, visitor)
+            run = self._attach(visitor.sock, visitor.pid, wakeup, None, handle, visitor=visitor)
         except Exception as error:
             log.warning("a renderer (pid %d) did not attach: %s", visitor.pid, printable(repr(error), REASON_MOST))
             visitor.leave()
             return
         try:
-            await self._lifecycle.bring_up(handle._connection)
+            await self._lifecycle.bring_up(run.connection)
         except Exception as error:  # also PeerGone: the renderer did not wait, or was disconnected
-            self._core.disconnect(handle._connection, str(error))
+            self._core.disconnect(run.connection, str(error))
+        else:
+            self._supervision.attached(run)
 
     def _attach(
         self,
         sock: socket.socket,
         pid: int,
         wakeup: int,
-        grants: frozenset[str] | None,
-        process: spawn.Child | None,
+        options: spawn.Options | None,
+        handle: RendererHandle,
+        *,
+        process: spawn.Child | None = None,
         visitor: Visitor | None = None,
-    ) -> RendererHandle:
+        logs: LogReader | None = None,
+    ) -> Run:
         """Share a segment with a renderer that has said hello. This owns the socket, and closes it on failure."""
         message_limit = self._message_limit or (SPAWNED_LIMIT if process is not None else CONNECTED_LIMIT)
         limits = clone.Limits(self._limits.budget, self._limits.plain, count_all=process is None)
@@ -440,8 +486,24 @@ class MainProcess:
             raise
         segment, wakeup_fd = descriptors
         connection = RendererConnection(
-            self._core, endpoint, sock, wakeup_fd, frame_id, pid, grants, self._capacity, message_limit, limits
+            self._core,
+            endpoint,
+            sock,
+            wakeup_fd,
+            frame_id,
+            pid,
+            handle.extensions,
+            self._capacity,
+            message_limit,
+            limits,
         )
+        connection.name = handle.name
+        if options is None:
+            connection.activation_timeout = self._activation_timeout
+            connection.raise_errors = self._on_error == "raise"
+        else:
+            connection.activation_timeout = options.activation_timeout
+            connection.raise_errors = options.raise_errors
         if visitor is None:
             os.close(segment)
         else:
@@ -449,18 +511,18 @@ class MainProcess:
             visitor.account = account
             connection.hang_up = visitor.linger
         try:
-            handle = self._handles[frame_id] = RendererHandle(self, connection, process, visitor)
+            run = self._runs[frame_id] = Run(self, handle, connection, process, visitor, logs)
         except BaseException as error:  # main has no descriptor to watch the process with
             handshake.say_goodbye(sock, f"main cannot attach this renderer: {error}")
             connection.close()
             raise
         connection.started_here = process is not None
-        connection.fate = handle._fate if process is not None else None
-        connection.on_closed.append(partial(self._on_closed, handle))
+        connection.fate = run.fate if process is not None else None
+        connection.on_closed.append(run.on_closed)
         self._core.attach(connection)
         how = "it connected by the path" if process is None else "main has started it"
-        log.info("renderer %d (pid %d) is attached: %s", frame_id, pid, how)
-        return handle
+        log.info("%s is attached: %s", connection.who, how)
+        return run
 
     def _account_of(self, visitor: Visitor) -> Account:
         """The account that counts the bytes that wait for all renderers of one process, or of one other user."""
@@ -470,16 +532,14 @@ class MainProcess:
             self._accounts[visitor.payer] = account
         return account
 
-    def _on_closed(self, handle: RendererHandle) -> None:
-        if handle._process is None or not handle.alive:
-            handle._release()  # its process has ended, or main did not start it
-        else:
-            self._core.poller.call_later(EXIT_WAIT, handle.kill)  # unless the process exits by itself
-            if handle._pidfd < 0:
-                handle._look_for_exit()
-
 
 def _ids(extensions: Iterable[str] | None) -> frozenset[str] | None:
     if isinstance(extensions, str):
         raise TypeError(f"extensions must be a list of ids: [{extensions!r}], not {extensions!r}")
     return None if extensions is None else frozenset(extensions)
+
+
+def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"{what} must be {' or '.join(map(repr, allowed))}, not {value!r}")
+    return value

@@ -119,8 +119,8 @@ class Router:
             key=lambda each: each.endpoint.outbox,
         )
         return OutboxFull(
-            f"{slowest.endpoint.outbox} bytes wait for renderer {slowest.frame_id} (pid {slowest.pid}), which had no "
-            "time yet to read them, so nothing was sent: `await ipc.drain()` between sends"
+            f"{slowest.endpoint.outbox} bytes wait for {slowest.who}, which had no time yet to read them, so nothing "
+            "was sent: `await ipc.drain()` between sends"
         )
 
     def deliver(self) -> None:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """How main starts a renderer: a fresh interpreter, never a fork, that inherits its socket.
 
-An environment variable (handshake.MARK) marks the process as a renderer and names its socket. An interpreter gets the
-code to run on its command line. A frozen program, or a program that embeds Python, is started as itself. Its call of
-`freeze_support` finds the mark (renderer/spawned.py). A program without that call enters a MainProcess instead. The
-mark makes this an error. Without the error, each copy of the program would start another copy.
+An environment variable (handshake.MARK) marks the process as a renderer and names its socket. An interpreter runs
+renderer/__main__.py, with the renderer's name on its command line, so that a list of processes tells renderers apart.
+It runs the file and not the module, because `python -m` would search the working directory for it. A frozen program, or
+a program that embeds Python, is started as itself. Its call of `freeze_support` finds the mark (renderer/spawned.py). A
+program without that call enters a MainProcess instead. The mark makes this an error. Without the error, each copy of
+the program would start another copy.
 
 The command line and the environment hold no secret. The import path may be long, and the kernel limits the length of a
 command line, so the path comes in a memfd.
@@ -12,13 +14,15 @@ command line, so the path comes in a memfd.
 
 from __future__ import annotations
 
+import logging
 import marshal
 import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..runtime.loader import import_path
 from ..transport import handshake, unix_socket
@@ -31,17 +35,57 @@ END_WAIT: Final = 1.0
 # How often main looks whether the process has ended, where the system gives no pidfd (seconds).
 END_LOOK: Final = 0.02
 
-# The code that an interpreter runs. Until it has main's import path, it imports only modules that are built into it, so
-# that no file in the working directory can take a module's place.
-SET_PATH: Final = """\
-import marshal, sys
-with open({path}, 'rb') as path:
-    sys.path[:] = marshal.load(path)
-"""
-RUN: Final = """\
-from lensipc.renderer.spawned import run
-run({socket})
-"""
+# What an interpreter runs, which has lensipc: renderer/__main__.py, made absolute when lensipc was imported.
+SCRIPT: Final = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "renderer", "__main__.py")  # noqa: PTH100, PTH118, PTH120
+# What an interpreter runs that a frozen program has named. It has a lensipc of its own.
+RUN: Final = "from lensipc.renderer.spawned import freeze_support; freeze_support()"
+
+Stream = int | IO[Any] | None
+
+
+class Options(NamedTuple):
+    """How a renderer is started and kept: the arguments of MainProcess.spawn_renderer, checked."""
+
+    extensions: frozenset[str] | None
+    name: str
+    env: Mapping[str, str] | None
+    cwd: str | None
+    stdout: Stream
+    stderr: Stream
+    executable: str | None
+    restart: bool
+    activation_timeout: float | None
+    raise_errors: bool
+    forward_logs: bool
+
+
+def program(executable: str | os.PathLike[str]) -> str:
+    """The program to start renderers with. A path is made absolute; a name alone is searched for in PATH."""
+    name = os.fspath(executable)
+    return os.path.abspath(name) if os.sep in name else name  # noqa: PTH100
+
+
+def checked_env(env: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """A copy of an environment. TypeError: a name or a value is no str."""
+    if env is None:
+        return None
+    for name, value in (copy := dict(env)).items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError(f"env has names and values that are str, and not {name!r}: {value!r}")
+    return copy
+
+
+def checked_stream(what: str, stream: Stream, *, forward_logs: bool = False) -> Stream:
+    """Where a renderer's output goes. ValueError: nobody would read it."""
+    from subprocess import PIPE
+
+    if stream == PIPE:
+        raise ValueError(
+            f"{what} cannot be subprocess.PIPE, which nobody would read: name a file, or forward_logs=True"
+        )
+    if forward_logs and stream is not None:
+        raise ValueError(f"{what} and forward_logs=True do not go together: stderr is what the logs come by")
+    return stream
 
 
 class Child:
@@ -128,17 +172,15 @@ class Child:
         return f"died of signal {-self.status} ({name})"
 
 
-def start(executable: str | None) -> tuple[Child, socket.socket]:
-    """Start a renderer. Return its process and main's end of its socket.
-
-    Args:
-        executable: an interpreter, or a program that calls `freeze_support`; None: `sys.executable`.
+def start(options: Options) -> tuple[Child, socket.socket, int]:
+    """Start a renderer. Return its process, main's end of its socket, and the pipe that its logs come by, or -1.
 
     Raises:
         OSError: the program cannot be started, or there is no process or descriptor left.
     """
     import subprocess
 
+    executable = options.executable
     program = sys.executable if executable is None else executable
     if not program:
         raise FileNotFoundError(
@@ -148,17 +190,23 @@ def start(executable: str | None) -> tuple[Child, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     inherited = [theirs.fileno()]
     mark = f"{theirs.fileno()}:{os.fstat(theirs.fileno()).st_ino}"
-    run = RUN.format(socket=theirs.fileno())
+    env = {**(os.environ if options.env is None else options.env)}
+    named = ["--name", options.name] if options.name else []
+    stderr, logs = options.stderr, -1
     try:
+        if options.forward_logs:
+            logs, stderr = os.pipe2(os.O_CLOEXEC)
+            env[handshake.LOG_LEVEL] = str(logging.getLogger("lensipc.renderer").getEffectiveLevel())
         if not frozen():
             inherited.append(path := os.memfd_create("lensipc-path"))
             mark += f":{path}"
             with open(path, "wb", closefd=False) as file:
                 marshal.dump(import_path(), file)
             os.lseek(path, 0, os.SEEK_SET)
-            command = [program, *interpreter_flags(), "-c", SET_PATH.format(path=path) + run]
+            command = [program, *interpreter_flags(), SCRIPT, *named]
         else:  # a frozen program contains its modules
-            command = [program] if executable is None else [program, "-c", run]
+            command = [program, *named] if executable is None else [program, "-c", RUN, *named]
+        env[handshake.MARK] = mark
         # Ctrl-C in a terminal reaches all its processes. A renderer inherits the blocked SIGINT, and unblocks it when
         # it has set its handler.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -166,10 +214,19 @@ def start(executable: str | None) -> tuple[Child, socket.socket]:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
+                stdout=options.stdout,
+                stderr=stderr,
+                cwd=options.cwd,
                 pass_fds=inherited,
-                env=os.environ | {handshake.MARK: mark},
+                env=env,
             )
         except OSError as error:
+            if options.cwd is not None and error.filename == options.cwd:
+                raise type(error)(
+                    error.errno,
+                    f"cannot start a renderer in this folder ({error.strerror}): spawn_renderer(cwd=...) names it",
+                    options.cwd,
+                ) from None
             if error.filename is None:  # the error is not about the program
                 raise
             raise type(error)(
@@ -188,20 +245,25 @@ def start(executable: str | None) -> tuple[Child, socket.socket]:
             raise
     except BaseException:
         ours.close()
+        if logs >= 0:
+            os.close(logs)
         raise
     finally:
         theirs.close()
+        if logs >= 0:
+            assert isinstance(stderr, int)
+            os.close(stderr)
         for fd in inherited[1:]:
             os.close(fd)
-    return child, ours
+    return child, ours, logs
 
 
-async def before_attached(child: Child, silence: str) -> str:
+async def before_attached(child: Child, who: str, silence: str) -> str:
     """A message about a renderer that has not said hello: how its process ended, or `silence`."""
     ended = await child.ends(END_WAIT)
     if ended:
         child.reap()
-    said = f"the renderer (pid {child.pid}) {child.fate if ended else silence} before it was attached"
+    said = f"{who} {child.fate if ended else silence} before it was attached"
     if frozen():
         said += ": a frozen program must call lensipc.freeze_support() first in its main module"
     return said

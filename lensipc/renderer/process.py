@@ -57,6 +57,9 @@ class RendererProcess:
         token: str | None = None,
         path: Path | None = None,
         on_closed: Callable[[str], Any] | None = None,
+        name: str = "",
+        *,
+        attach_timeout: float | None = None,
     ) -> None:
         self._connect = connect
         self._wakeup = wakeup
@@ -65,6 +68,8 @@ class RendererProcess:
         self._path = path
         self._core: RendererCore | None = None
         self._on_closed = on_closed
+        self._name = name
+        self._attach_timeout = timeout if attach_timeout is None else attach_timeout
         self._entering = self._leaving = False
         self._unwatch: Callable[[], object] = lambda: None
         self._closing = Closing(self._leave)
@@ -80,6 +85,7 @@ class RendererProcess:
         token: str | None = None,
         user: int | None = None,
         on_closed: Callable[[str], Any] | None = None,
+        name: str = "",
     ) -> RendererProcess:
         """Make a renderer that, when entered, connects to the main process that listens at `path`.
 
@@ -97,6 +103,7 @@ class RendererProcess:
                 disconnects it, or dies; "main is closing" when main ends in good order. It is called by the loop, or
                 by `dispatch`, after the parts' own `on_closed`. On asyncio it may be async. It is not called when this
                 process leaves by itself. What it raises is logged.
+            name: what main's log and errors call this renderer; at most 64 printable characters.
 
         Raises, when entered:
             OSError: nothing listens at the path (FileNotFoundError, ConnectionRefusedError), or a process of another
@@ -131,7 +138,7 @@ class RendererProcess:
                 raise unix_socket.naming(path, error) from None
             return sock
 
-        return cls(connected, kinds[wakeup], timeout, token, absolute, on_closed)
+        return cls(connected, kinds[wakeup], timeout, token, absolute, on_closed, handshake.check_name(name))
 
     # ---- life ----
 
@@ -200,7 +207,7 @@ class RendererProcess:
         if self._wakeup == WAKEUP_SEMAPHORE:
             raise ValueError("wakeup='semaphore' is for a plain script: an event loop cannot wait for a semaphore")
         loop = asyncio.get_running_loop()
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._attach_timeout
         while (sock := self._greet(deadline)) is None:
             await asyncio.sleep(CONNECT_REST)
         try:
@@ -247,7 +254,7 @@ class RendererProcess:
     def _open(self) -> RendererProcess:
         from ..runtime.blocking_driver import BlockingDriver
 
-        deadline = time.monotonic() + self._timeout
+        deadline = time.monotonic() + self._attach_timeout
         while (sock := self._greet(deadline)) is None:
             time.sleep(CONNECT_REST)
         try:
@@ -318,7 +325,7 @@ class RendererProcess:
                 return None
             raise self._too_late() from None
         with suppress(ConnectionError):  # main has closed the connection already; its goodbye can still be read
-            sock.send(handshake.hello(self._wakeup, self._token), socket.MSG_NOSIGNAL)
+            sock.send(handshake.hello(self._wakeup, self._token, self._name), socket.MSG_NOSIGNAL)
         return sock
 
     def _begin(self, sock: socket.socket, driver: Driver) -> RendererCore:
@@ -369,7 +376,7 @@ class RendererProcess:
         return self._core
 
     def _too_late(self) -> TimeoutError:
-        return TimeoutError(f"main did not attach this renderer within {self._timeout:g} s")
+        return TimeoutError(f"main did not attach this renderer within {self._attach_timeout:g} s")
 
     def _check_attached(self, core: RendererCore) -> None:
         if not core.attached:

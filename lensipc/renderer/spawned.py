@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from ..errors import PeerGone
 from ..transport import handshake
 from ..transport.endpoint import WAKEUP_SOCKET, end_with_parent
+from .core import LONGEST
 from .process import RendererProcess
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ def run(fd: int) -> NoReturn:
     import asyncio
 
     os.environ.pop(handshake.MARK, None)  # so that a process that this one starts is not taken for a renderer
+    log_level = os.environ.pop(handshake.LOG_LEVEL, None)
+    if log_level is not None:
+        from .forwarding import forward_logs
+
+        forward_logs(int(log_level))
     del sys.argv[1:]  # these arguments are not for the renderer
     sock = socket.socket(fileno=fd)
     os.set_inheritable(fd, False)
@@ -51,7 +57,9 @@ def run(fd: int) -> NoReturn:
     end_with_parent(os.getppid(), EXIT_WAIT)
 
     async def serve() -> None:
-        async with RendererProcess(lambda: sock, WAKEUP_SOCKET, handshake.SPAWN_WAIT) as renderer:
+        # Main decides how long a part may take to activate. If main dies, the socket ends.
+        renderer = RendererProcess(lambda: sock, WAKEUP_SOCKET, handshake.SPAWN_WAIT, attach_timeout=LONGEST)
+        async with renderer:
             await ending.wait(asyncio.ensure_future(renderer.wait_closed()))
 
     try:

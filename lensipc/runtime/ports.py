@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from .channels import Callback, ChannelTable, Disposer
 from .streams import Stream
@@ -16,10 +16,36 @@ class RendererInfo(NamedTuple):
     Attributes:
         frame_id: the renderer's number, never used again.
         pid: its process id; 0: the process is in another PID namespace, and has no id here.
+        name: its name, of `spawn_renderer(name=)` or `RendererProcess.connect(name=)`; empty: it has none. Several
+            renderers may have one name.
+        status: in `on_renderer_gone`, the exit status of its process, -N after signal N; None: main did not start it,
+            or has closed it, or its status is not known.
     """
 
     frame_id: int
     pid: int
+    name: str = ""
+    status: int | None = None
+
+
+class ExtensionInfo(NamedTuple):
+    """An installed extension, as `MainProcess.extensions` shows it. It does not change when the extension does.
+
+    Attributes:
+        id, version: the extension's, of its manifest.
+        state: "activating": `install` or `enable` is at work. "enabled": active in main, and in each renderer that may
+            speak for it, those to come included. "deactivating": `disable` or `uninstall` is at work. "disabled":
+            active nowhere; `enable` activates it again.
+        renderers: the frame ids of the renderers in which its part is active.
+        failed: the frame ids of renderers in which its part could not be activated, each with the error
+            (`on_error="disable"`).
+    """
+
+    id: str
+    version: str
+    state: Literal["activating", "enabled", "deactivating", "disabled"]
+    renderers: tuple[int, ...]
+    failed: dict[int, str]
 
 
 class Port(Protocol):

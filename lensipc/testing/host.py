@@ -308,7 +308,7 @@ class Host:
                 await self.main.uninstall(manifest.id)
         amiss: list[Exception] = []
         for each in self._all:
-            process = each.handle._process
+            process = each.handle._run.process
             if not each.connected and process is not None and not each._to_end:
                 self._errors.texts.append(f"renderer {each.frame_id} (pid {each.pid}) {process.fate}")
             elif each.connected and self._leaks and each._here is None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The handshake by which a renderer and main come to share a segment. Both sides of it, so that they agree.
 
-    renderer -> main    HELLO    {"lensipc": version, "wakeup": how the renderer sleeps, "token": if main wants one}
+    renderer -> main    HELLO    {"lensipc": version, "wakeup": how the renderer sleeps, "token": if main wants one,
+                                 "name": if it has one}
     main -> renderer    WELCOME  {"lensipc": version, "frame_id", "pid", "high_water", "limit",
                                  "kept_limit", "quota", "budget", "plain", "count_all"}
                                  with the segment and main's eventfd as ancillary descriptors
@@ -35,8 +36,14 @@ SPAWN_WAIT: Final = 60.0
 # The environment variable that marks a process that is to be a renderer: its socket's descriptor and inode, and the
 # descriptor of main's path where it was given one.
 MARK: Final = "LENSIPC_RENDERER"
+# The environment variable that has such a process forward its logs to main: from which level on.
+LOG_LEVEL: Final = "LENSIPC_LOG_LEVEL"
+# What a line of its stderr begins with if it is a record of its logging, in JSON: [level, logger, text].
+RECORD: Final = b"\x1e"
 # A token of fewer characters could be guessed.
 TOKEN_MIN: Final = 16
+# Characters of a renderer's name.
+NAME_MOST: Final = 64
 
 
 def _datagram(words: dict[str, Any]) -> bytes:
@@ -45,9 +52,25 @@ def _datagram(words: dict[str, Any]) -> bytes:
     return json.dumps(words).encode()
 
 
-def hello(wakeup: int, token: str | None = None) -> bytes:
+def hello(wakeup: int, token: str | None = None, name: str = "") -> bytes:
     """The renderer's first words."""
-    return _datagram({"lensipc": VERSION, "wakeup": wakeup} | ({} if token is None else {"token": token}))
+    words = {"lensipc": VERSION, "wakeup": wakeup}
+    return _datagram(words | ({} if token is None else {"token": token}) | ({"name": name} if name else {}))
+
+
+def check_name(name: str) -> str:
+    """A renderer's name. TypeError, ValueError: it is none that a log and a list of processes can show."""
+    if not isinstance(name, str):
+        raise TypeError(f"a renderer's name is a str, not {type(name).__name__}")
+    if len(name) > NAME_MOST or not name.isprintable():
+        raise ValueError(f"a renderer's name has at most {NAME_MOST} characters, all printable, and not {name!r:.200}")
+    return name
+
+
+def name_in(data: bytes) -> str:
+    """Main: the name in a renderer's first words, as it may be shown; empty if it has none."""
+    name = _words(data).get("name")
+    return printable(name, NAME_MOST) if isinstance(name, str) else ""
 
 
 def check_hello(data: bytes, token: str | None = None) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ..log import log
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
 
@@ -194,12 +195,12 @@ def remove_stale(path: Path) -> None:
                 return
 
 
-def keep_from_forks(sock: socket.socket) -> None:
-    """Close this socket in forks of this process. A fork that held it would keep it open after this process ends."""
+def keep_from_forks(sock: socket.socket | FileIO) -> None:
+    """Close this socket or pipe in forks of this process. A fork would keep it open after this process ends."""
     _private.add(sock)
 
 
-_private: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+_private: weakref.WeakSet[socket.socket | FileIO] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:

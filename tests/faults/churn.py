@@ -85,7 +85,7 @@ async def attach(host: Host, _rng: random.Random, count: int) -> dict[str, Any]:
     warm = None
     while not ended.done():
         await asyncio.sleep(0.01)
-        if warm is None and max(host.main._handles) > count // 5:
+        if warm is None and max(host.main._runs) > count // 5:
             warm = Before(), rss()
     assert process.returncode == 0
     assert warm is not None
@@ -103,7 +103,7 @@ async def attach(host: Host, _rng: random.Random, count: int) -> dict[str, Any]:
 
 async def until_only_ours(host: Host) -> None:
     """Until all others have gone."""
-    await command.until(lambda: len(host.main._handles) == len(host.main._core.connections) == RENDERERS)
+    await command.until(lambda: len(host.main._runs) == len(host.main._core.connections) == RENDERERS)
     for port in host.main._core.ports.values():
         for channel in port.table.channels.values():
             assert len(channel.topic) <= RENDERERS

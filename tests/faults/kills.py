@@ -96,7 +96,7 @@ async def kill_renderers(rng: random.Random, count: int) -> dict[str, Any]:
             with_witnesses = Before()
             await asyncio.gather(*(killer(number) for number in range(min(AT_ONCE, count))))
             await with_witnesses.again()
-            assert len(host.main._handles) == len(host.main._core.connections) == 2
+            assert len(host.main._runs) == len(host.main._core.connections) == 2
             assert +ledger.holding == Counter()
             host.ipc.broadcast("enough")
             results = await asyncio.gather(*witnesses)

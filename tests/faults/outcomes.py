@@ -63,7 +63,7 @@ async def main(seed: int, count: int) -> dict[str, Any]:
                 await until(lambda connection=connection: not connection.running)
                 assert len(connection.own_requests) == 0
             assert all(times == 1 for counts in fates.executed.values() for times in counts.values())
-            assert len(host.main._handles) == RENDERERS
+            assert len(host.main._runs) == RENDERERS
     await before.again()
     total = outcomes + outsiders
     return {
