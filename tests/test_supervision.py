@@ -376,6 +376,18 @@ async def test_the_last_words_of_a_dying_interpreter_are_logged_before_main_says
         assert any("encodings" in text for _, _, text in lines(caplog))
 
 
+async def test_what_main_had_no_time_to_read_of_one_that_has_died_is_read_when_its_end_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs.LogReader, "_on_readable", lambda _self: None)
+    async with hosting() as host:
+        handle = await host.main.spawn_renderer(forward_logs=True)
+        await host.ipc.run(handle, "kept:say", "last words")
+        os.kill(handle.pid, signal.SIGKILL)
+        await handle.wait()
+        assert [text for _, _, text in lines(caplog)] == ["err: last words"]
+
+
 async def test_whatever_a_renderer_writes_is_bounded_and_shown_escaped(caplog: pytest.LogCaptureFixture) -> None:
     hostile = [
         (b"\xff\xfe not UTF-8\n", "\\xff\\xfe not UTF-8"),
