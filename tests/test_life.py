@@ -174,6 +174,26 @@ async def test_a_part_that_closes_its_host_while_it_is_deactivated_does_not_wait
     assert ending.heard == ["returned from on_deactivate", "deactivated in main"]
 
 
+async def test_a_program_that_ends_before_its_host_is_closed_leaves_no_renderer(tmp_path: Path) -> None:
+    code = """
+        import psutil
+        async def run():
+            main = await MainProcess(sys.argv[1]).start()
+            ending.hosts.append(main)
+            await main.install(ending.MANIFEST)
+            await main.spawn_renderer()
+            ending.IpcMain.get_instance().broadcast("broadcast quit")
+            while not main._closing.begun:
+                await asyncio.sleep(0)
+        before = len(os.listdir("/proc/self/fd"))
+        asyncio.run(run())
+        print(psutil.Process().children(), len(os.listdir("/proc/self/fd")) - before, os.path.exists(sys.argv[1]))
+    """
+    async with program(code, tmp_path / "s") as process:
+        out, err = await process.communicate()
+        assert out.decode().splitlines()[-1] == "[] 0 False", err
+
+
 # ---- a renderer ----
 
 

@@ -119,5 +119,10 @@ def renderer(
     """
     from . import renderer as by_hand
 
-    token = None if token_file is None else token_file.read_text(encoding="utf-8").splitlines()[0]
+    token = None
+    if token_file is not None:
+        try:
+            token = token_file.read_text(encoding="utf-8").partition("\n")[0]
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(str(error), param_hint="--token-file") from None
     raise typer.Exit(by_hand.run(path, name, token, user))

@@ -54,7 +54,11 @@ class LogReader:
         self._skips = False  # what comes up to the next end of a line, because the line is too long
         self._began, self._lines, self._left_out = 0.0, 0, 0  # when this second began, and its lines
         self._telling: Deadline | None = None  # that lines were left out
-        poller.register(fd, self._on_readable)
+        try:
+            poller.register(fd, self._on_readable)
+        except BaseException:
+            self._file.close()
+            raise
 
     def _on_readable(self) -> None:
         self._read()

@@ -218,7 +218,8 @@ class MainProcess:
 
         It goes on to its end even if the task that awaits it is cancelled. Called again, it waits for the same end, and
         does nothing after that. In a handler, a listener or a part's method, or a task that one of them has started, it
-        returns at once, because closing waits for these; the host is closed when they are done.
+        returns at once, because closing waits for these; the host is closed when they are done. If the program leaves
+        its `asyncio.run` before that, the renderers that main has started are killed.
 
         Raises:
             RuntimeError: it was not started, or on another event loop.
@@ -239,15 +240,24 @@ class MainProcess:
     async def _leave(self) -> None:
         import asyncio
 
-        if self._acceptor is not None:
-            await self._acceptor.close()
-        await self._supervision.end()
-        await self._lifecycle.end(CLOSING)
-        ends = [run.handle._close(CLOSING) for run in self._runs.values()]
-        await asyncio.gather(*ends, return_exceptions=True)
-        self._loop.remove_reader(self._core.poller.fileno())
-        self._core.posts.close(lambda: NotActivatedError("the MainProcess was exited"))
-        self._core.poller.close()
+        try:
+            if self._acceptor is not None:
+                await self._acceptor.close()
+            await self._supervision.end()
+            await self._lifecycle.end(CLOSING)
+            ends = [run.handle._close(CLOSING) for run in self._runs.values()]
+            await asyncio.gather(*ends, return_exceptions=True)
+        except asyncio.CancelledError:  # asyncio.run() ends before this has, and has cancelled all that runs
+            for run in list(self._runs.values()):
+                self._core.disconnect(run.connection, CLOSING)
+                if run.process is not None:
+                    run.kill()
+                    await run.wait()
+            raise
+        finally:
+            self._loop.remove_reader(self._core.poller.fileno())
+            self._core.posts.close(lambda: NotActivatedError("the MainProcess was exited"))
+            self._core.poller.close()
 
     def _check_open(self, call: str) -> None:
         self._check_entered(f"{call}()")
@@ -277,7 +287,8 @@ class MainProcess:
     @property
     def renderers(self) -> list[RendererHandle]:
         """The attached renderers, the oldest first."""
-        return [run.handle for run in self._runs.values() if run.connection.state is not CLOSED]
+        runs = [run for run in self._runs.values() if run.connection.state is not CLOSED]
+        return [run.handle for run in runs if run.handle._run is run]  # and not an earlier one, about to be closed
 
     # ---- extensions ----
 

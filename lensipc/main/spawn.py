@@ -191,6 +191,7 @@ def start(options: Options) -> tuple[Child, socket.socket, int]:
     inherited = [theirs.fileno()]
     mark = f"{theirs.fileno()}:{os.fstat(theirs.fileno()).st_ino}"
     env = {**(os.environ if options.env is None else options.env)}
+    env.pop(handshake.LOG_LEVEL, None)
     named = ["--name", options.name] if options.name else []
     stderr, logs = options.stderr, -1
     try:

@@ -95,8 +95,10 @@ class Supervision:
         process, ours, pipe = spawn.start(options)
         name = f" {options.name!r}" if options.name else ""
         who, wait = f"the renderer{name} (pid {process.pid})", handshake.SPAWN_WAIT
-        logs = LogReader(poller, pipe, who, options.name) if pipe >= 0 else None
+        logs: LogReader | None = None
         try:
+            if pipe >= 0:
+                logs = LogReader(poller, pipe, who, options.name)
             try:
                 wakeup, _ = await hear_hello(ours, poller, main._loop, None, wait)
             except BaseException as error:

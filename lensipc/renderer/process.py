@@ -158,14 +158,18 @@ class RendererProcess:
         once, because leaving waits for these; the renderer has left when they are done.
 
         Raises:
-            RuntimeError: it was not started, or it was opened by `open`, which `close` ends.
+            RuntimeError: it was not started, or on another event loop, or it was opened by `open`, which `close` ends.
         """
+        import asyncio
+
         core = self._entered
         if core.poller.closed:
             return  # closed already, or left by a fork of the process that entered it
         self._owned("aclose")
         if core.driver.blocking:
             raise RuntimeError("this RendererProcess was entered without an event loop: close() ends it, not aclose()")
+        if core.driver.loop is not asyncio.get_running_loop():  # type: ignore[attr-defined]
+            raise RuntimeError("aclose() was called on another event loop than the one that start() was called on")
         await self._closing.close()
 
     async def __aenter__(self) -> RendererProcess:
