@@ -18,7 +18,7 @@ import ending
 import pytest
 from hosting import until
 
-from lensipc import ActivationError, MainProcess, PeerGone, RendererProcess
+from lensipc import ActivationError, ExtensionManifest, MainProcess, PeerGone, RendererProcess
 
 HEADER = f"import sys; sys.path[:] = {sys.path!r}\nimport asyncio, ending, os, select\nfrom lensipc import *\n"
 
@@ -495,6 +495,42 @@ async def test_what_is_pending_when_main_closes_ends_with_peer_gone_and_no_task_
             "[False, False, True, True]",  # a TaskGroup leaves it at the end of those that were cancelled
             "main is closing",
         ]
+
+
+@pytest.mark.parametrize("how", ["invoke_sync", "result"])
+async def test_a_blocking_invoke_ends_when_main_closes_and_main_does_not_wait_for_it(tmp_path: Path, how: str) -> None:
+    main = await MainProcess(tmp_path / "s").start()
+    await main.install(ending.PLAIN)
+    code = """
+        renderer = RendererProcess.connect(sys.argv[1]).open()
+        ipc = ending.IpcRenderer.get_instance()
+        try:
+            ipc.invoke_sync("wait") if sys.argv[2] == "invoke_sync" else ipc.invoke("wait").result()
+        except PeerGone as error:
+            print(error, flush=True)
+        renderer.run_forever()
+    """
+    async with program(code, tmp_path / "s", how) as process:
+        await until(lambda: ending.IpcMain.get_instance().waiting == 1)
+        await main.aclose()
+        assert await said(process) == ["main is closing", "on_closed: main is closing", "on_deactivate"]
+
+
+async def test_an_on_deactivate_that_blocks_has_its_outcome_though_main_closes(tmp_path: Path) -> None:
+    main = await MainProcess(tmp_path / "s").start()
+    await main.install(ending.ASKS)
+    for name in ("b", "c"):
+        await main.install(ExtensionManifest(name, "1", renderer="lensipc:LensRendererExtension"))
+    code = """
+        renderer = RendererProcess.connect(sys.argv[1]).open()
+        print("ready", flush=True)
+        renderer.run_forever()
+    """
+    async with program(code, tmp_path / "s") as process:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+        await main.aclose()
+        assert "the answer: 5" in await said(process)
 
 
 async def test_a_renderer_that_main_has_started_ends_without_a_complaint_too(

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from ..transport import handshake
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -85,7 +87,7 @@ class RendererHandle:
 
         self._main._check_thread("RendererHandle.close")
         self._connection.spare(asyncio.current_task())
-        await self._main._lifecycle.shielded(self._close("main closed this renderer"))
+        await self._main._lifecycle.shielded(self._close(handshake.CLOSED_BY_HOST))
 
     async def wait(self) -> int | None:
         """Wait until the process has ended for good, and return its exit status, as `status`."""

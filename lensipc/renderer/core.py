@@ -142,6 +142,7 @@ class RendererCore(Connection, TurnLoop):
         self._name_bytes = 0  # of all its channels' names
         self._handlers = handlers
         self._only_outcomes = [handlers[kind] if kind in OUTCOMES else self._keep for kind in range(KINDS)]
+        self._only_outcomes[DEACTIVATE] = self._keep_deactivate
         self._keep_all = [self._keep_outcome if kind in OUTCOMES else self._keep for kind in range(KINDS)]
         self._backlog = Backlog()
         self._backlog_limit = backlog_limit
@@ -236,11 +237,16 @@ class RendererCore(Connection, TurnLoop):
 
     def _on_deactivate(self, message: Message) -> None:
         number, correlation = message.extension, message.correlation
+        reason = self._note_closing(message)
+        self.parts.deactivate(self._ports[number], partial(self._report, correlation), reason)
+
+    def _note_closing(self, message: Message) -> str:
+        """Why main ends this connection next, as its request to deactivate a part says; empty: it does not."""
         reason = str(body_of(message), "utf-8", "replace")
         if reason:
             self.reason = self.closing = reason
             self.said_goodbye = True
-        self.parts.deactivate(self._ports[number], partial(self._report, correlation), reason)
+        return reason
 
     def _report(self, correlation: int, _result: object, error: BaseException | None) -> None:
         if self.state is OPEN:
@@ -467,6 +473,18 @@ class RendererCore(Connection, TurnLoop):
         if self._backlog.size > self._backlog_limit:
             size, limit = self._backlog.size, self._backlog_limit
             self._end(f"{size} bytes of events waited here for dispatch(), where {limit} may")
+
+    def _keep_deactivate(self, message: Message) -> None:
+        """During a blocking invoke, main asks for a part to be deactivated, which `dispatch` does.
+
+        If main ends the connection next, it would wait for the invoke, so the invoke ends now. An on_deactivate that
+        invokes, though, has its outcome: main still has its handlers.
+        """
+        self._keep(message)
+        if self._note_closing(message) and not self.parts.leaving:
+            for correlation, pending in self.pending_invokes:
+                self.abandon(correlation)
+                pending.set_exception(self.peer_gone())
 
     def _sleep(self, timeout: float | None) -> None:
         if not self._semaphore:

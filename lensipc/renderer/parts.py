@@ -46,6 +46,11 @@ class Parts:
         """How many parts are active, being activated, or being deactivated."""
         return len(self._active) + len(self._leaving)
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the on_deactivate of a part runs."""
+        return bool(self._leaving)
+
     def activate(
         self,
         port: RendererPort,

@@ -24,6 +24,7 @@ from ..transport.endpoint import SIDE_RENDERER, WAKEUP_EVENTFD, WAKEUP_SEMAPHORE
 from ..transport.poller import Poller, get_ident, seconds_of
 from .core import LONGEST, MESSAGES_PER_TURN, RendererCore
 from .parts import Parts
+from .reconnect import Reconnect
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,7 +52,7 @@ class RendererProcess:
 
     def __init__(
         self,
-        connect: Callable[[], socket.socket],
+        connect: Callable[[float], socket.socket],
         wakeup: int,
         timeout: float,
         token: str | None = None,
@@ -60,6 +61,7 @@ class RendererProcess:
         name: str = "",
         *,
         attach_timeout: float | None = None,
+        reconnect: bool = False,
     ) -> None:
         self._connect = connect
         self._wakeup = wakeup
@@ -70,7 +72,10 @@ class RendererProcess:
         self._on_closed = on_closed
         self._name = name
         self._attach_timeout = timeout if attach_timeout is None else attach_timeout
-        self._entering = self._leaving = False
+        self._wants_reconnect = reconnect
+        self._reconnect: Reconnect | None = None  # once it was attached
+        self._watch: Callable[[RendererCore], object] = lambda _core: None
+        self._entering = self._leaving = self._ended = False
         self._unwatch: Callable[[], object] = lambda: None
         self._closing = Closing(self._leave)
         self._changed: asyncio.Event | None = None  # on asyncio: set when main has come or gone
@@ -86,6 +91,7 @@ class RendererProcess:
         user: int | None = None,
         on_closed: Callable[[str], Any] | None = None,
         name: str = "",
+        reconnect: bool = False,
     ) -> RendererProcess:
         """Make a renderer that, when entered, connects to the main process that listens at `path`.
 
@@ -104,6 +110,12 @@ class RendererProcess:
                 by `dispatch`, after the parts' own `on_closed`. On asyncio it may be async. It is not called when this
                 process leaves by itself. What it raises is logged.
             name: what main's log and errors call this renderer; at most 64 printable characters.
+            reconnect: once this renderer was attached and main is gone, whether main has ended or died or has
+                disconnected it, connect again: after 0.1 s, twice as long after each time in vain, and 2 s at most,
+                until `close` or `aclose`. What was pending ends with PeerGone, and parts are deactivated as ever. When
+                main is there again its extensions are activated anew, under a new `frame_id`. `state` says how far that
+                is. Meanwhile `dispatch` raises no PeerGone, `run_forever` and `wait_closed` go on, and `fileno()` stays
+                the same. A renderer that the host closes by its handle is not connected again.
 
         Raises, when entered:
             OSError: nothing listens at the path (FileNotFoundError, ConnectionRefusedError), or a process of another
@@ -122,7 +134,7 @@ class RendererProcess:
 
         absolute = Path(path).absolute()
 
-        def connected() -> socket.socket:
+        def connected(timeout: float) -> socket.socket:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
                 sock.settimeout(timeout)
@@ -138,7 +150,8 @@ class RendererProcess:
                 raise unix_socket.naming(path, error) from None
             return sock
 
-        return cls(connected, kinds[wakeup], timeout, token, absolute, on_closed, handshake.check_name(name))
+        name = handshake.check_name(name)
+        return cls(connected, kinds[wakeup], timeout, token, absolute, on_closed, name, reconnect=reconnect)
 
     # ---- life ----
 
@@ -224,7 +237,12 @@ class RendererProcess:
         with self._closing.callbacks():
             driver = AsyncioDriver()
         core = self._begin(sock, driver)
-        driver.watch(core.poller.fileno(), core.on_nesting_loop if driver.nests else core.on_loop)
+
+        def watch(core: RendererCore) -> None:
+            driver.watch(core.poller.fileno(), core.on_nesting_loop if driver.nests else core.on_loop)
+
+        self._watch = watch
+        watch(core)
         self._unwatch = partial(loop.remove_reader, core.poller.fileno())
         try:
             while not core.attached and core.state is not CLOSED:
@@ -243,6 +261,8 @@ class RendererProcess:
     async def _leave(self) -> None:
         import asyncio
 
+        if self._reconnect is not None:
+            self._reconnect.stop()
         core = self._entered
         try:
             core.parts.deactivate_all()
@@ -272,6 +292,11 @@ class RendererProcess:
             sock.close()
             raise
         driver = BlockingDriver()
+
+        def watch(core: RendererCore) -> None:
+            driver.core = core
+
+        self._watch = watch
         core = driver.core = self._begin(sock, driver)
         try:
             while not core.attached and core.state is not CLOSED:
@@ -303,6 +328,8 @@ class RendererProcess:
         try:
             if core.driver.blocking and not self._leaving:
                 self._leaving = True  # on_deactivate may call this, too
+                if self._reconnect is not None:
+                    self._reconnect.stop()
                 core.parts.deactivate_all()
                 deadline = time.monotonic() + self._timeout
                 while self._sending and time.monotonic() < deadline:
@@ -313,26 +340,46 @@ class RendererProcess:
     def _disconnect(self) -> None:
         core = self._entered
         if not core.poller.closed:
+            self._ended = True
+            if self._reconnect is not None:
+                self._reconnect.stop()
             if core.state is not CLOSED:
                 core.reason = "this process has closed the connection"
                 core.said_goodbye = core.left = True
                 core.gone()
+            elif self._changed is not None:
+                self._changed.set()
             self._unwatch()
             core.poller.close()
 
     def _greet(self, deadline: float) -> socket.socket | None:
         """Connect and say hello; None: too many renderers wait for main to accept them, try again later."""
         try:
-            sock = self._connect()
+            sock = self._connect(self._timeout)
         except BlockingIOError:
             if time.monotonic() < deadline:
                 return None
             raise self._too_late() from None
-        with suppress(ConnectionError):  # main has closed the connection already; its goodbye can still be read
-            sock.send(handshake.hello(self._wakeup, self._token, self._name), socket.MSG_NOSIGNAL)
+        self._say_hello(sock)
         return sock
 
-    def _begin(self, sock: socket.socket, driver: Driver) -> RendererCore:
+    def _say_hello(self, sock: socket.socket) -> None:
+        with suppress(ConnectionError):  # main has closed the connection already; its goodbye can still be read
+            sock.send(handshake.hello(self._wakeup, self._token, self._name), socket.MSG_NOSIGNAL)
+
+    def _greet_again(self) -> socket.socket:
+        sock = self._connect(0.0)
+        self._say_hello(sock)
+        return sock
+
+    def _begin_again(self, sock: socket.socket) -> None:
+        """Main has answered once more: share its segment, on the same poller."""
+        before = self._entered
+        core = self._begin(sock, before.driver, before.poller)
+        self._unwatch()
+        self._watch(core)
+
+    def _begin(self, sock: socket.socket, driver: Driver, poller: Poller | None = None) -> RendererCore:
         """Read main's answer, and share its segment."""
         with ExitStack() as undo_all:
             undo_all.callback(sock.close)
@@ -353,8 +400,9 @@ class RendererProcess:
             finally:
                 os.close(segment)
             undo_all.callback(endpoint.close)
-            poller = Poller()
-            undo_all.callback(poller.close)
+            if poller is None:
+                poller = Poller()
+                undo_all.callback(poller.close)
             self.frame_id = words["frame_id"]
             self.main_pid = words["pid"]
             if unix_socket.peer(sock)[1] != os.geteuid():
@@ -406,6 +454,20 @@ class RendererProcess:
         return self._core is not None and self._core.state is not CLOSED
 
     @property
+    def state(self) -> Literal["new", "connected", "reconnecting", "closed"]:
+        """How far this renderer is.
+
+        "new": not entered yet. "connected": to main. "reconnecting": main is gone, and with `reconnect=True` this
+        renderer connects again, until all that main has enabled is active here anew. "closed": for good.
+        """
+        core = self._core
+        if core is None:
+            return "new"
+        if core.state is not CLOSED and (core.attached or self._reconnect is None):
+            return "connected"
+        return "closed" if self._reconnect is None or self._ended else "reconnecting"
+
+    @property
     def closed_reason(self) -> str | None:
         """Why this renderer is no longer connected, for a person to read; None: it is connected, or was not yet."""
         return None if self._core is None or self._core.state is not CLOSED else self._core.reason
@@ -432,7 +494,8 @@ class RendererProcess:
             How many messages were handled.
 
         Raises:
-            PeerGone: main is gone, and all messages that it had sent have been handled.
+            PeerGone: main is gone, and all messages that it had sent have been handled; not while `state` is
+                "reconnecting".
             TypeError, ValueError: the timeout is not a number.
         """
         core = self._core
@@ -442,21 +505,24 @@ class RendererProcess:
             timeout = seconds_of(timeout)
         if core.state is CLOSED:
             core.poller.clear_wake()
-            core.check_open()
+            if self.state == "closed":
+                core.check_open()
+            core.poller.poll(None if timeout is None else min(timeout, LONGEST))
+            return 0
         return core.dispatch(timeout, budget)
 
     def run_forever(self) -> None:
-        """Dispatch until main is gone."""
-        core = self._owned("run_forever")
-        while core.state is not CLOSED:
-            core.dispatch(None)
+        """Dispatch until main is gone; with `reconnect=True`, until this renderer is closed."""
+        self._owned("run_forever")
+        while self.state != "closed":
+            self.dispatch(None)
 
     async def wait_closed(self) -> None:
-        """Wait until main is gone."""
+        """Wait until main is gone; with `reconnect=True`, until this renderer is closed."""
         core = self._owned("wait_closed")
         if core.driver.blocking:
             raise RuntimeError("wait_closed is for an event loop: here, run_forever() returns when main is gone")
-        while core.state is not CLOSED:
+        while self.state != "closed":
             await self._change()
 
     async def _change(self) -> None:
@@ -469,11 +535,27 @@ class RendererProcess:
         if self._changed is not None:
             self._changed.set()
         core = self._entered
+        if core.state is not CLOSED:
+            if self._reconnect is not None:
+                self._reconnect.succeeded()
+            elif self._wants_reconnect:
+                self._reconnect = Reconnect(
+                    core.poller,
+                    self._greet_again,
+                    self._begin_again,
+                    lambda: len(self._entered.parts) > 0,
+                    self._timeout,
+                )
         if core.state is CLOSED and self._path is not None and not core.said_goodbye:
             with suppress(OSError):  # this process may not write to the folder
                 unix_socket.remove_stale(self._path)  # main was killed, and could not remove its socket
         if core.state is CLOSED and core.attached and self._on_closed is not None and not core.left:
             call(core.driver, partial(self._on_closed, core.reason), self._log_raised)
+        if core.state is CLOSED and self._reconnect is not None and not self._ended:
+            if core.reason == handshake.CLOSED_BY_HOST:
+                self._ended = True
+            else:
+                self._reconnect.start()
 
     def _log_raised(self, _result: object, error: BaseException | None) -> None:
         if error is not None:

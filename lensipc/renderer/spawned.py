@@ -58,7 +58,7 @@ def run(fd: int) -> NoReturn:
 
     async def serve() -> None:
         # Main decides how long a part may take to activate. If main dies, the socket ends.
-        renderer = RendererProcess(lambda: sock, WAKEUP_SOCKET, handshake.SPAWN_WAIT, attach_timeout=LONGEST)
+        renderer = RendererProcess(lambda _timeout: sock, WAKEUP_SOCKET, handshake.SPAWN_WAIT, attach_timeout=LONGEST)
         async with renderer:
             await ending.wait(asyncio.ensure_future(renderer.wait_closed()))
 

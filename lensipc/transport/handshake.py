@@ -42,6 +42,8 @@ LOG_LEVEL: Final = "LENSIPC_LOG_LEVEL"
 RECORD: Final = b"\x1e"
 # A token of fewer characters could be guessed.
 TOKEN_MIN: Final = 16
+# The reason in a goodbye to a renderer that the host has closed, and that is not to come back.
+CLOSED_BY_HOST: Final = "main closed this renderer"
 # Characters of a renderer's name.
 NAME_MOST: Final = 64
 

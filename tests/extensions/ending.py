@@ -9,6 +9,7 @@ from typing import Any
 from lensipc import ExtensionManifest, Ipc, LensMainExtension, LensRendererExtension, MainProcess, Types
 
 MANIFEST = ExtensionManifest("ending", "1", main="ending:Main", renderer="ending:Renderer")
+ASKS = ExtensionManifest("ending", "1", main="ending:Main", renderer="ending:Asks")
 PLAIN = ExtensionManifest("ending", "1", main="ending:Main", renderer="ending:Plain")
 
 hosts: list[MainProcess] = []  # in main's process: what to close
@@ -22,6 +23,7 @@ class IpcMain(Ipc.Main):
         self.waiting = 0
         self.handle("wait", self._on_wait)
         self.handle("quit", self._on_quit)
+        self.handle("slow", self._on_slow)
         self.handle("echo", lambda _event, value: value)
         self.listen("heard", lambda _event, *args: heard.append(args))
         self.listen("quit", self._on_quit)
@@ -29,6 +31,10 @@ class IpcMain(Ipc.Main):
     async def _on_wait(self, _event: Types.IpcMainInvokeEvent) -> None:
         self.waiting += 1
         await asyncio.sleep(600)
+
+    async def _on_slow(self, _event: Types.IpcMainInvokeEvent, value: int) -> int:
+        await asyncio.sleep(0.1)
+        return value
 
     async def _on_quit(self, _event: object) -> str:
         (host,) = hosts
@@ -81,3 +87,10 @@ class Renderer(Plain):
     async def on_closed(self, reason: str) -> None:
         await asyncio.sleep(0.01)  # on_deactivate comes after it, all the same
         super().on_closed(reason)
+
+
+class Asks(Plain):
+    """Blocks when it is deactivated."""
+
+    def on_deactivate(self) -> None:
+        print("the answer:", IpcRenderer.get_instance().invoke_sync("slow", 5), flush=True)
