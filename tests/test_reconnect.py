@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ending
 import kept
+import present
 import pytest
 from hosting import until
 from test_life import HEADER, program, said
@@ -176,6 +177,19 @@ async def test_a_renderer_that_main_has_disconnected_comes_back_and_its_callback
                 assert renderer.frame_id == count + 1
             assert told == ["number 1", "number 2"]
         assert state_of(renderer) == "closed"
+
+
+async def test_parts_that_take_their_time_to_deactivate_do_not_meet_the_new_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(present.MANIFEST, settings="slow")  # 0.3 s, where it connects again after 0.1
+        async with RendererProcess.connect(tmp_path / "s", reconnect=True) as renderer:
+            main._core.disconnect(main.renderers[0]._connection, "for the test")
+            await until(lambda: renderer.state == "reconnecting")
+            await until(lambda: renderer.state == "connected")
+            assert renderer.frame_id == 2
+            assert "raised" not in caplog.text
 
 
 async def test_a_renderer_goes_on_to_try_while_main_declines_it(
