@@ -44,6 +44,27 @@ def test_a_hello_says_how_the_renderer_is_woken(wakeup: int) -> None:
     assert handshake.check_hello(handshake.hello(wakeup)) == wakeup
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a window", "a window"),
+        ("", ""),
+        (5, ""),
+        (["a"], ""),
+        (None, ""),
+        ("\x1b[31m\nfake", "\\x1b[31m\\nfake"),
+        ("x" * 65, "x" * 64 + "... (65 characters)"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_a_renderers_name_is_shown_as_it_may_be_shown_whatever_it_says(name: object, shown: str) -> None:
+    words = {"lensipc": VERSION, "wakeup": 1, "name": name}
+    data = json.dumps(words).encode()
+    assert handshake.check_hello(data) == 1
+    assert handshake.name_in(data) == shown
+    assert handshake.name_in(handshake.hello(1)) == ""
+
+
 @pytest.mark.parametrize("version", [0, VERSION + 1, "1", None, [1], {"1": 1}, 10**300])
 def test_main_names_both_versions_when_they_differ(version: Any) -> None:
     with pytest.raises(ProtocolError) as caught:

@@ -8,7 +8,6 @@ it. A renderer may be hostile: it may write anything, and without end.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -139,6 +138,8 @@ class LogReader:
 
 def _record(data: bytes) -> tuple[int, str] | None:
     """The level and the text of a record; None: it is none."""
+    import json  # here, because `import lensipc` imports this module
+
     try:
         words: Any = json.loads(data)
         level, name, text = words
