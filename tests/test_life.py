@@ -20,7 +20,7 @@ from hosting import until
 
 from lensipc import ActivationError, ExtensionManifest, MainProcess, PeerGone, RendererProcess
 
-HEADER = f"import sys; sys.path[:] = {sys.path!r}\nimport asyncio, ending, os, select\nfrom lensipc import *\n"
+HEADER = f"import sys; sys.path[:] = {sys.path!r}\nimport asyncio, ending, os, pickle, select\nfrom lensipc import *\n"
 
 
 @pytest.fixture(autouse=True)
@@ -435,7 +435,7 @@ PENDING = """
                 try:
                     await ipc.invoke("wait")
                 except PeerGone as error:
-                    print(type(error).__mro__[1].__name__, error)
+                    print(repr(error), type(pickle.loads(pickle.dumps(error))) is PeerGone)
 
             async def in_a_group():
                 async with asyncio.TaskGroup() as group:
@@ -491,7 +491,7 @@ async def test_what_is_pending_when_main_closes_ends_with_peer_gone_and_no_task_
         assert await said(process) == [
             "on_closed: main is closing",
             "on_deactivate",
-            "PeerGone main is closing",
+            "PeerGone('main is closing') True",
             "[False, False, True, True]",  # a TaskGroup leaves it at the end of those that were cancelled
             "main is closing",
         ]

@@ -31,7 +31,7 @@ ROUNDS = {
                     try:
                         await ipc.invoke("wait")
                     except PeerGone as error:
-                        print(type(error).__name__ in ("PeerGone", "Closed"), flush=True)
+                        print(type(error).__name__ == "PeerGone", flush=True)
                     while renderer.state == "connected":
                         await asyncio.sleep(0.005)
                     print(renderer.state, renderer.closed_reason, flush=True)

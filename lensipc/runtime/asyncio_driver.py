@@ -29,6 +29,13 @@ class Deactivated(NoHandlerError, asyncio.CancelledError):  # noqa: N818
 class Closed(PeerGone, asyncio.CancelledError):
     """A PeerGone that ends a task as a cancellation does: main closes in good order, so this is no failure."""
 
+    def __reduce__(self) -> tuple[type[PeerGone], tuple[Any, ...]]:
+        return PeerGone, self.args
+
+
+Closed.__name__ = Closed.__qualname__ = PeerGone.__name__  # tracebacks say what users catch
+Closed.__module__ = PeerGone.__module__
+
 
 if TYPE_CHECKING:
     # asyncio asks whether something has a coroutine's methods, and type checkers ask for the base.
