@@ -26,9 +26,9 @@ from lensipc import (
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    present.notes.clear()
-    present.raise_in.clear()
     yield
+    present.notes.clear()
+    present.raise_in.clear()  # other tests use the extension, too
     assert present.IpcMain.get_instance(strict=False) is None
 
 
