@@ -52,10 +52,11 @@
 #define LIPC_REFUSE 0
 #define LIPC_DROP_OLDEST 1
 #define LIPC_DROP_NEWEST 2
-#define LIPC_KEEP 3 /* the message waits anyway: only for the few messages that must never be lost */
+#define LIPC_KEEP_NEWEST 3 /* a message that must wait takes the place of those of its channel that wait already */
+#define LIPC_KEEP 4 /* the message waits anyway: only for the few messages that must never be lost */
 
-/* A channel whose messages are sent with LIPC_DROP_OLDEST must have a number below this. Each such channel has a
- * queue. */
+/* A channel whose messages are sent with LIPC_DROP_OLDEST or LIPC_KEEP_NEWEST must have a number below this. Each such
+ * channel has a queue. */
 #define LIPC_CHANNELS 16384
 
 /* A body of at least this many bytes is copied straight into memory that its receiver provides. */

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A camera: main broadcasts frames as numpy arrays, and each renderer works on its own copy.
 
-One renderer is slow. It says `when_slow="drop_oldest"`, so it loses old frames, is told how many, and holds up nobody.
+One renderer is slow. It says `when_slow="keep_newest"`, so it loses old frames, is told how many, and holds up nobody.
 The camera is made of numbers, so that the example runs everywhere; a real one would put its frames in the same place.
 """
 
@@ -65,7 +65,7 @@ class IpcRenderer(Ipc.Renderer):
         self.frames = self.missed = 0
         self.bar = -1
         self.slow = False
-        self.listen("frame", self._on_frame, when_slow="drop_oldest")
+        self.listen("frame", self._on_frame, when_slow="keep_newest")
 
     def _on_frame(self, event: Types.IpcRendererEvent, frame: dict[str, Any]) -> None:
         pixels: Frame = frame["pixels"]  # writable, and nobody else's
@@ -90,7 +90,7 @@ MANIFEST = ExtensionManifest("camera", "1.0", main="camera:CameraMain", renderer
 
 async def main(seconds: float) -> None:
     """A host with two renderers."""
-    async with MainProcess(high_water=4 * WIDTH * HEIGHT * 3) as host:  # four frames may wait for each
+    async with MainProcess() as host:
         await host.install(MANIFEST)
         _quick, slow = await host.spawn_renderer(), await host.spawn_renderer()
         IpcMain.get_instance().send(slow.frame_id, "be-slow")

@@ -41,6 +41,7 @@ class _Lib:
     LIPC_EVENT: int
     LIPC_FAILED: int
     LIPC_DROP_NEWEST: int
+    LIPC_KEEP_NEWEST: int
     LIPC_KEEP: int
     LIPC_DROP_OLDEST: int
     LIPC_FORM_MEMFD: int

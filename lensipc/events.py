@@ -24,8 +24,8 @@ class IpcEvent:
         extension: the id of the extension it belongs to.
         channel: the channel's name.
         missed: how many events of this channel were dropped just before this one because this process read too
-            slowly, or skipped because the listener was busy; 0 unless it listens with `when_slow="drop_oldest"`,
-            `"drop_newest"` or `latest=True`.
+            slowly, or skipped because the listener was busy; 0 unless it listens with `latest=True`, or with another
+            `when_slow` than "disconnect".
     """
 
     __slots__ = ("_send", "channel", "extension", "frame_id", "missed", "pid")

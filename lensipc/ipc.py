@@ -32,7 +32,7 @@ Args = TypeVarTuple("Args")
 Self = TypeVar("Self", bound="_Ipc[Any]")
 Port = TypeVar("Port", MainPort, RendererPort)
 
-WhenSlow = Literal["disconnect", "drop_oldest", "drop_newest"]
+WhenSlow = Literal["disconnect", "drop_oldest", "drop_newest", "keep_newest"]
 
 
 class _Elsewhere:
@@ -333,7 +333,7 @@ class Renderer(_Ipc[RendererPort]):
         channel: Channel[tuple[*Args], Any],
         listener: Callable[[IpcRendererEvent, *Args], object],
         *,
-        when_slow: WhenSlow = "disconnect",
+        when_slow: WhenSlow | None = None,
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
@@ -345,7 +345,7 @@ class Renderer(_Ipc[RendererPort]):
         channel: str,
         listener: Callback,
         *,
-        when_slow: WhenSlow = "disconnect",
+        when_slow: WhenSlow | None = None,
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
@@ -356,7 +356,7 @@ class Renderer(_Ipc[RendererPort]):
         channel: Any,
         listener: Callback,
         *,
-        when_slow: WhenSlow = "disconnect",
+        when_slow: WhenSlow | None = None,
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
@@ -367,8 +367,10 @@ class Renderer(_Ipc[RendererPort]):
             channel: the channel's name, or a Channel.
             listener: what is called.
             when_slow: what main does with the channel's events when this process reads too slowly: disconnect it
-                when its outbox is full ("disconnect"), or drop the events that wait longest ("drop_oldest") or come
-                last ("drop_newest"), which `event.missed` tells. The first listener of a channel decides.
+                when its outbox is full ("disconnect"); drop the events that wait longest ("drop_oldest") or come last
+                ("drop_newest") once `high_water` bytes wait; or let the newest alone wait ("keep_newest"). `missed` of
+                an event tells how many were dropped before it. None: "keep_newest" with `latest`, else "disconnect".
+                The first listener of a channel decides.
             replay: call it first with the channel's kept value, if there is one: the arguments of the last
                 `broadcast(channel, ..., keep=True)`, with the event of who sent them, alive or not. Then it hears every
                 event that comes later, none twice. Events without `keep` that came in between are not kept.

@@ -391,6 +391,24 @@ def test_drop_oldest_keeps_the_latest(segment: int) -> None:
     renderer.close()
 
 
+def test_keep_newest_has_the_newest_alone_wait_and_counts_the_others(segment: int) -> None:
+    main = open_endpoint(segment, endpoint.SIDE_MAIN, high_water=1 << 20, limit=1 << 21)
+    renderer = open_endpoint(segment, endpoint.SIDE_RENDERER)
+    in_ring = 0
+    while main.outbox == 0:
+        assert main.send(1, 0, 0, 0, in_ring, bytes(500), endpoint.KEEP_NEWEST) == 0
+        in_ring += 1
+    for number in range(in_ring, 1000):
+        assert main.send(1, 0, 0, 0, number, bytes(500), endpoint.KEEP_NEWEST) == 1
+    numbers: list[int] = []
+    while len(numbers) < in_ring:
+        numbers += [record.correlation for record in receive(renderer, 64)]
+        main.flush()
+    assert numbers == [*range(in_ring - 1), 999]
+    main.close()
+    renderer.close()
+
+
 # ---- what is refused ----
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,21 @@ async def test_after_its_disposer_returned_no_call_begins_though_events_waited()
             for name in ("latest", "one"):
                 assert await heard(host, each, name) == [(0, 0, 1)]
         await until(lambda: host.ipc._port.table.running == set())
+
+
+@pytest.mark.parametrize("blocks", [False, True], ids=["async", "plain"])
+async def test_one_event_waits_in_main_for_a_process_that_does_not_read_and_it_is_the_newest(blocks: bool) -> None:
+    async with hosting(1, outbox_limit=4 << 20) as host:
+        (slow,) = host.renderers
+        await pace(host, (slow,), "camera", 0.01, {"latest": True}, blocks)
+        os.kill(slow.pid, signal.SIGSTOP)
+        for number in range(100):
+            host.ipc.broadcast("n", bytes(1 << 20), number)  # no OutboxFull
+        assert slow._connection.endpoint.outbox < 3 << 20  # the one that is on its way, and the newest
+        os.kill(slow.pid, signal.SIGCONT)
+        noted = await all_heard(host, slow, "camera", 99)
+        check_latest(noted, 100)
+        assert len(noted) < 5
 
 
 async def test_a_listener_that_takes_long_costs_the_memory_of_what_it_hears_and_of_the_newest() -> None:

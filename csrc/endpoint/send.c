@@ -26,10 +26,16 @@ static struct lipc_frame common_frame(const struct lipc_header *header, uint64_t
     };
 }
 
+/* Returns whether a message that waits may be dropped later, for one of its channel that comes after it. */
+static bool may_be_dropped(int when_full)
+{
+    return when_full == LIPC_DROP_OLDEST || when_full == LIPC_KEEP_NEWEST;
+}
+
 static bool is_valid(const struct lipc_header *header, int when_full)
 {
     return header->kind != 0 && header->kind <= UINT16_MAX && when_full >= LIPC_REFUSE &&
-           when_full <= LIPC_KEEP && (when_full != LIPC_DROP_OLDEST || header->channel < LIPC_CHANNELS);
+           when_full <= LIPC_KEEP && (!may_be_dropped(when_full) || header->channel < LIPC_CHANNELS);
 }
 
 /* Returns the bytes of body in the next frame of a message. All frames except the last have the largest size. So the
@@ -129,20 +135,22 @@ static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
     return put;
 }
 
-/* Drops the oldest messages of the channel that may be dropped, until the new message fits. It fits when the outbox is
- * below its high-water mark and the account is below its limit, or when no more waits with the new message than before.
- * Returns false if the new message still does not fit. *dropped counts the dropped messages in both cases. */
-static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_frame *message, int *dropped)
+/* Drops the oldest messages of the channel that may be dropped, until the new message fits; or all of them. It fits when
+ * the outbox is below its high-water mark and the account is below its limit, or when no more waits with the new message
+ * than before. Returns false if the new message still does not fit. *dropped counts the dropped messages in both cases. */
+static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_frame *message, bool all, int *dropped)
 {
     uint64_t freed = 0;
-    while (freed < lipc_weight(message->total) && lipc_outbox_full(&endpoint->outbox, endpoint->high_water)) {
+    for (;;) {
+        bool fits = freed >= lipc_weight(message->total) || !lipc_outbox_full(&endpoint->outbox, endpoint->high_water);
+        if (fits && !all)
+            return true;
         uint64_t bytes = lipc_outbox_drop(&endpoint->outbox, message->channel);
         if (bytes == 0)
-            return false;
+            return fits;
         freed += bytes;
         ++*dropped;
     }
-    return true;
 }
 
 /* Sends a message for which the ring has no room as a whole. The message is sent whole or not at all, because every
@@ -151,7 +159,7 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
                          struct lipc_copies *copies)
 {
     struct lipc_outbox *outbox = &endpoint->outbox;
-    bool may_be_dropped = when_full == LIPC_DROP_OLDEST;
+    bool queues = may_be_dropped(when_full);
     if (when_full == LIPC_DROP_NEWEST && lipc_outbox_full(outbox, endpoint->high_water))
         return 1;
     if (when_full == LIPC_REFUSE && lipc_outbox_full(outbox, endpoint->limit))
@@ -161,12 +169,12 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
      * nothing. */
     if (!copies->body)
         copies->body = lipc_body_create(message->frame.total);
-    if (!node || !copies->body || (may_be_dropped && lipc_outbox_make_queue(outbox, message->frame.channel) < 0)) {
+    if (!node || !copies->body || (queues && lipc_outbox_make_queue(outbox, message->frame.channel) < 0)) {
         free(node);
         return -ENOMEM;
     }
     int dropped = 0;
-    if (may_be_dropped && !drop_until_fits(endpoint, &message->frame, &dropped)) {
+    if (queues && !drop_until_fits(endpoint, &message->frame, when_full == LIPC_KEEP_NEWEST, &dropped)) {
         free(node);
         return dropped + 1;
     }
@@ -176,7 +184,7 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
         free(node);
         return written < 0 ? written : dropped;
     }
-    lipc_outbox_append(outbox, node, message, copies->body, may_be_dropped);
+    lipc_outbox_append(outbox, node, message, copies->body, queues);
     /* An event loop may send while this side is parked. Then the peer must wake this side for room, too. */
     if (lipc_wakeup_parked(&endpoint->wakeup)) {
         lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);

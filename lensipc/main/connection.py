@@ -51,7 +51,7 @@ from ..runtime.protocol import (
     UNLISTEN,
 )
 from ..runtime.remote_error import NoHandler, describe, read_summary
-from ..transport.endpoint import DROP_NEWEST, KEEP, Batch, Buffer, Endpoint, Message
+from ..transport.endpoint import KEEP, KEEP_NEWEST, Batch, Buffer, Endpoint, Message
 from ..user_code import conclude, explained
 from .backpressure import StallTimer
 from .port import MainChannel, MainPort
@@ -357,7 +357,7 @@ class RendererConnection(Connection):
     def _on_listen(self, message: Message) -> None:
         number, when_full = message.channel, message.when_full
         channel = self._channel(number)
-        if channel in self.listening or when_full > DROP_NEWEST:
+        if channel in self.listening or when_full > KEEP_NEWEST:
             raise ProtocolError(f"it listens to channel number {number} twice, or with an unknown policy, {when_full}")
         channel.topic.add(self.endpoint, number, when_full, self.last_sequences.pop(number, 0))
         self.listening.add(channel)

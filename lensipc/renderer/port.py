@@ -22,13 +22,18 @@ from ..runtime.pending import Outcome
 from ..runtime.posts import Fail, not_done
 from ..runtime.protocol import EVENT, INVOKE, KEEP_EVENT, LISTEN, MAX_NAME, MAX_READ_AHEAD, REPLAY, STREAM, UNLISTEN
 from ..runtime.streams import Incoming, Stream
-from ..transport.endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, REFUSE
+from ..transport.endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, KEEP_NEWEST, REFUSE
 from ..transport.poller import get_ident, seconds_of
 
 if TYPE_CHECKING:
     from .core import RendererCore
 
-WHEN_SLOW: Final = {"disconnect": REFUSE, "drop_oldest": DROP_OLDEST, "drop_newest": DROP_NEWEST}
+WHEN_SLOW: Final = {
+    "disconnect": REFUSE,
+    "drop_oldest": DROP_OLDEST,
+    "drop_newest": DROP_NEWEST,
+    "keep_newest": KEEP_NEWEST,
+}
 
 
 def encoded_name(channel: str) -> bytes:
@@ -173,12 +178,14 @@ class RendererPort:
         self,
         channel: str,
         listener: Callback,
-        when_slow: str,
+        when_slow: str | None,
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
     ) -> Disposer:
         """Add a listener. A channel's first `when_slow` says what main does when this process is too slow."""
+        if when_slow is None:
+            when_slow = "keep_newest" if latest else "disconnect"
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
         core = self.core

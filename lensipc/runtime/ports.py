@@ -86,7 +86,7 @@ class RendererPort(Port, Protocol):
         self,
         channel: str,
         listener: Callback,
-        when_slow: str,
+        when_slow: str | None,
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,

@@ -286,14 +286,20 @@ static int naive_send(const struct lipc_endpoint *endpoint, struct naive *both, 
         return 1;
     if (when_full == LIPC_REFUSE && naive_full(endpoint, both, which, endpoint->limit))
         return -ENOBUFS;
-    for (uint64_t freed = 0; when_full == LIPC_DROP_OLDEST && freed < lipc_weight(size) &&
-                             naive_full(endpoint, both, which, endpoint->high_water);) {
-        int oldest = dropped == 0 && endpoint->outbox.head->message.sent > 0; /* which nothing takes out of its place */
+    const bool queues = when_full == LIPC_DROP_OLDEST || when_full == LIPC_KEEP_NEWEST;
+    for (uint64_t freed = 0; queues;) {
+        const bool fits = freed >= lipc_weight(size) || !naive_full(endpoint, both, which, endpoint->high_water);
+        if (fits && when_full == LIPC_DROP_OLDEST)
+            break;
+        int oldest = naive->count && endpoint->outbox.head->message.sent > 0; /* which nothing takes out of its place */
         while (oldest < naive->count &&
                !(naive->waiting[oldest].may_be_dropped && naive->waiting[oldest].channel == channel))
             oldest++;
-        if (oldest == naive->count)
+        if (oldest == naive->count) {
+            if (fits)
+                break;
             return dropped + 1;
+        }
         freed += lipc_weight(naive->waiting[oldest].size);
         naive_remove(naive, oldest);
         dropped++;
@@ -301,7 +307,7 @@ static int naive_send(const struct lipc_endpoint *endpoint, struct naive *both, 
     naive->waiting[naive->count].number = number;
     naive->waiting[naive->count].channel = channel;
     naive->waiting[naive->count].size = size;
-    naive->waiting[naive->count++].may_be_dropped = when_full == LIPC_DROP_OLDEST;
+    naive->waiting[naive->count++].may_be_dropped = queues;
     CHECK(naive->count < MOST);
     return dropped;
 }
@@ -358,7 +364,10 @@ static void random_sends_drop_refuse_and_keep_as_a_naive_list_does(void)
             }
             continue;
         }
-        const int when_full = (int)(next_random(&random) % 32) == 0 ? LIPC_KEEP : (int)(next_random(&random) % 3);
+        const int chance = (int)(next_random(&random) % 32);
+        const int when_full = chance == 0   ? LIPC_KEEP
+                              : chance == 1 ? LIPC_KEEP_NEWEST
+                                            : (int)(next_random(&random) % 3);
         const uint32_t channel = channels[next_random(&random) % 4];
         const size_t size = next_random(&random) % (next_random(&random) % 64 ? 3000 : 30000);
         const bool waited = both[which].count > 0;
@@ -392,6 +401,21 @@ static void a_message_begun_is_not_dropped(void)
     CHECK(send_one(pair.main, 1, 2, 200000, LIPC_DROP_OLDEST) == 0);
     CHECK(send_one(pair.main, 2, 2, 200000, LIPC_DROP_OLDEST) == 1);
     CHECK(drain(pair, numbers, 4) == 2 && numbers[0] == 0 && numbers[1] == 2);
+    close_pair(pair);
+}
+
+static void the_newest_waits_alone_behind_what_is_begun_and_what_other_channels_have(void)
+{
+    struct pair pair = open_pair(CAPACITY);
+    uint64_t numbers[5];
+    CHECK(send_one(pair.main, 0, 2, 200000, LIPC_KEEP_NEWEST) == 0); /* begun */
+    CHECK(send_one(pair.main, 1, 2, 1000, LIPC_KEEP_NEWEST) == 0);
+    CHECK(send_one(pair.main, 2, 3, 1000, LIPC_KEEP_NEWEST) == 0);
+    CHECK(send_one(pair.main, 3, 2, 1000, LIPC_KEEP_NEWEST) == 1);
+    pair.main->high_water = 1;
+    CHECK(send_one(pair.main, 4, 2, 1000, LIPC_KEEP_NEWEST) == 1); /* it takes the place of one as large */
+    CHECK(send_one(pair.main, 5, 4, 1000, LIPC_KEEP_NEWEST) == 1); /* and has none */
+    CHECK(drain(pair, numbers, 5) == 3 && numbers[0] == 0 && numbers[1] == 2 && numbers[2] == 4);
     close_pair(pair);
 }
 
@@ -539,6 +563,7 @@ int main(void)
     RUN(to_drop_the_oldest_takes_no_longer_however_much_waits);
     RUN(random_sends_drop_refuse_and_keep_as_a_naive_list_does);
     RUN(a_message_begun_is_not_dropped);
+    RUN(the_newest_waits_alone_behind_what_is_begun_and_what_other_channels_have);
     RUN(a_failed_allocation_sends_nothing);
     RUN(an_endpoint_needs_one_allocation_and_says_so);
     RUN(an_account_that_is_full_refuses_for_all_that_count_in_it);

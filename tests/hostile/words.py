@@ -115,7 +115,7 @@ def listens_twice(renderer: Renderer, _rng: random.Random) -> None:
     renderer.send(LISTEN, 0)
 
 
-@attacks(INVALID, "listens_with_policy", 3, 2**32 - 1)
+@attacks(INVALID, "listens_with_policy", 4, 2**32 - 1)
 def _policy(renderer: Renderer, _rng: random.Random, policy: int) -> None:
     renderer.send(LISTEN, 0, policy)
 
