@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hosting import hosting, until
 
 from lensipc import ActivationError, MainProcess, PeerGone, RendererHandle, RendererProcess, Types
 from lensipc.main import logs, supervision
+from lensipc.transport.poller import Poller
 
 # ---- names, states, and the host's hooks ----
 
@@ -355,6 +357,35 @@ async def test_what_a_renderer_logs_and_writes_to_stderr_is_logged_in_main_with_
         assert any(text.startswith("own.logger: KeyError: 'a\\x1b[31mkey'") or "x1b[31mkey" in text for text in texts)
         assert any(text.startswith("asyncio: Task exception was never retrieved") for text in texts)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("before", ["\rprogress 42 %", "." * 5000, "a line\n\n"], ids=["progress", "dots", "lines"])
+async def test_a_record_has_its_level_whatever_was_written_to_stderr_before_it(
+    caplog: pytest.LogCaptureFixture, before: str
+) -> None:
+    async with hosting() as host:
+        handle = await host.main.spawn_renderer(forward_logs=True)
+        await host.ipc.run(handle, "kept:write", before.encode())
+        await host.ipc.run(handle, "kept:log", logging.ERROR, "the disk is full")
+        await handle.close()
+        (_, level, text), last = lines(caplog)
+        assert level == logging.WARNING
+        assert text.startswith(before[:13].strip("\n").replace("\r", "\\r"))
+        assert last == ("", logging.ERROR, "own.logger: the disk is full")
+
+
+def test_records_that_each_come_by_themselves_count_as_one_line_each(caplog: pytest.LogCaptureFixture) -> None:
+    with closing(Poller()) as poller:
+        ours, theirs = os.pipe()
+        reader = logs.LogReader(poller, ours, "renderer 1 (pid 1)", "")
+        for number in range(600):
+            os.write(theirs, b'\x1e[40, "work", "%d"]\n' % number)
+            reader._on_readable()
+        os.write(theirs, b"".join(b'\x1e[40, "work", "%d"]\n' % number for number in range(600, 1000)))
+        reader._on_readable()
+        reader.finish()
+        os.close(theirs)
+        assert [text for _, _, text in lines(caplog)] == [f"work: {number}" for number in range(1000)]
 
 
 async def test_the_last_words_of_a_dying_interpreter_are_logged_before_main_says_how_it_ended(

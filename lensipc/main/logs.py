@@ -2,8 +2,8 @@
 """Reads what a renderer logs, and what it writes to stderr, and logs it here: `spawn_renderer(forward_logs=True)`.
 
 Both come through one pipe, the renderer's stderr. So the last words of an interpreter that dies come, too, and those of
-C code. A record of the renderer's logging is one line that begins with handshake.RECORD; renderer/forwarding.py writes
-it. A renderer may be hostile: it may write anything, and without end.
+C code. A record of the renderer's logging goes from handshake.RECORD to the end of the line; renderer/forwarding.py
+writes it. A renderer may be hostile: it may write anything, and without end.
 """
 
 from __future__ import annotations
@@ -80,6 +80,11 @@ class LogReader:
         now = time.monotonic()
         if now - self._began >= 1:
             self._began, self._lines = now, 0
+        # A record begins a line, also behind a progress bar that has not ended its own. That adds no line to be counted
+        # where there is an end of a line already.
+        data = data.replace(RECORD, b"\n" + RECORD).replace(b"\n\n", b"\n")
+        if not self._rest and not self._skips:
+            data = data.removeprefix(b"\n")
         *lines, rest = data.split(b"\n", LINES_MOST - self._lines)
         self._lines += len(lines)
         for line in lines:
