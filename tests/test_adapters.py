@@ -269,6 +269,33 @@ def test_large_memory_of_pyarrow_is_not_copied_into_the_message_and_a_slice_take
         assert len(clone.encode(shown)) < 4000
 
 
+@pyarrow
+def test_columns_without_bytes_of_their_own_arrive_however_many_rows_they_have(enable: Callable[..., None]) -> None:
+    import pyarrow as pa
+
+    from lensipc.adapters.pyarrow import MOST_WITHOUT_BYTES
+
+    enable("pyarrow")
+    rows = MOST_WITHOUT_BYTES + 1
+    numbers = pa.array(np.arange(2 * rows, dtype="<f4"))
+    columns = {
+        "struct": pa.StructArray.from_arrays([numbers.slice(0, rows)], ["a"]),
+        "embeddings": pa.FixedSizeListArray.from_arrays(numbers, 2),
+        "embeddings of structs": pa.FixedSizeListArray.from_arrays(pa.StructArray.from_arrays([numbers], ["a"]), 2),
+        "nulls": pa.nulls(rows),
+        "nulls in structs": pa.StructArray.from_arrays([pa.nulls(rows)], ["a"]),
+        "nulls in lists": pa.ListArray.from_arrays(np.arange(rows + 1, dtype="<i4") * 2, pa.nulls(2 * rows)),
+        "nothing": pa.Array.from_buffers(pa.struct([]), rows, [None]),
+        "no bytes": pa.Array.from_buffers(pa.binary(0), rows, [None, pa.py_buffer(b"")]),
+    }
+    for name, column in columns.items():
+        for sent in (pa.table({"a": column}), pa.table({"a": column}).slice(3)):
+            arrived = there_and_back(sent)
+            arrived.validate(full=True)
+            assert arrived.equals(sent), name
+    assert len(clone.encode(pa.table({"a": columns["nulls"]}))) < rows // 8 + 1000
+
+
 @polars
 @pyarrow
 def test_frames_of_polars_arrive_as_they_are(enable: Callable[..., None]) -> None:
@@ -503,6 +530,11 @@ HOSTILE: dict[str, list[tuple[str, Any]]] = {
         table("int8", -1, (None, BYTE)),
         table("int8", 1, (None, BYTE), rows=2),
         table("null", 1 << 40, (None,)),
+        table("null", 1 << 40, (BYTE,)),
+        table(("binary", 0), 1 << 40, (None, BYTE)),
+        table(("struct",), 1 << 40, (None,)),
+        table(("struct", ("x", "null", True)), 1 << 40, (None,), (1 << 17, (None,), ())),
+        table(("fixed_list", ("x", "null", True), 1 << 20), 1 << 20, (None,), (1 << 17, (None,), ())),
         table(("fixed_list", ("x", "null", True), 0), 1 << 40, (None,), (0, (None,), ())),
         table(("list", ("x", "int8", True)), 1, (None, ints(0, 5)), (1, (None, BYTE), ())),
         table(("struct", ("x", "int8", True)), 1, (None,)),

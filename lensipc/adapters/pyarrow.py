@@ -7,6 +7,7 @@ texts too, before anybody sees them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +33,10 @@ MOST: Final = 1 << 48
 """The most items of an array."""
 
 MOST_WITHOUT_BYTES: Final = 1 << 17
-"""The most items of an array that has no bytes: of nulls, say. A message of 100 bytes could have any number of them."""
+"""The most items of an array that has no bytes: of nulls, say. A message of 100 bytes could have any number of them.
+
+An array of more has a bit for each item, at least, or a child with as many items, which has them.
+"""
 
 DEPTH: Final = 32
 """How deep types may be nested."""
@@ -109,11 +113,18 @@ def _children(array: Any) -> list[Any]:
 def _tell_array(array: Any) -> Any:
     """An array without its type: its length, its own buffers, and its children."""
     buffers = [] if pa.types.is_dictionary(array.type) else array.buffers()[: array.type.num_buffers]
-    return (
-        len(array),
-        tuple(None if each is None else np.frombuffer(each, np.uint8) for each in buffers),
-        tuple(map(_tell_array, map(_whole, _children(array)))),
-    )
+    told = [None if each is None else np.frombuffer(each, np.uint8) for each in buffers]
+    children = list(map(_whole, _children(array)))
+    if len(array) > _most_items(told, children):  # nulls, or structs without fields: say of each that it is there
+        told[0] = np.full((len(array) + 7) // 8, 0xFF, np.uint8)
+    return len(array), tuple(told), tuple(map(_tell_array, children))
+
+
+def _most_items(buffers: Iterable[Any], children: Iterable[Any]) -> int:
+    """The most items of an array with these buffers and children."""
+    bits: int = 8 * sum(each.size for each in buffers if each is not None)
+    lengths: list[int] = [len(each) for each in children]
+    return max([MOST_WITHOUT_BYTES, bits, *lengths])
 
 
 def _whole(array: Any) -> Any:
@@ -140,10 +151,12 @@ def _make_array(of: Any, told: Any, copied: bool = False) -> Any:
         if each is not None and (type(each) is not np.ndarray or each.dtype != np.uint8 or each.ndim != 1):
             raise ValueError("not a buffer")
     inner = [_make_array(each, child) for each, child in zip(_parts(of), children, strict=True)]
-    if length > MOST_WITHOUT_BYTES and not any(each is not None and each.size for each in buffers):
+    if length > _most_items(buffers, inner):
         raise ValueError("more items than their bytes")
     copied = copied or not (pa.types.is_primitive(of) or pa.types.is_decimal(of))
     own = [None if each is None else pa.py_buffer(each.tobytes() if copied else each) for each in buffers]
+    if pa.types.is_null(of):  # Arrow has none for them
+        own = [None]
     return pa.Array.from_buffers(of, length, own, children=inner)
 
 
