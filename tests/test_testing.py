@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,8 +92,6 @@ async def test_what_a_function_raises_in_a_renderer_is_raised_in_the_test(
 
 
 async def _sleep_for_ever() -> None:
-    import asyncio
-
     await asyncio.sleep(60)
 
 
@@ -266,6 +266,29 @@ async def test_a_renderer_that_dies_by_itself_fails_the_test(lensipc_host: MakeH
             renderer = await host.renderer()
             with pytest.raises(PeerGone):
                 await renderer.ask(os.abort)
+
+
+async def test_a_renderer_that_main_was_asked_for_fails_the_test_too_if_it_dies_by_itself(
+    lensipc_host: MakeHost,
+) -> None:
+    attached: list[Any] = []
+    died = r"renderer 1 'own' \(pid \d+\) died of signal 11 \(SIGSEGV\)"
+    hook = {"on_renderer_attached": attached.append}
+    with pytest.raises(ExtensionErrors, match=died):  # noqa: PT012
+        async with lensipc_host(greeting.MANIFEST, **hook) as host:
+            handle = await host.main.spawn_renderer(name="own", restart="on-failure")
+            os.kill(handle.pid, signal.SIGSEGV)
+            while not handle.restarts:
+                await asyncio.sleep(0.01)
+    assert attached == [handle, handle]
+    async with lensipc_host(greeting.MANIFEST) as host:
+        handle = await host.main.spawn_renderer(name="own")
+        os.kill(handle.pid, signal.SIGSEGV)
+        await handle.wait()
+        (error,) = host.take_errors()
+        assert re.fullmatch(died, error)
+        await (await host.main.spawn_renderer()).close()
+        (await host.main.spawn_renderer()).kill()
 
 
 # ---- the plugin, run by pytest ----

@@ -20,6 +20,7 @@ from ..extension import ExtensionManifest
 from ..log import log
 from ..main.handle import RendererHandle
 from ..main.process import MainProcess
+from ..main.run import Run
 from ..runtime.connection import CLOSED
 from ..runtime.protocol import ALL
 from . import parts
@@ -76,7 +77,6 @@ class Renderer:
         self._here = here
         self._stopped = False
         self._slow = False
-        self._to_end = False  # the test has ended it
 
     @property
     def connected(self) -> bool:
@@ -126,7 +126,6 @@ class Renderer:
     async def kill(self) -> None:
         """Kill its process with SIGKILL; return when main has noticed. NeedsProcesses: it has no process of its own."""
         self._needs_process("kill")
-        self._to_end = True
         self.handle.kill()
         await self.handle.wait()
         await self._gone()
@@ -157,7 +156,7 @@ class Renderer:
 
     async def drop(self) -> None:
         """Have main drop its connection, as it does with one that breaks the protocol. It meets PeerGone."""
-        self._to_end = True
+        self.handle._run.asked = True
         self._host.main._core.disconnect(self.handle._connection, "the test dropped it")
         if self._here is None:
             await self.handle.wait()
@@ -165,7 +164,6 @@ class Renderer:
 
     async def close(self) -> None:
         """End it in good order: its parts are deactivated."""
-        self._to_end = True
         if self._here is not None:
             await self._here.leave()
         else:
@@ -224,6 +222,7 @@ class Host:
         self._options = options
         self._renderers: dict[int, Renderer] = {}
         self._all: list[Renderer] = []
+        self._runs: list[Run] = []  # of all renderers that main has started, also by spawn_renderer or again
         self._errors = _Errors()
         self._undo = AsyncExitStack()
         self._runner: asyncio.Runner | None = None
@@ -256,7 +255,9 @@ class Host:
             folder = tempfile.mkdtemp(prefix="lensipc-test-")
             self._undo.callback(shutil.rmtree, folder, ignore_errors=True)
             self._options["path"] = os.path.join(folder, "main.sock")  # noqa: PTH118
-        self.main = await self._undo.enter_async_context(MainProcess(**self._options))
+        self.main = await self._undo.enter_async_context(
+            MainProcess(**self._options | {"on_renderer_attached": self._attached})
+        )
         self._undo.push_async_callback(self._end_renderers)
         settings = {
             "process": os.getpid(),
@@ -307,15 +308,25 @@ class Host:
             if manifest.id in self.main._lifecycle._installed:
                 await self.main.uninstall(manifest.id)
         amiss: list[Exception] = []
+        for run in [each for each in self._runs if each.connection.state is CLOSED]:
+            self._ended(run, await run.fate())
         for each in self._all:
-            process = each.handle._run.process
-            if not each.connected and process is not None and not each._to_end:
-                self._errors.texts.append(f"renderer {each.frame_id} (pid {each.pid}) {process.fate}")
-            elif each.connected and self._leaks and each._here is None:
+            if each.connected and self._leaks and each._here is None:
                 left = await each._call("left")
                 if left:
                     amiss.append(_leaks(f"renderer {each.frame_id} (pid {each.pid})", left))
         return amiss
+
+    def _attached(self, handle: RendererHandle) -> Any:
+        if handle._run.process is not None:
+            self._runs.append(handle._run)
+        hook = self._options.get("on_renderer_attached")
+        return None if hook is None else hook(handle)
+
+    def _ended(self, run: Run, how: str | None) -> None:
+        self._runs.remove(run)
+        if not run.asked:
+            self._errors.texts.append(f"{run.connection.who} {how}")
 
     async def _end_renderers(self) -> None:
         for each in self._all:
@@ -425,7 +436,13 @@ class Host:
         self.main._core.port(self._one(extension)).send(ALL, channel, args)
 
     def take_errors(self) -> list[str]:
-        """The errors that lensipc has logged so far, of main and of renderers; they no longer fail the test."""
+        """The errors that lensipc has logged so far, of main and of renderers; they no longer fail the test.
+
+        And how renderers have died by themselves, if main has noticed.
+        """
+        for run in [each for each in self._runs if not each.alive]:
+            assert run.process is not None
+            self._ended(run, run.process.fate)
         taken, self._errors.texts = self._errors.texts, []
         return taken
 
