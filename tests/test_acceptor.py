@@ -126,6 +126,18 @@ async def test_a_renderer_that_main_starts_and_that_says_nothing_is_killed(
 # ---- the folder ----
 
 
+async def test_a_main_that_ends_removes_its_own_socket_and_not_one_that_has_taken_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with MainProcess(path):
+        pass
+    assert not path.exists()
+    async with MainProcess(path):
+        path.unlink()
+        next_main = unix_socket.listen(path)
+    with next_main, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.connect(str(path))
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o722, 0o720])
 async def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path, mode: int) -> None:
     folder = tmp_path / "folder"

@@ -6,10 +6,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -276,6 +278,63 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     unix_socket.remove_stale(link)
     assert link.is_symlink()
     assert target.exists()
+
+
+def test_the_socket_of_a_main_that_is_being_started_is_not_taken_for_a_dead_ones(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        with unix_socket._turn(tmp_path) as certain:
+            assert certain
+            sock.bind(str(path))
+            unix_socket.remove_stale(path)  # it has its own view of the folder, as another process has
+            assert path.exists()
+        unix_socket.remove_stale(path)  # nobody listens
+        assert not path.exists()
+
+
+@pytest.mark.process
+def test_a_fork_does_not_keep_the_turn_and_nobody_waits_for_ever_for_one_who_does(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    with unix_socket._turn(tmp_path):
+        child = os.fork()
+        if not child:
+            signal.pause()
+    try:
+        with unix_socket._turn(tmp_path) as certain:
+            assert certain
+            with unix_socket.listen(path), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                sock.connect(str(path))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+HAMMER = """
+import pathlib, sys
+from lensipc.transport import unix_socket
+print(flush=True)
+while True:
+    unix_socket.remove_stale(pathlib.Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.process
+def test_no_main_loses_its_socket_however_often_others_look_for_stale_ones(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    command = [sys.executable, "-c", HAMMER, str(path)]
+    others = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    try:
+        for each in others:
+            assert each.stdout is not None
+            each.stdout.readline()
+        for _ in range(300):
+            with unix_socket.listen(path):  # closed as kill -9 closes it
+                time.sleep(0.001)
+                assert path.exists()
+    finally:
+        for each in others:
+            each.kill()
+            each.communicate()
 
 
 def test_a_path_in_no_folder_or_too_long_is_an_error_that_names_it(tmp_path: Path) -> None:

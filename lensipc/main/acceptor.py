@@ -227,6 +227,7 @@ class Acceptor:
         self._silent: dict[asyncio.Task[Any], tuple[str, int]] = {}
         self._starved = False  # there was no descriptor the last time
         self._sock = unix_socket.listen(path, for_all=token is not None)
+        self._file = unix_socket.file_id(path)
         poller.register(self._sock.fileno(), self._accept)
 
     async def close(self) -> None:
@@ -235,8 +236,10 @@ class Acceptor:
 
         self.closed = True
         self.poller.unregister(self._sock.fileno())
+        # As long as the socket is open, nobody takes it for a dead main's, and no other file has its number.
+        if self._file is not None and unix_socket.file_id(self._path) == self._file:
+            self._path.unlink(missing_ok=True)
         self._sock.close()
-        self._path.unlink(missing_ok=True)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -9,7 +9,10 @@ import os
 import socket
 import stat
 import struct
+import time
 import weakref
+from collections.abc import Iterator
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 SO_PEERPIDFD: Final = 77
 # How long a process may take to close its descriptors while it dies (seconds).
 DYING_WAIT: Final = 0.25
+# How long to wait for another process that replaces or removes a socket in the same folder (seconds).
+TURN_WAIT: Final = 0.5
 # The owner that a file shows here if its real owner has no id in this user namespace.
 OVERFLOW_ID: Final = 65534
 # A path with more links than this has a loop. The kernel has the same limit.
@@ -84,15 +89,16 @@ def listen(path: Path, *, for_all: bool = False) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
         check_folder(path.parent)
-        remove_stale(path)
-        umask = os.umask(0o111 if for_all else 0o177)
-        try:
-            sock.bind(str(path))
-        except OSError as error:
-            raise naming(path, error) from None
-        finally:
-            os.umask(umask)
-        sock.listen(128)
+        with _turn(path.parent):  # until it listens, others would take the socket for one of a dead main
+            _remove_stale(path)
+            umask = os.umask(0o111 if for_all else 0o177)
+            try:
+                sock.bind(str(path))
+            except OSError as error:
+                raise naming(path, error) from None
+            finally:
+                os.umask(umask)
+            sock.listen(128)
         keep_from_forks(sock)
     except BaseException:
         sock.close()
@@ -167,8 +173,57 @@ def naming(path: str | os.PathLike[str], error: OSError) -> OSError:
     return type(error)(error.errno, error.strerror, os.fspath(path))
 
 
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[bool]:
+    """While no other process replaces or removes a socket in the folder. False: others may do so meanwhile.
+
+    The folder itself is locked, so no file is left behind. It may be locked by somebody else, who need not be one of
+    us: nobody waits for that longer than TURN_WAIT.
+    """
+    fd = -1
+    with contextlib.suppress(OSError):  # this process may not read it, or has no descriptor left
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd >= 0 and _lock(fd)
+    finally:
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                flock(fd, LOCK_UN)  # a process that was forked meanwhile has the descriptor, too
+            os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    end = time.monotonic() + TURN_WAIT
+    while True:
+        try:
+            flock(fd, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.001)
+        except OSError:  # this file system has no locks
+            return False
+        else:
+            return True
+
+
+def file_id(path: Path) -> tuple[int, int] | None:
+    """What tells the file at `path` from any other, as long as it is there or open. None: there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def remove_stale(path: Path) -> None:
-    """Remove the socket at `path` if no process listens on it any more."""
+    """Remove the socket at `path` if no process listens on it any more, and no main is about to."""
+    with _turn(path.parent) as certain:
+        if certain:
+            _remove_stale(path)
+
+
+def _remove_stale(path: Path) -> None:
     for _ in range(8):  # try again each time that the listening process ends just now
         try:
             found = path.lstat()
@@ -185,9 +240,8 @@ def remove_stale(path: Path) -> None:
                 if probe.recv(1):
                     return
             except ConnectionRefusedError:
-                with contextlib.suppress(FileNotFoundError):
-                    if path.lstat().st_ino == found.st_ino:  # otherwise it is a new main's socket
-                        path.unlink()
+                if file_id(path) == (found.st_dev, found.st_ino):  # otherwise it is a new main's socket
+                    path.unlink(missing_ok=True)
                 return
             except ConnectionError:
                 continue
