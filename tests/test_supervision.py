@@ -23,6 +23,7 @@ from hosting import hosting, until
 
 from lensipc import ActivationError, MainProcess, PeerGone, RendererHandle, RendererProcess, Types
 from lensipc.main import logs, supervision
+from lensipc.runtime import asyncio_driver
 from lensipc.transport.poller import Poller
 
 # ---- names, states, and the host's hooks ----
@@ -317,6 +318,64 @@ async def test_a_renderer_that_is_being_started_again_can_be_ended(how: str) -> 
     await handle.wait()
     assert handle.state == "ended"
     await main.aclose()
+
+
+@pytest.mark.parametrize("how", ["close", "kill", "aclose"])
+async def test_a_renderer_whose_new_start_has_just_failed_can_be_ended(tmp_path: Path, how: str) -> None:
+    main = await MainProcess().start()
+    await main.install(kept.ONCE, settings=str(tmp_path / "once"))
+    handle = await main.spawn_renderer(restart="on-failure")
+    first = handle.pid
+    os.kill(first, signal.SIGKILL)
+    while handle.pid == first or not handle._run.asked:  # its part has failed, and main waits for the process's end
+        await asyncio.sleep(0)
+    (tmp_path / "once").unlink()  # one more start would succeed
+    handle.kill() if how == "kill" else await (handle.close() if how == "close" else main.aclose())
+    await handle.wait()
+    assert (handle.state, handle.frame_id, handle.restarts) == ("ended", 2, 0)
+    assert main.renderers == []
+    await main.aclose()
+
+
+@pytest.mark.parametrize("how", ["close", "kill", "aclose"])
+async def test_a_renderer_that_is_ended_just_when_its_new_process_says_hello_stays_ended(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    main = await MainProcess().start()
+    handle = await main.spawn_renderer(restart="on-failure")
+    ends: list[asyncio.Future[Any]] = []
+    before = asyncio_driver.set_once
+
+    def set_once(future: asyncio.Future[None]) -> None:
+        before(future)
+        if not ends:
+            if how == "kill":
+                handle.kill()
+            end = {"close": handle.close, "kill": handle.wait, "aclose": main.aclose}[how]
+            ends.append(asyncio.ensure_future(end()))
+
+    monkeypatch.setattr(asyncio_driver, "set_once", set_once)
+    os.kill(handle.pid, signal.SIGKILL)
+    await until(lambda: ends)
+    await ends[0]
+    await handle.wait()
+    assert handle.state == "ended"
+    assert main.renderers == []
+    await main.aclose()
+
+
+@pytest.mark.parametrize("rounds", range(4))
+async def test_a_spawn_that_is_cancelled_as_it_ends_leaves_no_renderer(rounds: int) -> None:
+    async with hosting() as host:
+        spawning = asyncio.create_task(host.main.spawn_renderer(restart="on-failure"))
+        while not host.main.extensions["lab"].renderers:  # the last part is active
+            await asyncio.sleep(0)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        if spawning.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await spawning
+            assert host.main.renderers == []
 
 
 # ---- its logs ----

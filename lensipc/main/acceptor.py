@@ -75,7 +75,8 @@ async def hear_hello(
     said = loop.create_future()
     poller.register(sock.fileno(), partial(set_once, said))
     try:
-        await asyncio.wait_for(said, seconds)
+        async with asyncio.timeout(seconds):  # wait_for of Python 3.11 loses a cancellation that comes with the hello
+            await said
     except TimeoutError:
         handshake.say_goodbye(sock, f"no hello in {seconds:g} s")
         raise TimeoutError(f"it said nothing in {seconds:g} s") from None

@@ -110,7 +110,12 @@ class RendererHandle:
         """Start it no more. Any thread may call this, because any thread may kill."""
         self._run.asked = True
         if self._keeper is not None and not self._keeper.done():
-            self._main._loop.call_soon_threadsafe(self._keeper.cancel)
+            self._main._loop.call_soon_threadsafe(self._end_keeper)
+
+    def _end_keeper(self) -> None:
+        if self._keeper is not None and not self._keeper.done():
+            self._keeper.cancel()
+            self._run.kill()  # by now this may be a later run than the one that was killed at first
 
     async def _close(self, reason: str) -> None:
         import asyncio

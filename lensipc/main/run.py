@@ -103,8 +103,9 @@ class Run:
             handshake.say_goodbye(self.connection.sock, reason)
             self._main._core.detach(self.connection, "main closed it")
         if self.process is not None:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._exited), EXIT_WAIT)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EXIT_WAIT):
+                    await self.wait()
             self.kill()
             await self._exited
 
@@ -122,8 +123,9 @@ class Run:
         assert self.process is not None
         if not self.connection.ended:  # main has closed the connection
             return None if self.asked else f"was disconnected: {self.connection.reason}"
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.wait(), spawn.END_WAIT)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(spawn.END_WAIT):  # wait_for of Python 3.11 may lose a cancellation
+                await self.wait()
             return self.process.fate
         return "closed its connection"
 

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import PeerGone
 from ..log import log, log_raised
+from ..runtime.closing import to_the_end
 from ..runtime.driver import is_awaitable
 from ..transport import handshake
 from ..user_code import ends_process
@@ -64,6 +64,9 @@ class Supervision:
         try:
             await starting
         except asyncio.CancelledError:
+            if starting.done() and not starting.cancelled() and starting.exception() is None:
+                # The renderer has been started by now, and nobody will have its handle.
+                await to_the_end(handle._close(handshake.CLOSED_BY_HOST))
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
@@ -88,8 +91,6 @@ class Supervision:
 
     async def _start(self, options: Options, handle: RendererHandle) -> None:
         """Start a process, and activate all enabled extensions in it."""
-        import asyncio
-
         main = self._main
         poller = main._core.poller
         process, ours, pipe = spawn.start(options)
@@ -121,8 +122,7 @@ class Supervision:
             if isinstance(error, Exception):
                 main._core.disconnect(run.connection, str(error))
             run.kill()
-            with suppress(asyncio.CancelledError):
-                await run.wait()
+            await to_the_end(run.wait())
             raise
         self.attached(run)
 

@@ -54,7 +54,7 @@ class Closing:
             await to_the_end(self._task)
 
 
-async def to_the_end(awaitable: Awaitable[None]) -> None:
+async def to_the_end(awaitable: Awaitable[object]) -> None:
     """Await something to its end even if this task is cancelled meanwhile, then raise the cancellation."""
     import asyncio
 

@@ -15,6 +15,7 @@ from lensipc import ExtensionManifest, Ipc, LensRendererExtension
 SLOW = ExtensionManifest("slow", "1", renderer="kept:Slow")
 BROKEN = ExtensionManifest("broken", "1", renderer="kept:Broken")
 STOPS = ExtensionManifest("stops", "1", renderer="kept:Stops")
+ONCE = ExtensionManifest("once", "1", renderer="kept:Once")
 
 
 class Slow(LensRendererExtension):
@@ -25,6 +26,13 @@ class Slow(LensRendererExtension):
 class Broken(LensRendererExtension):
     def on_activate(self) -> None:
         raise ValueError("not\nhere")
+
+
+class Once(LensRendererExtension):
+    """Its settings name a file. The first that is activated makes the file, and the others fail while it is there."""
+
+    def on_activate(self) -> None:
+        Path(self.settings).touch(exist_ok=False)
 
 
 class Stops(LensRendererExtension):
