@@ -323,6 +323,41 @@ async def test_changes_of_one_extension_at_once_leave_it_whole() -> None:
         await until(lambda: (host.renderers[0].frame_id, "pong 1") in living.life)
 
 
+@pytest.mark.parametrize("change", ["install", "enable"])
+async def test_what_waits_for_an_earlier_change_is_not_activated_in_a_host_that_is_being_closed(change: str) -> None:
+    main = await MainProcess().start()
+    await main.install(lab.MANIFEST)
+    if change == "install":
+        await main.uninstall("lab")
+        changes = [main.install(starting_slowly()), main.install(starting_slowly())]
+    else:
+        await main.install(starting_slowly())
+        changes = [main.disable("slow"), main.enable("slow")]
+    first, second = [asyncio.ensure_future(each) for each in changes]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await main.aclose()
+    with pytest.raises(ActivationError, match="'slow' is not activated: the MainProcess is being closed"):
+        await second
+    await asyncio.gather(first, return_exceptions=True)
+    assert [each.state for each in main.extensions.values() if each.id == "slow"] in ([], ["disabled"])
+
+
+def starting_slowly() -> ExtensionManifest:
+    """An extension whose part in main takes a while to come and to go."""
+    return ExtensionManifest("slow", "1", main="starting:SlowBothWaysMain")
+
+
+async def test_an_install_that_comes_while_the_same_is_uninstalled_waits_for_that() -> None:
+    async with MainProcess() as main:
+        await main.install(starting_slowly())
+        uninstalling = asyncio.create_task(main.uninstall("slow"))
+        await asyncio.sleep(0)
+        await main.install(starting_slowly())
+        await uninstalling
+        assert main.extensions["slow"].state == "enabled"
+
+
 async def test_ids_are_given_as_a_list() -> None:
     async with MainProcess() as main:
         with pytest.raises(TypeError, match=r"\['lab'\]"):

@@ -215,6 +215,7 @@ class Lifecycle:
 
     async def _install(self, manifest: ExtensionManifest, settings: bytes) -> None:
         async with self._lock(manifest.id):
+            self._check_not_closing(manifest.id)
             if manifest.id in self._installed:
                 raise ValueError(f"extension {manifest.id!r} is installed already: uninstall it first")
             installed = Installed(manifest, self._core.port(manifest.id), settings)
@@ -231,26 +232,38 @@ class Lifecycle:
         async with self._lock(manifest.id):
             if self._installed.get(manifest.id) is not installed:
                 raise KeyError(f"extension {manifest.id!r} is not installed any more")
+            self._check_not_closing(manifest.id)
             if not installed.enabled:
                 await self._activate(installed)
                 log.info("extension %s is enabled", manifest.id)
 
     async def _disable(self, installed: Installed, reason: str = "") -> None:
-        if installed.activating is not None:
-            installed.given_up = True
-            installed.activating.cancel()
+        self._give_up(installed)
         async with self._lock(installed.manifest.id):
-            if installed.enabled:
-                await self._deactivate(installed, reason)
-                log.info("extension %s is disabled", installed.manifest.id)
+            await self._disable_locked(installed, reason)
 
     async def _uninstall(self, installed: Installed) -> None:
         manifest = installed.manifest
-        await self._disable(installed)
+        self._give_up(installed)
         async with self._lock(manifest.id):
-            if self._installed.get(manifest.id) is installed and not installed.enabled:
+            await self._disable_locked(installed)
+            if self._installed.get(manifest.id) is installed:
                 del self._installed[manifest.id]
                 log.info("extension %s is uninstalled", manifest.id)
+
+    def _check_not_closing(self, id: str) -> None:
+        if self._closing.begun:  # while this change waited for an earlier one
+            raise ActivationError(f"extension {id!r} is not activated: the MainProcess is being closed")
+
+    def _give_up(self, installed: Installed) -> None:
+        if installed.activating is not None:
+            installed.given_up = True
+            installed.activating.cancel()
+
+    async def _disable_locked(self, installed: Installed, reason: str = "") -> None:
+        if installed.enabled:
+            await self._deactivate(installed, reason)
+            log.info("extension %s is disabled", installed.manifest.id)
 
     async def _activate(self, installed: Installed) -> None:
         """Activate all parts, or none."""

@@ -196,3 +196,11 @@ class LoggingInRenderer(LensRendererExtension):
     async def on_activate(self) -> None:
         ipc = SlowIpcRenderer.create_instance(self)
         answered.extend(await asyncio.gather(*(ipc.invoke("log in") for _ in range(3))))
+
+
+class SlowBothWaysMain(LensMainExtension):
+    async def on_activate(self) -> None:
+        await asyncio.sleep(0.05)
+
+    async def on_deactivate(self) -> None:
+        await asyncio.sleep(0.05)
