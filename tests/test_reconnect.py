@@ -17,6 +17,7 @@ from hosting import until
 from test_life import HEADER, program, said
 
 from lensipc import MainProcess, RendererProcess
+from lensipc.main import lifecycle
 from lensipc.renderer import reconnect
 
 ROUNDS = {
@@ -155,6 +156,27 @@ async def test_a_renderer_that_its_host_has_closed_does_not_come_back(tmp_path: 
         assert state_of(renderer) == "closed"
         await asyncio.sleep(0.2)
         assert main.renderers == []
+        await renderer.aclose()
+
+
+@pytest.mark.parametrize("how", ["its part takes too long", "it breaks the protocol"])
+async def test_a_renderer_whose_closing_by_its_host_goes_wrong_does_not_come_back_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(lifecycle, "DEACTIVATION_WAIT", 0.1)
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(present.MANIFEST, settings="slow")  # 0.3 s
+        renderer = await RendererProcess.connect(tmp_path / "s", reconnect=True).start()
+        closing = asyncio.create_task(main.renderers[0].close())
+        core = renderer._core
+        assert core is not None
+        if how == "it breaks the protocol":
+            await until(lambda: core.parts.leaving)
+            core.send(77)
+        await closing
+        await renderer.wait_closed()
+        assert state_of(renderer) == "closed"
+        await until(lambda: not core.parts)
         await renderer.aclose()
 
 

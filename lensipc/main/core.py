@@ -117,12 +117,12 @@ class MainCore(TurnLoop):
             except (OutboxFull, ProtocolError, MemoryError) as error:
                 connection.broken(error)
 
-    def disconnect(self, connection: RendererConnection, reason: str) -> None:
-        """Close a connection, and tell the reason in the log and to the renderer."""
+    def disconnect(self, connection: RendererConnection, reason: str, told: str = "") -> None:
+        """Close a connection, and tell the reason in the log and to the renderer, which may be told another one."""
         if connection.state is not CLOSED:
             reason = printable(reason, REASON_MOST)  # it may quote what the renderer has sent
             log.warning("%s is disconnected: %s", connection.who, reason)
-            handshake.say_goodbye(connection.sock, reason)
+            handshake.say_goodbye(connection.sock, told or reason)
             self._detach(connection, reason)
 
     def detach(self, connection: RendererConnection, reason: str) -> None:

@@ -416,10 +416,8 @@ class Lifecycle:
         except PeerGone:
             pass
         except InvokeTimeout:
-            self._core.disconnect(
-                connection,
-                f"extension {installed.manifest.id!r} did not deactivate in {DEACTIVATION_WAIT:g} s",
-            )
+            why = f"extension {installed.manifest.id!r} did not deactivate in {DEACTIVATION_WAIT:g} s"
+            self._core.disconnect(connection, why, told=reason)  # main has meant to close it, if there is a reason
         except LensIpcError as error:
             what = "on_deactivate of extension %s in %s raised %s"
             log.error(what, installed.manifest.id, connection.who, _said(error))

@@ -552,7 +552,7 @@ class RendererProcess:
         if core.state is CLOSED and core.attached and self._on_closed is not None and not core.left:
             call(core.driver, partial(self._on_closed, core.reason), self._log_raised)
         if core.state is CLOSED and self._reconnect is not None and not self._ended:
-            if core.reason == handshake.CLOSED_BY_HOST:
+            if handshake.CLOSED_BY_HOST in (core.closing, core.reason):
                 self._ended = True
             else:
                 self._reconnect.start()
