@@ -19,6 +19,7 @@ import pytest
 from hosting import until
 
 from lensipc import ActivationError, ExtensionManifest, MainProcess, PeerGone, RendererProcess
+from lensipc.renderer import process as renderer_process
 
 HEADER = f"import sys; sys.path[:] = {sys.path!r}\nimport asyncio, ending, os, pickle, select\nfrom lensipc import *\n"
 
@@ -294,6 +295,17 @@ async def test_a_script_opens_and_closes_and_what_it_has_sent_is_heard(tmp_path:
             assert await said(process) == ["on_deactivate", "this process has closed the connection"]
         await until(lambda: len(ending.heard) == 1000)
         assert [number for number, _ in ending.heard] == list(range(1000))
+
+
+async def test_a_renderer_with_all_the_time_to_attach_does_not_wait_as_long_for_its_parts_when_it_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renderer_process, "LEAVE_WAIT", 0.05)
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(ExtensionManifest("stays", "1", renderer="starting:NeverLeavesRenderer"))
+        renderer = await RendererProcess.connect(tmp_path / "s", timeout=None).start()
+        await renderer.aclose()
+        assert renderer.closed_reason == "this process has closed the connection"
 
 
 # ---- what a renderer is told of the end ----

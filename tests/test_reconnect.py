@@ -7,6 +7,7 @@ import asyncio
 import socket
 import sys
 import textwrap
+from itertools import count
 from pathlib import Path
 
 import ending
@@ -231,6 +232,67 @@ async def test_a_renderer_goes_on_to_try_while_main_declines_it(
     await main.install(kept.BROKEN)
     await until(lambda: caplog.text.count("on_activate of extension broken") > 2)
     await main.disable("broken")
+    await until(lambda: renderer.state == "connected")
+    await renderer.aclose()
+    await main.aclose()
+
+
+INTERRUPTED = """
+    import signal
+
+    class Tick(Exception):
+        pass
+
+    def tick(*_):
+        raise Tick
+
+    signal.signal(signal.SIGALRM, tick)
+    with RendererProcess.connect(sys.argv[1], reconnect=True) as renderer:
+        again, method = renderer._reconnect, sys.argv[2]
+        before = getattr(again, method)
+
+        def interrupted(*args):
+            setattr(again, method, before)
+            signal.raise_signal(signal.SIGALRM)
+
+        setattr(again, method, interrupted)
+        print(renderer.state, flush=True)
+        ticks = 0
+        while renderer.frame_id < 7:
+            try:
+                renderer.dispatch(0.05)
+            except Tick:
+                ticks += 1
+        print(ticks, flush=True)
+        while renderer.state != "connected":
+            renderer.dispatch(0.05)
+        print(renderer.state, flush=True)
+"""
+
+
+@pytest.mark.parametrize("method", ["start", "_connect", "_begin"])
+async def test_what_a_signals_handler_raises_does_not_stop_a_renderer_from_connecting_again(
+    tmp_path: Path, method: str
+) -> None:
+    async with program(INTERRUPTED, tmp_path / "s", method) as renderer:
+        async with MainProcess(tmp_path / "s"):
+            assert renderer.stdout is not None
+            assert await renderer.stdout.readline() == b"connected\n"
+        async with MainProcess(tmp_path / "s") as main:
+            main._frame_ids = count(7)
+            assert await said(renderer) == ["1", "connected"]
+
+
+async def test_a_renderer_that_has_changed_its_directory_connects_again_by_the_same_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main = await MainProcess("s").start()
+    renderer = await RendererProcess.connect("s", reconnect=True).start()
+    monkeypatch.chdir("/")
+    await main.aclose()
+    await until(lambda: renderer.state == "reconnecting")
+    main = await MainProcess(tmp_path / "s").start()
     await until(lambda: renderer.state == "connected")
     await renderer.aclose()
     await main.aclose()

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 # How long to wait before connecting again, when too many others wait for main to accept them (seconds).
 CONNECT_REST: Final = 0.01
+# The bytes that the kernel has for a socket's path and the zero byte after it. A relative path may fit in there where the
+# absolute one does not.
+ADDRESS_ROOM: Final = 108
+# How long the parts may take to deactivate, and then what waits to be sent to be sent (seconds).
+LEAVE_WAIT: Final = 10.0
 
 
 class RendererProcess:
@@ -132,20 +137,21 @@ class RendererProcess:
 
         from pathlib import Path
 
-        absolute = Path(path).absolute()
+        absolute = Path(path).absolute()  # so that it still leads there when this process has changed its directory
+        address = str(absolute if len(os.fsencode(absolute)) < ADDRESS_ROOM else path)
 
         def connected(timeout: float) -> socket.socket:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
                 sock.settimeout(timeout)
-                sock.connect(str(path))
+                sock.connect(address)
                 _, uid = unix_socket.peer(sock)
                 if uid not in ((os.geteuid(), 0) if user is None else (user,)):
                     expected = "this user" if user is None else f"user {user}"
                     raise PermissionError(errno.EPERM, f"user {uid} listens there, not {expected}", str(path))
-            except OSError as error:
+            except BaseException as error:
                 sock.close()
-                if isinstance(error, BlockingIOError):
+                if isinstance(error, BlockingIOError) or not isinstance(error, OSError):
                     raise  # so many connect at once that the kernel's queue is full: the caller tries again
                 raise unix_socket.naming(path, error) from None
             return sock
@@ -247,7 +253,8 @@ class RendererProcess:
         try:
             while not core.attached and core.state is not CLOSED:
                 try:
-                    await asyncio.wait_for(self._change(), deadline - time.monotonic())
+                    async with asyncio.timeout(deadline - time.monotonic()):
+                        await self._change()
                 except TimeoutError:
                     core.dispatch()  # this process may have been busy: handle messages that have come in time
                     if not core.attached and core.state is not CLOSED:
@@ -266,10 +273,10 @@ class RendererProcess:
         core = self._entered
         try:
             core.parts.deactivate_all()
-            deadline = time.monotonic() + self._timeout
+            deadline = time.monotonic() + LEAVE_WAIT
             while core.parts and time.monotonic() < deadline:  # also parts that main's death deactivates
                 await asyncio.sleep(0.001)
-            deadline = time.monotonic() + self._timeout
+            deadline = time.monotonic() + LEAVE_WAIT
             while self._sending and time.monotonic() < deadline:
                 await asyncio.sleep(0.001)
         finally:
@@ -331,7 +338,7 @@ class RendererProcess:
                 if self._reconnect is not None:
                     self._reconnect.stop()
                 core.parts.deactivate_all()
-                deadline = time.monotonic() + self._timeout
+                deadline = time.monotonic() + LEAVE_WAIT
                 while self._sending and time.monotonic() < deadline:
                     core.dispatch(max(0.0, deadline - time.monotonic()))
         finally:
@@ -403,11 +410,12 @@ class RendererProcess:
             if poller is None:
                 poller = Poller()
                 undo_all.callback(poller.close)
+            undo_all.callback(poller.unregister, sock.fileno())
             self.frame_id = words["frame_id"]
             self.main_pid = words["pid"]
             if unix_socket.peer(sock)[1] != os.geteuid():
                 self._path = None  # this process must not remove it: main's user could make it lead to another file
-            self._core = RendererCore(
+            core = RendererCore(
                 endpoint,
                 sock,
                 poller,
@@ -423,9 +431,10 @@ class RendererProcess:
                 limits=clone.Limits(words["budget"], words["plain"], words["count_all"]),
             )
             if trace.is_asked_for():
-                trace.trace_renderer(self._core)
+                trace.trace_renderer(core)
             undo_all.pop_all()
-        return self._core
+            self._core = core
+        return core
 
     def _too_late(self) -> TimeoutError:
         return TimeoutError(f"main did not attach this renderer within {self._attach_timeout:g} s")
@@ -507,6 +516,8 @@ class RendererProcess:
             core.poller.clear_wake()
             if self.state == "closed":
                 core.check_open()
+            if self._reconnect is not None:
+                self._reconnect.go_on()
             core.poller.poll(None if timeout is None else min(timeout, LONGEST))
             return 0
         return core.dispatch(timeout, budget)
@@ -544,7 +555,7 @@ class RendererProcess:
                     self._greet_again,
                     self._begin_again,
                     lambda: len(self._entered.parts) > 0,
-                    self._timeout,
+                    LEAVE_WAIT,
                 )
         if core.state is CLOSED and self._path is not None and not core.said_goodbye:
             with suppress(OSError):  # this process may not write to the folder

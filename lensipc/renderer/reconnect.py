@@ -29,7 +29,7 @@ class Reconnect:
     Args:
         poller: calls when it is time.
         connect: connects and says hello, without blocking; OSError: that is not possible now.
-        begin: takes the socket over once main has answered, and closes it if it raises.
+        begin: takes the socket over once main has answered, unless it raises.
         is_busy: whether parts of the last connection are still being deactivated.
         patience: how long to wait for those (seconds).
     """
@@ -63,13 +63,22 @@ class Reconnect:
 
     def stop(self) -> None:
         """Try no more."""
+        self._drop()
+
+    def _drop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._sock is not None:
             self._take_sock().close()
 
+    def go_on(self) -> None:
+        """Connect again later if nothing is under way, because what a signal's handler raised has cut it short."""
+        if self._timer is None or self._timer.callback is None:
+            self.start()
+
     def _later(self) -> None:
+        self._drop()
         self._timer = self._poller.call_later(self._delay, self._try)
         self._delay = min(2 * self._delay, LONGEST_DELAY)
 
@@ -79,11 +88,10 @@ class Reconnect:
             return
         try:
             self._sock = self._connect()
-        except OSError as error:
+            self._poller.register(self._sock.fileno(), self._answered)
+            self._timer = self._poller.call_later(handshake.HANDSHAKE_WAIT, self._too_late)
+        except BaseException as error:
             self._failed(error)
-            return
-        self._poller.register(self._sock.fileno(), self._answered)
-        self._timer = self._poller.call_later(handshake.HANDSHAKE_WAIT, self._too_late)
 
     def _take_sock(self) -> socket.socket:
         assert self._sock is not None
@@ -92,17 +100,23 @@ class Reconnect:
         return sock
 
     def _answered(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        sock = None
         try:
-            self._begin(self._take_sock())
-        except (LensIpcError, OSError, MemoryError) as error:
+            if self._timer is not None:
+                self._timer.cancel()
+            sock = self._take_sock()
+            self._begin(sock)
+        except BaseException as error:
+            if sock is not None:
+                sock.close()
             self._failed(error)
 
     def _too_late(self) -> None:
-        self._take_sock().close()
         self._failed(TimeoutError(f"main did not answer in {handshake.HANDSHAKE_WAIT:g} s"))
 
-    def _failed(self, error: Exception) -> None:
-        log.info("this renderer is not connected again yet: %s", error)
+    def _failed(self, error: BaseException) -> None:
+        """Try again later. Raise what is no failure of this try: a signal's handler may raise anything, anywhere."""
         self._later()
+        if not isinstance(error, (LensIpcError, OSError, MemoryError)):
+            raise error
+        log.info("this renderer is not connected again yet: %s", error)

@@ -204,3 +204,8 @@ class SlowBothWaysMain(LensMainExtension):
 
     async def on_deactivate(self) -> None:
         await asyncio.sleep(0.05)
+
+
+class NeverLeavesRenderer(LensRendererExtension):
+    async def on_deactivate(self) -> None:
+        await asyncio.Event().wait()
