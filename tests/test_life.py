@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -62,6 +63,34 @@ async def said(process: asyncio.subprocess.Process) -> list[str]:
 
 
 # ---- a host ----
+
+
+@pytest.mark.parametrize("lacks", ["its path", "a descriptor"])
+async def test_a_host_whose_start_has_failed_is_as_one_that_was_not_started(tmp_path: Path, lacks: str) -> None:
+    main, other = MainProcess(tmp_path / "s"), MainProcess(tmp_path / "s")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if lacks == "its path":
+        await other.start()
+    else:
+        highest = max(int(number) for number in os.listdir("/proc/self/fd"))  # noqa: PTH208
+        held = [os.open("/", os.O_PATH) for _ in range(highest)]  # no number is free below the limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"already in use|Too many open files"):
+            await main.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        if lacks == "its path":
+            await other.aclose()
+        else:
+            for fd in held:
+                os.close(fd)
+    with pytest.raises(RuntimeError, match="has not been entered"):
+        _ = main.extensions
+    await main.aclose()
+    assert await main.start() is main
+    await main.install(ending.MANIFEST)
+    await main.aclose()
 
 
 async def test_a_host_that_is_started_and_closed_does_what_one_in_a_block_does(tmp_path: Path) -> None:

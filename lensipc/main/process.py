@@ -104,8 +104,9 @@ class MainProcess:
         on_renderer_attached: called with the RendererHandle of each renderer once all that is enabled is active there;
             may be async. What it raises is logged. One that still runs when the host is exited is cancelled.
         on_renderer_gone: called with the handle of each such renderer when it has left, was disconnected, was closed or
-            has died, and with the reason, as LensMainExtension.on_renderer_gone is. `handle.status` is the exit status.
-            It is not called when the host is exited.
+            has died, and with the reason, as LensMainExtension.on_renderer_gone is. `handle.status` is the exit status
+            of one that has ended by itself; one that main has disconnected or closed may still run, and then it is
+            None. It is not called when the host is exited.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class MainProcess:
         self._account = Account(OUTBOXES_BY_PATH * self._outbox_limit)
         self._accounts: WeakValueDictionary[tuple[str, int], Account] = WeakValueDictionary()
         self._acceptor: Acceptor | None = None
-        self._entered = False
+        self._entered = self._tried = False
         self._closing = Closing(self._leave)
         self._supervision = Supervision(self, on_renderer_attached, on_renderer_gone)
 
@@ -176,7 +177,7 @@ class MainProcess:
         """Begin to host, as entering `async with` does, and return this object. `aclose` ends it.
 
         Raises:
-            RuntimeError: it was started before: one MainProcess is started once.
+            RuntimeError: it was started before: one MainProcess is started once. It may be tried again if it failed.
             PermissionError: another user could put another socket in the place of that at `path`.
             OSError: EADDRINUSE: another process listens at `path`. Or this process has no descriptor left.
         """
@@ -187,7 +188,7 @@ class MainProcess:
         if self._entered:
             raise RuntimeError("a MainProcess is entered once, by `async with` or start(): make a new one")
         spawn.check_no_renderer()
-        self._entered = True
+        self._tried = True
         self._loop = asyncio.get_running_loop()
         with self._closing.callbacks():
             driver = AsyncioDriver()
@@ -202,15 +203,17 @@ class MainProcess:
         if trace.is_asked_for():
             trace.trace_main(self._core)
         self._lifecycle = Lifecycle(self._core, self._loop, self._closing)
-        if self.path is not None:
-            try:
+        try:
+            driver.watch(self._core.poller.fileno(), self._core.dispatch)
+            if self.path is not None:
                 self._acceptor = Acceptor(
                     self.path, self._token, self._connection_limit, self._core.poller, self._loop, self._take_in
                 )
-            except BaseException:
-                self._core.poller.close()
-                raise
-        driver.watch(self._core.poller.fileno(), self._core.dispatch)
+        except BaseException:
+            self._loop.remove_reader(self._core.poller.fileno())
+            self._core.poller.close()
+            raise
+        self._entered = True
         return self
 
     async def aclose(self) -> None:
@@ -224,6 +227,8 @@ class MainProcess:
         Raises:
             RuntimeError: it was not started, or on another event loop.
         """
+        if not self._entered and self._tried:
+            return  # its start has failed, and nothing is left of it
         if not self._entered:
             raise RuntimeError("this MainProcess was not started: `await main.start()` comes before aclose()")
         if not self._core.poller.closed:  # a fork of this process has a closed poller
@@ -390,7 +395,9 @@ class MainProcess:
             forward_logs: log here, to the logger `lensipc.renderer`, what the renderer logs and what it writes to
                 stderr, such as uncaught errors and the last words of a dying interpreter. Each line begins with the
                 renderer, and its record has the name as its attribute `renderer`. The renderer logs from that logger's
-                level on. At most 1,000 lines in a second are logged, and 4,096 bytes of a line.
+                level on. At most 1,000 lines in a second are logged, and 4,096 bytes of a line. A process that the
+                renderer starts and that is to outlive it needs a stderr of its own: when the renderer is gone nobody
+                reads this one, and writing to it ends the process by SIGPIPE, unless it ignores that signal.
 
         Raises:
             ActivationError: a part could not be loaded there, or raised, or ended the process. The renderer is ended.

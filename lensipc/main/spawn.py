@@ -14,6 +14,7 @@ command line, so the path comes in a memfd.
 
 from __future__ import annotations
 
+import errno
 import logging
 import marshal
 import os
@@ -76,13 +77,15 @@ def checked_env(env: Mapping[str, str] | None) -> Mapping[str, str] | None:
 
 
 def checked_stream(what: str, stream: Stream, *, forward_logs: bool = False) -> Stream:
-    """Where a renderer's output goes. ValueError: nobody would read it."""
-    from subprocess import PIPE
+    """Where a renderer's output goes. ValueError: nobody would read it, or it means nothing there."""
+    from subprocess import PIPE, STDOUT
 
     if stream == PIPE:
         raise ValueError(
             f"{what} cannot be subprocess.PIPE, which nobody would read: name a file, or forward_logs=True"
         )
+    if stream == STDOUT and what == "stdout":
+        raise ValueError("stdout cannot be subprocess.STDOUT, which is for stderr: name a file")
     if forward_logs and stream is not None:
         raise ValueError(f"{what} and forward_logs=True do not go together: stderr is what the logs come by")
     return stream
@@ -228,7 +231,7 @@ def start(options: Options) -> tuple[Child, socket.socket, int]:
                     f"cannot start a renderer in this folder ({error.strerror}): spawn_renderer(cwd=...) names it",
                     options.cwd,
                 ) from None
-            if error.filename is None:  # the error is not about the program
+            if error.filename is None or error.errno in (errno.EMFILE, errno.ENFILE):  # it is not about the program
                 raise
             raise type(error)(
                 error.errno,

@@ -143,7 +143,7 @@ class Supervision:
             while True:
                 failures += 1
                 who = run.connection.who
-                if failures > MOST_FAILURES:
+                if failures >= MOST_FAILURES:
                     log.error("%s is not started again: it has failed %d times, one after another", who, failures)
                     return
                 delay = min(FIRST_DELAY * 2 ** (failures - 1), LONGEST_DELAY)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 # How long to wait before connecting again, when too many others wait for main to accept them (seconds).
 CONNECT_REST: Final = 0.01
-# The bytes that the kernel has for a socket's path and the zero byte after it. A relative path may fit in there where the
-# absolute one does not.
+# The bytes that the kernel has for a socket's path and the zero byte after it. A relative path may fit in there where
+# the absolute one does not.
 ADDRESS_ROOM: Final = 108
 # How long the parts may take to deactivate, and then what waits to be sent to be sent (seconds).
 LEAVE_WAIT: Final = 10.0
