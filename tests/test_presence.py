@@ -26,9 +26,10 @@ from lensipc import (
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
+    present.notes.clear()  # other tests use the extension, too
     yield
     present.notes.clear()
-    present.raise_in.clear()  # other tests use the extension, too
+    present.raise_in.clear()
     assert present.IpcMain.get_instance(strict=False) is None
 
 
