@@ -289,6 +289,63 @@ async def test_items_come_once_though_a_signals_handler_raises_at_any_place(plai
     assert out == "good\n"
 
 
+@pytest.mark.parametrize("way", ["take", "for"])
+async def test_what_ctrl_c_interrupts_in_a_stream_leaves_no_gap_and_ends_it_at_most(plain_host: Host, way: str) -> None:
+    """Ctrl-C at each line of the reader's own code, one after the other."""
+    plain_host.ipc.handle("numbers", numbers("plain"))
+    out = await script(
+        plain_host,
+        f"""
+        from lensipc.runtime.streams import Stream
+
+        def interrupt_at(place):
+            global left
+            left = place
+
+            def trace(frame, event, _arg):
+                global left
+                if type(frame.f_locals.get("self")) is not Stream:
+                    return None
+                if event != "return" and sys.exc_info()[0] is None:  # not while it ends already
+                    left -= 1
+                    if not left:
+                        sys.settrace(None)
+                        raise KeyboardInterrupt
+                return trace
+
+            sys.settrace(trace)
+
+        def read(stream, taken):
+            while not stream.ended:
+                if {way!r} == "for":
+                    for number in stream:
+                        taken.append(number)
+                else:
+                    taken += stream.take()
+                    renderer.dispatch(0.001)
+
+        with RendererProcess.connect(path) as renderer:
+            ipc = plain.Ipc.get_instance()
+            place, left, whole = 0, 0, 0
+            while left <= 0:
+                place += 1
+                taken, stream = [], ipc.stream("numbers", 12, read_ahead=6)
+                try:
+                    interrupt_at(place)
+                    read(stream, taken)
+                except KeyboardInterrupt:
+                    read(stream, taken)
+                finally:
+                    sys.settrace(None)
+                assert taken == [*range(len(taken))], (place, taken)
+                whole += taken == [*range(12)]
+            assert place > 100 and 1 < whole < place, (place, whole)
+            print("good")
+        """,
+    )
+    assert out == "good\n"
+
+
 # ---- ahead ----
 
 

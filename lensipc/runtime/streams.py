@@ -167,26 +167,27 @@ class Stream(Generic[Item]):
 
     async def __anext__(self) -> Item:
         items = self._items
-        if len(items) > 1 and not self._waiting:
-            return items.pop()
-        if items and not self._waiting:
-            return self._take_last()
-        if self._core.driver.blocking:
+        if self._waiting or not items:
             self.__aiter__()
-        self._begin_to_wait()
+            self._check_may_wait()
         try:
+            if len(items) > 1:
+                return items.pop()
+            if items:
+                return self._take_last()
+            self._waiting = True
             while not self._open_next():
                 invocation = self._core.driver.invocation(self._incoming.forget_waiter)
                 invocation.correlation = self._correlation
                 self._wait_with(invocation)
                 await invocation
+            self._waiting = False
+            return self._take_first()
         except BaseException:  # the end, an error, or this task was cancelled
+            self._waiting = False
             self._incoming.waiter = None
             self.close()
             raise
-        finally:
-            self._waiting = False
-        return self._take_first()
 
     async def aclose(self) -> None:
         """Do as `close`."""
@@ -207,24 +208,26 @@ class Stream(Generic[Item]):
 
     def __next__(self) -> Item:
         items = self._items
-        if len(items) > 1:
-            return items.pop()
-        if items:
-            return self._take_last()
-        self.__iter__()
-        self._begin_to_wait()
+        if not items:
+            self.__iter__()
+            self._check_may_wait()
         try:
+            if len(items) > 1:
+                return items.pop()
+            if items:
+                return self._take_last()
+            self._waiting = True
             while not self._open_next():
                 outcome = Outcome()
                 self._wait_with(outcome)
                 self._core.wait(outcome)
+            self._waiting = False
+            return self._take_first()
         except BaseException:  # the end, an error, or Ctrl-C
+            self._waiting = False
             self._incoming.waiter = None
             self.close()
             raise
-        finally:
-            self._waiting = False
-        return self._take_first()
 
     def __enter__(self) -> Stream[Item]:
         return self
@@ -242,8 +245,16 @@ class Stream(Generic[Item]):
 
         Raises:
             What iterating raises. An error comes by itself, in the call after that which has returned the last items.
+            Ctrl-C ends the stream, as in `for`: no later call can return items after a gap.
         """
         self._check_thread("take")
+        try:
+            return self._take_all()
+        except BaseException:  # an error, or Ctrl-C, which drops the items that were taken so far
+            self._close()
+            raise
+
+    def _take_all(self) -> list[Item]:
         incoming = self._incoming
         items: list[Item] = []
         while self._items or incoming.messages:
@@ -289,11 +300,10 @@ class Stream(Generic[Item]):
     def __repr__(self) -> str:
         return f"<Stream {self._name}{', ended' if self.ended else ''}>"
 
-    def _begin_to_wait(self) -> None:
+    def _check_may_wait(self) -> None:
         self._check_thread("iterating")
         if self._waiting:
             raise RuntimeError(f"{self._name}: another task waits for the next item already: one at a time may")
-        self._waiting = True
 
     def _check_thread(self, call: str) -> None:
         if get_ident() != self._core.thread:
@@ -318,10 +328,10 @@ class Stream(Generic[Item]):
         limits, bodies = self._core.reads, [body_of(message)]
         try:
             if message.items == 1:
-                self._items = [clone.decode_owned(bodies[0], limits)]
+                items = [clone.decode_owned(bodies[0], limits)]
             else:
                 bodies = clone.decode(bodies[0])
-                self._items = clone.decode_each(bodies, limits)
+                items = clone.decode_each(bodies, limits)
         except DecodeError as failed:
             error = failed
             items = []
@@ -331,8 +341,9 @@ class Stream(Generic[Item]):
             except DecodeError as failed:
                 error = failed
             self._close()
-            self._items, self._incoming.error = items, error
-        self._items.reverse()
+            self._incoming.error = error
+        items.reverse()
+        self._items = items
 
     def _take_first(self) -> Item:
         """The first item of a message that was just opened."""
