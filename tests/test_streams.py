@@ -382,6 +382,64 @@ async def test_a_reader_that_is_busy_costs_main_no_more_than_the_low_water_mark_
     assert 64 * 1024 < most <= 256 * 1024  # when an item is produced
 
 
+async def test_async_generators_that_are_woken_together_keep_to_the_low_water_mark_all_together() -> None:
+    """A renderer by hand, which does not read."""
+    wake, woken = asyncio.Event(), 0
+
+    async def burst(_event: Any) -> AsyncIterator[bytes]:
+        nonlocal woken
+        await wake.wait()
+        woken += 1
+        for _ in range(15):
+            yield bytes(1000)
+        await asyncio.sleep(3600)
+
+    async with hostile.arena() as ring:
+        ring.host.ipc.handle("burst", burst)
+        renderer = await ring.connect()
+        channel = renderer.declare("burst")
+        for _ in range(500):
+            renderer.send(STREAM, channel, 4000, correlation=renderer.next_id(), body=clone.encode(()))
+        await renderer.parked()
+        core = ring.host.main._core
+        (connection,) = [each for each in core.connections.values() if each.running]
+        wake.set()
+        await until(lambda: woken == 500)
+        await asyncio.sleep(0.01)
+        most = connection.endpoint.outbox
+        assert core.low_water < most <= core.low_water + streams.BYTES_TOGETHER + streams.ALONE
+        assert most < core.high_water
+        renderer.close()
+        await renderer.over()
+
+
+async def test_async_generators_that_are_woken_together_go_on_for_one_turn_in_a_round_of_the_loop() -> None:
+    """Counts, and no times: how many items are produced between two rounds of the loop."""
+    wake, produced, most = asyncio.Event(), 0, 0
+
+    async def busy(_event: Any) -> AsyncIterator[int]:
+        nonlocal produced
+        await wake.wait()
+        for number in range(100):
+            until = time.thread_time() + 0.00002
+            while time.thread_time() < until:
+                pass
+            produced += 1
+            yield number
+
+    async with hosting(1) as host:
+        host.ipc.handle("busy", busy)
+        for _ in range(80):
+            await run(host, "read_some", "busy", 0, 1000)
+        await until(lambda: running(host) == 80)
+        wake.set()
+        while produced < 8000:
+            before = produced
+            await asyncio.sleep(0)
+            most = max(most, produced - before)
+    assert most < 700, most  # 80 bursts of 0.5 ms each: 2,000
+
+
 async def test_a_thousand_streams_at_once_each_have_their_own_items() -> None:
     def rows(_event: Any, number: int, count: int) -> Iterator[Any]:
         yield from ((number, place) for place in range(count))

@@ -4,7 +4,8 @@
 A plain generator is stepped where its reader's message is handled, within that renderer's turn. Where the turn is over
 before the credit is, the stream waits for a turn of the streams. Those turns are as long as a renderer's, the loop's
 other callbacks have theirs between them, and in them renderers take turns, however many streams one of them has. An
-async generator runs in a task of its own, which waits for the same turns.
+async generator runs in a task of its own, which waits for the same turns. When something else wakes that task, it goes
+on at once: in a burst. All bursts of one round of the loop together are no longer than one turn.
 
 A stream whose reader has used up what it was given costs nothing but its generator. A generator is closed here, once:
 at the end, or when its reader or its extension ends it. Python's garbage collector never has to.
@@ -55,6 +56,8 @@ class StreamTurns:
         self._driver = driver
         self._waiting: dict[RendererConnection, deque[Stream]] = {}
         self._scheduled = False
+        self._bursting: AsyncStream | None = None  # the last of this round
+        self._bursts_until = 0.0
 
     def add(self, stream: Stream) -> None:
         """Have the stream go on in a turn."""
@@ -83,6 +86,26 @@ class StreamTurns:
         finally:
             if self._waiting:
                 self._schedule()
+
+    def begin_burst(self, stream: AsyncStream) -> float:
+        """The stream's task was woken by something else. Return when it has to wait for a turn: it may be over.
+
+        What it yields is sent when the next one begins, or in the loop's next round. So no more than one stream has
+        items that are not sent yet, however many are woken at once, and each sees what waits for its renderer.
+        """
+        before, self._bursting = self._bursting, stream
+        if before is None:
+            self._bursts_until = time.monotonic() + TURN_TIME
+            self._driver.started = True
+            self._driver.call_soon(self._end_bursts)
+        elif before is not stream:
+            before.flush()
+        return self._bursts_until
+
+    def _end_bursts(self) -> None:
+        last, self._bursting = self._bursting, None
+        if last is not None:
+            last.flush()
 
 
 class Stream:
@@ -137,16 +160,16 @@ class Stream:
         self._credit -= 1
         body: Any = encode_small(item)
         if body is None or len(body) > ALONE:
-            self._flush()
+            self.flush()
             self._send(1, clone.encode_parts(item, "item", self._core.limits) if body is None else body)
             return
         bodies = self._bodies
         bodies.append(body)
         self._size += len(body)
         if self._size >= BYTES_TOGETHER or len(bodies) >= self._together:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Send the items that were not sent yet."""
         bodies = self._bodies
         if bodies:
@@ -219,15 +242,15 @@ class PlainStream(Stream):
             while self._credit and not (self._is_full or self.ended):
                 item = next(generator, _END)
                 if item is _END:
-                    self._flush()
+                    self.flush()
                     self._finish(None)
                     return
                 self._put(item)
                 if time.monotonic() >= until:
                     break
-            self._flush()
+            self.flush()
         except BaseException as error:  # what the generator has raised, or the item has no clone
-            self._flush()
+            self.flush()
             conclude(error, partial(self._finish, error))
             return
         if not self.ended:
@@ -266,7 +289,6 @@ class AsyncStream(Stream):
         self._waiter: Any = None
         self._until = 0.0
         self._stepping = False  # `go_on` runs the task, and flushes when it waits
-        self._flushes = False  # the loop will call `_flush_soon`
 
     async def run(self) -> None:
         """What the stream's task runs."""
@@ -276,19 +298,18 @@ class AsyncStream(Stream):
                 await self._pause()
             async for item in generator:
                 if self.ended:  # the generator has caught its cancellation
-                    break
-                if not (self._bodies or self._stepping):  # its own task has woken it
-                    if self._is_crowded():
-                        self._is_full = True
-                        await self._pause()
-                    self._begin_burst()
+                    return
+                while not (self._bodies or self._stepping or self._may_burst()):
+                    if self._is_over():  # it has closed its own renderer
+                        return
+                    await self._pause()
                 self._put(item)
                 if not self._credit or self._is_full or time.monotonic() >= self._until:
-                    if self._is_over():  # it has closed its own renderer
-                        break
+                    if self._is_over():
+                        return
                     await self._pause()
         finally:
-            self._flush()
+            self.flush()
             try:
                 await generator.aclose()
             except BaseException as error:
@@ -301,20 +322,14 @@ class AsyncStream(Stream):
         self.task = None  # or, where it was cancelled, the two would hold each other by its traceback
         self.connection._settle(self._correlation, None, error)
 
-    def _begin_burst(self) -> None:
-        """Send what the generator yields from now on until it waits for something."""
-        self._until = time.monotonic() + SLICE
-        if not self._flushes:
-            self._flushes = True
-            self._core.driver.started = True
-            self._core.driver.call_soon(self._flush_soon)
-
-    def _flush_soon(self) -> None:
-        self._flushes = False
-        self._flush()
+    def _may_burst(self) -> bool:
+        """Whether there is room and time for what the generator yields until it waits for something."""
+        self._until = self._core.streams.begin_burst(self)
+        self._is_full = self._is_crowded()
+        return not self._is_full and time.monotonic() < self._until
 
     async def _pause(self) -> None:
-        self._flush()
+        self.flush()
         self._waiter = waiter = self._core.driver.invocation(self._forget_waiter)
         waiter.correlation = self._correlation
         self._wait()
@@ -334,7 +349,7 @@ class AsyncStream(Stream):
                 self._core.driver.started = True
         finally:
             self._stepping = False
-            self._flush()
+            self.flush()
 
     def cancel(self) -> None:
         if not self.ended:
