@@ -366,7 +366,9 @@ async def test_a_generator_is_ahead_of_its_reader_by_so_many_items_at_most(kind:
     assert all(generator.finished == generator.begun for generator in generators)
 
 
-async def test_a_reader_that_is_busy_costs_main_no_more_than_the_low_water_mark_and_an_item() -> None:
+@pytest.mark.parametrize("outbox_limit", [64 * 1024 * 1024, 512 * 1024])
+async def test_a_reader_that_is_busy_costs_main_no_more_than_the_low_water_mark_and_an_item(outbox_limit: int) -> None:
+    high_water = 1024 * 1024
     most = 0
 
     def large(_event: Any, count: int) -> Iterator[bytes]:
@@ -376,10 +378,10 @@ async def test_a_reader_that_is_busy_costs_main_no_more_than_the_low_water_mark_
             most = max(most, connection.endpoint.outbox)
             yield bytes([number % 256]) * 65536
 
-    async with hosting(1, high_water=1024 * 1024) as host:
+    async with hosting(1, high_water=high_water, outbox_limit=outbox_limit) as host:
         host.ipc.handle("large", large)
         assert await run(host, "block_and_count", "large", 300, 0.3) == 300
-    assert 64 * 1024 < most <= 256 * 1024  # when an item is produced
+    assert 64 * 1024 < most <= min(high_water, outbox_limit) // 4  # when an item is produced
 
 
 async def test_async_generators_that_are_woken_together_keep_to_the_low_water_mark_all_together() -> None:

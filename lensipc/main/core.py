@@ -65,6 +65,7 @@ class MainCore(TurnLoop):
         self.thread: int = self.poller.thread
         self.connections: dict[int, RendererConnection] = {}
         self.ports: dict[str, MainPort] = {}
+        high_water = min(high_water, limit)  # the C core does the same
         self.low_water, self.high_water, self.outbox_limit = high_water // 4, high_water, limit
         self.backpressure: Backpressure = Backpressure(self.connections, high_water, self.poller)
         self.posts: Posts = Posts(self.poller, limit, self.backpressure.wait)
