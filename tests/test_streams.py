@@ -25,7 +25,7 @@ from hosting import Host, hosting, until
 
 from lensipc import ExtensionManifest, MainProcess, PeerGone, RendererProcess, Types, clone
 from lensipc.main import streams
-from lensipc.runtime.protocol import CANCEL, CREDIT, ERROR, ITEMS, RESULT, STREAM
+from lensipc.runtime.protocol import CANCEL, CREDIT, ERROR, INVOKE, ITEMS, RESULT, STREAM
 
 KINDS = ("plain", "async")
 
@@ -1059,6 +1059,51 @@ async def test_streams_count_among_the_invokes_of_which_a_renderer_may_have_so_m
         renderer.close()
         await renderer.over()
         assert generator.finished == generator.begun
+
+
+@pytest.mark.parametrize("kind", [STREAM, INVOKE], ids=["streams", "invokes"])
+async def test_a_request_that_was_cancelled_counts_among_those_in_flight_until_its_handler_has_ended(kind: int) -> None:
+    go, begun, ended = asyncio.Event(), 0, 0
+
+    async def handler(_event: Any) -> None:
+        nonlocal begun, ended
+        begun += 1
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await go.wait()
+            ended += 1
+
+    async def generator(event: Any) -> AsyncIterator[None]:
+        await handler(event)
+        yield
+
+    async with hostile.arena() as ring:
+        renderer, most = await ring.connect(), hostile.renderer.MAX_INVOKES
+        ring.host.ipc.handle("slow to end", generator if kind == STREAM else handler)
+        channel = renderer.declare("slow to end")
+
+        async def ask(count: int) -> list[int]:
+            ids = [renderer.next_id() for _ in range(count)]
+            for correlation in ids:
+                renderer.send(kind, channel, kind == STREAM, correlation=correlation, body=clone.encode(()))
+            await renderer.parked()
+            return ids
+
+        ids = await ask(most)
+        await until(lambda: begun == most)
+        for correlation in ids:
+            renderer.send(CANCEL, correlation=correlation)
+        await ask(3)
+        renderer.receive()
+        assert sum(message.kind == ERROR for message in renderer.inbox) == 3
+        assert (begun, ended) == (most, 0)
+        go.set()
+        await until(lambda: ended == most)
+        await ask(most)
+        await until(lambda: begun == 2 * most)
+        renderer.close()
+        await renderer.over()
 
 
 def test_what_is_no_handler_at_all_is_no_generator_function() -> None:

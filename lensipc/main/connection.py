@@ -144,14 +144,22 @@ class _DeferredInvoke:
                 self.connection.broken(error)
 
 
-def _stop(port: MainPort, running: Any) -> None:
-    """Cancel an invoke that waits or runs. Deactivating its extension then waits for the end of the handler's task."""
-    if running is not None:
-        running.cancel()
-        task = _task_of(running)
-        if hasattr(task, "add_done_callback"):  # a handler's own task, for whose end deactivation waits
-            port.stopping.add(task)
-            task.add_done_callback(port.stopping.discard)
+def _stop(port: MainPort, running: Any, done: Callable[[Any], object] | None = None) -> bool:
+    """Cancel an invoke that waits or runs. Deactivating its extension then waits for the end of the handler's task.
+
+    Return whether there is such a task. `done` is called when it has ended.
+    """
+    if running is None:
+        return False
+    running.cancel()
+    task = _task_of(running)
+    if not hasattr(task, "add_done_callback"):  # it is no handler's own task
+        return False
+    port.stopping.add(task)
+    task.add_done_callback(port.stopping.discard)
+    if done is not None:
+        task.add_done_callback(done)
+    return True
 
 
 def _task_of(running: Any) -> Any:
@@ -227,6 +235,7 @@ class RendererConnection(Connection):
         self.listening: set[MainChannel] = set()
         self.last_sequences: dict[int, int] = {}  # of channels that it no longer listens to: so every gap is a drop
         self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes that are deferred or awaited
+        self.most_running: int = MAX_INVOKES  # without those that it has cancelled, and that have not ended
         self.event_cache: dict[MainChannel, IpcMainInvokeEvent] = {}  # the first arguments of its invokes' handlers
         self.deferred_bytes = 0  # of invokes that wait for activation
         self.message_limit = message_limit
@@ -485,7 +494,7 @@ class RendererConnection(Connection):
         if correlation <= self.last_invoke:
             raise ProtocolError(f"it sent invoke {correlation} after invoke {self.last_invoke}, but ids must grow")
         self.last_invoke = correlation
-        if len(self.running) >= MAX_INVOKES:
+        if len(self.running) >= self.most_running:
             self._refuse(correlation)
             return
         if channel.port.activating:
@@ -506,7 +515,7 @@ class RendererConnection(Connection):
             self.execute(channel, correlation, args)
 
     def _refuse(self, correlation: int) -> None:
-        why = f"{MAX_INVOKES} invokes of this renderer are in flight: await some of them first"
+        why = f"{MAX_INVOKES} invokes of this renderer are in flight, or still end: await some of them first"
         self._answer(correlation, None, OutboxFull(why))
 
     def _on_stream(self, message: Message) -> None:
@@ -516,7 +525,7 @@ class RendererConnection(Connection):
         if read_ahead > MAX_READ_AHEAD:
             raise ProtocolError(f"it reads {read_ahead} items of a stream ahead, but at most {MAX_READ_AHEAD} may be")
         self.last_invoke = correlation
-        if len(self.running) >= MAX_INVOKES:
+        if len(self.running) >= self.most_running:
             self._refuse(correlation)
             return
         body, stream = body_of(message), StreamRequest(read_ahead)
@@ -700,10 +709,16 @@ class RendererConnection(Connection):
 
     def _on_cancel(self, message: Message) -> None:
         # None: the invoke had its outcome before the cancel came.
-        running = self.running.pop(message.correlation, None)
-        self.large_bytes -= self.large.pop(message.correlation, 0)
-        if running is not None:
-            _stop(*running)
+        correlation = message.correlation
+        running = self.running.pop(correlation, None)
+        if running is not None and _stop(*running, partial(self._has_stopped, correlation)):
+            self.most_running -= 1  # its handler's `finally` may take its time
+        else:
+            self.large_bytes -= self.large.pop(correlation, 0)
+
+    def _has_stopped(self, correlation: int, _task: object) -> None:
+        self.most_running += 1
+        self.large_bytes -= self.large.pop(correlation, 0)
 
     def below_low_water(self) -> None:
         if self._backed_up is not None:
