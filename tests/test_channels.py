@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import operator
 import types
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, Mock, create_autospec
@@ -234,6 +235,28 @@ def test_a_callback_that_does_not_take_the_event_is_named_with_how_to_write_it(
         assert f"{Path(__file__).name}:" in text
         assert text.endswith(f"does not take the event, which comes first: `{right}`")
     assert table._registrations == {}
+
+
+def yields(_event: Any) -> Iterator[int]:
+    yield 1
+
+
+async def yields_async(_event: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+@types.coroutine
+def is_awaited(_event: Any) -> Iterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("callback", [yields, yields_async])
+def test_a_generator_function_is_no_listener_but_a_handler(table: ChannelTable[Channel], callback: Any) -> None:
+    with pytest.raises(TypeError, match=r"^the listener of channel 'a', yields.*, is a generator function"):
+        table.listen("a", callback)
+    assert table._registrations == {}
+    table.listen("a", is_awaited)
+    table.handle("a", callback)
 
 
 def test_a_table_keeps_plain_names_though_it_is_asked_for_typed_channels(table: ChannelTable[Channel]) -> None:

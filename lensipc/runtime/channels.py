@@ -266,12 +266,22 @@ class ChannelTable(Generic[AnyChannel]):
 
 
 def check_callback(callback: Callback, what: str, of: str = "") -> None:
-    """TypeError: it is no function, or does not take the event. The error says `what` it is, and `of` what."""
+    """TypeError: it is no function, does not take the event, or is a listener that yields.
+
+    The error says `what` it is, and `of` what.
+    """
     if not callable(callback):
         raise TypeError(f"a {what} is a function, not {type(callback).__name__}")
     function, before = _function_of(callback)
-    if function is not None and not _takes(function.__code__, before + 1):
+    if function is None:
+        return
+    if not _takes(function.__code__, before + 1):
         raise TypeError(_without_event(what + of, function, before))
+    if what == "listener" and _yields(function.__code__):
+        raise TypeError(
+            f"the {what}{of}, {function.__qualname__}, is a generator function, and nothing of it would run: leave "
+            "`yield` out, or `handle` it and read it by `ipc.stream`"
+        )
 
 
 def _function_of(callback: Any) -> tuple[FunctionType | None, int]:
@@ -290,11 +300,18 @@ def _function_of(callback: Any) -> tuple[FunctionType | None, int]:
 
 
 _VARIADIC: Final = 4  # inspect.CO_VARARGS: the function has *args
+_GENERATOR: Final = 0x20 | 0x200  # inspect.CO_GENERATOR, inspect.CO_ASYNC_GENERATOR
+_AWAITABLE: Final = 0x100  # inspect.CO_ITERABLE_COROUTINE: of `types.coroutine`
 
 
 def _takes(code: CodeType, count: int) -> bool:
     """Whether a function can be called with so many arguments, given by their places."""
     return code.co_argcount >= count or bool(code.co_flags & _VARIADIC)
+
+
+def _yields(code: CodeType) -> bool:
+    """Whether a call runs nothing of the function, but makes a generator, plain or async."""
+    return bool(code.co_flags & _GENERATOR) and not code.co_flags & _AWAITABLE
 
 
 def _without_event(what: str, function: FunctionType, before: int) -> str:
