@@ -68,16 +68,34 @@ async def test_a_slow_listener_hears_the_newest_only_and_how_many_it_skipped(blo
             assert [note[:2] for note in await all_heard(host, each, "fast", 59)] == [(n, 0) for n in range(60)]
 
 
-async def test_of_what_comes_at_once_a_plain_listener_hears_the_newest() -> None:
-    async with hosting(1) as host:
-        where = (None, host.renderers[0])
+@pytest.mark.parametrize("sender", ["main", "a renderer"])
+async def test_of_what_comes_at_once_a_plain_listener_hears_the_newest(sender: str) -> None:
+    async with hosting(2) as host:
+        source, other = host.renderers
+        where = (None, other)
         await pace(host, where, "plain", 0.05, {"latest": True}, blocks=True)
-        for number in range(50):
-            host.ipc.broadcast("n", number)
+        if sender == "main":
+            for number in range(3000):
+                host.ipc.broadcast("n", number)
+        else:
+            await host.ipc.run(source, "broadcast", "n", 3000)
         for each in where:
-            noted = await all_heard(host, each, "plain", 49)
-            assert len(noted) < 25
-            check_latest(noted, 50)
+            noted = await all_heard(host, each, "plain", 2999)
+            assert len(noted) < 10  # a turn of the loop handles 64 or 256 events
+            check_latest(noted, 3000)
+
+
+async def test_events_without_end_put_a_call_off_for_a_while_only() -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        got: list[int] = []
+        host.ipc.listen("n", lambda _event, number: got.append(number), latest=True)
+        host.ipc.listen("n", lambda _event, number: host.ipc.broadcast("n", number + 1))
+        await pace(host, (renderer,), "there", 0, {"latest": True}, blocks=True)
+        host.ipc.broadcast("n", 0)
+        await until(lambda: len(got) >= 3)
+        while len(await heard(host, renderer, "there")) < 3:
+            await asyncio.sleep(0.01)
 
 
 async def test_no_more_calls_run_at_once_than_are_allowed() -> None:
@@ -344,6 +362,101 @@ async def test_ctrl_c_in_a_paced_listener_loses_no_event_but_its_own(tmp_path: P
             """,
         )
         assert out == "[1, 2, 1, 2]\n"
+
+
+async def test_ctrl_c_in_a_call_leaves_the_order_of_the_events_that_wait(tmp_path: Path) -> None:
+    async with plain_hosting(tmp_path / "s") as host:
+        out = await script(
+            host,
+            """
+            with RendererProcess.connect(path) as renderer:
+                ipc, heard, came = plain.Ipc.get_instance(), [], []
+                def listener(event, number):
+                    heard.append(number)
+                    if number == 0:
+                        for more in (1, 2, 3):
+                            ipc.broadcast("n", more)
+                        while 3 not in came:
+                            renderer.dispatch(10)
+                    elif number == 1:
+                        signal.raise_signal(signal.SIGINT)
+                ipc.listen("n", listener, concurrency=1)
+                ipc.listen("n", lambda event, number: came.append(number))
+                ipc.broadcast("n", 0)
+                for last in (3, 5):
+                    while heard[-1:] != [last]:
+                        try:
+                            renderer.dispatch(10)
+                        except KeyboardInterrupt:
+                            assert heard == [0, 1]
+                    if last == 3:
+                        ipc.broadcast("n", 4)
+                        ipc.broadcast("n", 5)
+                print(heard)
+            """,
+        )
+        assert out == "[0, 1, 2, 3, 4, 5]\n"
+
+
+@pytest.mark.parametrize("options", ["latest=True", "concurrency=1"])
+async def test_wherever_ctrl_c_comes_a_paced_listener_goes_on_and_at_most_one_event_is_lost(
+    tmp_path: Path, options: str
+) -> None:
+    """Python calls a signal's handler where a function begins, and when one in C has returned."""
+    async with plain_hosting(tmp_path / "s") as host:
+        out = await script(
+            host,
+            f"""
+            def interrupting(place):
+                def profile(frame, what, _function):
+                    nonlocal place
+                    if what in ("call", "c_return") and frame.f_code.co_filename.endswith("runtime/listening.py"):
+                        place -= 1
+                        if not place:
+                            sys.setprofile(None)
+                            signal.raise_signal(signal.SIGINT)
+                return profile
+            with RendererProcess.connect(path) as renderer:
+                ipc, place, interrupted = plain.Ipc.get_instance(), 0, True
+                while interrupted:
+                    place, interrupted, heard = place + 1, False, []
+                    dispose = ipc.listen("n", lambda event, number: heard.append((number, event.missed)), {options})
+                    for number in range(3):
+                        ipc.broadcast("n", number)
+                    ipc.invoke_sync("echo")
+                    sys.setprofile(interrupting(place))
+                    try:
+                        while renderer.dispatch():
+                            pass
+                    except KeyboardInterrupt:
+                        interrupted = True
+                    sys.setprofile(None)
+                    while renderer.dispatch():
+                        pass
+                    ipc.broadcast("n", 3)
+                    while [number for number, _ in heard][-1:] != [3]:
+                        renderer.dispatch(10)
+                    assert heard == sorted(heard)
+                    assert sum(missed for _, missed in heard) + len(heard) >= 4 - interrupted, (place, heard)
+                    dispose()
+                assert place > 10
+                print("good")
+            """,
+        )
+        assert out == "good\n"
+
+
+async def test_what_waits_for_a_listener_that_is_disposed_of_holds_its_sender_no_longer(few_listeners: int) -> None:
+    async with hosting(1) as host:
+        (renderer,) = host.renderers
+        keeping.pace(host.ipc, "one", "n", 3600, {"concurrency": 1})
+        sending = asyncio.create_task(host.ipc.run(renderer, "broadcast", "n", 100))
+        connection = host.main._core.connections[renderer.frame_id]
+        await until(lambda: connection.running_listeners == few_listeners)
+        keeping.send(host.ipc, ("dispose", "one", ""))
+        await sending
+        await until(lambda: connection.running_listeners == 1)  # its call, which goes on
+        assert await host.ipc.run(renderer, "heard", "one") == []
 
 
 @pytest.mark.parametrize("options", ["latest=True", "concurrency=1"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ..errors import OutboxFull
 from ..runtime.channels import Callback, Channel, ChannelTable, Disposer
 from ..runtime.connection import post_args
 from ..runtime.dispatch import Dispatcher
-from ..runtime.listening import Paced, with_options
+from ..runtime.listening import PUT_OFF, Paced, with_options
 from ..runtime.ports import RendererInfo
 from ..runtime.posts import not_done
 from ..runtime.protocol import ALL, MAIN
@@ -54,6 +55,7 @@ class MainPort:
         )
         self.renderers: dict[int, RendererInfo] = {}  # those of which the part in main was told, by frame id
         self.kept: KeptValues = KeptValues(extension, core.kept_limit)
+        self._put_off: dict[Paced, float] = {}  # paced listeners that run soon: each at that time at the latest
         self.activating: bool = False
         self.deferred: dict[Any, None] = {}  # invokes that wait for `activating` to end, in their order
         self.stopping: set[asyncio.Task[Any]] = set()  # handlers that were cancelled, and have not ended
@@ -131,7 +133,7 @@ class MainPort:
         core = self.core
         if not (replay or latest or concurrency is not None):
             return self.table.listen(channel, listener)
-        callback, added = with_options(
+        callback, added, removed = with_options(
             listener,
             replay,
             latest,
@@ -140,11 +142,22 @@ class MainPort:
             lambda paced: partial(self._run_soon, paced),
             core.router.replay,
         )
-        return self.table.listen(channel, callback, added=added)
+        return self.table.listen(channel, callback, added=added, removed=removed)
 
     def _run_soon(self, paced: Paced) -> None:
+        if paced not in self._put_off:
+            self._put_off[paced] = time.monotonic() + PUT_OFF if paced.latest else 0.0
+            call_soon = self.core.driver.call_soon
+            call_soon(partial(call_soon, partial(self._run, paced)))  # so late that the loop has looked what has come
+
+    def _run(self, paced: Paced) -> None:
+        """Run it, or put it off again while there is more to look at."""
         driver = self.core.driver
-        driver.call_soon(partial(driver.contexts.apart, paced.run))
+        if self.core.is_busy and time.monotonic() < self._put_off[paced]:
+            driver.call_soon(partial(self._run, paced))
+        else:
+            del self._put_off[paced]
+            driver.contexts.apart(paced.run)
 
     async def drain(self) -> None:
         """Wait until no renderer is congested, and main's own listeners have heard what was sent."""

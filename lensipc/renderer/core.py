@@ -145,6 +145,7 @@ class RendererCore(Connection, TurnLoop):
         self._only_outcomes[DEACTIVATE] = self._keep_deactivate
         self._keep_all = [self._keep_outcome if kind in OUTCOMES else self._keep for kind in range(KINDS)]
         self._backlog = Backlog()
+        self._put_off: dict[Soon, float] = {}  # paced listeners that run soon: each at that time at the latest
         self._backlog_limit = backlog_limit
         poller.register(sock.fileno(), self._on_socket)
         poller.wake()
@@ -265,10 +266,20 @@ class RendererCore(Connection, TurnLoop):
 
     # ---- turns ----
 
-    def call_soon(self, soon: Soon) -> None:
-        """Call it as if it were an event that has come last, but before those that are still in the ring."""
+    def call_soon(self, soon: Soon, seconds: float) -> None:
+        """Call it, once, as if it were an event behind all that is in the ring: at most after so long."""
+        if soon not in self._put_off:
+            self._put_off[soon] = time.monotonic() + seconds
+            self.poller.wake()
+
+    def _admit(self, empty: bool) -> bool:
+        """Put what `call_soon` has put off longest into the backlog, if the ring is `empty` or its time has come."""
+        soon = min(self._put_off, key=self._put_off.__getitem__)
+        if not empty and time.monotonic() < self._put_off[soon]:
+            return False
         self._backlog.append([soon, ()])
-        self.poller.wake()
+        del self._put_off[soon]
+        return True
 
     def broken(self, error: Exception) -> None:
         self._end(str(error) or "there is no memory here for what it sends")
@@ -286,9 +297,9 @@ class RendererCore(Connection, TurnLoop):
         # then.
         self._leaves_signals = True
         try:
-            self._sleep(0.0 if self.ready or self._backlog else timeout)
+            self._sleep(0.0 if self.ready or self._backlog or self._put_off else timeout)
             self._leaves_signals = False
-            if not (self.ready or self._backlog):
+            if not (self.ready or self._backlog or self._put_off):
                 return 0
             if not self._signalled:
                 self.poller.wake()
@@ -328,7 +339,7 @@ class RendererCore(Connection, TurnLoop):
             if self.ready:
                 self.paused = 0
                 handled += self.pump(budget - handled)
-            if not self._backlog:
+            if not (self._backlog or (self._put_off and self._admit(handled < budget))):
                 break
         return handled
 
@@ -381,7 +392,7 @@ class RendererCore(Connection, TurnLoop):
                 self._keep_rest_of_batch()
             if not self._backlog:
                 self.paused = 0
-            if self._backlog or (self.ready and not self.park()):
+            if self._backlog or self._put_off or (self.ready and not self.park()):
                 self.poller.wake()
             elif self.ended:
                 self.gone()
@@ -576,6 +587,7 @@ class RendererCore(Connection, TurnLoop):
         """Close the connection: main is gone, or this process has left. Pending requests get the outcome PeerGone."""
         if self.state is not CLOSED:
             self._dispatcher.take_rest()  # these events are not to be heard
+            self._put_off.clear()
 
             def gone() -> PeerGone:  # for other threads, whose errors cancel no task
                 return PeerGone(self._why_gone())

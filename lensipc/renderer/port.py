@@ -17,7 +17,7 @@ from ..runtime.channels import Callback, Channel, ChannelTable, Disposer, Regist
 from ..runtime.connection import CLOSED, OPEN, post_args
 from ..runtime.dispatch import Dispatcher
 from ..runtime.kept import KeptBytes
-from ..runtime.listening import Paced, Replay, with_options
+from ..runtime.listening import PUT_OFF, Paced, Replay, with_options
 from ..runtime.pending import Outcome
 from ..runtime.posts import Fail, not_done
 from ..runtime.protocol import EVENT, INVOKE, KEEP_EVENT, LISTEN, MAX_NAME, MAX_READ_AHEAD, REPLAY, STREAM, UNLISTEN
@@ -196,16 +196,16 @@ class RendererPort:
 
         if not (replay or latest or concurrency is not None):
             return self.table.listen(channel, listener, begin)
-        callback, added = with_options(
+        callback, added, removed = with_options(
             listener,
             replay,
             latest,
             concurrency,
             Dispatcher(core.driver, f"renderer {core.frame_id}"),
-            lambda paced: partial(core.call_soon, Soon(self, paced)),
+            lambda paced: partial(core.call_soon, Soon(self, paced), PUT_OFF if paced.latest else 0.0),
             self._ask_for_kept,
         )
-        return self.table.listen(channel, callback, begin, added)
+        return self.table.listen(channel, callback, begin, added, removed)
 
     def _ask_for_kept(self, replay: Replay) -> None:
         channel: RendererChannel = replay.channel

@@ -144,13 +144,15 @@ class ChannelTable(Generic[AnyChannel]):
         callback: Callback,
         begin: Callable[[AnyChannel], None] = lambda _channel: None,
         added: Callable[[AnyChannel, Registration], None] = lambda _channel, _registration: None,
+        removed: Callable[[], None] = lambda: None,
     ) -> Disposer:
         """Add a listener; the disposer removes it.
 
-        `begin` is called with the channel before its first one is added, and `added` when this one is.
+        `begin` is called with the channel before its first one is added, `added` when this one is, and `removed` when
+        it is disposed of.
         """
         self._check(name, callback, "listener")
-        registration = Registration(callback, _caller(), partial(self._remove_listener, name), self._post)
+        registration = Registration(callback, _caller(), partial(self._remove_listener, name, removed), self._post)
         add = partial(self._add_listener, name, registration, begin, added)
         if not self._post(add, f"listen to {name!r}"):
             add()
@@ -186,9 +188,10 @@ class ChannelTable(Generic[AnyChannel]):
             registration()
             raise
 
-    def _remove_listener(self, name: str, registration: Registration) -> None:
+    def _remove_listener(self, name: str, removed: Callable[[], None], registration: Registration) -> None:
         if registration in self._registrations:
             del self._registrations[registration]
+            removed()
             channel = self[name]
             channel.remove(registration)
             if not channel.listeners:

@@ -18,6 +18,8 @@ from .driver import is_awaitable
 
 # What `latest=True` means if `concurrency` is not said.
 ONE: Final = 1
+# How long a call with `latest=True` is put off, at most, while there is more to look at (seconds). A flood never ends.
+PUT_OFF: Final = 0.1
 
 
 class Replay:
@@ -82,6 +84,9 @@ class Paced:
 
     Without `latest`, all of them wait, in order.
 
+    A signal's handler may raise at the beginning and the end of each call here. So what says how things stand is
+    changed in one step, or in a step that may be done twice: no interrupted call counts as one that runs.
+
     Args:
         callback: what is called.
         latest: whether only the newest event waits.
@@ -91,16 +96,15 @@ class Paced:
 
     __slots__ = (
         "_callback",
+        "_calls",
         "_channel",
         "_dispatcher",
-        "_latest",
         "_limit",
-        "_missed",
+        "_newest",
         "_registration",
-        "_running",
-        "_scheduled",
         "_soon",
         "_waiting",
+        "latest",
     )
 
     _channel: Any
@@ -109,103 +113,99 @@ class Paced:
 
     def __init__(self, callback: Callback, latest: bool, limit: int, dispatcher: Dispatcher) -> None:
         self._callback = callback
-        self._latest = latest
+        self.latest = latest
         self._limit = limit
         self._dispatcher = dispatcher
-        self._scheduled = False
-        self._running = 0
-        self._missed = 0  # events that were skipped since the last call
-        # The events that wait, each with the future that ends when it was heard. With `latest`, one at most, without.
+        self._calls: set[object] = set()  # those that run
+        # With `latest`: the event that waits, its arguments, and how many were skipped since the last call.
+        self._newest: tuple[Any, tuple[Any, ...], int] | None = None
+        # Without: the events that wait, each with the future that ends when it was heard.
         self._waiting: deque[tuple[Any, tuple[Any, ...], Any]] = deque()
 
     def begin(self, channel: Any, registration: Registration, soon: Callable[[], None]) -> None:
         """The listener is added.
 
-        `soon()` has `run` called when all that has come was looked at, with context variables of its own.
+        `soon()` has `run` called once, with context variables of its own, however often it was called before. With
+        `latest` that is when all that has come was looked at.
         """
         self._channel, self._registration, self._soon = channel, registration, soon
 
+    def end(self) -> None:
+        """The listener is disposed of: what waits will not be heard."""
+        self._newest = None
+        while self._waiting:
+            _end(self._waiting.popleft()[2])
+
     def __call__(self, event: Any, *args: Any) -> Any:
         """An event. What is awaited of the result is over when the event was heard: main counts what waits by that."""
-        if self._latest:
-            if self._waiting:
-                skipped, _, _ = self._waiting.pop()
-                self._missed += 1 + skipped.missed
-            self._waiting.append((event, args, None))
-            self._schedule()
+        if self.latest:
+            before = self._newest
+            self._newest = event, args, 0 if before is None else before[2] + 1 + before[0].missed
+            self._go_on()
             return None
-        if self._running < self._limit:
+        if not self._waiting and len(self._calls) < self._limit:
             return self._hear(event, args, None)
         heard = self._dispatcher.driver.future()
         self._waiting.append((event, args, heard))
+        self._go_on()
         return heard
 
+    def _go_on(self) -> None:
+        """Have what waits heard, as far as there may be more calls."""
+        if (self._newest is not None or self._waiting) and len(self._calls) < self._limit:
+            self._soon()
+
     def run(self, *_: object) -> None:
-        """Hear the newest event, if there may be one more call."""
-        self._scheduled = False
-        if not self._waiting or self._running >= self._limit:
-            return
-        event, args, _none = self._waiting.popleft()
-        missed, self._missed = self._missed, 0
-        if self._registration.active:
+        """Hear the newest event, or those that wait, as far as there may be more calls."""
+        if not self._registration.active:
+            self.end()
+        elif not self.latest:
+            while self._waiting and len(self._calls) < self._limit:
+                self._dispatcher.driver.contexts.apart(self._hear, *self._waiting[0])
+        elif self._newest is not None and len(self._calls) < self._limit:
+            event, args, missed = self._newest
             if missed:  # others share the event object
                 missed += event.missed
                 event = type(event)(event.frame_id, event.pid, event.extension, event.channel, missed, event._send)
             self._hear(event, args, None)
 
-    def _schedule(self) -> None:
-        if not self._scheduled and self._running < self._limit:
-            self._scheduled = True
-            self._soon()
-
     def _hear(self, event: Any, args: tuple[Any, ...], heard: Any) -> Any:
         """Call the listener. Returns a future that ends when its call has ended, if that is async."""
-        dispatcher, table, awaited = self._dispatcher, self._channel.port.table, False
-        self._running += 1  # a plain call, too: it may run a loop of its own, in which events come
+        dispatcher, table, awaited, call = self._dispatcher, self._channel.port.table, False, object()
         try:
+            self._calls.add(call)  # a plain call, too: it may run a loop of its own, in which events come
+            self._newest = None  # the event waits no more: its call begins
+            if heard is not None:
+                self._waiting.popleft()
             result = self._callback(event, *args)
             if result is not None and is_awaitable(result):
                 if heard is None:
                     heard = dispatcher.driver.future()
                 what = "listener of %s/%s raised", table.extension, self._channel.name
-                finish(dispatcher.driver, table, result, what, partial(self._count, heard))
+                finish(dispatcher.driver, table, result, what, partial(self._count, call, heard))
                 awaited = True
-                return None if self._latest else heard
+                return None if self.latest else heard
         except BaseException as error:  # SystemExit and CancelledError, too
             dispatcher.failed(self._channel, table, self._callback, len(args), error)
         finally:
             if not awaited:
-                self._end(heard)
+                self._calls.discard(call)
+                _end(heard)
+                self._go_on()
         return None
 
-    def _count(self, heard: Any, change: int) -> None:
-        """An async call has begun (1), or has ended (-1)."""
+    def _count(self, call: object, heard: Any, change: int) -> None:
+        """An async call has begun (1), or has ended (-1): there may be one more."""
         if change < 0:
-            self._end(heard)
+            self._calls.discard(call)
+            _end(heard)
+            self._go_on()
 
-    def _end(self, heard: Any) -> None:
-        """A call has ended: there may be one more."""
-        self._running -= 1
-        if heard is not None:
-            heard.set_result(None)
-        if self._waiting:
-            if self._latest:
-                self._schedule()
-            elif not self._scheduled:
-                self._go_on()
 
-    def _go_on(self) -> None:
-        """Hear what waits, in order, as far as there may be more calls."""
-        self._scheduled = True  # the ends of plain calls come back here: this loop goes on with what waits
-        try:
-            while self._waiting and self._running < self._limit:
-                event, args, heard = self._waiting.popleft()
-                if self._registration.active:
-                    self._dispatcher.driver.contexts.apart(self._hear, event, args, heard)
-                else:
-                    heard.set_result(None)
-        finally:
-            self._scheduled = False
+def _end(heard: Any) -> None:
+    """An event was heard, or will not be: `heard` is its future, or None."""
+    if heard is not None and not heard.done():
+        heard.set_result(None)
 
 
 def with_options(
@@ -216,8 +216,8 @@ def with_options(
     dispatcher: Dispatcher,
     soon: Callable[[Paced], Callable[[], None]],
     ask: Callable[[Replay], None],
-) -> tuple[Callback, Callable[[Any, Registration], None]]:
-    """What stands in the channel for a listener with options, and what is to be called when it is added there.
+) -> tuple[Callback, Callable[[Any, Registration], None], Callable[[], None]]:
+    """What stands in the channel for a listener with options, and what is to be called when it is added and removed.
 
     Args:
         listener, replay, latest, concurrency: as the user has given them.
@@ -244,7 +244,11 @@ def with_options(
             replayed.begin(channel, registration)
             ask(replayed)
 
-    return callback, added
+    def removed() -> None:
+        if paced is not None:
+            paced.end()
+
+    return callback, added, removed
 
 
 def _limit_of(concurrency: int | None) -> int:

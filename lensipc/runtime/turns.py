@@ -35,6 +35,11 @@ class TurnLoop:
         self._scheduled = False
         self._lingers = False  # the scheduled turn polls first, for nothing is known to be there
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the last turn has left something to do, as far as is known, for the next."""
+        return self._scheduled and not self._lingers
+
     def work(self) -> bool:
         """Do what there is to do now, for a while: whether there may be more."""
         raise NotImplementedError
