@@ -182,6 +182,11 @@ class MainCore(TurnLoop):
         awake = [each.endpoint for each in self.connections.values() if each.ready and not each.paused]
         return busy_poll(awake, nanoseconds) if awake else False
 
+    @property
+    def is_assembling(self) -> bool:
+        """Whether a part of a large message has come, and the rest is on its way."""
+        return any(each.endpoint.assembling[0] is not None for each in self.connections.values())
+
     def work(self) -> bool:
         """Call main's own listeners, and let each renderer have its turn.
 

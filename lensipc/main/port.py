@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import clone
 from ..errors import OutboxFull
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import asyncio
 
     from .core import MainCore
+
+# How long a paced listener waits for the rest of a large message before it looks again (seconds).
+LOOK_AGAIN: Final = 0.001
 
 
 class MainChannel(Channel):
@@ -152,12 +155,15 @@ class MainPort:
 
     def _run(self, paced: Paced) -> None:
         """Run it, or put it off again while there is more to look at."""
-        driver = self.core.driver
-        if self.core.is_busy and time.monotonic() < self._put_off[paced]:
-            driver.call_soon(partial(self._run, paced))
+        core = self.core
+        in_time = time.monotonic() < self._put_off[paced]
+        if in_time and core.is_busy:
+            core.driver.call_soon(partial(self._run, paced))
+        elif in_time and core.is_assembling:
+            core.poller.call_later(LOOK_AGAIN, partial(self._run, paced))
         else:
             del self._put_off[paced]
-            driver.contexts.apart(paced.run)
+            core.driver.contexts.apart(paced.run)
 
     async def drain(self) -> None:
         """Wait until no renderer is congested, and main's own listeners have heard what was sent."""

@@ -272,10 +272,14 @@ class RendererCore(Connection, TurnLoop):
             self._put_off[soon] = time.monotonic() + seconds
             self.poller.wake()
 
-    def _admit(self, empty: bool) -> bool:
-        """Put what `call_soon` has put off longest into the backlog, if the ring is `empty` or its time has come."""
+    def _admit(self, handled: int) -> bool:
+        """Put what was put off longest into the backlog, if there was nothing to handle, or its time has come.
+
+        After a message more may follow at once: main writes on as soon as there is room.
+        """
         soon = min(self._put_off, key=self._put_off.__getitem__)
-        if not empty and time.monotonic() < self._put_off[soon]:
+        more = handled or self.endpoint.assembling[0] is not None
+        if more and time.monotonic() < self._put_off[soon]:
             return False
         self._backlog.append([soon, ()])
         del self._put_off[soon]
@@ -339,7 +343,7 @@ class RendererCore(Connection, TurnLoop):
             if self.ready:
                 self.paused = 0
                 handled += self.pump(budget - handled)
-            if not (self._backlog or (self._put_off and self._admit(handled < budget))):
+            if not (self._backlog or (self._put_off and self._admit(handled))):
                 break
         return handled
 
