@@ -10,10 +10,12 @@ from typing import Any
 import keeping
 import lab
 import pytest
+from hostile.renderer import connect
 from hosting import Host, hosting, until
 from keeping import plain_hosting, script
 
 from lensipc import ExtensionManifest, KeptFull, MainProcess, NotActivatedError, RendererHandle, RendererProcess
+from lensipc.runtime.protocol import KEPT, LISTEN, REPLAY
 
 KEPT_LIMIT = 64 * 1024  # bytes, where a test is about it
 
@@ -207,6 +209,31 @@ async def test_a_renderer_that_asks_for_more_than_its_outbox_holds_has_it_all_an
         await busy
         assert await act(host, renderer, "sizes", 12) == [1024 * 1024] * 12
         assert host.main.renderers == [renderer]
+
+
+async def test_kept_values_that_wait_for_all_connections_of_one_process_are_bounded_together(tmp_path: Path) -> None:
+    """16 connections of one process ask for 1 MiB each, and read nothing; then they read."""
+    size = 1024 * 1024
+    async with hosting(0, path=tmp_path / "s", high_water=64 * 1024, outbox_limit=size) as host:
+        host.ipc.broadcast("large", bytes(size), keep=True)
+        visitors = [await connect(tmp_path / "s", host) for _ in range(16)]
+        for visitor in visitors:
+            number = visitor.declare("large")
+            visitor.send(LISTEN, number)
+            visitor.send(REPLAY, number)
+        connections = list(host.main._core.connections.values())
+        await until(lambda: all(each.paused for each in connections))
+        assert sum(each.endpoint.outbox for each in connections) <= 4.5 * size  # twice outbox_limit, and what is sent
+        host.ipc.broadcast("large", "newer", keep=True)
+        answered: set[int] = set()
+        while len(answered) < 16:
+            for place, visitor in enumerate(visitors):
+                if any(record.kind == KEPT for record in visitor.receive()):
+                    answered.add(place)
+            await asyncio.sleep(0.001)
+        await until(lambda: not any(each.paused for each in connections))
+        for visitor in visitors:
+            visitor.close()
 
 
 async def test_what_a_listener_raises_at_the_kept_value_is_logged_and_it_hears_later_events(

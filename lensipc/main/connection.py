@@ -22,7 +22,7 @@ from ..errors import DecodeError, KeptFull, OutboxFull, PeerGone, ProtocolError,
 from ..events import IpcMainInvokeEvent
 from ..log import log
 from ..runtime.channels import Running
-from ..runtime.connection import CLOSED, Connection, body_of
+from ..runtime.connection import CLOSED, OPEN, Connection, body_of
 from ..runtime.pending import PendingInvokes
 from ..runtime.protocol import (
     ACTIVATE,
@@ -80,6 +80,8 @@ MAX_LISTENERS: Final = 1024
 # How long a renderer has to read as many bytes as the high-water mark (seconds). TIME_TO_READ_NS of
 # csrc/endpoint/topic.c is the same time for events.
 TIME_TO_READ: Final = 1.0
+# How long main waits before it looks again whether there is room for a kept value (seconds).
+LOOK_AGAIN: Final = 0.02
 # Reasons why main leaves a renderer's messages in its ring, as bits of RendererConnection.paused.
 PAUSED_BY_LISTENERS: Final = 1  # MAX_LISTENERS async listeners of its events run, or their arguments are too large
 PAUSED_BY_OUTCOMES: Final = 2  # outcomes for the renderer fill its outbox
@@ -246,6 +248,7 @@ class RendererConnection(Connection):
         self._when_room: list[Callable[[], None]] = []  # what waits until its outbox is down to the low-water mark
         self.running_listeners: int = 0  # async listeners in main that its events have started and that still run
         self.listeners_bytes: int = 0  # of their arguments
+        self._unanswered = False  # an answer to a request for a kept value waits for room
         self._backed_up: StallTimer | None = None  # running while its outcomes wait beyond its outbox's limit
         # Another renderer could not decode its event: main decodes each before others get it.
         self.distrusted: bool = False
@@ -396,7 +399,8 @@ class RendererConnection(Connection):
         try:
             self.status |= router.keep(channel, self.frame_id, self.pid, body)
         except KeptFull as error:
-            self._tell_kept(NOT_KEPT, message.channel, body=str(error).encode(errors="replace"))
+            refusal = NOT_KEPT, message.channel, 0, 0, 0, str(error).encode(errors="replace")
+            self._tell_kept(lambda: refusal)
         router.deliver()
 
     def _on_replay(self, message: Message) -> None:
@@ -404,28 +408,36 @@ class RendererConnection(Connection):
         channel = self._channel(message.channel)
         if channel not in self.listening:
             raise ProtocolError(f"it asks for the kept value of channel number {message.channel}, and does not listen")
-        kept = channel.port.kept.get(channel.name)
-        if kept is None:
-            self._tell_kept(KEPT, message.channel)
-        else:
-            self._tell_kept(KEPT, message.channel, kept.frame_id, kept.pid, 1, kept.body)
+        number = message.channel
 
-    def _tell_kept(
-        self, kind: int, channel: int, detail: int = 0, pid: int = 0, correlation: int = 0, body: Buffer = b""
-    ) -> None:
-        """Send what must not be lost, if the renderer can still hear it.
+        def answer() -> tuple[Any, ...]:
+            kept = channel.port.kept.get(channel.name)
+            return (KEPT, number) if kept is None else (KEPT, number, kept.frame_id, kept.pid, 1, kept.body)
 
-        A renderer asks for much by a short message. So main takes nothing more of it while much waits for it. It may
-        take its time to read: this costs main no more than what waits.
+        self._tell_kept(answer)
+
+    def _tell_kept(self, answer: Callable[[], tuple[Any, ...]]) -> None:
+        """Send what must not be lost, if the renderer can still hear it: what `answer` gives `send` then.
+
+        A renderer asks for much by a short message. So main takes nothing more of it while much waits for it, or for
+        all renderers of its process: then the answer waits, too. They may take their time to read.
         """
-        if self.ended:
+        if self.state is not OPEN:
             return
         try:
-            self.send(kind, channel, detail, pid, correlation, body, KEEP)
+            self.send(*answer())
+        except OutboxFull:
+            self._pause(PAUSED_BY_KEPT)
+            self._unanswered = True
+            self.poller.call_later(LOOK_AGAIN, partial(self._tell_kept, answer))
+        except (ProtocolError, MemoryError) as error:
+            self.broken(error)
+        else:
+            self._unanswered = False
             if self.endpoint.outbox > self.core.high_water:
                 self._pause(PAUSED_BY_KEPT)
-        except (OutboxFull, ProtocolError) as error:
-            self.broken(error)
+            else:
+                self._resume(PAUSED_BY_KEPT)
 
     def _check(self, body: Buffer) -> None:
         try:
@@ -725,7 +737,7 @@ class RendererConnection(Connection):
             self._backed_up.cancel()
             self._backed_up = None
             self._resume(PAUSED_BY_OUTCOMES)
-        if self.paused & PAUSED_BY_KEPT:
+        if self.paused & PAUSED_BY_KEPT and not self._unanswered:
             self._resume(PAUSED_BY_KEPT)
         if self._when_room:
             waiting, self._when_room = self._when_room, []
