@@ -240,11 +240,11 @@ class Stream(Generic[Item]):
     def take(self) -> list[Item]:
         """Take the items that have come, without waiting: all of them, in order; [] if there is none now.
 
-        This is for a foreign event loop: call it at once and after each `dispatch`, until `ended`. With a `read_ahead`
-        of 0, each call asks for one more item.
+        This is for a foreign event loop: call it at once and after each `dispatch`, again and again until it has
+        nothing or `ended` is true. With a `read_ahead` of 0, each call asks for one more item.
 
         Raises:
-            What iterating raises. An error comes by itself, in the call after that which has returned the last items.
+            LensIpcError: what iterating raises, in the call after that which has returned the last items.
             Ctrl-C ends the stream, as in `for`: no later call can return items after a gap.
         """
         self._check_thread("take")
