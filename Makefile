@@ -11,7 +11,7 @@ TOOLS = $(WHEELS)/venv/bin
 # The documentation's own environment.
 DOCS = build/docs
 
-.PHONY: demo picture docs quick test lint units asan coverage bench mutants faults soak faults-core soak-core clean
+.PHONY: demo picture docs site quick test lint units asan coverage bench mutants faults soak faults-core soak-core clean
 .PHONY: wheels wheels-native wheels-test test-wheel release
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
@@ -20,10 +20,12 @@ demo: $(STAMP)  ## extensions in real processes, for a few seconds
 picture: $(STAMP)  ## docs/demo.svg: the demo's screen
 	$(BIN)/lensipc demo --svg docs/demo.svg
 
-docs: $(STAMP) $(DOCS)/.installed  ## build/site/: the documentation; warnings are errors, and each block of code runs
+docs: site $(STAMP)  ## build/site/: the documentation; warnings are errors, and each block of code runs
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+site: $(DOCS)/.installed  ## the same, without running its code
 	$(DOCS)/bin/codespell docs *.md bench/README.md examples lensipc
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
-	$(BIN)/python -m pytest -q tests/test_docs.py
 
 quick: $(STAMP)  ## what to run after each change: lint, types and the unit tests, in half a minute
 	+$(MAKE) --no-print-directory -j2 --output-sync=target lint units

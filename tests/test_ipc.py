@@ -199,7 +199,7 @@ def test_a_renderer_listens_with_a_policy_and_does_not_handle() -> None:
     instance.listen("a", print)
     instance.listen("a", print, when_slow="drop_oldest")
     port: Any = part._port
-    assert port.sent == [("disconnect", False, False, None), ("drop_oldest", False, False, None)]
+    assert port.sent == [(None, False, False, None), ("drop_oldest", False, False, None)]
     assert not hasattr(instance, "handle")
     assert not hasattr(IpcMain, "invoke")
 
