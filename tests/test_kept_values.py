@@ -11,8 +11,7 @@ import keeping
 import lab
 import pytest
 from hostile.renderer import connect
-from hosting import Host, hosting, until
-from keeping import plain_hosting, script
+from hosting import Host, hosting, plain_hosting, script, until
 
 from lensipc import ExtensionManifest, KeptFull, MainProcess, NotActivatedError, RendererHandle, RendererProcess
 from lensipc.runtime.protocol import KEPT, LISTEN, REPLAY

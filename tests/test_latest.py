@@ -11,8 +11,7 @@ from typing import Any
 
 import keeping
 import pytest
-from hosting import Host, hosting, until
-from keeping import plain_hosting, script
+from hosting import Host, hosting, plain_hosting, script, until
 
 from lensipc import RendererHandle
 from lensipc.main import connection as main_connection

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +13,7 @@ from pathlib import Path
 import lab
 import pytest
 import starting
-from hosting import Host, hosting, until
+from hosting import Host, hosting, plain_hosting, script, until
 
 from lensipc import ActivationError, Disposer, ExtensionManifest, MainProcess, PeerGone, RendererProcess
 from lensipc.runtime.protocol import MAX_CHANNELS, MAX_NAME, MAX_NAMES
@@ -102,30 +99,11 @@ async def test_a_semaphore_cannot_wake_an_event_loop(tmp_path: Path) -> None:
 # ---- a plain script: no event loop ----
 
 
-async def script(host: Host, code: str) -> str:
-    """Run a script in a process of its own that has `path`, the host's path; its output."""
-    header = f"import sys; sys.path[:] = {sys.path!r}\npath = {str(host.main.path)!r}\n"
-    header += "import lab, os, select, signal, threading, time\nfrom lensipc import *\n"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", header + textwrap.dedent(code), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        out, err = await process.communicate()
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        raise
-    assert process.returncode == 0, err.decode()
-    assert err.decode() == ""
-    return out.decode()
-
-
 @pytest.fixture
 async def plain_host(tmp_path: Path) -> AsyncIterator[Host]:
     """A host whose lab has only plain functions in its renderer part."""
-    async with MainProcess(tmp_path / "s") as main:
-        await main.install(ExtensionManifest("lab", "1", main="lab:LabMain", renderer="plain:PlainRenderer"))
-        yield Host(main, lab.IpcMain.get_instance(), [])
+    async with plain_hosting(tmp_path / "s") as host:
+        yield host
 
 
 @pytest.mark.parametrize("wakeup", ["socket", "semaphore"])

@@ -21,9 +21,9 @@ import lab
 import numpy as np
 import pytest
 import reading
-from hosting import Host, hosting, until
+from hosting import Host, hosting, plain_hosting, script, until
 
-from lensipc import ExtensionManifest, MainProcess, PeerGone, RendererProcess, Types, clone
+from lensipc import ExtensionManifest, PeerGone, RendererProcess, Types, clone
 from lensipc.main import streams
 from lensipc.runtime.protocol import CANCEL, CREDIT, ERROR, INVOKE, ITEMS, RESULT, STREAM
 
@@ -112,29 +112,11 @@ async def test_all_items_come_in_order_on_asyncio(kind: str) -> None:
         assert running(host) == 0
 
 
-async def script(host: Host, code: str) -> str:
-    """Run a script without an event loop in a process of its own; its output."""
-    header = f"import sys; sys.path[:] = {sys.path!r}\npath = {str(host.main.path)!r}\n"
-    header += "import asyncio, plain, select, signal, time\nfrom lensipc import *\n"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", header + textwrap.dedent(code), stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        out, _ = await process.communicate()
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        raise
-    assert process.returncode == 0
-    return out.decode()
-
-
 @pytest.fixture
 async def plain_host(tmp_path: Path) -> AsyncIterator[Host]:
     """A host whose lab has only plain functions in its renderer part."""
-    async with MainProcess(tmp_path / "s") as main:
-        await main.install(ExtensionManifest("lab", "1", main="lab:LabMain", renderer="plain:PlainRenderer"))
-        yield Host(main, lab.IpcMain.get_instance(), [])
+    async with plain_hosting(tmp_path / "s") as host:
+        yield host
 
 
 @pytest.mark.parametrize("wakeup", ["socket", "semaphore"])
@@ -149,6 +131,7 @@ async def test_all_items_come_in_order_in_a_script_that_keeps_events_meanwhile(p
     out = await script(
         plain_host,
         f"""
+        import asyncio
         with RendererProcess.connect(path, wakeup={wakeup!r}) as renderer:
             ipc = plain.Ipc.get_instance()
             heard = []

@@ -60,7 +60,7 @@ class RendererHandle:
         """ "running": its process runs. "restarting": it has failed, and is started again soon. "ended": for good."""
         if self._run.alive:
             return "running"
-        return "restarting" if self._is_kept else "ended"
+        return "ended" if self._keeping is None else "restarting"
 
     @property
     def alive(self) -> bool:
@@ -93,9 +93,8 @@ class RendererHandle:
         """Wait until the process has ended for good, and return its exit status, as `status`."""
         import asyncio
 
-        while self._is_kept:
-            assert self._keeper is not None
-            await asyncio.wait([self._keeper])
+        while (keeper := self._keeping) is not None:
+            await asyncio.wait([keeper])
         return await self._run.wait()
 
     @property
@@ -103,27 +102,28 @@ class RendererHandle:
         return self._run.connection
 
     @property
-    def _is_kept(self) -> bool:
-        return self._keeper is not None and not self._keeper.done()
+    def _keeping(self) -> asyncio.Task[None] | None:
+        """What starts it again, as long as that goes on."""
+        return None if self._keeper is None or self._keeper.done() else self._keeper
 
     def _stop(self) -> None:
         """Start it no more. Any thread may call this, because any thread may kill."""
         self._run.asked = True
-        if self._keeper is not None and not self._keeper.done():
+        if self._keeping is not None:
             self._main._loop.call_soon_threadsafe(self._end_keeper)
 
     def _end_keeper(self) -> None:
-        if self._keeper is not None and not self._keeper.done():
-            self._keeper.cancel()
+        if (keeper := self._keeping) is not None:
+            keeper.cancel()
             self._run.kill()  # by now this may be a later run than the one that was killed at first
 
     async def _close(self, reason: str) -> None:
         import asyncio
 
-        if self._keeper is not None and not self._keeper.done():
+        if (keeper := self._keeping) is not None:
             self._run.asked = True
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            keeper.cancel()
+            await asyncio.wait([keeper])
         await self._run.close(reason)
 
     def __repr__(self) -> str:

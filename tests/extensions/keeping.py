@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import resource
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import lab
 import numpy as np
-from hosting import Host
-
-from lensipc import ExtensionManifest, MainProcess
 
 
 def note(ipc: Any, name: str, channel: str, options: dict[str, Any] | None = None) -> None:
@@ -199,32 +189,3 @@ async def film(ipc: Any, channel: str, count: int) -> None:
 async def pace_in_a_thread(ipc: Any, name: str, channel: str, options: dict[str, Any]) -> None:
     """The same as `pace`, by another thread."""
     await asyncio.to_thread(pace, ipc, name, channel, 0, options)
-
-
-# ---- scripts ----
-
-
-@asynccontextmanager
-async def plain_hosting(path: Path) -> AsyncIterator[Host]:
-    """A host whose lab has only plain functions in its renderer part."""
-    async with MainProcess(path) as main:
-        await main.install(ExtensionManifest("lab", "1", main="lab:LabMain", renderer="plain:PlainRenderer"))
-        yield Host(main, lab.IpcMain.get_instance(), [])
-
-
-async def script(host: Host, code: str) -> str:
-    """Run a script in a process of its own that has `path`, the host's path; its output."""
-    header = f"import sys; sys.path[:] = {sys.path!r}\npath = {str(host.main.path)!r}\n"
-    header += "import plain, select, signal, time\nfrom lensipc import *\n"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", header + textwrap.dedent(code), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        out, err = await process.communicate()
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        raise
-    assert process.returncode == 0, err.decode()
-    assert err.decode() == ""
-    return out.decode()
