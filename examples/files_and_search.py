@@ -3,8 +3,9 @@
 
     python examples/files_and_search.py FOLDER
 
-Events go to all windows, in one order. A search is a request with progress on the way; the window that asks may cancel
-it. This module is the extension and the host, so that one file shows all of it.
+Events go to all windows, in one order. A search is a stream: its hits come as they are found, each with how far the
+search is, and main stops searching when the window stops reading. This module is the extension and the host, so that
+one file shows all of it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from lensipc import ExtensionManifest, InvokeTimeout, Ipc, LensMainExtension, LensRendererExtension, MainProcess, Types
@@ -20,6 +22,7 @@ from lensipc import ExtensionManifest, InvokeTimeout, Ipc, LensMainExtension, Le
 INTERVAL = 0.2
 
 Stamps = dict[str, tuple[int, int]]  # by path within the folder: when it was changed (ns), and its size
+Found = tuple[str, list[int], float]  # a file, the lines with the word, and which share of the files was searched
 
 
 def look(folder: Path) -> Stamps:
@@ -61,18 +64,16 @@ class IpcMain(Ipc.Main):
             await self.drain()
             await asyncio.sleep(INTERVAL)
 
-    async def _search(self, event: Types.IpcMainInvokeEvent, word: str) -> list[tuple[str, int]]:
-        return await search(event, self.folder, sorted(self.files), word)
+    async def _search(self, _event: Types.IpcMainInvokeEvent, word: str) -> AsyncIterator[Found]:
+        async for found in search(self.folder, sorted(self.files), word):
+            yield found
 
 
-async def search(event: Types.IpcMainInvokeEvent, folder: Path, paths: list[str], word: str) -> list[tuple[str, int]]:
-    """Where the word stands: path and line. Progress goes to who has asked."""
-    hits = []
-    for done, path in enumerate(paths):
-        lines = await asyncio.to_thread(lines_of, folder / path)  # a cancelled invoke ends here
-        hits += [(path, number) for number, line in enumerate(lines, 1) if word in line]
-        event.reply("search.progress", word, (done + 1) / len(paths))
-    return hits
+async def search(folder: Path, paths: list[str], word: str) -> AsyncIterator[Found]:
+    """Look for a word, file by file."""
+    for done, path in enumerate(paths, 1):
+        lines = await asyncio.to_thread(lines_of, folder / path)  # a window that stops reading ends it here
+        yield path, [number for number, line in enumerate(lines, 1) if word in line], done / len(paths)
 
 
 def lines_of(path: Path) -> list[str]:
@@ -102,11 +103,14 @@ class IpcRenderer(Ipc.Renderer):
         self.listen("files.all", self._on_all)
         self.listen("file.changed", self._on_changed)
         self.listen("file.gone", self._on_gone)
-        self.listen("search.progress", self._on_progress)
 
     async def search(self, word: str, timeout: float = 10.0) -> list[tuple[str, int]]:
-        """Ask main. InvokeTimeout: it took too long, and main has stopped searching."""
-        hits: list[tuple[str, int]] = await self.invoke("search", word, timeout=timeout)
+        """Where the word stands: path and line. InvokeTimeout: one file took too long, and main has stopped."""
+        hits: list[tuple[str, int]] = []
+        async with self.stream("search", word, timeout=timeout) as found:
+            async for path, lines, share in found:
+                hits += [(path, line) for line in lines]
+                self.progress[word] = share
         return hits
 
     def _on_all(self, _event: Types.IpcRendererEvent, files: Stamps) -> None:
@@ -117,9 +121,6 @@ class IpcRenderer(Ipc.Renderer):
 
     def _on_gone(self, _event: Types.IpcRendererEvent, path: str) -> None:
         self.files.pop(path, None)
-
-    def _on_progress(self, _event: Types.IpcRendererEvent, word: str, share: float) -> None:
-        self.progress[word] = share
 
 
 class FilesRenderer(LensRendererExtension):
@@ -138,7 +139,7 @@ class FilesRenderer(LensRendererExtension):
             try:
                 hits = await ipc.search(word)
             except InvokeTimeout:
-                print(f"window {os.getpid()}: the search took too long", flush=True)
+                print(f"window {os.getpid()}: a file took too long", flush=True)
             else:
                 print(f"window {os.getpid()}: {len(ipc.files)} files, {word!r} in {len(hits)} lines", flush=True)
 

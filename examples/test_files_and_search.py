@@ -18,7 +18,7 @@ import pytest
 from files_and_search import IpcRenderer
 
 from lensipc import InvokeTimeout
-from lensipc.testing import Host, fake_event
+from lensipc.testing import Host
 
 MakeHost = Callable[..., Host]
 
@@ -56,18 +56,18 @@ def test_each_window_knows_the_files_and_hears_of_changes(host: Host, tmp_path: 
         wait_for_files(host, number, ["b.txt", "c.txt"])
 
 
-def test_a_search_gives_paths_and_lines_and_its_progress_comes_first(host: Host) -> None:
+def test_a_search_gives_paths_and_lines_and_how_far_it_is(host: Host) -> None:
     renderer = host.run(host.renderer())
     wait_for_files(host, 1, ["a.txt", "b.txt"])
-    host.run(renderer.hear("search.progress"))
-    assert host.run(renderer.invoke("search", "two")) == [("a.txt", 2), ("b.txt", 1)]
-    assert host.run(renderer.heard("search.progress")) == [("two", 0.5), ("two", 1.0)]
+    hits = host.run(renderer.ask(lambda: IpcRenderer.get_instance().search("two")))
+    assert hits == [("a.txt", 2), ("b.txt", 1)]
+    assert host.run(renderer.ask(lambda: IpcRenderer.get_instance().progress)) == {"two": 1.0}
 
 
 def test_a_window_that_is_killed_is_not_missed(host: Host) -> None:
     first, second = host.run(host.renderer(1)), host.run(host.renderer(2))
     host.run(first.kill())
-    assert isinstance(host.run(second.invoke("search", "two")), list)
+    assert isinstance(host.run(second.ask(lambda: IpcRenderer.get_instance().search("two"))), list)
 
 
 def test_a_search_that_takes_too_long_is_stopped(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,15 +88,11 @@ def test_a_search_that_takes_too_long_is_stopped(host: Host, monkeypatch: pytest
     assert len(read) == 1  # main did not go on to the second file
 
 
-async def search_alone(folder: Path) -> tuple[list[tuple[str, int]], list[tuple[Any, ...]]]:
+async def search_alone(folder: Path) -> list[files_and_search.Found]:
     """The function that searches, called without any window."""
-    event = fake_event("search")
-    hits = await files_and_search.search(event, folder, ["a.txt", "gone.txt"], "one")
-    return hits, event.replies
+    return [found async for found in files_and_search.search(folder, ["a.txt", "gone.txt"], "one")]
 
 
 def test_a_file_that_has_just_gone_has_no_lines(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one")
-    hits, replies = asyncio.run(search_alone(tmp_path))
-    assert hits == [("a.txt", 1)]
-    assert replies == [("search.progress", "one", 0.5), ("search.progress", "one", 1.0)]
+    assert asyncio.run(search_alone(tmp_path)) == [("a.txt", [1], 0.5), ("gone.txt", [], 1.0)]

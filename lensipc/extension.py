@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from .log import log_raised
@@ -143,9 +144,14 @@ class LensMainExtension(_Extension):
 
 
 class LensRendererExtension(_Extension):
-    """An extension's part in a renderer. Subclass it. Its attributes are those of a LensMainExtension."""
+    """An extension's part in a renderer. Subclass it. Its attributes are those of a LensMainExtension, and `renderer`."""
 
     _port: RendererPort
+
+    @cached_property
+    def renderer(self) -> RendererInfo:
+        """This renderer, as the extension's part in main sees it: its `frame_id`, `pid` and `name`."""
+        return self._port.renderer
 
     def on_closed(self, reason: str) -> Any:
         """Called before `on_deactivate` when main closes, closes this renderer, disconnects it, or dies; may be async.

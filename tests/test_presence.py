@@ -77,6 +77,20 @@ async def test_a_renderer_that_connects_and_leaves_by_itself_is_told_of_too(tmp_
         assert present.notes[2][0] == "gone"
 
 
+async def test_the_part_in_a_renderer_knows_of_it_what_main_knows(tmp_path: Path) -> None:
+    async with MainProcess(tmp_path / "s") as main:
+        await main.install(present.MANIFEST)
+        await main.spawn_renderer(name="spawned")
+        async with RendererProcess.connect(tmp_path / "s", name="connected") as renderer:
+            assert renderer.name == "connected"
+            ipc = present.IpcMain.get_instance()
+            assert [each.name for each in ipc.renderers] == ["spawned", "connected"]
+            ipc.broadcast("who")
+            await until(lambda: len([note for note in present.notes if note[0] == "heard"]) == 2)
+            heard = [note for note in present.notes if note[0] == "heard"]
+            assert sorted(heard) == sorted(("heard", each.frame_id, *each) for each in ipc.renderers)
+
+
 async def test_disabling_an_extension_makes_no_renderer_gone_and_enabling_it_tells_of_all_again() -> None:
     async with MainProcess() as main:
         await main.install(present.MANIFEST)

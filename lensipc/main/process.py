@@ -482,6 +482,7 @@ class MainProcess:
             frame_id = next(self._frame_ids)
             words = {
                 "frame_id": frame_id,
+                "name": handle.name,
                 "pid": os.getpid(),
                 "high_water": self._high_water,
                 "limit": self._outbox_limit,

@@ -69,6 +69,7 @@ class RendererCore(Connection, TurnLoop):
         driver: runs the callbacks.
         parts: activates and deactivates extensions here.
         frame_id: this renderer's number.
+        name: its name, as main knows it.
         on_change: called when main has activated here all that it had installed, and when main is gone.
         wakeup_fd: the eventfd that wakes main; closed with the connection.
         semaphore: whether this side sleeps on the segment's semaphore and not on `poller`.
@@ -92,6 +93,7 @@ class RendererCore(Connection, TurnLoop):
         driver: Driver,
         parts: Parts,
         frame_id: int,
+        name: str,
         *,
         on_change: Callable[[], None],
         wakeup_fd: int,
@@ -126,6 +128,7 @@ class RendererCore(Connection, TurnLoop):
         self.parts = parts
         self._on_change = on_change
         self.frame_id = frame_id
+        self.name: str = name
         self.pending_invokes: PendingInvokes = PendingInvokes(poller.call_later, self.caught_up)
         self.attached: bool = False  # main has activated here all that it had installed
         self.reason: str = "it closed the connection, or died"

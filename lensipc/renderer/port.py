@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from ..runtime.dispatch import Dispatcher
 from ..runtime.kept import KeptBytes
 from ..runtime.listening import PUT_OFF, Paced, Replay, with_options
 from ..runtime.pending import Outcome
+from ..runtime.ports import RendererInfo
 from ..runtime.posts import Fail, not_done
 from ..runtime.protocol import EVENT, INVOKE, KEEP_EVENT, LISTEN, MAX_NAME, MAX_READ_AHEAD, REPLAY, STREAM, UNLISTEN
 from ..runtime.streams import Incoming, Stream
@@ -81,6 +83,11 @@ class RendererPort:
             extension, partial(RendererChannel, self), self._listening, core.posts.post_from_elsewhere
         )
         self._kept = KeptBytes(extension, core.kept_limit)  # what this process has had main keep
+
+    @property
+    def renderer(self) -> RendererInfo:
+        """This renderer, as the extension's part in main sees it."""
+        return RendererInfo(self.core.frame_id, os.getpid(), self.core.name)
 
     def close(self) -> None:
         """Undo all that the part has registered, cancel its running listeners, and end its pending invokes."""

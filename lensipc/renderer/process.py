@@ -49,10 +49,12 @@ class RendererProcess:
 
     Attributes:
         frame_id: this renderer's number.
+        name: its name, as main knows it; empty: it has none.
         main_pid: main's process id.
     """
 
     frame_id: int
+    name: str
     main_pid: int
 
     def __init__(
@@ -412,6 +414,7 @@ class RendererProcess:
                 undo_all.callback(poller.close)
             undo_all.callback(poller.unregister, sock.fileno())
             self.frame_id = words["frame_id"]
+            self.name = words["name"]
             self.main_pid = words["pid"]
             if unix_socket.peer(sock)[1] != os.geteuid():
                 self._path = None  # this process must not remove it: main's user could make it lead to another file
@@ -422,6 +425,7 @@ class RendererProcess:
                 driver,
                 Parts(driver, self.frame_id),
                 self.frame_id,
+                self.name,
                 on_change=self._on_change,
                 wakeup_fd=wakeup_fd,
                 semaphore=self._wakeup == WAKEUP_SEMAPHORE,

@@ -82,6 +82,9 @@ class MainPort(Port, Protocol):
 class RendererPort(Port, Protocol):
     """The port of a part in a renderer."""
 
+    @property
+    def renderer(self) -> RendererInfo: ...
+
     def listen(
         self,
         channel: str,

@@ -3,7 +3,7 @@
 
     renderer -> main    HELLO    {"lensipc": version, "wakeup": how the renderer sleeps, "token": if main wants one,
                                  "name": if it has one}
-    main -> renderer    WELCOME  {"lensipc": version, "frame_id", "pid", "high_water", "limit",
+    main -> renderer    WELCOME  {"lensipc": version, "frame_id", "name", "pid", "high_water", "limit",
                                  "kept_limit", "quota", "budget", "plain", "count_all"}
                                  with the segment and main's eventfd as ancillary descriptors
     main -> renderer    {"goodbye": reason}   in place of WELCOME, or at any time before main disconnects

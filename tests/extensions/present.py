@@ -65,6 +65,7 @@ class IpcRenderer(Ipc.Renderer):
     def __init__(self, extension: LensRendererExtension) -> None:
         super().__init__(extension)
         self.listen("say", lambda _event, *args: self.broadcast("heard", *args))
+        self.listen("who", lambda _event: self.broadcast("heard", *extension.renderer))
 
 
 class Renderer(LensRendererExtension):
