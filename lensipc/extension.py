@@ -144,7 +144,10 @@ class LensMainExtension(_Extension):
 
 
 class LensRendererExtension(_Extension):
-    """An extension's part in a renderer. Subclass it. Its attributes are those of a LensMainExtension, and `renderer`."""
+    """An extension's part in a renderer. Subclass it.
+
+    Its attributes are those of a LensMainExtension, and `renderer`.
+    """
 
     _port: RendererPort
 
