@@ -307,7 +307,7 @@ class Main(_Ipc[MainPort]):
     async def drain(self) -> None:
         """Wait until no receiver that keeps reading has much waiting for it.
 
-        One that takes less than `high_water` bytes in 0.1 s holds nobody up any longer; its outbox then fills to its
+        One that takes less than `high_water` bytes in 1 s holds nobody up any longer; its outbox then fills to its
         limit, where it is disconnected, or loses events if it listens so.
         """
         await self._port.drain()

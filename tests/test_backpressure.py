@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -194,6 +195,26 @@ async def test_one_that_trickles_holds_nobody_up(monkeypatch: pytest.MonkeyPatch
             await asyncio.sleep(0.15)
         assert draining.done()
         assert ring.host.main._core.backpressure.is_lagging(renderer.main_end)
+
+
+async def test_one_that_does_nothing_for_a_moment_is_waited_for_by_a_sender_that_drains() -> None:
+    async with hosting(1, **SMALL) as host:
+        (renderer,) = host.renderers
+        await host.ipc.run(renderer, "note_count", "n")
+        sent, stood_still = 0, 1.0
+        while stood_still > 0.9:  # again, if this machine was too busy to let it go on in time
+            began = time.monotonic()
+            os.kill(renderer.pid, signal.SIGSTOP)  # as one that imports numpy for its first array, say
+            going_on = threading.Timer(0.3, os.kill, (renderer.pid, signal.SIGCONT))
+            going_on.start()
+            while going_on.is_alive():
+                host.ipc.broadcast("n", bytes(100_000))
+                sent += 1
+                await host.ipc.drain()
+            going_on.join()
+            stood_still = time.monotonic() - began
+        assert host.main.renderers == [renderer]
+        await host.ipc.run(renderer, "wait_count", "n", sent)
 
 
 async def test_one_that_was_too_slow_and_has_read_all_has_its_time_again() -> None:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from .connection import RendererConnection
 
 # A congested receiver holds its senders back as long as it takes at least one high-water mark of bytes in each period
-# of this length (seconds).
-HOLD: Final = 0.1
+# of this length (seconds). Importing numpy for the first array, or a pass of the collector, may take a good part of it.
+HOLD: Final = 1.0
 
 
 class StallTimer:
