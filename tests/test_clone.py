@@ -1172,6 +1172,31 @@ def test_views_of_what_was_transferred_keep_its_memory() -> None:
     assert len(others) == 500
 
 
+def test_arrays_of_any_order_and_with_weak_references_are_transferred_with_their_views_intact() -> None:
+    in_no_order = np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2) * 1
+    assert (in_no_order.flags.owndata, in_no_order.flags.forc) == (True, False)  # neither C's order nor Fortran's
+    referenced = np.arange(24.0)
+    reference = weakref.ref(referenced)
+    fields = np.zeros(3, [("a", "i4"), ("b", "f8")])
+    arrays: list[np.ndarray[Any, Any]] = [
+        in_no_order,
+        referenced,
+        np.asfortranarray(np.ones((3, 4))),
+        fields,
+        np.zeros((0, 3)),
+    ]
+    views = [array[1:] for array in arrays]
+    contents = [view.tolist() for view in views]
+    clone.check_transfer(arrays)
+    clone.detach(arrays)
+    others = [np.full(24, -1.0) for _ in range(500)]  # which would have the memory, if it were free
+    assert [array.shape for array in arrays] == [(0,)] * len(arrays)
+    assert reference() is referenced
+    assert fields.dtype.names == ("a", "b")
+    assert [view.tolist() for view in views] == contents
+    assert len(others) == 500
+
+
 def test_what_cannot_be_transferred_is_told_beforehand() -> None:
     text = bytearray(b"abc")
     exported = bytearray(b"abc")

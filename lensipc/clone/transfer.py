@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -88,14 +89,17 @@ def _memory_of(array: Any) -> ctypes.c_void_p:
 def _empty_array(array: Any) -> None:
     """Make an array's shape (0,), with its memory alive as long as views may show it.
 
-    `resize` alone frees the memory under views, and numpy cannot tell whether there are any. So another array of the
-    same size, whose pages are never touched, swaps memory with this one, and stays until this one is gone: as every
-    view of it holds it, none outlives the memory.
+    An array frees its memory when it becomes another one, and numpy cannot tell whether views show it. So another array
+    of the same size, whose pages are never touched, swaps memory with this one, and stays until this one is gone: as
+    every view of it holds it, none outlives the memory.
+
+    Both pointers are swapped in one call: were a signal's handler to raise between the two, both arrays would free the
+    same memory. `resize` would do for most arrays, but not for one that is in neither order, or has a weak reference.
     """
     import numpy as np
 
     keeper = np.empty(array.shape, array.dtype)
-    ours, theirs = _memory_of(array), _memory_of(keeper)
-    ours.value, theirs.value = theirs.value, ours.value
-    array.resize((0,), refcheck=False)
     weakref.finalize(array, type, keeper).atexit = False  # type(keeper): any call that holds it
+    ours, theirs = _memory_of(array), _memory_of(keeper)
+    deque(map(setattr, (ours, theirs), ("value", "value"), (theirs.value, ours.value)), maxlen=0)
+    array.__setstate__((1, (0,), array.dtype, False, b""))
