@@ -14,6 +14,9 @@
  *   endpoint/send.c           turns messages into frames
  *   endpoint/receive.c        turns frames into messages; relays events to subscribers
  *   endpoint/topic.c          the subscribers of a channel                              malloc
+ *   endpoint/slabs.c          memory for large events that several renderers read       system calls
+ *   endpoint/holds.c          what each renderer holds of it                            malloc
+ *   endpoint/mapped_slabs.c   the same memory in a renderer                             system calls
  *   endpoint/parent_death.c   kills a renderer some time after its main has died        system calls
  *
  * clone/ writes and reads values. python/ has the Python functions for fast.h and clone/.
@@ -33,7 +36,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LIPC_VERSION 5
+#define LIPC_VERSION 6
 
 /* What a segment is made of. */
 #define LIPC_FORM_MEMFD 0
@@ -76,9 +79,11 @@
 /* Bits of the status that is returned when an event is sent to all subscribers. */
 #define LIPC_FAILED 1    /* a subscriber must be disconnected: see lipc_failure */
 #define LIPC_CONGESTED 2 /* more than high_water bytes wait for a subscriber */
+#define LIPC_WANTS_SLAB 4 /* a slab is missing: see lipc_slabs_wanted, lipc_offer_slab */
 
 struct lipc_account;
 struct lipc_endpoint;
+struct lipc_slabs;
 struct lipc_topic;
 
 /* All that is sent with a message's body. lensipc/runtime/protocol.py defines what the fields mean. */
@@ -88,6 +93,14 @@ struct lipc_header {
     uint32_t detail;
     uint32_t pid;
     uint32_t kind;
+};
+
+/* A slab, as it is used. */
+struct lipc_slab_state {
+    uint64_t size;
+    uint64_t taken;  /* bytes in blocks that somebody holds */
+    uint64_t blocks; /* that somebody holds */
+    uint64_t uses;   /* blocks that were ever taken */
 };
 
 /* A piece of a message's body. */
@@ -185,11 +198,12 @@ int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *he
                     size_t count, int when_full);
 
 /* Called by the producer. Does not block. Returns the bytes of memory that the messages in the outbox take, less the
- * bytes of the first message that are in the ring already. */
+ * bytes of the first message that are in the ring already. If the peer holds so much of the slabs that senders should
+ * wait, what it holds counts, too. */
 uint64_t lipc_outbox_bytes(const struct lipc_endpoint *endpoint);
 
-/* Called by the producer. Does not block. Returns how many bytes the peer has taken from the ring so far, as last seen.
- * The number grows while the peer reads. */
+/* Called by the producer. Does not block. Returns how many bytes the peer has taken from the ring so far, and how many it
+ * has read in slabs, as last seen. The number grows while the peer reads. */
 uint64_t lipc_bytes_taken(struct lipc_endpoint *endpoint);
 
 /* ---- receive.c ---- */
@@ -243,6 +257,64 @@ void lipc_topic_main_listens(struct lipc_topic *topic, int listens);
  * its reader has had no time to read. */
 int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
                     const struct lipc_part *parts, size_t count);
+
+/* Called by main. Does not block. From now on large events for several subscribers lie in these slabs, where there is room
+ * and the subscribers have them. */
+void lipc_topic_use_slabs(struct lipc_topic *topic, struct lipc_slabs *slabs);
+
+/* ---- slabs.c: main only ---- */
+
+/* Called by main. Does not block. Makes an empty set of slabs for bodies of at most `most` bytes. Returns NULL if there
+ * is no memory. */
+struct lipc_slabs *lipc_slabs_create(uint64_t most);
+
+/* Called by any thread. Does not block. Drops the caller's reference. The slabs are unmapped when no topic uses them and
+ * nobody holds a block of them any more. NULL is allowed. */
+void lipc_slabs_free(struct lipc_slabs *slabs);
+
+/* Called by main. Does not block. Makes one more slab, of whole pages, with a number that no other slab had. Returns its
+ * close-on-exec descriptor, which is the caller's. -EINVAL: `size`, or a kernel without F_SEAL_FUTURE_WRITE. -ENOMEM,
+ * -ENOSPC, -EMFILE, or another -errno. */
+int lipc_slab_add(struct lipc_slabs *slabs, uint32_t number, uint64_t size);
+
+/* Called by main. Does not block. Unmaps a slab. Returns 0, -EBUSY while somebody holds a block of it, or -EINVAL if
+ * there is none of this number. */
+int lipc_slab_remove(struct lipc_slabs *slabs, uint32_t number);
+
+/* Called by main. Does not block. Gives the state of a slab. Returns 0, or -EINVAL if there is none of this number. */
+int lipc_slab_look(struct lipc_slabs *slabs, uint32_t number, struct lipc_slab_state *state);
+
+/* Called by main. Does not block. Returns the size of the largest body for which there was no room since the last call or
+ * the last lipc_slab_add, or 0. */
+uint64_t lipc_slabs_wanted(struct lipc_slabs *slabs);
+
+/* ---- holds.c: main only ---- */
+
+/* Called by main, before it gives a slab's descriptor to the renderer. Does not block. Returns the id of the hold by which
+ * the renderer says that it has mapped the slab. Only then is it sent places there. -ENOBUFS: it has too many. -EINVAL:
+ * it was offered this one. -ENOMEM. */
+int64_t lipc_offer_slab(struct lipc_endpoint *endpoint, uint32_t slab);
+
+/* Called by main. Does not block. The renderer is sent no more places in this slab. If the offer did not reach it, `unsent`
+ * is the offer's hold, which ends. Otherwise `unsent` is 0. */
+void lipc_withdraw_slab(struct lipc_endpoint *endpoint, uint32_t slab, uint64_t unsent);
+
+/* Called by main. Does not block. Ends the holds that the renderer has returned. Returns 0, or -EBADMSG if it has returned
+ * what it does not hold. lipc_flush does this, too. */
+int lipc_collect(struct lipc_endpoint *endpoint);
+
+/* Called by main. Does not block. Returns how many bytes of blocks the renderer holds, as last collected. */
+uint64_t lipc_held_bytes(const struct lipc_endpoint *endpoint);
+
+/* ---- mapped_slabs.c: renderers only ---- */
+
+/* Called by a renderer. Does not block. Maps a slab, and returns the hold of its offer. `fd` may be closed afterwards.
+ * Returns 0, -EPROTO if `fd` is no slab, or another -errno. */
+int lipc_slab_map(struct lipc_endpoint *endpoint, uint32_t number, int fd, uint64_t hold);
+
+/* Called by a renderer. Does not block. Unmaps a slab, if it is mapped. Returns 0, or -EBUSY while a body is copied out of
+ * it. */
+int lipc_slab_unmap(struct lipc_endpoint *endpoint, uint32_t number);
 
 /* ---- account.c ---- */
 

@@ -45,7 +45,7 @@ def run(folder: Path) -> Run:
 
 
 # Those with a test of their own below: a variant of theirs, or what they have to be told.
-SPECIAL = {"exhaustion", "hostile", "killed", "once"}
+SPECIAL = {"exhaustion", "hostile", "killed", "once", "slabs"}
 RUNS = [
     (source.stem, variant)
     for source in PROGRAMS
@@ -64,6 +64,12 @@ def test_a_program_of_the_cores_tests_finds_nothing(run: Run, name: str, variant
 def test_nothing_that_a_peer_writes_makes_main_leave_its_memory(run: Run, variant: str, states: str) -> None:
     """Not under TSan: such a peer races on purpose. The night's count: `asan hostile --count 100000000`."""
     run(variant, "hostile", "--count", states)
+
+
+@pytest.mark.parametrize(("variant", "steps"), [("plain", "5000"), ("asan", "5000"), ("tsan", "1000")])
+def test_nothing_that_a_renderer_returns_takes_a_block_from_another(run: Run, variant: str, steps: str) -> None:
+    """And all else of slabs. The night's count: `asan slabs --count 10000000`."""
+    run(variant, "slabs", "--count", steps)
 
 
 @pytest.mark.parametrize("variant", ["plain", "asan"])

@@ -176,9 +176,9 @@ def test_no_two_modules_import_each_other() -> None:
         visit(name, ())
 
 
-def test_only_endpoint_and_clone_know_the_c_core() -> None:
+def test_only_transport_and_clone_know_the_c_core() -> None:
     knowing = {name for name in MODULES if "_core" in our_imports(name)}
-    assert knowing == {"supported", "_fast", "transport.endpoint", "clone.codec"}
+    assert knowing == {"supported", "_fast", "transport.endpoint", "transport.slabs", "clone.codec"}
     knowing = {name for name in MODULES if "_fast" in our_imports(name)}
     assert {name for name in knowing if room(name) != "clone"} == {"transport.endpoint"}
 

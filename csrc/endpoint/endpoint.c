@@ -17,6 +17,7 @@ static void attach(struct lipc_endpoint *endpoint, int side, int wakeup, int wak
     int peer = 1 - side;
     lipc_ring_init(&endpoint->out, &segment->rings[side], mapping->rings[side], mapping->capacity);
     lipc_ring_init(&endpoint->in, &segment->rings[peer], mapping->rings[peer], mapping->capacity);
+    lipc_ring_init(&endpoint->returns, &segment->returns, segment->returned, LIPC_RETURNS);
     endpoint->outbox = (struct lipc_outbox){0};
     endpoint->most = LIPC_TOTAL_MAX;
     endpoint->wakeup = (struct lipc_wakeup){
@@ -52,6 +53,8 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint)
         return;
     lipc_outbox_clear(&endpoint->outbox);
     lipc_account_free(endpoint->outbox.account);
+    lipc_holds_free(endpoint->outbox.holds);
+    lipc_unmap_slabs(endpoint);
     free(endpoint->routes.topics);
     free(endpoint->incoming);
     lipc_segment_unmap(&endpoint->mapping);
@@ -156,7 +159,7 @@ static void relax(void)
 int lipc_park(struct lipc_endpoint *endpoint, int for_data)
 {
     uint32_t data = for_data ? LIPC_PARKED_FOR_DATA : 0;
-    uint32_t room = endpoint->outbox.head ? LIPC_PARKED_FOR_SPACE : 0;
+    uint32_t room = endpoint->outbox.head || lipc_is_crowded(endpoint) ? LIPC_PARKED_FOR_SPACE : 0;
     lipc_wakeup_park(&endpoint->wakeup, data | room);
     if (!(for_data ? has_work(endpoint) : lipc_can_flush(endpoint)))
         return 1;

@@ -6,6 +6,7 @@
 #ifndef LIPC_ENDPOINT_H
 #define LIPC_ENDPOINT_H
 
+#include "endpoint/mapped_slabs.h"
 #include "endpoint/outbox.h"
 #include "fast.h"
 #include "ring/ring.h"
@@ -20,6 +21,8 @@ struct lipc_assembly {
     bool wanted;             /* the caller was asked for memory */
     char *memory;            /* the memory that the caller has given */
     uint64_t filled;
+    const char *block; /* where the body lies, if it lies in a block: then the message's one frame is still in the ring */
+    struct lipc_place place;
 };
 
 /* The topics to which events from the peer are relayed. */
@@ -47,6 +50,9 @@ struct lipc_endpoint {
     struct lipc_routes routes;
     struct lipc_incoming *incoming; /* by the channel's number: see lipc_count_gaps */
     uint32_t incoming_count, incoming_room;
+    struct lipc_mapped_slab *slabs; /* in a renderer */
+    uint32_t slab_count;
+    struct lipc_ring returns; /* in a renderer: what it writes there. Main's view is in lipc_holds. */
     int failure;         /* of sending a topic's event: 0 or -errno */
     uint64_t high_water; /* at most `limit` */
     uint64_t limit;
@@ -63,16 +69,36 @@ struct lipc_endpoint {
  * the first message that waits, or a bad position to report. */
 bool lipc_can_flush(struct lipc_endpoint *endpoint);
 
+/* Called by endpoint.c and send.c. Does not block. Returns whether the peer holds so much of main's slabs that
+ * senders should wait. */
+static inline bool lipc_is_crowded(const struct lipc_endpoint *endpoint)
+{
+    return endpoint->outbox.holds && endpoint->outbox.holds->crowded;
+}
+
+/* Called by send.c and topic.c. Does not block. Returns the bytes that wait for the peer: see lipc_outbox_bytes. */
+static inline uint64_t lipc_unread_bytes(const struct lipc_endpoint *endpoint)
+{
+    return endpoint->outbox.bytes + (lipc_is_crowded(endpoint) ? endpoint->outbox.holds->bytes : 0);
+}
+
 /* One message that is sent to several endpoints. */
 struct lipc_copies {
     /* The copy that waits in their outboxes, with the sender as one user. NULL if the message waits nowhere. */
     struct lipc_body *body;
     bool many; /* there are many readers: wait for none of them, because on few cores mostly another reader runs */
+    uint16_t flags; /* of the message's frames */
+    bool lost; /* the message that is being sent was dropped itself */
 };
 
 /* In send.c. Called by lipc_topic_send and lipc_send_parts. Sends the parts to one of the endpoints that are sent the
  * same parts. Blocks and returns as lipc_send_parts does, but never waits for room if `copies->many` is set. */
 int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                  size_t count, int when_full, struct lipc_copies *copies);
+
+/* In send.c. Called by lipc_topic_send. Does not block. Sends the place of a body of `size` bytes that lies in `block`.
+ * The endpoint then holds the block. lipc_may_hold has just allowed it. Returns as lipc_send_parts does. */
+int lipc_send_place(struct lipc_endpoint *endpoint, const struct lipc_header *header, struct lipc_block *block,
+                    uint64_t size, int when_full);
 
 #endif

@@ -29,6 +29,10 @@ static void unlink_and_free(struct lipc_outbox *outbox, struct lipc_waiting *wai
     *(waiting->behind ? &waiting->behind->before : &outbox->tail) = waiting->before;
     outbox->bytes -= weight - waiting->message.sent;
     lipc_account_count(outbox->account, 0, weight);
+    if (waiting->message.frame.flags & LIPC_FRAME_BLOCK && waiting->message.sent == 0) { /* the peer never gets it */
+        const struct lipc_place *place = (const struct lipc_place *)(const void *)(waiting->body + 1);
+        (void)lipc_hold_end(outbox->holds, place->hold); /* false: a hostile renderer has guessed and returned it */
+    }
     lipc_body_release(waiting->body);
     free(waiting);
 }

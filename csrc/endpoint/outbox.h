@@ -7,6 +7,7 @@
 #define LIPC_OUTBOX_H
 
 #include "endpoint/account.h"
+#include "endpoint/holds.h"
 #include "ring/layout.h"
 #include "lensipc.h"
 
@@ -46,6 +47,8 @@ struct lipc_outbox {
     uint64_t bytes; /* the weight of all messages, less the bytes of the first message that are in the ring */
     /* Counts the weight of each message until the message is freed. NULL if there is none. */
     struct lipc_account *account;
+    /* What the peer holds of main's slabs. NULL if it was offered none. */
+    struct lipc_holds *holds;
 };
 
 /* The most bytes that malloc takes in addition to the bytes asked for: its header and rounding. */

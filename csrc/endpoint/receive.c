@@ -13,6 +13,9 @@
 /* The alignment of bodies in the caller's buffer: enough for any scalar. */
 #define BODY_ALIGN 8
 
+/* Bytes of a body that one call copies out of a block. */
+#define BLOCK_STEP 1048576
+
 /* RELAY_NS is about how long one call relays. RELAY_CLOCK_COST is the work after which the call reads the clock. Work
  * is counted in copied bytes, and sending a message to one subscriber counts as RELAY_SEND_COST bytes. A batch of small
  * events to one or two subscribers stays below RELAY_CLOCK_COST. */
@@ -95,6 +98,40 @@ static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
     return 0;
 }
 
+/* Copies the next step of a body out of its block. One step takes some 50 us. When all is copied, takes the message's
+ * frame, and gives the block back. Returns as assemble does. */
+static int copy_out(struct lipc_endpoint *endpoint, struct lipc_record *record)
+{
+    struct lipc_assembly *assembly = &endpoint->assembly;
+    uint64_t left = assembly->place.size - assembly->filled, step = left < BLOCK_STEP ? left : BLOCK_STEP;
+    memcpy(assembly->memory + assembly->filled, assembly->block + assembly->filled, step);
+    assembly->filled += step;
+    if (step < left)
+        return 0;
+    lipc_ring_take(&endpoint->in, &assembly->first);
+    *record = to_record(&assembly->first, LIPC_ASSEMBLED);
+    record->size = assembly->place.size;
+    count_event(endpoint, record);
+    int returned = lipc_return_hold(endpoint, assembly->place.hold);
+    *assembly = (struct lipc_assembly){0};
+    release(endpoint);
+    return returned < 0 ? returned : 1;
+}
+
+/* Begins a message whose body lies in a block. Returns whether the frame is one, and names memory of a slab here. Main
+ * has no slab mapped in this way, so a renderer cannot send it such a frame. */
+static bool find_block(struct lipc_endpoint *endpoint, const struct lipc_frame *frame, const char *body)
+{
+    struct lipc_place place;
+    if (frame->flags != LIPC_FRAME_BLOCK || frame->size != sizeof place || frame->total != sizeof place)
+        return false;
+    memcpy(&place, body, sizeof place);
+    const char *block = lipc_place_memory(endpoint, &place);
+    if (block)
+        endpoint->assembly = (struct lipc_assembly){.first = *frame, .wanted = true, .block = block, .place = place};
+    return block != NULL;
+}
+
 /* Returns the topic to which a frame is relayed, or NULL if the frame is handed out to the caller. */
 static struct lipc_topic *topic_of(const struct lipc_endpoint *endpoint, const struct lipc_frame *frame)
 {
@@ -142,7 +179,7 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
     if (max == 0 || size < LIPC_INLINE || size > LIPC_ASSEMBLED)
         return -EINVAL;
     if (assembly->memory)
-        return assemble(endpoint, &records[0]);
+        return assembly->block ? copy_out(endpoint, &records[0]) : assemble(endpoint, &records[0]);
     assembly->wanted = false;
 
     uint32_t count = 0;
@@ -160,7 +197,12 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
         if (got <= 0)
             break;
         if (frame.total > LIPC_TOTAL_MAX || !continues(&frame, 0, &frame)) {
-            got = -EBADMSG;
+            if (count)
+                break; /* a block's message comes alone; the next call reports an error */
+            if (find_block(endpoint, &frame, body))
+                *wanted = assembly->place.size;
+            else
+                got = -EBADMSG;
             break;
         }
         if (frame.size != frame.total || frame.size >= LIPC_INLINE) {
@@ -203,7 +245,8 @@ uint32_t lipc_relayed(const struct lipc_endpoint *endpoint, int *status)
 int lipc_assemble(struct lipc_endpoint *endpoint, char *memory, uint64_t size)
 {
     struct lipc_assembly *assembly = &endpoint->assembly;
-    if (!assembly->wanted || assembly->memory || !memory || size != assembly->first.total)
+    if (!assembly->wanted || assembly->memory || !memory ||
+        size != (assembly->block ? assembly->place.size : assembly->first.total))
         return -EINVAL;
     assembly->memory = memory;
     return 0;

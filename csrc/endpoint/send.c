@@ -65,8 +65,8 @@ static int put_frame(struct lipc_endpoint *endpoint, struct lipc_outgoing *messa
         return claimed;
     struct lipc_frame frame = message->frame;
     frame.size = size;
-    frame.flags = (uint16_t)((message->sent ? LIPC_FRAME_CONTINUED : 0) |
-                             (message->sent + size < frame.total ? LIPC_FRAME_MORE : 0));
+    frame.flags |= (uint16_t)((message->sent ? LIPC_FRAME_CONTINUED : 0) |
+                              (message->sent + size < frame.total ? LIPC_FRAME_MORE : 0));
     memcpy(at, &frame, sizeof frame);
     lipc_outgoing_copy(message, at + sizeof frame, size);
     lipc_ring_commit(&endpoint->out, lipc_frame_bytes(size));
@@ -77,6 +77,9 @@ static int put_frame(struct lipc_endpoint *endpoint, struct lipc_outgoing *messa
 int64_t lipc_flush(struct lipc_endpoint *endpoint)
 {
     bool published = false;
+    int collected = lipc_collect(endpoint);
+    if (collected < 0)
+        return collected;
     while (endpoint->outbox.head) {
         struct lipc_outgoing *message = &endpoint->outbox.head->message;
         uint32_t size = next_size(endpoint, message);
@@ -90,14 +93,16 @@ int64_t lipc_flush(struct lipc_endpoint *endpoint)
     }
     if (published)
         lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_DATA);
-    return (int64_t)endpoint->outbox.bytes;
+    return (int64_t)lipc_unread_bytes(endpoint);
 }
 
 bool lipc_can_flush(struct lipc_endpoint *endpoint)
 {
     const struct lipc_waiting *first = endpoint->outbox.head;
     char *at;
-    return first && lipc_ring_claim(&endpoint->out, lipc_frame_bytes(next_size(endpoint, &first->message)), &at) != 0;
+    return (first &&
+            lipc_ring_claim(&endpoint->out, lipc_frame_bytes(next_size(endpoint, &first->message)), &at) != 0) ||
+           (lipc_is_crowded(endpoint) && lipc_ring_readable(&endpoint->outbox.holds->returns) != 0);
 }
 
 /* Waits a short time for room for a message's next frame. Returns 1, 0 if there is still no room, or -EBADMSG. A slow
@@ -153,6 +158,16 @@ static bool drop_until_fits(struct lipc_endpoint *endpoint, const struct lipc_fr
     }
 }
 
+/* Has the peer wake this side for space, too, if this side is parked: an event loop may send while it is. */
+static void await_space(struct lipc_endpoint *endpoint)
+{
+    if (lipc_wakeup_parked(&endpoint->wakeup)) {
+        lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
+        /* Parking needs this look after the fence. The next flush reports an error. */
+        (void)lipc_flush(endpoint);
+    }
+}
+
 /* Sends a message for which the ring has no room as a whole. The message is sent whole or not at all, because every
  * step that can fail comes before the first byte that the peer can see. */
 static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
@@ -160,8 +175,10 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
 {
     struct lipc_outbox *outbox = &endpoint->outbox;
     bool queues = may_be_dropped(when_full);
-    if (when_full == LIPC_DROP_NEWEST && lipc_outbox_full(outbox, endpoint->high_water))
+    if (when_full == LIPC_DROP_NEWEST && lipc_outbox_full(outbox, endpoint->high_water)) {
+        copies->lost = true;
         return 1;
+    }
     if (when_full == LIPC_REFUSE && lipc_outbox_full(outbox, endpoint->limit))
         return -ENOBUFS;
     struct lipc_waiting *node = malloc(sizeof *node);
@@ -176,6 +193,7 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
     int dropped = 0;
     if (queues && !drop_until_fits(endpoint, &message->frame, when_full == LIPC_KEEP_NEWEST, &dropped)) {
         free(node);
+        copies->lost = true;
         return dropped + 1;
     }
     /* Only the first message in line may write, because the frames of one message follow each other in the ring. */
@@ -185,12 +203,7 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
         return written < 0 ? written : dropped;
     }
     lipc_outbox_append(outbox, node, message, copies->body, queues);
-    /* An event loop may send while this side is parked. Then the peer must wake this side for room, too. */
-    if (lipc_wakeup_parked(&endpoint->wakeup)) {
-        lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
-        /* Parking needs this look after the fence. The next flush reports an error. */
-        (void)lipc_flush(endpoint);
-    }
+    await_space(endpoint);
     return dropped;
 }
 
@@ -227,6 +240,7 @@ int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *heade
         total += parts[i].size;
     }
     struct lipc_frame frame = common_frame(header, total);
+    frame.flags = copies->flags;
     if (count == 1 && total <= lipc_ring_frame_max(&endpoint->out) && !endpoint->outbox.head) {
         char *at;
         int claimed = lipc_ring_claim(&endpoint->out, lipc_frame_bytes(total), &at);
@@ -256,6 +270,26 @@ int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *he
     return sent;
 }
 
+int lipc_send_place(struct lipc_endpoint *endpoint, const struct lipc_header *header, struct lipc_block *block,
+                    uint64_t size, int when_full)
+{
+    struct lipc_holds *holds = endpoint->outbox.holds;
+    const struct lipc_place place = {.hold = lipc_hold_begin(holds, block),
+                                     .offset = block->offset,
+                                     .size = size,
+                                     .slab = block->slab->number};
+    const struct lipc_part part = {.data = (const char *)&place, .size = sizeof place};
+    struct lipc_copies copies = {.flags = LIPC_FRAME_BLOCK};
+    int sent = lipc_send_to(endpoint, header, &part, 1, when_full, &copies);
+    if (copies.body)
+        lipc_body_release(copies.body);
+    if (sent < 0 || copies.lost)
+        (void)lipc_hold_end(holds, place.hold);
+    else if (holds->crowded)
+        await_space(endpoint);
+    return sent;
+}
+
 int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
               int when_full)
 {
@@ -265,11 +299,11 @@ int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, 
 
 uint64_t lipc_outbox_bytes(const struct lipc_endpoint *endpoint)
 {
-    return endpoint->outbox.bytes;
+    return lipc_unread_bytes(endpoint);
 }
 
 uint64_t lipc_bytes_taken(struct lipc_endpoint *endpoint)
 {
     (void)lipc_ring_room(&endpoint->out, endpoint->out.capacity); /* ignores a bad position: a send reports it */
-    return endpoint->out.read_pos;
+    return endpoint->out.read_pos + (endpoint->outbox.holds ? endpoint->outbox.holds->returned : 0);
 }

@@ -20,9 +20,18 @@ struct lipc_topic *lipc_topic_create(void)
 
 void lipc_topic_free(struct lipc_topic *topic)
 {
-    if (topic)
+    if (topic) {
         free(topic->subscriptions);
+        lipc_slabs_free(topic->slabs);
+    }
     free(topic);
+}
+
+void lipc_topic_use_slabs(struct lipc_topic *topic, struct lipc_slabs *slabs)
+{
+    lipc_slabs_retain(slabs);
+    lipc_slabs_free(topic->slabs);
+    topic->slabs = slabs;
 }
 
 int lipc_topic_add(struct lipc_topic *topic, struct lipc_endpoint *endpoint, uint32_t number, int when_full,
@@ -92,6 +101,79 @@ static bool is_full_too_soon(struct lipc_endpoint *endpoint, int when_full)
            lipc_outbox_full(&endpoint->outbox, endpoint->limit);
 }
 
+/* Whether a subscriber may hold this block. A channel whose events may be dropped does not fill with old ones: there no
+ * more is held than would wait in the outbox. */
+static bool may_hold(const struct lipc_subscription *subscription, const struct lipc_block *block)
+{
+    struct lipc_endpoint *endpoint = subscription->endpoint;
+    struct lipc_holds *holds = endpoint->outbox.holds;
+    if (endpoint->failure || !holds)
+        return false;
+    uint64_t share = (subscription->when_full == LIPC_REFUSE ? LIPC_SHARE : 1) * holds->high_water;
+    if (lipc_may_hold(holds, block, share))
+        return true;
+    int collected = lipc_holds_collect(holds);
+    if (collected < 0)
+        endpoint->failure = collected;
+    return collected == 0 && lipc_may_hold(holds, block, share);
+}
+
+/* Takes a block from the topic's slabs, if need be after the subscribers' returns were collected. */
+static struct lipc_block *take_block(const struct lipc_topic *topic, uint64_t size)
+{
+    struct lipc_block *block = lipc_block_take(topic->slabs, size);
+    for (size_t i = 0; !block && i < topic->count; i++) {
+        struct lipc_endpoint *endpoint = topic->subscriptions[i].endpoint;
+        int collected = endpoint->failure ? 0 : lipc_collect(endpoint);
+        if (collected < 0)
+            endpoint->failure = collected;
+    }
+    if (!block)
+        block = lipc_block_take(topic->slabs, size);
+    if (!block && size > topic->slabs->wanted)
+        topic->slabs->wanted = size;
+    return block;
+}
+
+/* Copies a large event into a block, if at least two subscribers may hold it: to one, the ring is quicker. Returns the
+ * block with the caller as a holder, or NULL: the event goes through the rings. */
+static struct lipc_block *fill_block(const struct lipc_topic *topic, const struct lipc_part *parts, size_t count,
+                                     uint64_t size, int *status)
+{
+    struct lipc_block *block = take_block(topic, size);
+    if (!block) {
+        *status |= LIPC_WANTS_SLAB;
+        return NULL;
+    }
+    size_t readers = 0;
+    for (size_t i = 0; i < topic->count; i++) {
+        const struct lipc_holds *holds = topic->subscriptions[i].endpoint->outbox.holds;
+        if (!holds || lipc_lacks_offer(holds, block->slab->number))
+            *status |= LIPC_WANTS_SLAB;
+        readers += may_hold(&topic->subscriptions[i], block);
+    }
+    if (readers < 2) {
+        lipc_block_give(block);
+        return NULL;
+    }
+    char *to = block->slab->memory + block->offset;
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].size)
+            memcpy(to, parts[i].data, parts[i].size);
+        to += parts[i].size;
+    }
+    return block;
+}
+
+/* Returns the size of an event that may go into a block, or 0. */
+static uint64_t block_size(const struct lipc_topic *topic, const struct lipc_part *parts, size_t count)
+{
+    uint64_t size = 0;
+    for (size_t i = 0; i < count && size <= topic->slabs->most; i++)
+        size = parts[i].size <= topic->slabs->most ? size + parts[i].size : UINT64_MAX;
+    return size >= LIPC_BLOCK_LEAST && size <= topic->slabs->most ? size : 0;
+}
+
 int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
                     const struct lipc_part *parts, size_t count)
 {
@@ -103,6 +185,8 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
         if (!each->endpoint->failure && (!only || each->endpoint == only) &&
             is_full_too_soon(each->endpoint, each->when_full))
             return -ENOBUFS;
+    uint64_t size = copies.many && topic->slabs ? block_size(topic, parts, count) : 0;
+    struct lipc_block *block = size ? fill_block(topic, parts, count, size, &status) : NULL;
     for (struct lipc_subscription *each = topic->subscriptions; each < end; each++) {
         struct lipc_endpoint *endpoint = each->endpoint;
         if (endpoint->failure || (only && endpoint != only)) {
@@ -111,7 +195,8 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
         }
         own.channel = each->number;
         own.correlation = ++each->sequence;
-        int sent = lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
+        int sent = block && may_hold(each, block) ? lipc_send_place(endpoint, &own, block, size, each->when_full)
+                                                  : lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
         /* No outbox was full when main began to send its own event. So the subscribers before this one have filled the
          * account that they share. This reader has done nothing wrong. It is sent this event, and the next event is
          * refused. */
@@ -120,11 +205,13 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
         if (sent < 0) {
             endpoint->failure = sent;
             status |= LIPC_FAILED;
-        } else if (endpoint->outbox.bytes > endpoint->high_water) {
+        } else if (lipc_unread_bytes(endpoint) > endpoint->high_water) {
             status |= LIPC_CONGESTED;
         }
     }
     if (copies.body)
         lipc_body_release(copies.body);
+    if (block)
+        lipc_block_give(block);
     return status;
 }

@@ -5,6 +5,7 @@
 #ifndef LIPC_TOPIC_H
 #define LIPC_TOPIC_H
 
+#include "endpoint/slabs.h"
 #include "lensipc.h"
 
 #include <pthread.h>
@@ -21,6 +22,7 @@ struct lipc_topic {
     struct lipc_subscription *subscriptions;
     size_t count, room;
     bool main_listens; /* then no event is relayed: main gets each event first */
+    struct lipc_slabs *slabs; /* where large events for several subscribers lie; NULL: they go through the rings */
     pthread_t owner; /* the thread that made it; no other thread may send */
 };
 

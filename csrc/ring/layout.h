@@ -28,6 +28,7 @@
 /* Bits of lipc_frame.flags. */
 #define LIPC_FRAME_MORE 1      /* another frame of the same message follows */
 #define LIPC_FRAME_CONTINUED 2 /* this is not the first frame of its message */
+#define LIPC_FRAME_BLOCK 4     /* the body lies in a block: the frame has a lipc_place. Only main sends this. */
 
 /* The header in front of every frame's bytes. A frame takes sizeof(struct lipc_frame) + size bytes, rounded up to 8. */
 struct lipc_frame {
@@ -41,6 +42,22 @@ struct lipc_frame {
     uint16_t flags;
     uint32_t reserved; /* always 0 */
 };
+
+/* Where a body lies that is in a block of a slab: what a frame with LIPC_FRAME_BLOCK has for its bytes. */
+struct lipc_place {
+    uint64_t hold; /* what the renderer returns when it has read the body */
+    uint64_t offset;
+    uint64_t size;
+    uint32_t slab;
+    uint32_t reserved; /* always 0 */
+};
+
+/* The ring of returns: a renderer names there the holds that it gives back. All its frames have the same size, of which
+ * the capacity is a multiple: so no frame goes past the end, and this ring need not be mapped twice. It has room for as
+ * many returns as a renderer can have holds. */
+#define LIPC_HOLDS 256
+#define LIPC_RETURN_BYTES 64
+#define LIPC_RETURNS 16384
 
 /* The two positions of a ring. Each is a free-running count of bytes, on a cache line of its own. */
 struct lipc_positions {
@@ -63,6 +80,8 @@ struct lipc_segment {
     uint32_t capacity;
     struct lipc_positions rings[2]; /* indexed by the side that writes */
     struct lipc_sleeper sleepers[2];
+    struct lipc_positions returns;
+    alignas(LIPC_CACHE_LINE) char returned[LIPC_RETURNS];
 };
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "positions must be lock-free");
@@ -70,9 +89,13 @@ _Static_assert(sizeof(size_t) == 8, "lensipc is for 64-bit machines");
 _Static_assert(sizeof(struct lipc_frame) == 40 && offsetof(struct lipc_frame, size) == 16 &&
                    offsetof(struct lipc_frame, kind) == 32,
                "frame layout");
+_Static_assert(sizeof(struct lipc_place) == 32, "place layout");
+_Static_assert(LIPC_RETURNS == LIPC_HOLDS * LIPC_RETURN_BYTES && sizeof(struct lipc_frame) <= LIPC_RETURN_BYTES,
+               "room for returns");
 _Static_assert(sizeof(struct lipc_positions) == 128 && offsetof(struct lipc_positions, read_pos) == 64, "ring layout");
 _Static_assert(sizeof(struct lipc_sleeper) == 64, "sleeper layout");
 _Static_assert(offsetof(struct lipc_segment, rings) == 64 && offsetof(struct lipc_segment, sleepers) == 320 &&
+                   offsetof(struct lipc_segment, returns) == 448 && offsetof(struct lipc_segment, returned) == 576 &&
                    sizeof(struct lipc_segment) <= LIPC_DATA_OFFSET,
                "segment layout");
 

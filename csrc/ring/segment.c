@@ -32,13 +32,6 @@
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 8U
 #endif
-#ifndef F_ADD_SEALS
-#define F_ADD_SEALS 1033
-#define F_GET_SEALS 1034
-#define F_SEAL_SEAL 1
-#define F_SEAL_SHRINK 2
-#define F_SEAL_GROW 4
-#endif
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -53,7 +46,7 @@ static bool is_capacity(uint64_t capacity)
 }
 
 /* Uses syscall(), because glibc has the wrapper only from 2.27 on, and wheels are built for 2.17. */
-static int open_memfd(void)
+int lipc_memfd_open(void)
 {
     int fd = (int)syscall(SYS_memfd_create, "lensipc", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL) /* a kernel before 6.3 */
@@ -79,7 +72,7 @@ static int open_shm(void)
 
 /* Allocates every page of the file now. A signal handler ends posix_fallocate early and undoes its work, so the call is
  * tried again. */
-static int reserve(int fd, off_t size)
+int lipc_reserve(int fd, off_t size)
 {
     int error;
     do
@@ -105,12 +98,12 @@ int lipc_segment_create(int form, uint32_t capacity)
 {
     if (!is_capacity(capacity) || (form != LIPC_FORM_MEMFD && form != LIPC_FORM_SHM))
         return -EINVAL;
-    int fd = form == LIPC_FORM_MEMFD ? open_memfd() : open_shm();
+    int fd = form == LIPC_FORM_MEMFD ? lipc_memfd_open() : open_shm();
     if (fd < 0)
         return fd;
     int error = ftruncate(fd, segment_size(capacity)) < 0 ? -errno : 0;
     if (!error)
-        error = reserve(fd, segment_size(capacity));
+        error = lipc_reserve(fd, segment_size(capacity));
     if (!error)
         error = initialise(fd, capacity);
     if (!error && form == LIPC_FORM_MEMFD && fcntl(fd, F_ADD_SEALS, SEALS) < 0)

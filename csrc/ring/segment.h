@@ -7,6 +7,23 @@
 
 #include "ring/layout.h"
 
+#include <sys/types.h>
+
+/* Older headers lack these names. An older kernel refuses the seals with an error. */
+#ifndef F_ADD_SEALS
+#define F_ADD_SEALS 1033
+#define F_GET_SEALS 1034
+#define F_SEAL_SEAL 1
+#define F_SEAL_SHRINK 2
+#define F_SEAL_GROW 4
+#endif
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 16
+#endif
+
+/* The seals of a slab: nobody changes its size or writes to it, except by a mapping that was there before. */
+#define LIPC_SLAB_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
+
 struct lipc_mapping {
     struct lipc_segment *segment;
     char *rings[2];    /* each ring is mapped twice in a row */
@@ -18,6 +35,13 @@ struct lipc_mapping {
  * `fd` is not a segment of this version, or could shrink while it is in use; or another -errno. A forked child does not
  * inherit the mapping. */
 int lipc_segment_map(int fd, struct lipc_mapping *mapping);
+
+/* Called by main. Does not block. Returns the close-on-exec descriptor of an empty memfd that can be sealed, or
+ * -errno. */
+int lipc_memfd_open(void);
+
+/* Called by main. Does not block. Allocates all pages of a file of `size` bytes now. Returns 0 or -errno. */
+int lipc_reserve(int fd, off_t size);
 
 /* Called by either side. Does not block. Unmaps all of a segment. */
 void lipc_segment_unmap(const struct lipc_mapping *mapping);

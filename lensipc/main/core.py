@@ -21,6 +21,7 @@ from .backpressure import Backpressure
 from .connection import RendererConnection
 from .port import MainPort
 from .router import EVENTS_PER_TURN, Router
+from .slab_pool import SlabPool
 from .streams import StreamTurns
 
 # Messages that one renderer may have handled before the next one has its turn, unless they take too long.
@@ -41,6 +42,7 @@ class MainCore(TurnLoop):
         high_water: bytes that may wait for a renderer before it holds its senders back.
         limit: bytes that may wait for a renderer, and of what other threads have sent.
         kept_limit: bytes that the kept values of one extension may take.
+        pool_limit: bytes of shared memory for large events; 0: they go through the rings.
         limits: of what main sends.
     """
 
@@ -56,6 +58,7 @@ class MainCore(TurnLoop):
         high_water: int,
         limit: int,
         kept_limit: int = 0,
+        pool_limit: int = 0,
         limits: clone.Limits = clone.STANDARD,
     ) -> None:
         super().__init__(driver, Poller())
@@ -69,8 +72,15 @@ class MainCore(TurnLoop):
         self.low_water, self.high_water, self.outbox_limit = high_water // 4, high_water, limit
         self.backpressure: Backpressure = Backpressure(self.connections, high_water, self.poller)
         self.posts: Posts = Posts(self.poller, limit, self.backpressure.wait)
+        self.pool: SlabPool = SlabPool(pool_limit, self.connections, self.poller)
         self.router: Router = Router(
-            driver, self.connections, limits, self.disconnect_failed, self.next_turn, self.disconnect
+            driver,
+            self.connections,
+            limits,
+            self.disconnect_failed,
+            self.next_turn,
+            self.pool.provide,
+            self.disconnect,
         )
         self.streams: StreamTurns = StreamTurns(driver)
         self._latest: RendererConnection | None = None  # the renderer whose messages were handled last

@@ -19,6 +19,7 @@ from ..runtime.posts import not_done
 from ..runtime.protocol import ALL, MAIN
 from ..transport.endpoint import FAILED, Topic
 from ..transport.poller import get_ident
+from ..transport.slabs import WANTS_SLAB, Slabs
 from .kept import KeptValues
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class MainChannel(Channel):
     def __init__(self, port: MainPort, name: str) -> None:
         super().__init__(name)
         self.port: MainPort = port
-        self.topic: Topic = Topic()
+        self.topic: Topic = Topic(port.slabs)
         self.declare_count: int = 0  # the number of attached renderers that have declared it
 
 
@@ -53,6 +54,7 @@ class MainPort:
         self.core = core
         self.extension = extension
         self.number = number
+        self.slabs: Slabs | None = core.pool.slabs()  # where its large events lie
         self.table: ChannelTable[MainChannel] = ChannelTable(
             extension, partial(MainChannel, self), _listening, core.posts.post_from_elsewhere
         )
@@ -76,6 +78,8 @@ class MainPort:
             if status is not None:
                 if status & FAILED:
                     core.disconnect_failed()
+                if status & WANTS_SLAB:
+                    core.pool.provide(found)
                 return
         if get_ident() != core.thread:
             self._post(target, channel, args, transfer)

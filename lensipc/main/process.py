@@ -36,6 +36,7 @@ from .handle import RendererHandle
 from .lifecycle import RENDERER_ACTIVATION_WAIT, Lifecycle
 from .logs import LogReader
 from .run import Run
+from .slab_pool import PoolState
 from .supervision import AttachedHook, GoneHook, Supervision
 
 if TYPE_CHECKING:
@@ -107,6 +108,9 @@ class MainProcess:
             has died, and with the reason, as LensMainExtension.on_renderer_gone is. `handle.status` is the exit status
             of one that has ended by itself; one that main has disconnected or closed may still run, and then it is
             None. It is not called when the host is exited.
+        pool_limit: bytes of shared memory in which large events for several renderers lie until all have read them;
+            0: none. It is taken as it is needed, and what was not used for a while is given back. If it is full, or
+            there is no memory for it, or with form="shm", large events go through the rings, once for each renderer.
     """
 
     def __init__(
@@ -129,6 +133,7 @@ class MainProcess:
         on_error: Literal["raise", "disable"] = "raise",
         on_renderer_attached: AttachedHook | None = None,
         on_renderer_gone: GoneHook | None = None,
+        pool_limit: int = 256 * 1024 * 1024,
     ) -> None:
         forms = {"memfd": FORM_MEMFD, "shm": FORM_SHM}
         if form not in forms:
@@ -151,6 +156,9 @@ class MainProcess:
         self._capacity = capacity
         self._form = forms[form]
         self._executable = None if executable is None else spawn.program(executable)
+        if pool_limit < 0:
+            raise ValueError(f"pool_limit must be a number of bytes, 0 for no pool, not {pool_limit}")
+        self._pool_limit: int = pool_limit if form == "memfd" else 0
         self._high_water = high_water
         self._outbox_limit = outbox_limit
         self._kept_limit = kept_limit
@@ -198,6 +206,7 @@ class MainProcess:
             high_water=self._high_water,
             limit=self._outbox_limit,
             kept_limit=self._kept_limit,
+            pool_limit=self._pool_limit,
             limits=self._limits,
         )
         if trace.is_asked_for():
@@ -260,6 +269,7 @@ class MainProcess:
                     await run.wait()
             raise
         finally:
+            self._core.pool.close()
             self._loop.remove_reader(self._core.poller.fileno())
             self._core.posts.close(lambda: NotActivatedError("the MainProcess was exited"))
             self._core.poller.close()
@@ -294,6 +304,16 @@ class MainProcess:
         """The attached renderers, the oldest first."""
         runs = [run for run in self._runs.values() if run.connection.state is not CLOSED]
         return [run.handle for run in runs if run.handle._run is run]  # and not an earlier one, about to be closed
+
+    @property
+    def pool(self) -> PoolState:
+        """The shared memory for large events, as it is now.
+
+        Its `limit` in bytes, its `slabs` and their `bytes`; the `blocks` with an event that somebody has not read yet,
+        the bytes `held` by these, and the `holders`: bytes that each renderer has not read yet, by its frame id.
+        """
+        self._check_open("pool")
+        return self._core.pool.state
 
     # ---- extensions ----
 

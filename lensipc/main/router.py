@@ -28,6 +28,7 @@ from ..runtime.driver import Driver
 from ..runtime.listening import Replay
 from ..runtime.protocol import ALL, MAIN
 from ..transport.endpoint import CONGESTED, FAILED, ONE_PIECE, Buffer
+from ..transport.slabs import WANTS_SLAB
 from .kept import Kept
 from .port import MainChannel
 
@@ -50,6 +51,7 @@ class Router:
         limits: the limits of what main sends.
         on_failed: called when an event could not be sent to a renderer; Endpoint.check raises the error.
         on_local: called when there is an event for main's own listeners.
+        on_slab_wanted: called with the channel of an event for which a slab was missing.
         disconnect: ends a connection, for a reason.
 
     Attributes:
@@ -64,6 +66,7 @@ class Router:
         limits: clone.Limits,
         on_failed: Callable[[], None],
         on_local: Callable[[], None],
+        on_slab_wanted: Callable[[MainChannel], None],
         disconnect: Callable[[RendererConnection, str], None],
     ) -> None:
         self.local: deque[tuple[MainChannel | Replay, int, int, Buffer]] = deque()
@@ -71,6 +74,7 @@ class Router:
         self._limits = limits
         self._on_failed = on_failed
         self._on_local = on_local
+        self._on_slab_wanted = on_slab_wanted
         self._disconnect = disconnect
         self._contexts = driver.contexts
         self._dispatcher = Dispatcher(driver, "main")
@@ -90,6 +94,8 @@ class Router:
             status = channel.topic.send(frame_id, pid, body, self._connections[target].endpoint)
         if status & FAILED:
             self._on_failed()
+        if status & WANTS_SLAB:
+            self._on_slab_wanted(channel)
         if channel.has_listeners and target in (ALL, MAIN):
             whole = body if isinstance(body, ONE_PIECE) else b"".join(body)
             self.local.append((channel, frame_id, pid, whole))

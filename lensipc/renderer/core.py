@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from .. import clone
 from ..errors import DecodeError, PeerGone, ProtocolError
+from ..log import log
 from ..runtime.connection import CLOSED, OPEN, Connection, body_of, size_of
 from ..runtime.driver import Driver
 from ..runtime.pending import Outcome, PendingInvokes
@@ -138,6 +139,7 @@ class RendererCore(Connection, TurnLoop):
         self._drained: list[Callable[[], None]] = []
         self._leaves_signals = False  # what comes by the socket is read when this turn is over
         self._signalled = False  # something has come there, and is not read yet
+        self._offered: tuple[int, int] | None = None  # the slab whose descriptor comes next there, and its hold
         self._wakeup_fd = wakeup_fd
         self._semaphore = semaphore
         self._high_water = high_water
@@ -581,14 +583,53 @@ class RendererCore(Connection, TurnLoop):
             self._signalled = True
             self.woken()
             return
+        if self._offered is not None:
+            self._take_slab(*self._offered)
+            return
         data = self.read_socket()
         if data is None:
             return
         if len(data) == 1:
             self.woken()
         else:
-            self.reason = handshake.read_goodbye(data)
-            self.said_goodbye = True
+            self._on_words(data)
+
+    def _on_words(self, data: bytes) -> None:
+        try:
+            words = handshake.read_words(data)
+            if "slab" in words:
+                self._offered = words["slab"], words["hold"]
+                self._take_slab(*self._offered)
+            elif "unmap" in words:
+                self.endpoint.unmap_slab(words["unmap"])
+            else:
+                self.reason = handshake.read_goodbye(data)
+                self.said_goodbye = True
+        except ProtocolError as error:
+            self.broken(error)
+
+    def _take_slab(self, number: int, hold: int) -> None:
+        """Map a slab. Without memory or descriptors for that, large events go on to come through the ring."""
+        try:
+            data, fd = handshake.receive_slab(self.sock)
+        except BlockingIOError:  # main is about to send it
+            return
+        except ConnectionError:
+            data, fd = b"", None
+        self._offered = None
+        if fd is not None:
+            try:
+                self.endpoint.map_slab(number, fd, hold)
+            except (OSError, MemoryError, ProtocolError) as error:
+                log.info("a slab of main's is not mapped: %s", error)
+            finally:
+                os.close(fd)
+        if data == b"":
+            self.end()
+        elif len(data) == 1:
+            self.woken()
+        elif data != handshake.SLAB:
+            self._on_words(data)
 
     def gone(self) -> None:
         """Close the connection: main is gone, or this process has left. Pending requests get the outcome PeerGone."""

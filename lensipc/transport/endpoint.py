@@ -26,6 +26,8 @@ from lensipc.log import log
 if TYPE_CHECKING:
     from lensipc._core import CData
 
+    from .slabs import Slabs
+
 FORM_MEMFD = lib.LIPC_FORM_MEMFD
 FORM_SHM = lib.LIPC_FORM_SHM
 SIDE_MAIN = lib.LIPC_SIDE_MAIN
@@ -269,14 +271,48 @@ class Endpoint:
         if code < 0:
             _fail(code)
 
+    def offer_slab(self, number: int) -> int:
+        """Main: begin to hand a slab to the peer, which returns this hold when it has mapped the slab.
+
+        0: the peer has too many, or there is no memory to note it.
+        """
+        return max(0, lib.lipc_offer_slab(self._handle, number))
+
+    def withdraw_slab(self, number: int, unsent: int = 0) -> None:
+        """Main: use a slab no more toward the peer. `unsent` is the hold of an offer that did not reach it."""
+        lib.lipc_withdraw_slab(self._handle, number, unsent)
+
+    def collect(self) -> None:
+        """Main: see what the peer has returned of the slabs. ProtocolError: it has returned what it does not hold."""
+        code = lib.lipc_collect(self._handle)
+        if code < 0:
+            _fail(code)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the slabs that the peer has not returned."""
+        return lib.lipc_held_bytes(self._handle)
+
+    def map_slab(self, number: int, fd: int, hold: int) -> None:
+        """A renderer: map a slab that main has handed over. OSError, MemoryError: it is not used."""
+        code = lib.lipc_slab_map(self._handle, number, fd, hold)
+        if code < 0:
+            _fail(code)
+
+    def unmap_slab(self, number: int) -> None:
+        """A renderer: unmap a slab that main takes back."""
+        code = lib.lipc_slab_unmap(self._handle, number)
+        if code < 0:
+            _fail(code)
+
     @property
     def outbox(self) -> int:
-        """Bytes of memory that the waiting messages take."""
+        """Bytes of memory that the waiting messages take, and what the peer holds of the slabs, if that is much."""
         return lib.lipc_outbox_bytes(self._handle)
 
     @property
     def progress(self) -> int:
-        """Bytes that the peer has taken so far: the number grows while it reads."""
+        """Bytes that the peer has taken or returned so far: the number grows while it reads."""
         return lib.lipc_bytes_taken(self._handle)
 
     def wait(self, seconds: float, ends: Callable[[], object] = lambda: False) -> bool:
@@ -308,7 +344,7 @@ class Endpoint:
 
 
 class Topic:
-    """The renderers that listen to one channel of an extension.
+    """The renderers that listen to one channel of an extension. Large events for several of them lie in `slabs`.
 
     A function of the C core, bound to this topic:
 
@@ -319,11 +355,13 @@ class Topic:
 
     __slots__ = ("__weakref__", "_address", "_handle", "send_value")
 
-    def __init__(self) -> None:
+    def __init__(self, slabs: Slabs | None = None) -> None:
         handle = lib.lipc_topic_create()
         if handle == ffi.NULL:
             _fail(-errno.ENOMEM)
         self._handle = ffi.gc(handle, lib.lipc_topic_free)
+        if slabs is not None:
+            lib.lipc_topic_use_slabs(handle, slabs._handle)
         self._address = int(ffi.cast("uintptr_t", handle))
         self.send_value: Callable[[int, int, object], int | None] = partial(_fast.publish_value, self._address)
         _live_topics.add(self)
@@ -347,7 +385,7 @@ class Topic:
         lib.lipc_topic_main_listens(self._handle, listens)
 
     def send(self, frame_id: int, pid: int, body: Buffer | Sequence[Buffer], only: Endpoint | None = None) -> int:
-        """Send an event to all who listen, or to `only`; FAILED and CONGESTED as they apply.
+        """Send an event to all who listen, or to `only`; FAILED, CONGESTED and WANTS_SLAB as they apply.
 
         Raises:
             OutboxFull: main itself sends, and somebody's outbox is full of what it has had no time to read.

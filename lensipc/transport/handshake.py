@@ -7,6 +7,8 @@
                                  "kept_limit", "quota", "budget", "plain", "count_all"}
                                  with the segment and main's eventfd as ancillary descriptors
     main -> renderer    {"goodbye": reason}   in place of WELCOME, or at any time before main disconnects
+    main -> renderer    {"slab": number, "hold": id}   the next datagram has the slab's descriptor
+    main -> renderer    {"unmap": number}     main takes a slab back
 
 Each is one datagram of JSON on a SOCK_SEQPACKET socket. Main takes nothing but HELLO from a renderer here, and no
 descriptors: it receives without room for them, so the kernel closes what is sent.
@@ -40,6 +42,8 @@ MARK: Final = "LENSIPC_RENDERER"
 LOG_LEVEL: Final = "LENSIPC_LOG_LEVEL"
 # What a line of its stderr begins with if it is a record of its logging, in JSON: [level, logger, text].
 RECORD: Final = b"\x1e"
+# The bytes of the datagram that a slab's descriptor comes with.
+SLAB: Final = b"slab"
 # A token of fewer characters could be guessed.
 TOKEN_MIN: Final = 16
 # The reason in a goodbye to a renderer that the host has closed, and that is not to come back.
@@ -139,6 +143,36 @@ def say_goodbye(sock: socket.socket, reason: str) -> None:
 def read_goodbye(data: bytes) -> str:
     """Renderer: the reason in main's last words."""
     return str(_words(data).get("goodbye", ""))
+
+
+def hand_slab(sock: socket.socket, number: int, hold: int, fd: int) -> None:
+    """Main: give a renderer a slab. OSError: it has not got it, because its socket is full or closed.
+
+    Two datagrams: a renderer has room for descriptors only where it expects one, so that a wake costs no more.
+    """
+    sock.send(_datagram({"slab": number, "hold": hold}), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    socket.send_fds(sock, [SLAB], [fd], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def receive_slab(sock: socket.socket) -> tuple[bytes, int | None]:
+    """Renderer: the datagram after {"slab": ...}, and the descriptor that came with it.
+
+    None: no descriptor was left, or main could not send it; then the datagram may be another one.
+    """
+    room = socket.CMSG_LEN(array("i").itemsize)
+    data, messages, _, _ = sock.recvmsg(HELLO_MAX, room, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+    descriptors = array("i", b"".join(message[2] for message in messages)).tolist()
+    return data, descriptors[0] if descriptors else None
+
+
+def take_slab_back(sock: socket.socket, number: int) -> None:
+    """Main: have a renderer unmap a slab. OSError: it was not told, because its socket is full or closed."""
+    sock.send(_datagram({"unmap": number}), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def read_words(data: bytes) -> dict[str, Any]:
+    """Renderer: what main says in a datagram."""
+    return _words(data)
 
 
 def inherited() -> int:

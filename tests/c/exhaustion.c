@@ -252,6 +252,30 @@ static void each_allocation_of_a_send_fails_in_turn_and_takes_that_message_only(
     close_pair(&pair);
 }
 
+static void each_call_that_makes_or_maps_a_slab_fails_in_turn(void)
+{
+    int alive = allocations_alive, maps = count_mappings(), fds = count_entries("/proc/self/fd"), which = 0;
+    for (bool failed = true; failed; which++) {
+        struct pair pair;
+        CHECK(open_pair(&pair, LIPC_FORM_MEMFD) == 0);
+        let_fail(which);
+        struct lipc_slabs *slabs = lipc_slabs_create(CAPACITY);
+        int fd = slabs ? lipc_slab_add(slabs, 1, CAPACITY) : -ENOMEM;
+        int64_t hold = fd >= 0 ? lipc_offer_slab(pair.sides[0], 1) : fd;
+        int mapped = hold > 0 ? lipc_slab_map(pair.sides[1], 1, fd, (uint64_t)hold) : (int)hold;
+        failed = has_failed();
+        CHECK(failed == (mapped < 0) && lipc_slab_unmap(pair.sides[1], 1) == 0);
+        CHECK(lipc_collect(pair.sides[0]) == 0); /* what was not mapped was not returned */
+        CHECK(fd < 0 || close(fd) == 0);
+        lipc_slabs_free(slabs);
+        close_pair(&pair);
+        CHECK(allocations_alive == alive && count_mappings() == maps && count_entries("/proc/self/fd") == fds);
+        the_neighbour_goes_on();
+    }
+    (void)printf("  %d calls failed\n", which - 1);
+    CHECK(which > 12);
+}
+
 static void a_timer_needs_a_descriptor(void)
 {
     let_fail(0);
@@ -328,6 +352,7 @@ int main(void)
     CHECK(open_pair(&neighbour, LIPC_FORM_MEMFD) == 0);
     RUN(each_call_that_opens_a_pair_fails_in_turn);
     RUN(each_allocation_of_a_send_fails_in_turn_and_takes_that_message_only);
+    RUN(each_call_that_makes_or_maps_a_slab_fails_in_turn);
     RUN(a_timer_needs_a_descriptor);
     RUN(at_the_limit_of_descriptors_it_says_so_and_leaves_none);
     RUN(on_a_full_tmpfs_it_says_so_and_nobody_dies_by_sigbus);

@@ -72,6 +72,13 @@ def changes_of_size_and_seals_are_refused(renderer: Renderer, _rng: random.Rando
     raise AssertionError("a seal could be added")
 
 
+@attack(VALID)
+def returns_are_made_up_where_nothing_is_held(renderer: Renderer, rng: random.Random) -> None:
+    renderer.memory[448:17_000] = rng.randbytes(17_000 - 448)  # the ring of returns, of which main looks at nothing yet
+    renderer.wake()
+    renderer.invoke(0, 1)
+
+
 def _punch(fd: int, offset: int, length: int) -> None:
     import ctypes
 

@@ -16,7 +16,7 @@
 #define GRANULE 8
 #define GRANULES 40
 #define SIGNALS 4
-#define BLOCK 384
+#define BLOCK 512
 #define BLOCKS 8
 #define STACK 16384
 #define DEEPER 2048 /* than the stack is when a thread stops, it is in between at most */

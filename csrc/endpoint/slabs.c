@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Slabs and their blocks.
+ *
+ * A slab is mapped writable here first, and then sealed. From then on nobody can map it writable, write to it by a
+ * descriptor, or change its size. All its pages are reserved when it is made: so neither main nor a renderer can get
+ * SIGBUS there, and a lack of memory is an error of lipc_slab_add alone. The seals also keep main from giving single
+ * pages back. So memory goes back to the kernel by the slab: once every process has unmapped it.
+ *
+ * The first block with room is taken. So blocks at the front are used again soonest, while they are in the cache.
+ *
+ *   label  access                     pairs with  what it orders
+ *   S1     subtract  release, acquire S1          all other users' accesses come before the last user frees the slabs
+ */
+#define _GNU_SOURCE /* for MAP_POPULATE, MADV_DONTFORK, F_ADD_SEALS */
+
+#include "endpoint/slabs.h"
+
+#include "ring/segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAGE UINT64_C(4096)
+
+struct lipc_slabs *lipc_slabs_create(uint64_t most)
+{
+    struct lipc_slabs *slabs = calloc(1, sizeof *slabs);
+    if (!slabs)
+        return NULL;
+    slabs->most = most;
+    atomic_init(&slabs->users, 1);
+    return slabs;
+}
+
+static void free_slab(struct lipc_slab *slab)
+{
+    while (slab->first) {
+        struct lipc_block *block = slab->first;
+        slab->first = block->after;
+        free(block);
+    }
+    (void)munmap(slab->memory, slab->state.size);
+    free(slab);
+}
+
+void lipc_slabs_retain(struct lipc_slabs *slabs)
+{
+    if (slabs)
+        atomic_fetch_add_explicit(&slabs->users, 1, memory_order_relaxed); /* relaxed: the caller is or has a user */
+}
+
+void lipc_slabs_free(struct lipc_slabs *slabs)
+{
+    /* S1 release, acquire: pairs with S1. */
+    if (!slabs || atomic_fetch_sub_explicit(&slabs->users, 1, memory_order_acq_rel) != 1)
+        return;
+    while (slabs->first) {
+        struct lipc_slab *slab = slabs->first;
+        slabs->first = slab->next;
+        free_slab(slab);
+    }
+    free(slabs);
+}
+
+/* Makes a file of `size` bytes, maps it at *memory, and seals it. Returns its descriptor or -errno. */
+static int make_file(uint64_t size, char **memory)
+{
+    int fd = lipc_memfd_open();
+    if (fd < 0)
+        return fd;
+    int error = ftruncate(fd, (off_t)size) < 0 ? -errno : lipc_reserve(fd, (off_t)size);
+    void *mapped = error ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (!error && mapped == MAP_FAILED)
+        error = -errno;
+    if (!error && (madvise(mapped, size, MADV_DONTFORK) < 0 || fcntl(fd, F_ADD_SEALS, LIPC_SLAB_SEALS) < 0))
+        error = -errno;
+    if (error) {
+        if (mapped != MAP_FAILED)
+            (void)munmap(mapped, size);
+        (void)close(fd);
+        return error;
+    }
+    *memory = mapped;
+    return fd;
+}
+
+int lipc_slab_add(struct lipc_slabs *slabs, uint32_t number, uint64_t size)
+{
+    if (size == 0 || size % PAGE || size > INT64_MAX / 2)
+        return -EINVAL;
+    struct lipc_slab *slab = calloc(1, sizeof *slab);
+    struct lipc_block *whole = calloc(1, sizeof *whole);
+    int fd = slab && whole ? make_file(size, &slab->memory) : -ENOMEM;
+    if (fd < 0) {
+        free(slab);
+        free(whole);
+        return fd;
+    }
+    whole->slab = slab;
+    whole->size = slab->state.size = size;
+    slab->first = whole;
+    slab->number = number;
+    slab->owner = slabs;
+    struct lipc_slab **last = &slabs->first;
+    while (*last)
+        last = &(*last)->next;
+    *last = slab;
+    slabs->wanted = 0;
+    return fd;
+}
+
+/* Returns what points to the slab of that number, or to NULL. */
+static struct lipc_slab **find(struct lipc_slabs *slabs, uint32_t number)
+{
+    struct lipc_slab **at = &slabs->first;
+    while (*at && (*at)->number != number)
+        at = &(*at)->next;
+    return at;
+}
+
+int lipc_slab_remove(struct lipc_slabs *slabs, uint32_t number)
+{
+    struct lipc_slab **at = find(slabs, number), *slab = *at;
+    if (!slab)
+        return -EINVAL;
+    if (slab->state.taken)
+        return -EBUSY;
+    *at = slab->next;
+    free_slab(slab);
+    return 0;
+}
+
+int lipc_slab_look(struct lipc_slabs *slabs, uint32_t number, struct lipc_slab_state *state)
+{
+    const struct lipc_slab *slab = *find(slabs, number);
+    if (!slab)
+        return -EINVAL;
+    *state = slab->state;
+    return 0;
+}
+
+uint64_t lipc_slabs_wanted(struct lipc_slabs *slabs)
+{
+    uint64_t wanted = slabs->wanted;
+    slabs->wanted = 0;
+    return wanted;
+}
+
+/* Makes what is left of a block behind `size` bytes a block of its own. Without memory for that, the block stays as large
+ * as it is. */
+static void cut(struct lipc_block *block, uint64_t size)
+{
+    struct lipc_block *rest = block->size > size ? malloc(sizeof *rest) : NULL;
+    if (!rest)
+        return;
+    *rest = (struct lipc_block){.before = block,
+                                .after = block->after,
+                                .slab = block->slab,
+                                .offset = block->offset + size,
+                                .size = block->size - size};
+    if (rest->after)
+        rest->after->before = rest;
+    block->after = rest;
+    block->size = size;
+}
+
+struct lipc_block *lipc_block_take(struct lipc_slabs *slabs, uint64_t size)
+{
+    uint64_t room = (size + PAGE - 1) / PAGE * PAGE;
+    for (struct lipc_slab *slab = slabs->first; slab; slab = slab->next) {
+        if (slab->state.size - slab->state.taken < room)
+            continue;
+        for (struct lipc_block *block = slab->first; block; block = block->after) {
+            if (block->holders || block->size < room)
+                continue;
+            cut(block, room);
+            block->holders = 1;
+            slab->state.taken += block->size;
+            slab->state.blocks++;
+            slab->state.uses++;
+            lipc_slabs_retain(slabs);
+            return block;
+        }
+    }
+    return NULL;
+}
+
+/* Makes one block of a free block and the free block behind it. */
+static void join(struct lipc_block *block)
+{
+    struct lipc_block *after = block->after;
+    block->size += after->size;
+    block->after = after->after;
+    if (block->after)
+        block->after->before = block;
+    free(after);
+}
+
+void lipc_block_give(struct lipc_block *block)
+{
+    if (--block->holders)
+        return;
+    struct lipc_slabs *slabs = block->slab->owner;
+    block->slab->state.taken -= block->size;
+    block->slab->state.blocks--;
+    if (block->after && !block->after->holders)
+        join(block);
+    if (block->before && !block->before->holders)
+        join(block->before);
+    lipc_slabs_free(slabs);
+}

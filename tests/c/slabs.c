@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Large events in slabs: written once, read by several renderers, and given back. And a renderer that returns what it
+ * likes. Usage: slabs [--count N] [--seed N], N being the steps of the hostile one, and the events that main sleeps for.
+ */
+
+#include "pair.h"
+
+#include "../../csrc/endpoint/slabs.h"
+#include "options.h"
+#include "sleep.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+#define CAPACITY LIPC_CAPACITY_MIN
+#define LARGE (2 * LIPC_BLOCK_LEAST)
+#define SLAB (4 * (LARGE + 4096))
+#define MOST 3
+
+/* Main with some renderers that listen to one channel. */
+static struct pair pairs[MOST];
+static struct lipc_slabs *slabs;
+static struct lipc_topic *topic;
+static int slab_fd;
+static uint32_t slab; /* its number */
+
+static void offer(struct pair pair, uint32_t number, int fd)
+{
+    int64_t hold = lipc_offer_slab(pair.main, number);
+    CHECK(hold > 0);
+    CHECK(lipc_slab_map(pair.renderer, number, fd, (uint64_t)hold) == 0);
+}
+
+static void begin_with(int renderers, uint64_t high_water, int when_full)
+{
+    slabs = lipc_slabs_create(SLAB);
+    topic = lipc_topic_create();
+    CHECK(slabs && topic);
+    lipc_topic_use_slabs(topic, slabs);
+    slab_fd = lipc_slab_add(slabs, ++slab, SLAB);
+    CHECK(slab_fd >= 0);
+    for (int i = 0; i < renderers; i++) {
+        pairs[i] = open_pair(CAPACITY);
+        pairs[i].main->high_water = high_water;
+        CHECK(lipc_topic_add(topic, pairs[i].main, (uint32_t)i, when_full, 0) == 0);
+        offer(pairs[i], slab, slab_fd);
+    }
+}
+
+static void begin(int renderers)
+{
+    begin_with(renderers, NO_LIMIT, LIPC_REFUSE);
+}
+
+static void close_renderer(int i)
+{
+    (void)lipc_topic_remove(topic, pairs[i].main);
+    lipc_unmap_slabs(pairs[i].renderer);
+    close_pair(pairs[i]);
+}
+
+static struct lipc_slab_state look(void)
+{
+    struct lipc_slab_state state;
+    CHECK(lipc_slab_look(slabs, slab, &state) == 0);
+    return state;
+}
+
+static void end(int renderers)
+{
+    for (int i = 0; i < renderers; i++)
+        close_renderer(i);
+    CHECK(look().taken == 0 && look().blocks == 0);
+    CHECK(slabs->first->first->after == NULL); /* all free blocks have become one again */
+    lipc_topic_free(topic);
+    lipc_slabs_free(slabs);
+    CHECK(close(slab_fd) == 0);
+}
+
+static int publish(uint64_t seed, size_t size)
+{
+    const struct lipc_header header = {.detail = 9, .pid = 90, .kind = LIPC_EVENT};
+    char *body = make_body(seed, size);
+    const struct lipc_part parts[] = {{.data = body, .size = 10}, {.data = NULL}, {.data = body + 10, .size = size - 10}};
+    int status = lipc_topic_send(topic, NULL, &header, parts, 3);
+    free(body);
+    return status;
+}
+
+static void check_heard(int i, uint64_t seed, size_t size)
+{
+    struct received received = {0};
+    int got;
+    while ((got = receive(pairs[i].renderer, &received)) == 0)
+        if (pairs[i].main->outbox.head)
+            CHECK(lipc_flush(pairs[i].main) >= 0);
+    CHECK(got == 1);
+    CHECK(received.record.size == size && received.record.channel == (uint32_t)i);
+    CHECK(is_body(seed, received.body, size));
+    free(received.body);
+}
+
+static void a_large_event_is_written_once_and_each_subscriber_copies_it_out(void)
+{
+    begin(3);
+    for (uint64_t seed = 1; seed <= 50; seed++) {
+        CHECK(publish(seed, LARGE) == 0);
+        CHECK(look().blocks == 1 && look().uses == seed && look().taken == LARGE);
+        for (int i = 0; i < 3; i++)
+            check_heard(i, seed, LARGE);
+        for (int i = 0; i < 3; i++)
+            CHECK(lipc_held_bytes(pairs[i].main) == LARGE && lipc_collect(pairs[i].main) == 0 &&
+                  lipc_held_bytes(pairs[i].main) == 0);
+        CHECK(look().blocks == 0);
+    }
+    end(3);
+}
+
+static void small_events_and_events_for_one_subscriber_go_through_the_ring(void)
+{
+    begin(2);
+    CHECK(publish(1, LIPC_BLOCK_LEAST - 1) == 0 && look().uses == 0);
+    check_heard(0, 1, LIPC_BLOCK_LEAST - 1);
+    close_renderer(1);
+    CHECK(publish(2, 50000) == 0 && look().uses == 0);
+    check_heard(0, 2, 50000);
+    end(1);
+}
+
+static void who_has_not_mapped_the_slab_is_sent_the_event_through_its_ring(void)
+{
+    begin(2);
+    pairs[2] = open_pair(CAPACITY);
+    CHECK(lipc_topic_add(topic, pairs[2].main, 2, LIPC_REFUSE, 0) == 0);
+    CHECK(publish(1, LIPC_BLOCK_LEAST) == LIPC_WANTS_SLAB);
+    CHECK(look().uses == 1 && pairs[2].main->outbox.head);
+    int64_t hold = lipc_offer_slab(pairs[2].main, slab);
+    CHECK(hold > 0 && lipc_offer_slab(pairs[2].main, slab) == -EINVAL);
+    CHECK(publish(2, LARGE) == 0); /* offered, and not mapped: again through the ring */
+    for (uint64_t seed = 1; seed <= 2; seed++)
+        for (int i = 0; i < 2; i++)
+            check_heard(i, seed, seed == 1 ? LIPC_BLOCK_LEAST : LARGE);
+    CHECK(lipc_slab_map(pairs[2].renderer, slab, slab_fd, (uint64_t)hold) == 0);
+    CHECK(publish(3, LARGE) == 0);
+    CHECK(lipc_held_bytes(pairs[2].main) == LARGE);
+    struct received received = {0};
+    for (uint64_t seed = 1; seed <= 3;) { /* and all are heard in their order */
+        CHECK(lipc_flush(pairs[2].main) >= 0);
+        if (receive(pairs[2].renderer, &received) == 1) {
+            CHECK(received.record.correlation == seed);
+            CHECK(is_body(seed, received.body, seed == 1 ? LIPC_BLOCK_LEAST : LARGE));
+            free(received.body);
+            seed++;
+        }
+    }
+    for (int i = 0; i < 2; i++)
+        check_heard(i, 3, LARGE);
+    end(3);
+}
+
+static void a_full_pool_asks_for_a_slab_and_events_go_through_the_rings(void)
+{
+    begin(2);
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        CHECK(publish(seed, LARGE) == 0);
+    CHECK(publish(5, LARGE + 1) == LIPC_WANTS_SLAB && lipc_slabs_wanted(slabs) == LARGE + 1);
+    CHECK(lipc_slabs_wanted(slabs) == 0 && look().uses == 4);
+    for (int i = 0; i < 2; i++) {
+        for (uint64_t seed = 1; seed <= 4; seed++)
+            check_heard(i, seed, LARGE);
+        check_heard(i, 5, LARGE + 1);
+    }
+    CHECK(publish(6, LARGE) == 0 && look().uses == 5); /* what was returned is found without being asked for */
+    end(2);
+}
+
+static void a_block_is_used_again_only_when_its_last_holder_has_returned_it(void)
+{
+    begin(3);
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        CHECK(publish(seed, SLAB / 2) == 0);
+        check_heard(0, seed, SLAB / 2);
+        check_heard(1, seed, SLAB / 2);
+        /* The third still holds it: there is room for one other block, which may not be this one. */
+        CHECK(publish(100 + seed, SLAB / 2) == 0 && look().taken == SLAB);
+        CHECK(publish(200, LARGE) == LIPC_WANTS_SLAB);
+        check_heard(2, seed, SLAB / 2);
+        for (int i = 0; i < 3; i++) {
+            check_heard(i, 100 + seed, SLAB / 2);
+            check_heard(i, 200, LARGE);
+        }
+    }
+    end(3);
+}
+
+static void a_renderer_that_is_gone_holds_nothing(void)
+{
+    begin(3);
+    CHECK(publish(1, LARGE) == 0 && publish(2, LARGE) == 0);
+    check_heard(0, 1, LARGE); /* it has read one, and not the other */
+    close_renderer(0);
+    close_renderer(1);
+    CHECK(look().blocks == 2);
+    close_renderer(2);
+    CHECK(look().blocks == 0);
+    end(0);
+}
+
+static void a_slab_that_is_held_stays_and_another_is_given_back(void)
+{
+    begin(2);
+    int fd = lipc_slab_add(slabs, 1000, SLAB);
+    CHECK(fd >= 0 && lipc_slab_add(slabs, 1001, 100) == -EINVAL && lipc_slab_add(slabs, 1001, 0) == -EINVAL);
+    CHECK(publish(1, LARGE) == 0);
+    CHECK(lipc_slab_remove(slabs, slab) == -EBUSY);
+    CHECK(lipc_slab_remove(slabs, 1000) == 0 && lipc_slab_remove(slabs, 1000) == -EINVAL);
+    struct lipc_slab_state state;
+    CHECK(lipc_slab_look(slabs, 1000, &state) == -EINVAL);
+    CHECK(close(fd) == 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK(lipc_slab_unmap(pairs[i].renderer, 1000) == 0);
+        check_heard(i, 1, LARGE);
+    }
+    end(2);
+}
+
+static void a_slab_taken_back_from_a_renderer_is_not_used_toward_it(void)
+{
+    begin(3);
+    lipc_withdraw_slab(pairs[2].main, slab, 0);
+    CHECK(lipc_slab_unmap(pairs[2].renderer, slab) == 0);
+    CHECK(publish(1, LARGE) == LIPC_WANTS_SLAB && lipc_held_bytes(pairs[2].main) == 0);
+    int64_t hold = lipc_offer_slab(pairs[2].main, slab); /* and this offer does not reach it */
+    CHECK(hold > 0);
+    lipc_withdraw_slab(pairs[2].main, slab, (uint64_t)hold);
+    CHECK(pairs[2].main->outbox.holds->count == 0);
+    offer(pairs[2], slab, slab_fd);
+    CHECK(publish(2, LARGE) == 0 && lipc_held_bytes(pairs[2].main) == LARGE);
+    end(3);
+}
+
+static void a_renderer_beyond_its_share_is_sent_the_rest_through_its_ring(void)
+{
+    begin_with(3, LARGE / LIPC_SHARE, LIPC_REFUSE); /* so that the share is one block */
+    CHECK(publish(1, LARGE) == LIPC_CONGESTED);
+    check_heard(1, 1, LARGE);
+    check_heard(2, 1, LARGE);
+    CHECK((publish(2, LARGE) & ~LIPC_CONGESTED) == 0 && look().blocks == 2);
+    CHECK(lipc_held_bytes(pairs[0].main) == LARGE && pairs[0].main->outbox.head);
+    end(3);
+}
+
+static void who_holds_much_is_waited_for_as_if_it_lay_in_the_outbox(void)
+{
+    begin_with(2, LARGE, LIPC_REFUSE);
+    CHECK(publish(1, LARGE) == 0 && lipc_outbox_bytes(pairs[0].main) == 0);
+    for (uint64_t seed = 2; seed <= 3; seed++)
+        CHECK(publish(seed, LARGE) == 0);
+    pairs[0].main->outbox.holds->high_water = LARGE / 2; /* what is much */
+    CHECK(publish(4, LARGE) == LIPC_CONGESTED && lipc_outbox_bytes(pairs[0].main) == 4 * LARGE);
+    CHECK(lipc_park(pairs[0].main, 1) == 1);
+    uint64_t before = lipc_bytes_taken(pairs[0].main);
+    check_heard(0, 1, LARGE);
+    CHECK(!lipc_wakeup_parked(&pairs[0].main->wakeup)); /* the return has woken it */
+    CHECK(lipc_flush(pairs[0].main) == 3 * LARGE);
+    CHECK(lipc_bytes_taken(pairs[0].main) >= before + LARGE);
+    for (uint64_t seed = 2; seed <= 4; seed++)
+        check_heard(0, seed, LARGE);
+    CHECK(lipc_park(pairs[0].main, 1) == 0); /* there is something to collect */
+    CHECK(lipc_flush(pairs[0].main) == 0 && lipc_park(pairs[0].main, 1) == 1);
+    end(2);
+}
+
+static void a_dropped_event_holds_nothing(void)
+{
+    begin_with(2, LARGE, LIPC_DROP_OLDEST);
+    const struct lipc_header header = {.channel = 1, .kind = LIPC_EVENT};
+    char *body = make_body(0, 4 * CAPACITY);
+    CHECK(lipc_send(pairs[0].main, &header, body, 4 * CAPACITY, LIPC_KEEP) == 0); /* what comes now waits behind it */
+    CHECK(publish(1, LARGE) >= 0 && lipc_held_bytes(pairs[0].main) == LARGE);
+    CHECK(lipc_send(pairs[0].main, &header, body, 4 * CAPACITY, LIPC_KEEP) == 0);
+    CHECK(publish(2, LARGE) >= 0); /* beyond its share: through the ring, and the first one is dropped for it */
+    CHECK(lipc_held_bytes(pairs[0].main) == 0);
+    CHECK(lipc_held_bytes(pairs[1].main) == LARGE);
+    free(body);
+    end(2);
+}
+
+static void what_a_renderer_does_not_hold_it_cannot_return(void)
+{
+    for (int which = 0; which < 7; which++) {
+        begin(3);
+        CHECK(publish(1, LARGE) == 0);
+        struct lipc_endpoint *hostile = pairs[0].renderer, *victim = pairs[0].main;
+        uint64_t own = victim->outbox.holds->last;
+        uint64_t position = hostile->returns.write_pos;
+        struct lipc_frame forged = {.total = 24, .size = 24, .kind = 1, .correlation = own};
+        switch (which) {
+        case 0: CHECK(lipc_return_hold(hostile, own + 1) == 0); break; /* one that comes next */
+        case 1: CHECK(lipc_return_hold(hostile, 0) == 0); break;
+        case 2: CHECK(lipc_return_hold(hostile, own + LIPC_HOLDS) == 0); break; /* in the same slot */
+        case 3: /* twice */
+            CHECK(lipc_return_hold(hostile, own) == 0 && lipc_return_hold(hostile, own) == 0);
+            break;
+        case 4: CHECK(lipc_return_hold(hostile, 1) == 0); break; /* that of the offer, which it has returned */
+        case 5:
+            forged.total = forged.size = 32;
+            memcpy(hostile->returns.data + position % LIPC_RETURNS, &forged, sizeof forged);
+            lipc_ring_commit(&hostile->returns, lipc_frame_bytes(32));
+            break;
+        default: lipc_ring_commit(&hostile->returns, LIPC_RETURNS + 8); break; /* more than there can be */
+        }
+        /* The others still hold it, and it is not used again. */
+        CHECK(lipc_collect(victim) == -EBADMSG && look().blocks == 1);
+        CHECK(lipc_flush(victim) == -EBADMSG);
+        victim->outbox.holds->bytes = NO_LIMIT; /* so that its returns are looked at */
+        CHECK(publish(2, LARGE) & LIPC_FAILED);
+        CHECK(lipc_failure(victim) == -EBADMSG && lipc_failure(pairs[1].main) == 0);
+        for (uint64_t seed = 1; seed <= 2; seed++)
+            for (int i = 1; i < 3; i++)
+                check_heard(i, seed, LARGE);
+        end(3);
+    }
+}
+
+static void a_place_outside_a_slab_is_refused(void)
+{
+    begin(2);
+    const struct lipc_place places[] = {
+        {.slab = slab + 1, .size = 1},
+        {.slab = slab, .size = 0},
+        {.slab = slab, .size = SLAB + 1},
+        {.slab = slab, .offset = SLAB, .size = 1},
+        {.slab = slab, .offset = SLAB - 1, .size = 2},
+        {.slab = slab, .offset = UINT64_MAX, .size = 2},
+        {.slab = slab, .offset = 2, .size = UINT64_MAX},
+    };
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        CHECK(lipc_place_memory(pairs[0].renderer, &places[i]) == NULL);
+    const struct lipc_place last = {.slab = slab, .offset = SLAB - 1, .size = 1};
+    CHECK(lipc_place_memory(pairs[0].renderer, &last) != NULL);
+    const struct lipc_header header = {.kind = LIPC_EVENT};
+    const struct lipc_part part = {.data = (const char *)&places[0], .size = sizeof places[0]};
+    struct lipc_copies copies = {.flags = LIPC_FRAME_BLOCK};
+    CHECK(lipc_send_to(pairs[0].main, &header, &part, 1, LIPC_REFUSE, &copies) == 0);
+    struct received received;
+    CHECK(receive(pairs[0].renderer, &received) == -EBADMSG);
+    end(2);
+}
+
+static void main_takes_no_place_of_a_renderer(void)
+{
+    begin(2);
+    const struct lipc_header header = {.kind = LIPC_EVENT, .detail = LIPC_ALL};
+    const struct lipc_place place = {.slab = slab, .size = LARGE};
+    const struct lipc_part part = {.data = (const char *)&place, .size = sizeof place};
+    struct lipc_copies copies = {.flags = LIPC_FRAME_BLOCK};
+    CHECK(lipc_send_to(pairs[0].renderer, &header, &part, 1, LIPC_REFUSE, &copies) == 0);
+    struct received received;
+    CHECK(receive(pairs[0].main, &received) == -EBADMSG);
+    end(2);
+}
+
+static void nobody_but_main_writes_a_slab_and_nobody_changes_its_size(void)
+{
+    begin(2);
+    CHECK(mmap(NULL, SLAB, PROT_READ | PROT_WRITE, MAP_SHARED, slab_fd, 0) == MAP_FAILED && errno == EPERM);
+    void *memory = mmap(NULL, SLAB, PROT_READ, MAP_SHARED, slab_fd, 0);
+    CHECK(memory != MAP_FAILED);
+    CHECK(mprotect(memory, SLAB, PROT_READ | PROT_WRITE) < 0 && madvise(memory, SLAB, MADV_REMOVE) < 0);
+    CHECK(munmap(memory, SLAB) == 0);
+    CHECK(write(slab_fd, "x", 1) < 0 && ftruncate(slab_fd, 0) < 0 && ftruncate(slab_fd, 2 * SLAB) < 0);
+    CHECK(fallocate(slab_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0);
+    CHECK(fcntl(slab_fd, F_ADD_SEALS, F_SEAL_WRITE) < 0);
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", slab_fd);
+    int again = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(again < 0 || (write(again, "x", 1) < 0 && close(again) == 0));
+    end(2);
+}
+
+static void a_renderer_maps_nothing_that_could_shrink(void)
+{
+    begin(1);
+    int fd = lipc_memfd_open();
+    CHECK(fd >= 0 && ftruncate(fd, SLAB) == 0);
+    CHECK(lipc_slab_map(pairs[0].renderer, 77, fd, 5) == -EPROTO);
+    CHECK(lipc_slab_map(pairs[0].renderer, slab, slab_fd, 5) == -EPROTO); /* it has that one */
+    CHECK(close(fd) == 0 && lipc_slab_map(pairs[0].renderer, 77, fd, 5) == -EBADF);
+    end(1);
+}
+
+static void a_renderer_has_no_more_slabs_than_it_may(void)
+{
+    begin(1);
+    int64_t hold = 0;
+    for (uint32_t i = 1; i < LIPC_OFFERS; i++)
+        CHECK((hold = lipc_offer_slab(pairs[0].main, slab + i)) > 0);
+    CHECK(lipc_offer_slab(pairs[0].main, slab + LIPC_OFFERS) == -ENOBUFS);
+    CHECK(!lipc_lacks_offer(pairs[0].main->outbox.holds, slab + LIPC_OFFERS)); /* it is not asked for again */
+    lipc_withdraw_slab(pairs[0].main, slab + 1, 0);
+    CHECK(lipc_offer_slab(pairs[0].main, slab + LIPC_OFFERS) > 0);
+    end(1);
+}
+
+/* Two renderers that sleep until there is an event, and main, which sleeps while they hold much. All see a slab at one
+ * address, so that a thread sanitizer sees who writes a block that another one reads. */
+
+static uint64_t to_send;
+
+static void *read_all(void *argument)
+{
+    int i = *(int *)argument;
+    for (uint64_t seed = 1; seed <= to_send; seed++) {
+        struct received received = {0};
+        int got;
+        while ((got = receive(pairs[i].renderer, &received)) == 0)
+            CHECK(pairs[i].renderer->assembly.memory || sleep_until_work(pairs[i].renderer, UINT64_C(60000000000)) == 1);
+        CHECK(got == 1 && received.record.correlation == seed && is_body(seed, received.body, received.record.size));
+        free(received.body);
+    }
+    return NULL;
+}
+
+static void no_wake_is_lost_while_main_sleeps_for_what_is_returned(struct options options)
+{
+    pthread_t threads[2];
+    int numbers[2] = {0, 1};
+    begin_with(2, LARGE / 4, LIPC_REFUSE); /* with two blocks a renderer is crowded, and has its share */
+    to_send = options.count;
+    for (int i = 0; i < 2; i++) {
+        CHECK(munmap(pairs[i].renderer->slabs[0].memory, SLAB) == 0);
+        pairs[i].renderer->slabs[0].memory = slabs->first->memory;
+        CHECK(pthread_create(&threads[i], NULL, read_all, &numbers[i]) == 0);
+    }
+    uint64_t slept = 0;
+    for (uint64_t seed = 1; seed <= to_send; seed++) {
+        (void)alarm(100);
+        CHECK((publish(seed, LIPC_BLOCK_LEAST + seed % LARGE) & LIPC_FAILED) == 0);
+        for (int i = 0; i < 2; i++)
+            for (int64_t waiting; (waiting = lipc_flush(pairs[i].main)) != 0; slept++)
+                CHECK(waiting > 0 && sleep_until_work(pairs[i].main, UINT64_C(60000000000)) == 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0 && lipc_collect(pairs[i].main) == 0);
+        pairs[i].renderer->slab_count = 0;
+    }
+    (void)printf("no wake lost in %" PRIu64 " sleeps, %" PRIu64 " of %" PRIu64 " in blocks\n", slept, look().uses, to_send);
+    CHECK(look().blocks == 0 && look().uses > to_send / 2);
+    (void)alarm(0);
+    end(2);
+}
+
+/* Random events, read by two honest renderers at random. The third returns what it likes, whenever. When main has met
+ * nonsense it is closed, and another one comes. */
+static void nothing_that_a_renderer_returns_takes_a_block_from_another(struct options options)
+{
+    uint64_t seed = options.seed, caught = 0, sent = 0, in_block = 0;
+    uint64_t heard[2] = {0};
+    size_t sizes[64] = {0};
+    begin(3);
+    for (uint64_t step = 0; step < options.count; step++) {
+        if (step % 10000 == 0)
+            (void)alarm(100);
+        struct lipc_endpoint *hostile = pairs[2].renderer, *victim = pairs[2].main;
+        struct lipc_positions *positions = &hostile->mapping.segment->returns;
+        uint64_t last = victim->outbox.holds->last;
+        switch (next_random(&seed) % 12) {
+        case 0:
+        case 1:
+        case 2: {
+            size_t size = LIPC_BLOCK_LEAST + next_random(&seed) % LARGE;
+            if (sent - heard[0] >= 3 || sent - heard[1] >= 3 || (victim->outbox.bytes > LARGE && !victim->failure))
+                break;
+            sizes[++sent % 64] = size;
+            uint64_t uses = look().uses;
+            CHECK(publish(sent, size) >= 0);
+            in_block += look().uses > uses;
+            break;
+        }
+        case 3:
+        case 4:
+        case 5:
+        case 6: {
+            int i = (int)(next_random(&seed) % 2);
+            struct received received = {0};
+            CHECK(lipc_flush(pairs[i].main) >= 0);
+            int got = receive(pairs[i].renderer, &received);
+            CHECK(got >= 0);
+            while (got == 0 && pairs[i].renderer->assembly.memory) { /* begun: to its end */
+                CHECK(lipc_flush(pairs[i].main) >= 0);
+                CHECK((got = receive(pairs[i].renderer, &received)) >= 0);
+            }
+            if (got) {
+                heard[i]++;
+                CHECK(received.record.size == sizes[heard[i] % 64] &&
+                      is_body(heard[i], received.body, received.record.size));
+                free(received.body);
+            }
+            break;
+        }
+        case 7: (void)lipc_return_hold(hostile, last - next_random(&seed) % 8); break;
+        case 8: (void)lipc_return_hold(hostile, next_random(&seed) >> next_random(&seed) % 64); break;
+        case 9:
+            if (next_random(&seed) % 4 == 0)
+                atomic_store(&positions->write_pos, next_random(&seed) >> next_random(&seed) % 64);
+            break;
+        case 10:
+            hostile->mapping.segment->returned[next_random(&seed) % LIPC_RETURNS] ^= (char)(1 << next_random(&seed) % 8);
+            break;
+        default:
+            for (uint64_t id = last - next_random(&seed) % 4; id <= last; id++) /* early, and maybe its own */
+                (void)lipc_return_hold(hostile, id);
+        }
+        if (lipc_flush(victim) == -EBADMSG || victim->failure) {
+            caught++;
+            close_renderer(2);
+            pairs[2] = open_pair(CAPACITY);
+            CHECK(lipc_topic_add(topic, pairs[2].main, 2, LIPC_REFUSE, 0) == 0);
+            offer(pairs[2], slab, slab_fd);
+        }
+    }
+    (void)printf("caught %" PRIu64 ", %" PRIu64 " events, %" PRIu64 " in blocks\n", caught, sent, in_block);
+    CHECK(options.count < 10000 || (caught > options.count / 100 && in_block > options.count / 100));
+    (void)alarm(0);
+    end(3);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = parse_options(argc, argv, 20000);
+    RUN(a_large_event_is_written_once_and_each_subscriber_copies_it_out);
+    RUN(small_events_and_events_for_one_subscriber_go_through_the_ring);
+    RUN(who_has_not_mapped_the_slab_is_sent_the_event_through_its_ring);
+    RUN(a_full_pool_asks_for_a_slab_and_events_go_through_the_rings);
+    RUN(a_block_is_used_again_only_when_its_last_holder_has_returned_it);
+    RUN(a_renderer_that_is_gone_holds_nothing);
+    RUN(a_slab_that_is_held_stays_and_another_is_given_back);
+    RUN(a_slab_taken_back_from_a_renderer_is_not_used_toward_it);
+    RUN(a_renderer_beyond_its_share_is_sent_the_rest_through_its_ring);
+    RUN(who_holds_much_is_waited_for_as_if_it_lay_in_the_outbox);
+    RUN(a_dropped_event_holds_nothing);
+    RUN(what_a_renderer_does_not_hold_it_cannot_return);
+    RUN(a_place_outside_a_slab_is_refused);
+    RUN(main_takes_no_place_of_a_renderer);
+    RUN(nobody_but_main_writes_a_slab_and_nobody_changes_its_size);
+    RUN(a_renderer_maps_nothing_that_could_shrink);
+    RUN(a_renderer_has_no_more_slabs_than_it_may);
+    nothing_that_a_renderer_returns_takes_a_block_from_another(options);
+    no_wake_is_lost_while_main_sleeps_for_what_is_returned(options);
+    return 0;
+}
