@@ -37,6 +37,10 @@ int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, 
  * the peer if the peer is parked. Returns the number of bytes that still wait, or -EBADMSG as lipc_send_parts does. */
 int64_t lipc_flush(struct lipc_endpoint *endpoint);
 
+/* Called by the producer. Does not block. Returns whether something waits for the peer, or did, and lipc_flush has not
+ * said yet that it does no more. */
+int lipc_should_flush(const struct lipc_endpoint *endpoint);
+
 /* ---- endpoint/receive.c ---- */
 
 /* Called by the consumer. Does not block. Copies at most `max` messages out of the ring, with at most `size` bytes of

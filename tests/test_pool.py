@@ -214,6 +214,24 @@ async def test_what_is_held_when_main_closes_a_renderer_is_given_back() -> None:
             assert sender.host.main.pool.blocks == 0
 
 
+async def test_a_renderer_that_main_has_closed_hears_nothing_that_was_not_for_it(tmp_path: Path) -> None:
+    async with sending(3) as sender:
+        await sender.warm_up()
+        slow, *others = sender.host.renderers
+        note = tmp_path / "wrong"
+        await sender.host.ipc.run(slow, "pooled:note_to", str(note))
+        with stopped(slow):
+            for _ in range(3):
+                sender.broadcast(MIB)
+            await sender.check(*others)
+            sender.host.main._core.disconnect(sender.host.main._core.connections[slow.frame_id], "a test")
+            for _ in range(6):  # in the same blocks
+                sender.broadcast(MIB)
+                await sender.check(*others)
+        await slow.wait()  # it reads what is left, and then the end
+        assert note.read_text() == ""
+
+
 async def test_a_renderers_large_event_is_written_once_for_the_others() -> None:
     async with sending(3) as sender:
         await sender.warm_up()

@@ -59,6 +59,7 @@ struct lipc_endpoint {
     /* lipc_clock when something waited and the peer had taken `taken` bytes; 0 if nothing waited. */
     uint64_t waits_since;
     uint64_t taken;
+    bool over; /* main has closed its side, and what it has sent in blocks may be gone: nothing more is handed out */
     bool late; /* the peer has had its time to read what waits */
     uint64_t most; /* the most bytes that a message's body may have */
     struct lipc_mapping mapping;
@@ -66,8 +67,12 @@ struct lipc_endpoint {
 };
 
 /* In send.c. Called by endpoint.c. Does not block. Returns whether lipc_flush has something to do: there is room for
- * the first message that waits, or a bad position to report. */
+ * the first message that waits, a bad position to report, or less held than before, for which somebody may wait. */
 bool lipc_can_flush(struct lipc_endpoint *endpoint);
+
+/* In send.c. Called by send.c and topic.c, which need room. As lipc_flush, but who waits for room is not told of it: the
+ * next lipc_flush does that. */
+int64_t lipc_make_room(struct lipc_endpoint *endpoint);
 
 /* Called by endpoint.c and send.c. Does not block. Returns whether the peer holds so much of main's slabs that
  * senders should wait. */

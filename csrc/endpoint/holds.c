@@ -68,11 +68,14 @@ bool lipc_hold_end(struct lipc_holds *holds, uint64_t id)
     if (hold.block) {
         holds->bytes -= hold.block->size;
         holds->returned += hold.block->size;
-        holds->crowded &= holds->bytes > LIPC_SHARE / 4 * holds->high_water;
+        if (holds->crowded && holds->bytes <= LIPC_SHARE / 4 * holds->high_water) {
+            holds->crowded = false;
+            holds->eased = true;
+        }
         lipc_block_give(hold.block);
     } else {
         struct lipc_offer *offer = find_offer(holds, hold.slab);
-        if (offer)
+        if (offer && offer->hold == id)
             offer->mapped = true;
     }
     return true;
@@ -116,8 +119,9 @@ int64_t lipc_offer_slab(struct lipc_endpoint *endpoint, uint32_t slab)
         return -EINVAL;
     if (holds->offer_count == LIPC_OFFERS || holds->count == LIPC_HOLDS)
         return -ENOBUFS;
-    holds->offers[holds->offer_count++] = (struct lipc_offer){.slab = slab};
-    return (int64_t)begin(holds, NULL, slab);
+    uint64_t hold = begin(holds, NULL, slab);
+    holds->offers[holds->offer_count++] = (struct lipc_offer){.slab = slab, .hold = hold};
+    return (int64_t)hold;
 }
 
 void lipc_withdraw_slab(struct lipc_endpoint *endpoint, uint32_t slab, uint64_t unsent)

@@ -28,6 +28,7 @@ struct lipc_hold {
 
 struct lipc_offer {
     uint32_t slab;
+    uint64_t hold; /* of this offer: an earlier one of the same slab may be returned late */
     bool mapped; /* the renderer has said that it has mapped it */
 };
 
@@ -41,6 +42,7 @@ struct lipc_holds {
     uint64_t returned; /* bytes of all blocks that were held and are not any more */
     uint32_t count, offer_count;
     bool crowded; /* so many bytes are held that senders should wait */
+    bool eased;   /* no more, and who waits has not been told: until the next lipc_flush */
 };
 
 /* Called by send.c. Does not block. Returns the id of a new hold, with the renderer as a further holder of the block.

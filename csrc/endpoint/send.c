@@ -74,7 +74,7 @@ static int put_frame(struct lipc_endpoint *endpoint, struct lipc_outgoing *messa
     return 1;
 }
 
-int64_t lipc_flush(struct lipc_endpoint *endpoint)
+int64_t lipc_make_room(struct lipc_endpoint *endpoint)
 {
     bool published = false;
     int collected = lipc_collect(endpoint);
@@ -96,12 +96,21 @@ int64_t lipc_flush(struct lipc_endpoint *endpoint)
     return (int64_t)lipc_unread_bytes(endpoint);
 }
 
+int64_t lipc_flush(struct lipc_endpoint *endpoint)
+{
+    int64_t waiting = lipc_make_room(endpoint);
+    if (endpoint->outbox.holds)
+        endpoint->outbox.holds->eased = false;
+    return waiting;
+}
+
 bool lipc_can_flush(struct lipc_endpoint *endpoint)
 {
     const struct lipc_waiting *first = endpoint->outbox.head;
     char *at;
     return (first &&
             lipc_ring_claim(&endpoint->out, lipc_frame_bytes(next_size(endpoint, &first->message)), &at) != 0) ||
+           (endpoint->outbox.holds && endpoint->outbox.holds->eased) ||
            (lipc_is_crowded(endpoint) && lipc_ring_readable(&endpoint->outbox.holds->returns) != 0);
 }
 
@@ -164,7 +173,7 @@ static void await_space(struct lipc_endpoint *endpoint)
     if (lipc_wakeup_parked(&endpoint->wakeup)) {
         lipc_wakeup_park(&endpoint->wakeup, LIPC_PARKED_FOR_SPACE);
         /* Parking needs this look after the fence. The next flush reports an error. */
-        (void)lipc_flush(endpoint);
+        (void)lipc_make_room(endpoint);
     }
 }
 
@@ -211,7 +220,7 @@ static int queue_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *m
 static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, int when_full,
                         struct lipc_copies *copies)
 {
-    int64_t waiting = endpoint->outbox.head ? lipc_flush(endpoint) : 0;
+    int64_t waiting = endpoint->outbox.head ? lipc_make_room(endpoint) : 0;
     if (waiting < 0)
         return (int)waiting;
     if (!endpoint->outbox.head) {
@@ -295,6 +304,11 @@ int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, 
 {
     const struct lipc_part part = {.data = body, .size = size};
     return lipc_send_parts(endpoint, header, &part, 1, when_full);
+}
+
+int lipc_should_flush(const struct lipc_endpoint *endpoint)
+{
+    return lipc_unread_bytes(endpoint) != 0 || (endpoint->outbox.holds && endpoint->outbox.holds->eased);
 }
 
 uint64_t lipc_outbox_bytes(const struct lipc_endpoint *endpoint)

@@ -97,7 +97,7 @@ static bool is_full_too_soon(struct lipc_endpoint *endpoint, int when_full)
     }
     if (when_full != LIPC_REFUSE || has_had_its_time(endpoint, now))
         return false;
-    return lipc_outbox_full(&endpoint->outbox, endpoint->limit) && lipc_flush(endpoint) >= 0 &&
+    return lipc_outbox_full(&endpoint->outbox, endpoint->limit) && lipc_make_room(endpoint) >= 0 &&
            lipc_outbox_full(&endpoint->outbox, endpoint->limit);
 }
 

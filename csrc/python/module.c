@@ -410,7 +410,7 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     }
     /* The peer may have woken this side because there is room for the outbox. An error is raised once there is nothing
      * to hand out. */
-    int64_t waiting = got >= 0 && lipc_outbox_bytes(endpoint) ? lipc_flush(endpoint) : 0;
+    int64_t waiting = got >= 0 && lipc_should_flush(endpoint) ? lipc_flush(endpoint) : 0;
     if (waiting < 0 && got == 0)
         got = (int)waiting;
     /* From here on Python code may run, for example a finalizer, and it may close the endpoint. */

@@ -242,6 +242,51 @@ static void a_slab_taken_back_from_a_renderer_is_not_used_toward_it(void)
     end(3);
 }
 
+static void an_offer_that_was_taken_back_says_nothing_of_the_next_one(void)
+{
+    begin(3);
+    lipc_withdraw_slab(pairs[2].main, slab, 0);
+    CHECK(lipc_slab_unmap(pairs[2].renderer, slab) == 0);
+    int64_t first = lipc_offer_slab(pairs[2].main, slab);
+    lipc_withdraw_slab(pairs[2].main, slab, 0);
+    int64_t second = lipc_offer_slab(pairs[2].main, slab);
+    CHECK(first > 0 && second > first);
+    CHECK(lipc_slab_map(pairs[2].renderer, slab, slab_fd, (uint64_t)first) == 0); /* late, and it is told to unmap it */
+    CHECK(publish(1, LARGE) == 0 && lipc_collect(pairs[2].main) == 0);
+    CHECK(publish(2, LARGE) == 0 && lipc_held_bytes(pairs[2].main) == 0);
+    CHECK(lipc_slab_unmap(pairs[2].renderer, slab) == 0);
+    CHECK(lipc_slab_map(pairs[2].renderer, slab, slab_fd, (uint64_t)second) == 0);
+    CHECK(publish(3, LARGE) == 0 && lipc_held_bytes(pairs[2].main) == LARGE);
+    for (uint64_t seed = 1; seed <= 3; seed++)
+        for (int i = 0; i < 3; i++)
+            check_heard(i, seed, LARGE);
+    end(3);
+}
+
+static void what_is_left_in_a_ring_that_main_has_closed_is_not_handed_out(void)
+{
+    begin(3);
+    CHECK(publish(1, LARGE) == 0 && publish(2, LARGE) == 0);
+    check_heard(0, 1, LARGE);
+    struct lipc_endpoint *closed = pairs[0].main; /* as lipc_endpoint_close does it, but for the memory they share here */
+    CHECK(lipc_topic_remove(topic, closed) == 2);
+    lipc_segment_close(closed->mapping.segment);
+    lipc_holds_free(closed->outbox.holds);
+    closed->outbox.holds = NULL;
+    for (int i = 1; i < 3; i++)
+        for (uint64_t seed = 1; seed <= 2; seed++)
+            check_heard(i, seed, LARGE);
+    CHECK(lipc_collect(pairs[1].main) == 0 && lipc_collect(pairs[2].main) == 0 && look().blocks == 0);
+    CHECK(publish(3, LARGE) == 0 && publish(4, LARGE) == 0); /* in the same blocks */
+    struct received received = {0};
+    for (int i = 0; i < 3; i++)
+        CHECK(receive(pairs[0].renderer, &received) == 0);
+    free(received.body);
+    CHECK(lipc_park(pairs[0].renderer, 1) == 1); /* there is nothing to do any more */
+    lipc_unpark(pairs[0].renderer);
+    end(3);
+}
+
 static void a_renderer_beyond_its_share_is_sent_the_rest_through_its_ring(void)
 {
     begin_with(3, LARGE / LIPC_SHARE, LIPC_REFUSE); /* so that the share is one block */
@@ -271,6 +316,22 @@ static void who_holds_much_is_waited_for_as_if_it_lay_in_the_outbox(void)
         check_heard(0, seed, LARGE);
     CHECK(lipc_park(pairs[0].main, 1) == 0); /* there is something to collect */
     CHECK(lipc_flush(pairs[0].main) == 0 && lipc_park(pairs[0].main, 1) == 1);
+    end(2);
+}
+
+static void who_waits_for_room_is_told_whoever_has_collected_what_was_returned(void)
+{
+    begin_with(2, LARGE / 4, LIPC_REFUSE); /* so that two blocks are a share */
+    CHECK(publish(1, LARGE) >= 0 && publish(2, LARGE) == LIPC_CONGESTED);
+    for (int i = 0; i < 2; i++)
+        for (uint64_t seed = 1; seed <= 2; seed++)
+            check_heard(i, seed, LARGE);
+    CHECK(lipc_outbox_bytes(pairs[0].main) == 2 * LARGE);
+    CHECK(lipc_collect(pairs[0].main) == 0 && lipc_outbox_bytes(pairs[0].main) == 0); /* as a send does it */
+    CHECK(lipc_should_flush(pairs[0].main) && lipc_park(pairs[0].main, 1) == 0);
+    CHECK(lipc_flush(pairs[0].main) == 0);
+    CHECK(!lipc_should_flush(pairs[0].main) && lipc_park(pairs[0].main, 1) == 1);
+    lipc_unpark(pairs[0].main);
     end(2);
 }
 
@@ -540,8 +601,11 @@ int main(int argc, char **argv)
     RUN(a_renderer_that_is_gone_holds_nothing);
     RUN(a_slab_that_is_held_stays_and_another_is_given_back);
     RUN(a_slab_taken_back_from_a_renderer_is_not_used_toward_it);
+    RUN(an_offer_that_was_taken_back_says_nothing_of_the_next_one);
+    RUN(what_is_left_in_a_ring_that_main_has_closed_is_not_handed_out);
     RUN(a_renderer_beyond_its_share_is_sent_the_rest_through_its_ring);
     RUN(who_holds_much_is_waited_for_as_if_it_lay_in_the_outbox);
+    RUN(who_waits_for_room_is_told_whoever_has_collected_what_was_returned);
     RUN(a_dropped_event_holds_nothing);
     RUN(what_a_renderer_does_not_hold_it_cannot_return);
     RUN(a_place_outside_a_slab_is_refused);

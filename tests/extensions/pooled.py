@@ -7,7 +7,7 @@ import os
 import resource
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from lensipc import Ipc
 # Of this process: the numbers that were heard in whole, and what was wrong.
 heard: list[int] = []
 wrong: list[str] = []
+note: TextIO | None = None
 
 
 def message(number: int, size: int) -> tuple[int, Any, int]:
@@ -30,6 +31,8 @@ def check(ipc: Ipc.Renderer, channel: str, when_slow: Any = "disconnect") -> Non
     def take(event: Any, number: int, array: Any, crc: int) -> None:
         if zlib.crc32(array.data) != crc:
             wrong.append(f"{number}: the array has changed")
+            if note is not None:
+                note.write(f"{wrong[-1]}\n")
         if not array.flags.writeable:
             wrong.append(f"{number}: it is read-only")
         if heard and number <= heard[-1] and event.frame_id == 0:
@@ -38,6 +41,12 @@ def check(ipc: Ipc.Renderer, channel: str, when_slow: Any = "disconnect") -> Non
         heard.append(number)
 
     ipc.listen(channel, take, when_slow=when_slow)
+
+
+def note_to(_ipc: Ipc.Renderer, path: str) -> None:
+    """Write to a file, too, what is wrong from now on: it can be read when this process is gone."""
+    global note
+    note = open(path, "w", buffering=1)  # noqa: SIM115, PTH123
 
 
 async def numbers(_ipc: Ipc.Renderer, count: int) -> tuple[list[int], list[str]]:
