@@ -218,8 +218,9 @@ async def test_a_renderer_that_main_has_closed_hears_nothing_that_was_not_for_it
     async with sending(3) as sender:
         await sender.warm_up()
         slow, *others = sender.host.renderers
-        note = tmp_path / "wrong"
+        note = tmp_path / "heard"
         await sender.host.ipc.run(slow, "pooled:note_to", str(note))
+        first = sender.sent
         with stopped(slow):
             for _ in range(3):
                 sender.broadcast(MIB)
@@ -229,7 +230,9 @@ async def test_a_renderer_that_main_has_closed_hears_nothing_that_was_not_for_it
                 sender.broadcast(MIB)
                 await sender.check(*others)
         await slow.wait()  # it reads what is left, and then the end
-        assert note.read_text() == ""
+        heard = note.read_text().split()
+        assert heard == [str(first + each) for each in range(len(heard))]
+        assert len(heard) <= 3
 
 
 async def test_a_renderers_large_event_is_written_once_for_the_others() -> None:
@@ -376,6 +379,80 @@ async def test_memory_that_is_not_used_is_given_back_everywhere_and_comes_again(
             await until(lambda: all(sum(slabs_of(each.pid).values()) <= KEPT for each in sender.host.renderers))
         sender.broadcast(12 * MIB)
         await sender.check(*sender.host.renderers)
+
+
+async def test_a_slab_goes_back_once_nobody_listens_to_its_extension(monkeypatch: pytest.MonkeyPatch) -> None:
+    import other
+
+    monkeypatch.setattr(slab_pool, "IDLE", 0.05)
+    async with sending(2) as sender:
+        host, pool = sender.host, sender.host.main._core.pool
+        await host.main.install(OTHER)
+        for each in host.renderers:
+            await host.ipc.run(each, "other:note", "n")
+        while pool._bytes() == 0:
+            other.IpcMain.get_instance().broadcast("n", bytes(MIB))
+            await asyncio.sleep(0.01)
+        await until(lambda: all(len(slabs_of(each.pid)) == 1 for each in host.renderers))
+        await host.main.uninstall("other")
+        await until(lambda: host.main.pool.slabs == 0)
+        assert all(slabs_of(each.pid) == {} for each in host.renderers)
+        await sender.warm_up()
+        assert host.main.pool.slabs == 1
+
+
+async def test_a_renderer_that_lives_long_is_watched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slab_pool, "IDLE", 0.02)
+    monkeypatch.setattr(slab_pool, "KEPT", 0)
+    async with sending(2) as sender:
+        before = {each: len(each.on_closed) for each in sender.host.main._core.connections.values()}
+        for _ in range(4):
+            await sender.warm_up()
+            await until(lambda: sender.host.main.pool.slabs == 0)
+        assert [len(each.on_closed) for each in before] == [count + 1 for count in before.values()]
+
+
+@pytest.mark.parametrize("where", ["made", "handed over"])
+async def test_a_signal_that_raises_while_a_slab_is_made_or_handed_over_costs_no_slab(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AlarmError(Exception):
+        pass
+
+    really_open, really_hand = os.open, handshake.hand_slab
+    rung: list[str] = []
+
+    def ring(here: str) -> None:
+        if here == where and not rung:
+            rung.append(here)
+            signal.raise_signal(signal.SIGUSR1)
+
+    def opened(path: Any, flags: int, *rest: Any, **named: Any) -> int:
+        if flags & os.O_RDWR and "/proc/self/fd" in str(path):
+            ring("made")
+        return really_open(path, flags, *rest, **named)
+
+    def hand(*arguments: Any) -> None:
+        really_hand(*arguments)
+        ring("handed over")
+
+    def on_signal(*_: object) -> None:
+        raise AlarmError
+
+    before = signal.signal(signal.SIGUSR1, on_signal)
+    try:
+        async with sending(2) as sender:
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "open", opened)
+                patched.setattr(handshake, "hand_slab", hand)
+                with pytest.raises(AlarmError):
+                    sender.broadcast(MIB)
+                sender.sent += 1  # the event itself was sent before
+                await sender.check(*sender.host.renderers)
+            await sender.warm_up()
+            assert sender.host.main.pool.slabs == len(slabs_of(os.getpid())) == 1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 async def test_a_fork_of_main_has_nothing_of_the_pool() -> None:

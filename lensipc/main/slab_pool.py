@@ -89,7 +89,7 @@ class SlabPool:
         self._poller = poller
         self._slabs: list[_Slab] = []  # the oldest first
         self._numbers: count[int] = count(1)
-        self._bytes: int = 0
+        self._watched: set[RendererConnection] = set()  # whose end is to be told to `_forget`
         self._not_before: float = 0.0  # no slab is made until then
         self._waits: bool = False  # whether the timer runs
 
@@ -106,7 +106,7 @@ class SlabPool:
         if wanted:
             self._grow(owner, wanted)
         ours = [each for each in self._slabs if each.owner is owner]
-        for connection in self._connections.values():
+        for connection in list(self._connections.values()):
             if channel in connection.listening:
                 for slab in ours:
                     if connection not in slab.readers:
@@ -115,63 +115,98 @@ class SlabPool:
     def _grow(self, owner: Slabs, wanted: int) -> None:
         needed = _pages(wanted)
         size = max(LEAST, needed, min(ROOM_FOR * needed, ROOMY))
-        left = self._limit - self._bytes
+        left = self._limit - self._bytes()
         if size > left:
             size = needed
         if size > left or time.monotonic() < self._not_before:
             return
         number = next(self._numbers)
+        slab = _Slab(number, size, owner)
+        self._slabs.append(slab)  # before it is made, and the timer too: a signal may raise at any step
         try:
+            self._look_later()
             owner.add(number, size)
-        except OSError as error:
+        except BaseException as error:
+            owner.remove(number)
+            self._slabs.remove(slab)
+            if not isinstance(error, OSError):
+                raise
             self._not_before = time.monotonic() + RETRY
             if error.errno == errno.EINVAL:  # a kernel before 5.1
                 self._not_before = float("inf")
             log.info("no memory is shared for large events, which go through the rings: %s", error)
             return
-        self._slabs.append(_Slab(number, size, owner))
-        self._bytes += size
         log.debug("slab %d has %d bytes", number, size)
-        self._look_later()
 
     def _hand(self, connection: RendererConnection, slab: _Slab) -> None:
         """Give a slab's descriptor to a renderer. The slab is used once the renderer has mapped it."""
-        hold = connection.endpoint.offer_slab(slab.number)
-        if not hold:
-            return
+        if connection not in self._watched:
+            connection.on_closed.append(partial(self._forget, connection))
+            self._watched.add(connection)
+        slab.readers.add(connection)
+        hold, sent = 0, False
         try:
+            hold = connection.endpoint.offer_slab(slab.number)
+            if not hold:
+                slab.readers.discard(connection)
+                return
             fd = slab.owner.open(slab.number)
             try:
+                sent = True
                 handshake.hand_slab(connection.sock, slab.number, hold, fd)
             finally:
                 os.close(fd)
-        except OSError:  # its socket is full, or main has no descriptor: a later event tries again
-            connection.endpoint.withdraw_slab(slab.number, hold)
-            return
-        slab.readers.add(connection)
-        connection.on_closed.append(partial(slab.readers.discard, connection))
+        except BaseException as error:
+            # Its socket is full, or main has no descriptor: a later event tries again. If a signal has raised, the
+            # renderer may have got it all the same, and then the offer stands.
+            failed = isinstance(error, OSError)
+            if failed or not sent:
+                connection.endpoint.withdraw_slab(slab.number, hold)
+                slab.readers.discard(connection)
+            if not failed:
+                raise
+
+    def _forget(self, connection: RendererConnection) -> None:
+        """This connection is closed."""
+        self._watched.discard(connection)
+        for slab in self._slabs:
+            slab.readers.discard(connection)
 
     # ---- giving memory back ----
 
     def _look_later(self) -> None:
         if not self._waits:
-            self._waits = True
             self._poller.call_later(IDLE, self._give_back)
+            self._waits = True
 
     def _give_back(self) -> None:
-        """Give back the slabs that were not used since the last time, but for the first one of each extension."""
+        """Give back the slabs that were not used since the last time, but for one of each extension that has readers.
+
+        A slab is taken back from a renderer that listens to no channel of the extension any more.
+        """
         self._waits = False
         self._collect()
         kept: set[Slabs] = set()
         for slab in list(self._slabs):
             state = slab.owner.look(slab.number)
-            if slab.owner not in kept and slab.size <= KEPT:
+            for connection in list(slab.readers):
+                listens = any(channel.port.slabs is slab.owner for channel in connection.listening)
+                if not listens and not connection.endpoint.held:
+                    self._take_back(connection, slab)
+            if slab.readers and slab.owner not in kept and slab.size <= KEPT:
                 kept.add(slab.owner)
             elif state.taken == 0 and state.uses == slab.uses:
                 self._withdraw(slab)
             slab.uses = state.uses
-        if len(self._slabs) > len(kept):
+        if self._slabs:
             self._look_later()
+
+    def _take_back(self, connection: RendererConnection, slab: _Slab) -> None:
+        """Have a renderer unmap a slab of which it holds no block."""
+        with suppress(OSError):  # its socket is full: it keeps the slab until later
+            handshake.take_slab_back(connection.sock, slab.number)
+            connection.endpoint.withdraw_slab(slab.number)
+            slab.readers.discard(connection)
 
     def _withdraw(self, slab: _Slab) -> None:
         """Have all renderers unmap a slab that nobody holds a block of. Give it back once they have.
@@ -179,13 +214,9 @@ class SlabPool:
         A renderer may keep its mapping. Then the slab stays, counts, and is used again when it is needed.
         """
         for connection in list(slab.readers):
-            with suppress(OSError):  # its socket is full: the slab stays until later
-                handshake.take_slab_back(connection.sock, slab.number)
-                connection.endpoint.withdraw_slab(slab.number)
-                slab.readers.discard(connection)
+            self._take_back(connection, slab)
         if not slab.readers and not slab.owner.is_had_by_others(slab.number) and slab.owner.remove(slab.number):
             self._slabs.remove(slab)
-            self._bytes -= slab.size
             log.debug("slab %d is given back", slab.number)
 
     def _collect(self) -> None:
@@ -204,7 +235,7 @@ class SlabPool:
         return PoolState(
             limit=self._limit,
             slabs=len(states),
-            bytes=self._bytes,
+            bytes=self._bytes(),
             blocks=sum(each.blocks for each in states),
             held=sum(each.taken for each in states),
             holders={each.frame_id: held for each in self._connections.values() if (held := each.endpoint.held)},
@@ -215,7 +246,9 @@ class SlabPool:
         for slab in self._slabs:
             slab.owner.remove(slab.number)
         self._slabs.clear()
-        self._bytes = 0
+
+    def _bytes(self) -> int:
+        return sum(each.size for each in self._slabs)
 
 
 def _pages(size: int) -> int:

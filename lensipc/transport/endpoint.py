@@ -300,8 +300,10 @@ class Endpoint:
             _fail(code)
 
     def unmap_slab(self, number: int) -> None:
-        """A renderer: unmap a slab that main takes back."""
+        """A renderer: unmap a slab that main takes back. ProtocolError: what is being read lies there."""
         code = lib.lipc_slab_unmap(self._handle, number)
+        if code == -errno.EBUSY:
+            raise ProtocolError(f"it took slab {number} back, from which an event is being read")
         if code < 0:
             _fail(code)
 

@@ -52,23 +52,27 @@ class Slabs:
         Raises:
             OSError: no memory, no descriptor, no /proc, or a kernel without F_SEAL_FUTURE_WRITE (EINVAL).
         """
-        fd = lib.lipc_slab_add(self._handle, number, size)
-        if fd < 0:
-            raise OSError(-fd, os.strerror(-fd))
+        fd = -1
         try:
+            fd = lib.lipc_slab_add(self._handle, number, size)
+            if fd < 0:
+                raise OSError(-fd, os.strerror(-fd))
             # The kernel counts who has opened a file, for leases, but not who has made it: so it is opened again.
             self._fds[number] = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            lib.lipc_slab_remove(self._handle, number)
+        except BaseException:  # what a signal raises, too
+            self.remove(number)
             raise
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
     def remove(self, number: int) -> bool:
         """Give a slab back, unless somebody holds a block of it. Return whether it is gone."""
         if lib.lipc_slab_remove(self._handle, number) == -errno.EBUSY:
             return False
-        os.close(self._fds.pop(number))
+        fd = self._fds.pop(number, None)
+        if fd is not None:
+            os.close(fd)
         return True
 
     def open(self, number: int) -> int:

@@ -335,9 +335,9 @@ static void who_waits_for_room_is_told_whoever_has_collected_what_was_returned(v
     end(2);
 }
 
-static void a_dropped_event_holds_nothing(void)
+static void drop(int when_full)
 {
-    begin_with(2, LARGE, LIPC_DROP_OLDEST);
+    begin_with(2, LARGE, when_full);
     const struct lipc_header header = {.channel = 1, .kind = LIPC_EVENT};
     char *body = make_body(0, 4 * CAPACITY);
     CHECK(lipc_send(pairs[0].main, &header, body, 4 * CAPACITY, LIPC_KEEP) == 0); /* what comes now waits behind it */
@@ -348,6 +348,12 @@ static void a_dropped_event_holds_nothing(void)
     CHECK(lipc_held_bytes(pairs[1].main) == LARGE);
     free(body);
     end(2);
+}
+
+static void a_dropped_event_holds_nothing(void)
+{
+    drop(LIPC_DROP_OLDEST);
+    drop(LIPC_KEEP_NEWEST);
 }
 
 static void what_a_renderer_does_not_hold_it_cannot_return(void)

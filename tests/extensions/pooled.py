@@ -31,20 +31,20 @@ def check(ipc: Ipc.Renderer, channel: str, when_slow: Any = "disconnect") -> Non
     def take(event: Any, number: int, array: Any, crc: int) -> None:
         if zlib.crc32(array.data) != crc:
             wrong.append(f"{number}: the array has changed")
-            if note is not None:
-                note.write(f"{wrong[-1]}\n")
         if not array.flags.writeable:
             wrong.append(f"{number}: it is read-only")
         if heard and number <= heard[-1] and event.frame_id == 0:
             wrong.append(f"{number} came after {heard[-1]}")
         array.fill(number % 256)
         heard.append(number)
+        if note is not None:
+            note.write(f"{wrong or number}\n")
 
     ipc.listen(channel, take, when_slow=when_slow)
 
 
 def note_to(_ipc: Ipc.Renderer, path: str) -> None:
-    """Write to a file, too, what is wrong from now on: it can be read when this process is gone."""
+    """Write to a file, too, what is heard from now on: it can be read when this process is gone."""
     global note
     note = open(path, "w", buffering=1)  # noqa: SIM115, PTH123
 
