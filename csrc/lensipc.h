@@ -83,6 +83,7 @@
 
 struct lipc_account;
 struct lipc_endpoint;
+struct lipc_holds;
 struct lipc_slabs;
 struct lipc_topic;
 
@@ -305,6 +306,18 @@ int lipc_collect(struct lipc_endpoint *endpoint);
 
 /* Called by main. Does not block. Returns how many bytes of blocks the renderer holds, as last collected. */
 uint64_t lipc_held_bytes(const struct lipc_endpoint *endpoint);
+
+/* Called by main, before it closes the endpoint of a renderer that may go on to read. Does not block. Drops what waits in
+ * the outbox. Returns what the renderer holds, which lipc_endpoint_close then leaves alone; or NULL, if it holds
+ * nothing. */
+struct lipc_holds *lipc_leave_holds(struct lipc_endpoint *endpoint);
+
+/* Called by main. Does not block. Returns how many bytes of blocks these are. */
+uint64_t lipc_holds_bytes(const struct lipc_holds *holds);
+
+/* Called by main, when the renderer has ended, and by lipc_endpoint_close. Does not block. Ends all holds and frees them.
+ * NULL is allowed. */
+void lipc_holds_free(struct lipc_holds *holds);
 
 /* ---- mapped_slabs.c: renderers only ---- */
 

@@ -23,6 +23,7 @@ import pooled
 import pytest
 from hostile.renderer import Renderer, connect
 from hosting import Host, hosting, until
+from test_life import program
 
 from lensipc import ExtensionManifest, MainProcess, ProtocolError, RendererHandle
 from lensipc.main import slab_pool
@@ -64,9 +65,9 @@ class Sender:
         self.host = host
         self.sent = 0
 
-    def broadcast(self, size: int) -> None:
+    def broadcast(self, size: int, *, keep: bool = False) -> None:
         """The next one."""
-        self.host.ipc.broadcast("n", *pooled.message(self.sent, size))
+        self.host.ipc.broadcast("n", *pooled.message(self.sent, size), keep=keep)
         self.sent += 1
 
     async def check(self, *renderers: RendererHandle) -> None:
@@ -186,6 +187,47 @@ async def test_a_channel_that_drops_holds_no_more_than_would_wait_in_the_outbox(
         await until(lambda: sender.host.main.pool.blocks == 0)
 
 
+async def test_where_the_newest_event_alone_waits_one_is_held() -> None:
+    async with sending(2, "keep_newest") as sender:
+        await sender.warm_up(200_000)
+        slow, fast = sender.host.renderers
+        with stopped(slow):
+            for _ in range(30):
+                sender.broadcast(200_000)
+                await sender.check(fast)
+                assert sender.host.main.pool.holders[slow.frame_id] < 210_000
+        last = sender.sent - 1
+        heard: list[int] = []
+        while last not in heard:
+            heard, wrong = await sender.host.ipc.run(slow, "pooled:numbers", 0)
+            assert wrong == []
+        assert len(heard) < sender.sent - 20
+        await until(lambda: sender.host.main.pool.blocks == 0)
+
+
+async def test_a_kept_event_of_any_way_is_in_its_place_for_who_listens_late() -> None:
+    async with sending(2) as sender:
+        await sender.warm_up()
+        late = await sender.host.main.spawn_renderer()
+        for size in (MIB, 100, 200_000):
+            for _ in range(3):
+                sender.broadcast(size, keep=True)
+            listening = asyncio.ensure_future(sender.host.ipc.run(late, "pooled:check", "n", None, True))
+            while not listening.done():
+                sender.broadcast(size)
+                await asyncio.sleep(0.002)
+            sender.broadcast(size)
+            await sender.check(*sender.host.renderers)
+            heard: list[int] = []
+            while not heard or heard[-1] < sender.sent - 1:
+                heard, wrong = await sender.host.ipc.run(late, "pooled:numbers", 1)
+                assert wrong == []
+            kept, *rest = heard
+            assert rest == list(range(rest[0], sender.sent))
+            assert kept <= rest[0]
+            await sender.host.ipc.run(late, "pooled:deaf")
+
+
 async def test_a_renderer_that_is_killed_holds_nothing_any_more() -> None:
     async with sending(3) as sender:
         await sender.warm_up()
@@ -202,37 +244,150 @@ async def test_a_renderer_that_is_killed_holds_nothing_any_more() -> None:
         await sender.check(*others)
 
 
-async def test_what_is_held_when_main_closes_a_renderer_is_given_back() -> None:
-    async with sending(2) as sender:
-        await sender.warm_up()
-        slow, fast = sender.host.renderers
-        with stopped(slow):
-            sender.broadcast(MIB)
-            await sender.check(fast)
-            assert sender.host.main.pool.blocks == 1
-            sender.host.main._core.disconnect(sender.host.main._core.connections[slow.frame_id], "a test")
-            assert sender.host.main.pool.blocks == 0
+# ---- what is read after main has closed ----
+
+READER = """
+    async def run():
+        async with RendererProcess.connect(sys.argv[1], reconnect=len(sys.argv) > 2) as renderer:
+            await renderer.wait_closed()
+    asyncio.run(run())
+"""
 
 
-async def test_a_renderer_that_main_has_closed_hears_nothing_that_was_not_for_it(tmp_path: Path) -> None:
+async def test_a_renderer_that_main_has_closed_hears_all_that_it_was_sent_and_nothing_else(tmp_path: Path) -> None:
+    note = tmp_path / "heard"
     async with sending(3) as sender:
         await sender.warm_up()
+        main = sender.host.main
         slow, *others = sender.host.renderers
-        note = tmp_path / "heard"
         await sender.host.ipc.run(slow, "pooled:note_to", str(note))
         first = sender.sent
         with stopped(slow):
             for _ in range(3):
                 sender.broadcast(MIB)
             await sender.check(*others)
-            sender.host.main._core.disconnect(sender.host.main._core.connections[slow.frame_id], "a test")
-            for _ in range(6):  # in the same blocks
+            main._core.disconnect(main._core.connections[slow.frame_id], "a test")
+            for _ in range(12):  # more than the slab has room for
                 sender.broadcast(MIB)
                 await sender.check(*others)
-        await slow.wait()  # it reads what is left, and then the end
-        heard = note.read_text().split()
-        assert heard == [str(first + each) for each in range(len(heard))]
-        assert len(heard) <= 3
+            assert 3 * MIB < main.pool.holders[slow.frame_id] < 3.1 * MIB
+        assert await slow.wait() == 0  # it reads what is left, and then the end
+        assert note.read_text().split() == [str(first + each) for each in range(3)]
+        await until(lambda: main.pool.blocks == 0)
+
+
+async def test_a_renderer_that_was_closed_and_is_killed_holds_nothing_any_more() -> None:
+    async with sending(2) as sender:
+        await sender.warm_up()
+        main, (slow, fast) = sender.host.main, sender.host.renderers
+        with stopped(slow):
+            sender.broadcast(MIB)
+            await sender.check(fast)
+            main._core.disconnect(main._core.connections[slow.frame_id], "a test")
+            assert main.pool.blocks == 1
+            slow.kill()
+        await until(lambda: main.pool.blocks == 0)
+
+
+async def test_a_renderer_that_connects_again_hears_what_was_left_and_then_goes_on(tmp_path: Path) -> None:
+    path, note = tmp_path / "s", tmp_path / "heard"
+    async with sending(2, path=path) as sender, program(READER, path, "reconnect") as reader:
+        main, ipc = sender.host.main, sender.host.ipc
+        expected: list[int] = []
+
+        async def attached() -> RendererHandle:
+            await until(lambda: len(main.extensions["lab"].renderers) == 3)
+            await ipc.run(main.renderers[-1], "pooled:check", "n")
+            return main.renderers[-1]
+
+        async def send() -> None:
+            sender.broadcast(MIB)
+            await sender.check(*sender.host.renderers)
+
+        slow = await attached()
+        await ipc.run(slow, "pooled:note_to", str(note))
+        for _ in range(3):
+            while slow.frame_id not in main.pool.holders:  # until it has mapped a slab
+                await asyncio.sleep(0.02)
+                with stopped(slow):
+                    expected.append(sender.sent)
+                    await send()
+                    if slow.frame_id in main.pool.holders:
+                        main._core.disconnect(main._core.connections[slow.frame_id], "a test")
+                        await send()  # which is not for it
+            again = await attached()
+            assert slow.frame_id not in main.pool.holders
+            slow = again
+        await until(lambda: [int(each) for each in note.read_text().split()] == expected)
+        await until(lambda: len(slabs_of(slow.pid)) <= 1)
+        reader.kill()
+
+
+HOST = """
+    import lab, pooled, signal
+    from lensipc.main import lifecycle
+    lifecycle.DEACTIVATION_WAIT = 0.2
+
+    async def run():
+        main = await MainProcess(sys.argv[1]).start()
+        await main.install(lab.MANIFEST)
+        ipc, sent = lab.IpcMain.get_instance(), 0
+        while len(main.extensions["lab"].renderers) < 2:
+            await asyncio.sleep(0.005)
+        fast, slow = main.renderers
+        await ipc.run(slow, "pooled:note_to", sys.argv[2])
+        for each in main.renderers:
+            await ipc.run(each, "pooled:check", "n")
+
+        async def send():
+            nonlocal sent
+            ipc.broadcast("n", *pooled.message(sent, 1 << 20))
+            sent += 1
+            await ipc.run(fast, "pooled:numbers", sent)
+
+        while slow.frame_id not in main.pool.holders:  # until it has mapped a slab
+            os.kill(slow.pid, signal.SIGCONT)
+            await ipc.run(slow, "pooled:numbers", sent)
+            os.kill(slow.pid, signal.SIGSTOP)
+            await send()
+        await send()
+        await send()
+        print(slow.pid, sent, main.pool.blocks, flush=True)
+        if sys.argv[3] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif sys.argv[3] == "closed":
+            await main.aclose()
+
+    asyncio.run(run())
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "closed", "ended without closing"])
+async def test_whatever_a_renderer_has_not_read_when_main_ends_is_heard(tmp_path: Path, end: str) -> None:
+    path, note = tmp_path / "s", tmp_path / "heard"
+    async with program(HOST, path, note, end) as main:
+        await until(path.exists)
+        async with program(READER, path) as one, program(READER, path) as another:
+            assert main.stdout is not None
+            pid, sent, blocks = map(int, (await main.stdout.readline()).split())
+            await main.wait()
+            os.kill(pid, signal.SIGCONT)
+            assert [await each.wait() for each in (one, another)] == [0, 0]
+    assert blocks == 3
+    assert note.read_text().split() == [str(each) for each in range(sent)]
+
+
+async def test_what_is_in_the_pool_is_heard_before_a_part_is_deactivated(tmp_path: Path) -> None:
+    note = tmp_path / "heard"
+    async with sending(2) as sender:
+        await sender.warm_up()
+        slow = sender.host.renderers[0]
+        await sender.host.ipc.run(slow, "pooled:note_to", str(note), 0.05)
+        first = sender.sent
+        for _ in range(5):
+            sender.broadcast(MIB)
+        assert sender.host.main.pool.blocks >= 3
+    assert note.read_text().split() == [str(first + each) for each in range(5)]
 
 
 async def test_a_renderers_large_event_is_written_once_for_the_others() -> None:
@@ -571,8 +726,10 @@ async def test_who_returns_what_it_does_not_hold_is_disconnected(tmp_path: Path)
                 await holder.send(2)
                 assert holder.pool.holders[holder.renderer.frame_id] > 2 * MIB
                 holder.give(*forged(holder))
-                assert holder.renderer.frame_id not in holder.pool.holders
+                left = holder.pool.holders  # main looks at what was returned
                 assert holder.renderer.gone
+                await holder.send(10)
+                assert holder.pool.holders == left
 
 
 async def test_random_returns_harm_nobody_but_their_sender(tmp_path: Path) -> None:

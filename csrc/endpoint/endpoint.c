@@ -51,8 +51,6 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint)
 {
     if (!endpoint)
         return;
-    if (endpoint->outbox.holds)
-        lipc_segment_close(endpoint->mapping.segment); /* before the blocks can be used again */
     lipc_outbox_clear(&endpoint->outbox);
     lipc_account_free(endpoint->outbox.account);
     lipc_holds_free(endpoint->outbox.holds);
@@ -138,7 +136,7 @@ int lipc_count_gaps(struct lipc_endpoint *endpoint, uint32_t number)
  * work too: lipc_recv or lipc_flush must report it, so this side must not sleep. */
 static bool has_work(struct lipc_endpoint *endpoint)
 {
-    return (!endpoint->over && lipc_ring_readable(&endpoint->in) != 0) || lipc_can_flush(endpoint);
+    return lipc_ring_readable(&endpoint->in) != 0 || lipc_can_flush(endpoint);
 }
 
 /* How often a poll looks for work between two yields. A yield takes 0.2 us, and the poll sees nothing during that

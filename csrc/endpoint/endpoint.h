@@ -59,7 +59,6 @@ struct lipc_endpoint {
     /* lipc_clock when something waited and the peer had taken `taken` bytes; 0 if nothing waited. */
     uint64_t waits_since;
     uint64_t taken;
-    bool over; /* main has closed its side, and what it has sent in blocks may be gone: nothing more is handed out */
     bool late; /* the peer has had its time to read what waits */
     uint64_t most; /* the most bytes that a message's body may have */
     struct lipc_mapping mapping;

@@ -103,6 +103,24 @@ void lipc_holds_free(struct lipc_holds *holds)
     free(holds);
 }
 
+struct lipc_holds *lipc_leave_holds(struct lipc_endpoint *endpoint)
+{
+    struct lipc_holds *holds = endpoint->outbox.holds;
+    if (!holds)
+        return NULL;
+    lipc_outbox_clear(&endpoint->outbox); /* what the renderer never gets it does not hold */
+    (void)lipc_holds_collect(holds);      /* nonsense that it has returned ends no hold */
+    if (!holds->bytes)
+        return NULL;
+    endpoint->outbox.holds = NULL;
+    return holds;
+}
+
+uint64_t lipc_holds_bytes(const struct lipc_holds *holds)
+{
+    return holds->bytes;
+}
+
 int64_t lipc_offer_slab(struct lipc_endpoint *endpoint, uint32_t slab)
 {
     struct lipc_holds *holds = endpoint->outbox.holds;

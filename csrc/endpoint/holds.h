@@ -3,9 +3,10 @@
  * What one renderer holds of main's slabs. This is main's private knowledge: a renderer can only name a hold of its own
  * and give it back.
  *
- * A hold begins when main sends a block's place, and ends when the renderer returns it, when the message is dropped from
- * the outbox, or when the endpoint is closed. A slab that was offered to the renderer is a hold, too: the renderer returns
- * that one when it has mapped the slab. No hold's id is used again.
+ * A hold begins when main sends a block's place. It ends when the renderer returns it, when the message is dropped from
+ * the outbox, or when the renderer has ended. If main closes its endpoint before that, the renderer may still read: then
+ * its holds outlive the endpoint (lipc_leave_holds). A slab that was offered to the renderer is a hold, too: the renderer
+ * returns that one when it has mapped the slab. No hold's id is used again.
  */
 #ifndef LIPC_HOLDS_H
 #define LIPC_HOLDS_H
@@ -63,8 +64,5 @@ bool lipc_may_hold(const struct lipc_holds *holds, const struct lipc_block *bloc
 
 /* Called by topic.c. Does not block. Returns whether this slab was not offered to the renderer, and could be. */
 bool lipc_lacks_offer(const struct lipc_holds *holds, uint32_t slab);
-
-/* Called by lipc_endpoint_close. Does not block. Ends all holds and frees them. NULL is allowed. */
-void lipc_holds_free(struct lipc_holds *holds);
 
 #endif

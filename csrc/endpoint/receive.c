@@ -99,19 +99,13 @@ static int assemble(struct lipc_endpoint *endpoint, struct lipc_record *record)
 }
 
 /* Copies the next step of a body out of its block. One step takes some 50 us. When all is copied, takes the message's
- * frame, and gives the block back. If main has closed its side, nothing is handed out any more. Returns as assemble
- * does. */
+ * frame, and gives the block back. Returns as assemble does. */
 static int copy_out(struct lipc_endpoint *endpoint, struct lipc_record *record)
 {
     struct lipc_assembly *assembly = &endpoint->assembly;
     uint64_t left = assembly->place.size - assembly->filled, step = left < BLOCK_STEP ? left : BLOCK_STEP;
     memcpy(assembly->memory + assembly->filled, assembly->block + assembly->filled, step);
     assembly->filled += step;
-    if (lipc_segment_is_closed(endpoint->mapping.segment)) { /* what was copied may be another event already */
-        *assembly = (struct lipc_assembly){0};
-        endpoint->over = true;
-        return 0;
-    }
     if (step < left)
         return 0;
     lipc_ring_take(&endpoint->in, &assembly->first);
@@ -184,8 +178,6 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
     routes->status = 0;
     if (max == 0 || size < LIPC_INLINE || size > LIPC_ASSEMBLED)
         return -EINVAL;
-    if (endpoint->over)
-        return 0;
     if (assembly->memory)
         return assembly->block ? copy_out(endpoint, &records[0]) : assemble(endpoint, &records[0]);
     assembly->wanted = false;

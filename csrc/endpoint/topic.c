@@ -101,15 +101,24 @@ static bool is_full_too_soon(struct lipc_endpoint *endpoint, int when_full)
            lipc_outbox_full(&endpoint->outbox, endpoint->limit);
 }
 
-/* Whether a subscriber may hold this block. A channel whose events may be dropped does not fill with old ones: there no
- * more is held than would wait in the outbox. */
+/* How many bytes a subscriber may hold, beyond one event. A channel whose events may be dropped does not fill with old
+ * ones: there no more is held than would wait in the outbox, which is one event where the newest alone waits. */
+static uint64_t share_of(const struct lipc_subscription *subscription)
+{
+    uint64_t high_water = subscription->endpoint->outbox.holds->high_water;
+    if (subscription->when_full == LIPC_REFUSE)
+        return LIPC_SHARE * high_water;
+    return subscription->when_full == LIPC_KEEP_NEWEST ? 0 : high_water;
+}
+
+/* Whether a subscriber may hold this block. */
 static bool may_hold(const struct lipc_subscription *subscription, const struct lipc_block *block)
 {
     struct lipc_endpoint *endpoint = subscription->endpoint;
     struct lipc_holds *holds = endpoint->outbox.holds;
     if (endpoint->failure || !holds)
         return false;
-    uint64_t share = (subscription->when_full == LIPC_REFUSE ? LIPC_SHARE : 1) * holds->high_water;
+    uint64_t share = share_of(subscription);
     if (lipc_may_hold(holds, block, share))
         return true;
     int collected = lipc_holds_collect(holds);

@@ -78,7 +78,6 @@ struct lipc_segment {
     _Atomic uint64_t magic; /* stored last, when the rest is complete */
     uint32_t version;
     uint32_t capacity;
-    _Atomic uint32_t closed; /* by main, before it uses again what the renderer holds of its slabs */
     struct lipc_positions rings[2]; /* indexed by the side that writes */
     struct lipc_sleeper sleepers[2];
     struct lipc_positions returns;
@@ -95,7 +94,7 @@ _Static_assert(LIPC_RETURNS == LIPC_HOLDS * LIPC_RETURN_BYTES && sizeof(struct l
                "room for returns");
 _Static_assert(sizeof(struct lipc_positions) == 128 && offsetof(struct lipc_positions, read_pos) == 64, "ring layout");
 _Static_assert(sizeof(struct lipc_sleeper) == 64, "sleeper layout");
-_Static_assert(offsetof(struct lipc_segment, closed) == 16 && offsetof(struct lipc_segment, rings) == 64 && offsetof(struct lipc_segment, sleepers) == 320 &&
+_Static_assert(offsetof(struct lipc_segment, rings) == 64 && offsetof(struct lipc_segment, sleepers) == 320 &&
                    offsetof(struct lipc_segment, returns) == 448 && offsetof(struct lipc_segment, returned) == 576 &&
                    sizeof(struct lipc_segment) <= LIPC_DATA_OFFSET,
                "segment layout");

@@ -6,15 +6,6 @@
  * against any change of its size. All its pages are reserved when it is made: if memory is full, making the memfd
  * fails, and no later access can fail. A peer can still punch holes into the file. A hole reads as zeros, and a frame
  * never consists of zeros.
- *
- *   label  side      access                  pairs with  what it orders
- *   G1     main      store release of magic  G2          the rest of the header is written before the magic
- *   G2     renderer  load  acquire of magic  G1          the magic is seen before the rest of the header is read
- *   C1     main      fence release           C2          `closed` is set before a block is written anew
- *   C2     renderer  fence acquire           C1          a block is read before `closed` is looked at
- *
- * A renderer may read a block while main writes it anew. If it has read any of the new bytes, it sees `closed`, and
- * throws away what it has read.
  */
 
 #define _GNU_SOURCE /* for syscall, posix_fallocate, MADV_DONTFORK, F_ADD_SEALS */
@@ -26,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -176,18 +168,6 @@ int lipc_segment_map(int fd, struct lipc_mapping *mapping)
     if (error)
         lipc_segment_unmap(mapping);
     return error;
-}
-
-void lipc_segment_close(struct lipc_segment *segment)
-{
-    atomic_store_explicit(&segment->closed, 1, memory_order_relaxed);
-    atomic_thread_fence(memory_order_release); /* C1: pairs with C2 */
-}
-
-bool lipc_segment_is_closed(struct lipc_segment *segment)
-{
-    atomic_thread_fence(memory_order_acquire); /* C2: pairs with C1 */
-    return atomic_load_explicit(&segment->closed, memory_order_relaxed) != 0;
 }
 
 void lipc_segment_unmap(const struct lipc_mapping *mapping)

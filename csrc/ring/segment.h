@@ -7,7 +7,6 @@
 
 #include "ring/layout.h"
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 /* Older headers lack these names. An older kernel refuses the seals with an error. */
@@ -43,13 +42,6 @@ int lipc_memfd_open(void);
 
 /* Called by main. Does not block. Allocates all pages of a file of `size` bytes now. Returns 0 or -errno. */
 int lipc_reserve(int fd, off_t size);
-
-/* Called by main, before it uses again a block that the renderer holds. Does not block. */
-void lipc_segment_close(struct lipc_segment *segment);
-
-/* Called by the renderer, when it has read from a block. Does not block. Returns whether main has closed the segment
- * before it wrote any of what was read. */
-bool lipc_segment_is_closed(struct lipc_segment *segment);
 
 /* Called by either side. Does not block. Unmaps all of a segment. */
 void lipc_segment_unmap(const struct lipc_mapping *mapping);

@@ -134,6 +134,7 @@ class Visitor:
         account: counts the bytes that wait for it; all visitors of one payer share it.
         payer: a process of main's own user, or another user; the visitor's silent place and account count for it.
         bounds: the limits of connection places that the visitor counts against, by process, user and main.
+        on_hung_up: called when main has closed the connection, and its process, too, has hung up.
     """
 
     pid: int
@@ -152,6 +153,7 @@ class Visitor:
         self.bounds: dict[tuple[str, int], int] = {("main", 0): acceptor.most, self.payer: MOST_OF_USER}
         if self.pid:  # the payer may be the process
             self.bounds["process", self.pid] = MOST_OF_PROCESS
+        self.on_hung_up: Callable[[], None] = lambda: None
         self._acceptor = acceptor
 
     def watch(self) -> None:
@@ -177,6 +179,7 @@ class Visitor:
         if hung_up.poll(0) and not unread(self.sock):
             with suppress(OSError):  # no room to map it
                 discard(self.segment)  # the process could keep the memory, and connect again for more
+            self.on_hung_up()
             self.leave()
 
     def leave(self) -> None:

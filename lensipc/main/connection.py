@@ -776,6 +776,7 @@ class RendererConnection(Connection):
         if self._backed_up is not None:
             self._backed_up.cancel()
         self.listening.clear()
+        self.core.pool.leave(self)
         super().close()
         self.poller.unregister(self.wakeup_fd)
         os.close(self.wakeup_fd)

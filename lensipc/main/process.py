@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakValueDictionary
@@ -549,6 +550,7 @@ class MainProcess:
             visitor.segment = segment
             visitor.account = account
             connection.hang_up = visitor.linger
+            visitor.on_hung_up = partial(self._core.pool.ended, frame_id)
         try:
             run = self._runs[frame_id] = Run(self, handle, connection, process, visitor, logs)
         except BaseException as error:  # main has no descriptor to watch the process with

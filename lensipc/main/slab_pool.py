@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ..errors import ProtocolError
 from ..log import log
 from ..transport import handshake
-from ..transport.slabs import PAGE, Slabs
+from ..transport.slabs import PAGE, Holds, Slabs
 from .port import MainChannel
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class PoolState(NamedTuple):
         bytes: the memory of all slabs.
         blocks: messages that lie in the slabs, because a renderer has not read them yet.
         held: bytes of these messages.
-        holders: bytes that each renderer has not read yet, by frame id; without those that hold nothing.
+        holders: bytes that each renderer has not read yet, by frame id; without those that hold nothing, and with those
+            that main has disconnected, until they have ended.
     """
 
     limit: int
@@ -90,6 +91,7 @@ class SlabPool:
         self._slabs: list[_Slab] = []  # the oldest first
         self._numbers: count[int] = count(1)
         self._watched: set[RendererConnection] = set()  # whose end is to be told to `_forget`
+        self._left: dict[int, Holds] = {}  # of renderers that main has closed and that may still read, by frame id
         self._not_before: float = 0.0  # no slab is made until then
         self._waits: bool = False  # whether the timer runs
 
@@ -172,6 +174,19 @@ class SlabPool:
         for slab in self._slabs:
             slab.readers.discard(connection)
 
+    def leave(self, connection: RendererConnection) -> None:
+        """Main closes this connection next. What the renderer holds stays held until `ended`, for it may still read."""
+        if connection in self._watched and not connection.ended:
+            holds = Holds(connection.endpoint)
+            if holds.bytes:
+                self._left[connection.frame_id] = holds
+
+    def ended(self, frame_id: int) -> None:
+        """This renderer has closed its end, too, or its process has ended: so it reads no more."""
+        holds = self._left.pop(frame_id, None)
+        if holds is not None:
+            holds.give_back()
+
     # ---- giving memory back ----
 
     def _look_later(self) -> None:
@@ -238,13 +253,17 @@ class SlabPool:
             bytes=self._bytes(),
             blocks=sum(each.blocks for each in states),
             held=sum(each.taken for each in states),
-            holders={each.frame_id: held for each in self._connections.values() if (held := each.endpoint.held)},
+            holders={each.frame_id: held for each in self._connections.values() if (held := each.endpoint.held)}
+            | {frame_id: holds.bytes for frame_id, holds in self._left.items()},
         )
 
     def close(self) -> None:
-        """Give all slabs back. All connections are closed."""
-        for slab in self._slabs:
-            slab.owner.remove(slab.number)
+        """Give all slabs back, when nothing is sent any more. Who still reads has them mapped, and as they are."""
+        for holds in self._left.values():
+            holds.give_back()
+        self._left.clear()
+        for owner in {slab.owner for slab in self._slabs}:
+            owner.close()
         self._slabs.clear()
 
     def _bytes(self) -> int:

@@ -11,10 +11,13 @@ import errno
 import fcntl
 import os
 import weakref
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lensipc._core import ffi, lib
 from lensipc.errors import ForkError
+
+if TYPE_CHECKING:
+    from .endpoint import Endpoint
 
 WANTS_SLAB: Final = lib.LIPC_WANTS_SLAB
 PAGE: Final = 4096
@@ -66,6 +69,12 @@ class Slabs:
             if fd >= 0:
                 os.close(fd)
 
+    def close(self) -> None:
+        """Give all slabs back. Memory that somebody holds a block of is unmapped once nobody does."""
+        for number in list(self._fds):
+            if not self.remove(number):
+                os.close(self._fds.pop(number))
+
     def remove(self, number: int) -> bool:
         """Give a slab back, unless somebody holds a block of it. Return whether it is gone."""
         if lib.lipc_slab_remove(self._handle, number) == -errno.EBUSY:
@@ -109,6 +118,24 @@ class Slabs:
         while self._fds:
             os.close(self._fds.popitem()[1])
         self.__class__ = _ForkedSlabs
+
+
+class Holds:
+    """What a renderer holds of the slabs. It keeps that though main closes its endpoint, which comes next: it may still
+    read. `bytes`: how much it is.
+    """
+
+    __slots__ = ("_handle", "bytes")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        handle = lib.lipc_leave_holds(endpoint._handle)
+        self._handle = ffi.gc(handle, lib.lipc_holds_free)
+        self.bytes: int = lib.lipc_holds_bytes(handle) if handle else 0
+
+    def give_back(self) -> None:
+        """The renderer has ended, or main has: end all of it."""
+        ffi.release(self._handle)
+        self.bytes = 0
 
 
 class _ForkedSlabs(Slabs):

@@ -263,27 +263,37 @@ static void an_offer_that_was_taken_back_says_nothing_of_the_next_one(void)
     end(3);
 }
 
-static void what_is_left_in_a_ring_that_main_has_closed_is_not_handed_out(void)
+static void what_a_renderer_holds_that_main_has_closed_stays_as_it_is(void)
 {
     begin(3);
     CHECK(publish(1, LARGE) == 0 && publish(2, LARGE) == 0);
     check_heard(0, 1, LARGE);
-    struct lipc_endpoint *closed = pairs[0].main; /* as lipc_endpoint_close does it, but for the memory they share here */
+    struct lipc_endpoint *closed = pairs[0].main;
     CHECK(lipc_topic_remove(topic, closed) == 2);
-    lipc_segment_close(closed->mapping.segment);
-    lipc_holds_free(closed->outbox.holds);
-    closed->outbox.holds = NULL;
+    struct lipc_holds *left = lipc_leave_holds(closed);
+    CHECK(left && lipc_holds_bytes(left) == LARGE && lipc_held_bytes(closed) == 0 && !lipc_leave_holds(closed));
     for (int i = 1; i < 3; i++)
         for (uint64_t seed = 1; seed <= 2; seed++)
             check_heard(i, seed, LARGE);
-    CHECK(lipc_collect(pairs[1].main) == 0 && lipc_collect(pairs[2].main) == 0 && look().blocks == 0);
-    CHECK(publish(3, LARGE) == 0 && publish(4, LARGE) == 0); /* in the same blocks */
-    struct received received = {0};
-    for (int i = 0; i < 3; i++)
-        CHECK(receive(pairs[0].renderer, &received) == 0);
-    free(received.body);
-    CHECK(lipc_park(pairs[0].renderer, 1) == 1); /* there is nothing to do any more */
-    lipc_unpark(pairs[0].renderer);
+    CHECK(lipc_collect(pairs[1].main) == 0 && lipc_collect(pairs[2].main) == 0 && look().blocks == 1);
+    CHECK(publish(3, LARGE) == 0 && publish(4, LARGE) == 0);
+    check_heard(0, 2, LARGE);
+    CHECK(look().blocks == 3);
+    lipc_holds_free(left); /* the renderer has ended */
+    CHECK(look().blocks == 2);
+    end(3);
+}
+
+static void a_renderer_that_main_has_closed_does_not_hold_what_it_never_got(void)
+{
+    begin(3);
+    const struct lipc_header header = {.channel = 1, .kind = LIPC_EVENT};
+    char *body = make_body(0, 4 * CAPACITY);
+    CHECK(lipc_send(pairs[0].main, &header, body, 4 * CAPACITY, LIPC_KEEP) == 0); /* what comes now waits behind it */
+    CHECK(publish(1, LARGE) == 0 && lipc_held_bytes(pairs[0].main) == LARGE);
+    CHECK(lipc_topic_remove(topic, pairs[0].main) == 1);
+    CHECK(!lipc_leave_holds(pairs[0].main) && !pairs[0].main->outbox.head);
+    free(body);
     end(3);
 }
 
@@ -608,7 +618,8 @@ int main(int argc, char **argv)
     RUN(a_slab_that_is_held_stays_and_another_is_given_back);
     RUN(a_slab_taken_back_from_a_renderer_is_not_used_toward_it);
     RUN(an_offer_that_was_taken_back_says_nothing_of_the_next_one);
-    RUN(what_is_left_in_a_ring_that_main_has_closed_is_not_handed_out);
+    RUN(what_a_renderer_holds_that_main_has_closed_stays_as_it_is);
+    RUN(a_renderer_that_main_has_closed_does_not_hold_what_it_never_got);
     RUN(a_renderer_beyond_its_share_is_sent_the_rest_through_its_ring);
     RUN(who_holds_much_is_waited_for_as_if_it_lay_in_the_outbox);
     RUN(who_waits_for_room_is_told_whoever_has_collected_what_was_returned);

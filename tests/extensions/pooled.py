@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import time
 import zlib
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from lensipc import Ipc
+from lensipc import Disposer, Ipc
 
 # Of this process: the numbers that were heard in whole, and what was wrong.
 heard: list[int] = []
 wrong: list[str] = []
 note: TextIO | None = None
+listening: list[Disposer] = []
+pause = 0.0
 
 
 def message(number: int, size: int) -> tuple[int, Any, int]:
@@ -25,7 +28,7 @@ def message(number: int, size: int) -> tuple[int, Any, int]:
     return number, array, zlib.crc32(array.data)
 
 
-def check(ipc: Ipc.Renderer, channel: str, when_slow: Any = "disconnect") -> None:
+def check(ipc: Ipc.Renderer, channel: str, when_slow: Any = "disconnect", replay: bool = False) -> None:
     """Listen, and check each event. The listener writes to what it gets: it is its own."""
 
     def take(event: Any, number: int, array: Any, crc: int) -> None:
@@ -38,14 +41,22 @@ def check(ipc: Ipc.Renderer, channel: str, when_slow: Any = "disconnect") -> Non
         array.fill(number % 256)
         heard.append(number)
         if note is not None:
+            time.sleep(pause)
             note.write(f"{wrong or number}\n")
 
-    ipc.listen(channel, take, when_slow=when_slow)
+    listening.append(ipc.listen(channel, take, when_slow=when_slow, replay=replay))
 
 
-def note_to(_ipc: Ipc.Renderer, path: str) -> None:
-    """Write to a file, too, what is heard from now on: it can be read when this process is gone."""
-    global note
+def deaf(_ipc: Ipc.Renderer) -> None:
+    """Listen no more, and forget what was heard."""
+    listening.pop()()
+    heard.clear()
+
+
+def note_to(_ipc: Ipc.Renderer, path: str, seconds: float = 0.0) -> None:
+    """Write to a file, too, what is heard from now on, each after so long: it can be read when this process is gone."""
+    global note, pause
+    pause = seconds
     note = open(path, "w", buffering=1)  # noqa: SIM115, PTH123
 
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A segment is made by one thread while the other looks whether it is one; and closed by one, which then writes a block
- * anew, while the other reads the block.
+ * A segment is made by one thread while the other looks whether it is one.
  */
 
 #include "shim.h"
@@ -44,27 +43,3 @@ static void look(void)
 }
 
 const struct scenario header_scenario = {"a segment is made", {make, look}, set_up, 0, false};
-
-/* The bytes of a block are atomic here, because they may be read while they are written. */
-static _Atomic uint32_t block;
-
-static void set_up_open(void)
-{
-    model_atomic(&made.closed, 0);
-    model_atomic(&block, 0);
-}
-
-static void close_and_write(void)
-{
-    lipc_segment_close(&made);
-    atomic_store_explicit(&block, 1, memory_order_relaxed);
-}
-
-static void read_block(void)
-{
-    bool nothing_new_was_read = atomic_load_explicit(&block, memory_order_relaxed) == 0;
-    if (!lipc_segment_is_closed(&made))
-        HOLDS(nothing_new_was_read);
-}
-
-const struct scenario closed_scenario = {"a segment is closed", {close_and_write, read_block}, set_up_open, 0, false};
