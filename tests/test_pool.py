@@ -23,7 +23,7 @@ import pooled
 import pytest
 from hostile.renderer import Renderer, connect
 from hosting import Host, hosting, until
-from test_life import program
+from test_life import program, said
 
 from lensipc import ExtensionManifest, MainProcess, ProtocolError, RendererHandle
 from lensipc.main import slab_pool
@@ -806,3 +806,26 @@ async def test_a_slab_cannot_be_written_shrunk_or_punched_by_who_has_it(tmp_path
         finally:
             os.close(again)
         await holder.send(1)
+
+
+MODES = """
+    import ctypes
+    from lensipc.transport.slabs import Slabs
+    if os.geteuid() == 0:  # root may open it whatever its mode
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # its own /proc is its own again: PR_SET_DUMPABLE
+    slabs = Slabs(1 << 20)
+    slabs.add(1, 1 << 20)
+    first = slabs.open(1)
+    os.fchmod(first, 0)  # as a renderer of the same user may
+    os.close(slabs.open(1))
+    os.close(first)
+    slabs.close()
+"""
+
+
+async def test_whatever_mode_a_renderer_gives_a_slab_it_can_be_handed_to_others() -> None:
+    async with program(MODES) as one:
+        assert await said(one) == []

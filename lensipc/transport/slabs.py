@@ -86,6 +86,7 @@ class Slabs:
 
     def open(self, number: int) -> int:
         """A descriptor of the slab for one renderer, read-only. The caller closes it. OSError: there is none left."""
+        os.fchmod(self._fds[number], 0o600)  # a renderer of this user, which has the file, may have changed its mode
         return os.open(f"/proc/self/fd/{self._fds[number]}", os.O_RDONLY | os.O_CLOEXEC)
 
     def is_had_by_others(self, number: int) -> bool:
