@@ -102,8 +102,8 @@ int lipc_ring_peek(struct lipc_ring *ring, struct lipc_frame *frame, const char 
     if (unread < sizeof *frame)
         return -EBADMSG;
     load_header(frame, from);
-    if (frame->kind == 0 || frame->flags > (LIPC_FRAME_MORE | LIPC_FRAME_CONTINUED | LIPC_FRAME_BLOCK) || frame->reserved != 0 ||
-        frame->size > lipc_ring_frame_max(ring) || frame->size > frame->total ||
+    if (frame->kind == 0 || frame->flags > (LIPC_FRAME_MORE | LIPC_FRAME_CONTINUED | LIPC_FRAME_BLOCK) ||
+        frame->reserved != 0 || frame->size > lipc_ring_frame_max(ring) || frame->size > frame->total ||
         lipc_frame_bytes(frame->size) > unread)
         return -EBADMSG;
     *body = from + sizeof *frame;
