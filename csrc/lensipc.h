@@ -273,12 +273,22 @@ struct lipc_slabs *lipc_slabs_create(uint64_t most);
  * nobody holds a block of them any more. NULL is allowed. */
 void lipc_slabs_free(struct lipc_slabs *slabs);
 
-/* Called by main. Does not block. Makes one more slab, of whole pages, with a number that no other slab had. Returns its
- * close-on-exec descriptor, which is the caller's. -EINVAL: `size`, or a kernel without F_SEAL_FUTURE_WRITE. -ENOMEM,
- * -ENOSPC, -EMFILE, or another -errno. */
+/* Called by main. Does not block. Makes one more slab, of whole pages, with a number that no other slab had. Returns
+ * 0. -EINVAL: `size`, or a kernel without F_SEAL_FUTURE_WRITE. -ENOMEM, -ENOSPC, -EMFILE, or another -errno. */
 int lipc_slab_add(struct lipc_slabs *slabs, uint32_t number, uint64_t size);
 
-/* Called by main. Does not block. Unmaps a slab. Returns 0, -EBUSY while somebody holds a block of it, or -EINVAL if
+/* Called by main. Does not block. Returns the close-on-exec descriptor of a slab, which stays the slab's; or -1. */
+int lipc_slab_fd(struct lipc_slabs *slabs, uint32_t number);
+
+/* Called by main. Does not block. Returns 0 if no other process has the slab's file open or mapped, and 1 if one may: the
+ * kernel grants a lease to write only where nobody else has the file open, and a mapping keeps a file open. Who has it as
+ * O_PATH alone, or its pages in a pipe, is not seen. */
+int lipc_slab_is_had(struct lipc_slabs *slabs, uint32_t number);
+
+/* Called by main at its end, and in a fork of it. Does not block. Closes all slabs' descriptors, and unmaps nothing. */
+void lipc_slabs_close_files(struct lipc_slabs *slabs);
+
+/* Called by main. Does not block. Unmaps a slab and closes its descriptor. Returns 0, -EBUSY while somebody holds a block of it, or -EINVAL if
  * there is none of this number. */
 int lipc_slab_remove(struct lipc_slabs *slabs, uint32_t number);
 
@@ -308,16 +318,15 @@ int lipc_collect(struct lipc_endpoint *endpoint);
 uint64_t lipc_held_bytes(const struct lipc_endpoint *endpoint);
 
 /* Called by main, before it closes the endpoint of a renderer that may go on to read. Does not block. Drops what waits in
- * the outbox. Returns what the renderer holds, which lipc_endpoint_close then leaves alone; or NULL, if it holds
- * nothing. */
-struct lipc_holds *lipc_leave_holds(struct lipc_endpoint *endpoint);
+ * the outbox. Sets *left to what the renderer holds, which lipc_endpoint_close then leaves alone. Does nothing if *left is
+ * set already, and sets nothing if the renderer holds nothing. */
+void lipc_leave_holds(struct lipc_endpoint *endpoint, struct lipc_holds **left);
 
-/* Called by main. Does not block. Returns how many bytes of blocks these are. */
+/* Called by main. Does not block. Returns how many bytes of blocks these are. NULL is allowed. */
 uint64_t lipc_holds_bytes(const struct lipc_holds *holds);
 
-/* Called by main, when the renderer has ended, and by lipc_endpoint_close. Does not block. Ends all holds and frees them.
- * NULL is allowed. */
-void lipc_holds_free(struct lipc_holds *holds);
+/* Called by main, when the renderer has hung up. Does not block. Ends all holds, frees them, and sets *left to NULL. */
+void lipc_end_holds(struct lipc_holds **left);
 
 /* ---- mapped_slabs.c: renderers only ---- */
 

@@ -13,10 +13,12 @@ import resource
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pooled
@@ -30,6 +32,8 @@ from lensipc.main import slab_pool
 from lensipc.main.slab_pool import KEPT, LEAST, PoolState
 from lensipc.runtime.protocol import LISTEN
 from lensipc.transport import handshake
+from lensipc.transport.endpoint import Endpoint
+from lensipc.transport.slabs import Slabs
 
 MIB = 1 << 20
 OTHER = ExtensionManifest("other", "1", main="other:OtherMain", renderer="other:OtherRenderer")
@@ -43,6 +47,19 @@ def slabs_of(pid: int) -> dict[str, int]:
         if fields is not None:
             found[fields[3]] = found.get(fields[3], 0) + int(fields[2], 16) - int(fields[1], 16)
     return {inode: size for inode, size in found.items() if size >= LEAST}
+
+
+def files_of_slabs() -> int:
+    """How many descriptors of slabs and segments this process has."""
+    paths = []
+    for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with suppress(FileNotFoundError):
+            paths.append(os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115
+    return paths.count("/memfd:lensipc (deleted)")
+
+
+class AlarmError(Exception):
+    """What a signal's handler raises."""
 
 
 @contextmanager
@@ -248,7 +265,8 @@ async def test_a_renderer_that_is_killed_holds_nothing_any_more() -> None:
 
 READER = """
     async def run():
-        async with RendererProcess.connect(sys.argv[1], reconnect=len(sys.argv) > 2) as renderer:
+        reconnect, token = "reconnect" in sys.argv, sys.argv[2] if "token" in sys.argv[-1] else None
+        async with RendererProcess.connect(sys.argv[1], reconnect=reconnect, token=token) as renderer:
             await renderer.wait_closed()
     asyncio.run(run())
 """
@@ -287,6 +305,36 @@ async def test_a_renderer_that_was_closed_and_is_killed_holds_nothing_any_more()
             assert main.pool.blocks == 1
             slow.kill()
         await until(lambda: main.pool.blocks == 0)
+
+
+async def test_a_renderer_whose_wrapper_is_killed_hears_all_that_it_was_sent_and_nothing_else(tmp_path: Path) -> None:
+    note, wrapper = tmp_path / "heard", tmp_path / "wrapper"
+    wrapper.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n')
+    wrapper.chmod(0o700)
+    async with sending(2) as sender:
+        main, others = sender.host.main, sender.host.renderers
+        handle = await main.spawn_renderer(executable=wrapper)
+        children = Path(f"/proc/{handle.pid}/task/{handle.pid}/children").read_text()
+        reader: Any = SimpleNamespace(pid=int(children))  # which is not the process that main has started
+        await sender.host.ipc.run(reader, "pooled:check", "n")
+        while handle.frame_id not in main.pool.holders:  # until it has mapped a slab
+            await sender.check(reader, *others)
+            await sender.host.ipc.run(reader, "pooled:note_to", str(note))
+            first = sender.sent
+            with stopped(reader):
+                for _ in range(3):
+                    sender.broadcast(MIB)
+                await sender.check(*others)
+                if handle.frame_id in main.pool.holders:
+                    handle.kill()
+                    await handle.wait()
+                    await until(lambda: handle not in main.renderers)
+                    for _ in range(12):  # more than the slab has room for
+                        sender.broadcast(MIB)
+                        await sender.check(*others)
+                    assert handle.frame_id in main.pool.holders
+        await until(lambda: main.pool.blocks == 0)  # it has read what was left, and ended
+        assert note.read_text().split() == [str(first + each) for each in range(3)]
 
 
 async def test_a_renderer_that_connects_again_hears_what_was_left_and_then_goes_on(tmp_path: Path) -> None:
@@ -508,6 +556,38 @@ async def test_a_slab_holds_one_extensions_data_and_only_its_listeners_have_it()
         assert ours is not theirs
 
 
+async def test_who_connects_with_a_token_hears_all_and_has_no_memory_of_the_pool(tmp_path: Path) -> None:
+    path, token = tmp_path / "s", "a token of the tests"
+    async with sending(2, path=path, token=token) as sender, program(READER, path, token) as process:
+        main = sender.host.main
+        await until(lambda: len(main.extensions["lab"].renderers) == 3)
+        visitor = main.renderers[-1]
+        await sender.host.ipc.run(visitor, "pooled:check", "n")
+        for _ in range(3):
+            sender.broadcast(MIB)
+            await sender.check(visitor, *sender.host.renderers)
+        await until(lambda: all(len(slabs_of(each.pid)) == 1 for each in sender.host.renderers))
+        for _ in range(3):
+            sender.broadcast(MIB)
+            await sender.check(visitor, *sender.host.renderers)
+        assert slabs_of(visitor.pid) == {}
+        assert visitor.frame_id not in main.pool.holders
+        process.kill()
+
+
+async def test_where_nobody_may_have_a_slab_none_is_made(tmp_path: Path) -> None:
+    path, token = tmp_path / "s", "a token of the tests"
+    async with sending(1, path=path, token=token) as sender, program(READER, path, token) as process:
+        main = sender.host.main
+        await until(lambda: len(main.extensions["lab"].renderers) == 2)
+        await sender.host.ipc.run(main.renderers[-1], "pooled:check", "n")
+        for _ in range(3):
+            sender.broadcast(MIB)
+            await sender.check(*main.renderers)
+        assert main.pool.slabs == 0
+        process.kill()
+
+
 async def test_what_is_for_one_renderer_alone_does_not_lie_in_the_pool() -> None:
     async with sending(2) as sender:
         await sender.warm_up()
@@ -571,10 +651,8 @@ async def test_a_renderer_that_lives_long_is_watched_once(monkeypatch: pytest.Mo
 async def test_a_signal_that_raises_while_a_slab_is_made_or_handed_over_costs_no_slab(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class AlarmError(Exception):
-        pass
-
-    really_open, really_hand = os.open, handshake.hand_slab
+    really_add, really_hand = Slabs.add, handshake.hand_slab
+    files = files_of_slabs()
     rung: list[str] = []
 
     def ring(here: str) -> None:
@@ -582,10 +660,9 @@ async def test_a_signal_that_raises_while_a_slab_is_made_or_handed_over_costs_no
             rung.append(here)
             signal.raise_signal(signal.SIGUSR1)
 
-    def opened(path: Any, flags: int, *rest: Any, **named: Any) -> int:
-        if flags & os.O_RDWR and "/proc/self/fd" in str(path):
-            ring("made")
-        return really_open(path, flags, *rest, **named)
+    def add(*arguments: Any) -> None:
+        really_add(*arguments)
+        ring("made")
 
     def hand(*arguments: Any) -> None:
         really_hand(*arguments)
@@ -598,7 +675,7 @@ async def test_a_signal_that_raises_while_a_slab_is_made_or_handed_over_costs_no
     try:
         async with sending(2) as sender:
             with monkeypatch.context() as patched:
-                patched.setattr(os, "open", opened)
+                patched.setattr(Slabs, "add", add)
                 patched.setattr(handshake, "hand_slab", hand)
                 with pytest.raises(AlarmError):
                     sender.broadcast(MIB)
@@ -606,14 +683,55 @@ async def test_a_signal_that_raises_while_a_slab_is_made_or_handed_over_costs_no
                 await sender.check(*sender.host.renderers)
             await sender.warm_up()
             assert sender.host.main.pool.slabs == len(slabs_of(os.getpid())) == 1
+        assert files_of_slabs() == files
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("where", ["looking", "telling", "taking", "given back"])
+async def test_a_signal_that_raises_while_slabs_are_given_back_costs_nothing(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slab_pool, "IDLE", 0.02)
+    monkeypatch.setattr(slab_pool, "KEPT", 0)
+    rung: list[str] = []
+
+    def then_raise(here: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any) -> Any:
+            result = call(*arguments)
+            if here == where and not rung:
+                rung.append(here)
+                raise AlarmError  # as a signal's handler does when the call returns
+            return result
+
+        return called
+
+    raised: list[BaseException | None] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: raised.append(context.get("exception")))
+    files = files_of_slabs()
+    async with sending(2) as sender:
+        with monkeypatch.context() as patched:
+            await sender.warm_up()
+            patched.setattr(Slabs, "look", then_raise("looking", Slabs.look))
+            patched.setattr(handshake, "take_slab_back", then_raise("telling", handshake.take_slab_back))
+            patched.setattr(Endpoint, "withdraw_slab", then_raise("taking", Endpoint.withdraw_slab))
+            patched.setattr(Slabs, "remove", then_raise("given back", Slabs.remove))
+            while not rung:
+                await asyncio.sleep(0)
+            for _ in range(3):  # at once: a place in what a renderer was told to unmap would disconnect it
+                sender.broadcast(MIB)
+                await sender.check(*sender.host.renderers)
+            await until(lambda: sender.host.main.pool.slabs == 0)
+        await sender.warm_up()
+        assert len(sender.host.main.renderers) == 2
+    assert [type(each) for each in raised] == [AlarmError]
+    assert files_of_slabs() == files
 
 
 async def test_a_fork_of_main_has_nothing_of_the_pool() -> None:
     async with sending(2) as sender:
         await sender.warm_up()
-        fds = [fd for each in sender.host.main._core.pool._slabs for fd in each.owner._fds.values()]
+        fds = [fd for each in sender.host.main._core.pool._slabs for fd in [each.owner.fd(each.number)]]
         pid = os.fork()
         if pid == 0:
             clean = slabs_of(os.getpid()) == {}

@@ -103,22 +103,28 @@ void lipc_holds_free(struct lipc_holds *holds)
     free(holds);
 }
 
-struct lipc_holds *lipc_leave_holds(struct lipc_endpoint *endpoint)
+void lipc_leave_holds(struct lipc_endpoint *endpoint, struct lipc_holds **left)
 {
     struct lipc_holds *holds = endpoint->outbox.holds;
-    if (!holds)
-        return NULL;
+    if (*left || !holds)
+        return;
     lipc_outbox_clear(&endpoint->outbox); /* what the renderer never gets it does not hold */
     (void)lipc_holds_collect(holds);      /* nonsense that it has returned ends no hold */
     if (!holds->bytes)
-        return NULL;
+        return;
     endpoint->outbox.holds = NULL;
-    return holds;
+    *left = holds;
+}
+
+void lipc_end_holds(struct lipc_holds **left)
+{
+    lipc_holds_free(*left);
+    *left = NULL;
 }
 
 uint64_t lipc_holds_bytes(const struct lipc_holds *holds)
 {
-    return holds->bytes;
+    return holds ? holds->bytes : 0;
 }
 
 int64_t lipc_offer_slab(struct lipc_endpoint *endpoint, uint32_t slab)

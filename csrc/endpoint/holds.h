@@ -65,4 +65,7 @@ bool lipc_may_hold(const struct lipc_holds *holds, const struct lipc_block *bloc
 /* Called by topic.c. Does not block. Returns whether this slab was not offered to the renderer, and could be. */
 bool lipc_lacks_offer(const struct lipc_holds *holds, uint32_t slab);
 
+/* Called by lipc_endpoint_close. Ends all holds and frees them. NULL is allowed. */
+void lipc_holds_free(struct lipc_holds *holds);
+
 #endif

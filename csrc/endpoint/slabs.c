@@ -12,7 +12,7 @@
  *   label  access                     pairs with  what it orders
  *   S1     subtract  release, acquire S1          all other users' accesses come before the last user frees the slabs
  */
-#define _GNU_SOURCE /* for MAP_POPULATE, MADV_DONTFORK, F_ADD_SEALS */
+#define _GNU_SOURCE /* for MAP_POPULATE, MADV_DONTFORK, F_ADD_SEALS, F_SETLEASE */
 
 #include "endpoint/slabs.h"
 
@@ -20,6 +20,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -44,6 +46,8 @@ static void free_slab(struct lipc_slab *slab)
         free(block);
     }
     (void)munmap(slab->memory, slab->state.size);
+    if (slab->fd >= 0)
+        (void)close(slab->fd);
     free(slab);
 }
 
@@ -66,6 +70,18 @@ void lipc_slabs_free(struct lipc_slabs *slabs)
     free(slabs);
 }
 
+/* Opens the file of a descriptor once more, and closes the descriptor. The kernel counts for leases who has opened a file,
+ * but not who has made it. Returns the new descriptor or -errno. */
+static int open_again(int fd)
+{
+    char path[32];
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    int again = open(path, O_RDWR | O_CLOEXEC);
+    int error = again < 0 ? -errno : 0;
+    (void)close(fd);
+    return error ? error : again;
+}
+
 /* Makes a file of `size` bytes, maps it at *memory, and seals it. Returns its descriptor or -errno. */
 static int make_file(uint64_t size, char **memory)
 {
@@ -78,14 +94,16 @@ static int make_file(uint64_t size, char **memory)
         error = -errno;
     if (!error && (madvise(mapped, size, MADV_DONTFORK) < 0 || fcntl(fd, F_ADD_SEALS, LIPC_SLAB_SEALS) < 0))
         error = -errno;
-    if (error) {
+    int opened = error ? error : open_again(fd);
+    if (error)
+        (void)close(fd);
+    if (opened < 0) {
         if (mapped != MAP_FAILED)
             (void)munmap(mapped, size);
-        (void)close(fd);
-        return error;
+        return opened;
     }
     *memory = mapped;
-    return fd;
+    return opened;
 }
 
 int lipc_slab_add(struct lipc_slabs *slabs, uint32_t number, uint64_t size)
@@ -104,13 +122,14 @@ int lipc_slab_add(struct lipc_slabs *slabs, uint32_t number, uint64_t size)
     whole->size = slab->state.size = size;
     slab->first = whole;
     slab->number = number;
+    slab->fd = fd;
     slab->owner = slabs;
     struct lipc_slab **last = &slabs->first;
     while (*last)
         last = &(*last)->next;
     *last = slab;
     slabs->wanted = 0;
-    return fd;
+    return 0;
 }
 
 /* Returns what points to the slab of that number, or to NULL. */
@@ -141,6 +160,30 @@ int lipc_slab_look(struct lipc_slabs *slabs, uint32_t number, struct lipc_slab_s
         return -EINVAL;
     *state = slab->state;
     return 0;
+}
+
+int lipc_slab_fd(struct lipc_slabs *slabs, uint32_t number)
+{
+    const struct lipc_slab *slab = *find(slabs, number);
+    return slab ? slab->fd : -1;
+}
+
+int lipc_slab_is_had(struct lipc_slabs *slabs, uint32_t number)
+{
+    int fd = lipc_slab_fd(slabs, number);
+    /* If somebody opens the file just now, the kernel sends a signal. SIGIO would end this process. */
+    if (fcntl(fd, F_SETSIG, SIGURG) < 0 || fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
+        return 1;
+    return fcntl(fd, F_SETLEASE, F_UNLCK) < 0;
+}
+
+void lipc_slabs_close_files(struct lipc_slabs *slabs)
+{
+    for (struct lipc_slab *slab = slabs->first; slab; slab = slab->next) {
+        if (slab->fd >= 0)
+            (void)close(slab->fd);
+        slab->fd = -1;
+    }
 }
 
 uint64_t lipc_slabs_wanted(struct lipc_slabs *slabs)

@@ -33,6 +33,7 @@ struct lipc_slab {
     char *memory;
     struct lipc_slab_state state;
     uint32_t number;
+    int fd; /* -1: closed */
 };
 
 struct lipc_slabs {

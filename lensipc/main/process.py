@@ -546,11 +546,14 @@ class MainProcess:
             connection.raise_errors = options.raise_errors
         if visitor is None:
             os.close(segment)
+            connection.hang_up = partial(self._core.pool.hang_up, frame_id, sock)
         else:
             visitor.segment = segment
             visitor.account = account
             connection.hang_up = visitor.linger
-            visitor.on_hung_up = partial(self._core.pool.ended, frame_id)
+            # One that has left could go on to read them. So only who could come again, and listen, has any.
+            connection.takes_slabs = self._token is None and visitor.uid == os.geteuid()
+            visitor.on_hung_up = partial(self._core.pool.hung_up, frame_id)
         try:
             run = self._runs[frame_id] = Run(self, handle, connection, process, visitor, logs)
         except BaseException as error:  # main has no descriptor to watch the process with

@@ -173,7 +173,6 @@ class Run:
                 self._main._loop.remove_reader(self._pidfd)
             if self.process is not None:
                 self.process.reap()  # the process has exited, so this does not block
-                self._main._core.pool.ended(self.connection.frame_id)
                 self.connection.exit_status = self.process.status
                 if self._logs is not None:
                     self._logs.finish()

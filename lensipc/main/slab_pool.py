@@ -5,18 +5,22 @@ A large event for several renderers is copied once, into a block of a slab, and 
 The C core does that (csrc/endpoint/topic.c). It tells by WANTS_SLAB that a slab is missing, and until there is one, the
 events go through the rings. So nothing waits for this file, and a failure here costs only time.
 
-A slab belongs to one extension, for as long as it exists. Only renderers that listen to a channel of the extension are
-handed it, because whoever has mapped a slab can read all that was ever written there.
+A slab belongs to one extension, for as long as it exists. Whoever has mapped a slab can read all that is ever written
+there, also when it listens no more, or has left. So only renderers that listen to a channel of the extension are handed
+it, and of those only who could go on to listen, or connect again, as it likes: those that main has started, and those of
+this user that connect where no token is asked for.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import socket
 import time
 from contextlib import suppress
 from functools import partial
 from itertools import count
+from select import EPOLLRDHUP
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import ProtocolError
@@ -26,7 +30,7 @@ from ..transport.slabs import PAGE, Holds, Slabs
 from .port import MainChannel
 
 if TYPE_CHECKING:
-    from ..transport.poller import Poller
+    from ..transport.poller import Deadline, Poller
     from .connection import RendererConnection
 
 # Bytes of the smallest slab; and of the largest one that is kept while the host runs, if it is its extension's first.
@@ -53,7 +57,7 @@ class PoolState(NamedTuple):
         blocks: messages that lie in the slabs, because a renderer has not read them yet.
         held: bytes of these messages.
         holders: bytes that each renderer has not read yet, by frame id; without those that hold nothing, and with those
-            that main has disconnected, until they have ended.
+            that main has disconnected, until they have hung up.
     """
 
     limit: int
@@ -65,13 +69,14 @@ class PoolState(NamedTuple):
 
 
 class _Slab:
-    __slots__ = ("number", "owner", "readers", "size", "uses")
+    __slots__ = ("number", "owner", "readers", "size", "uses", "withdrawn")
 
     def __init__(self, number: int, size: int, owner: Slabs) -> None:
         self.number: int = number
         self.size: int = size
         self.owner: Slabs = owner
         self.readers: set[RendererConnection] = set()  # to which it was handed
+        self.withdrawn: set[RendererConnection] = set()  # those of them that have to be told to unmap it
         self.uses: int = 0  # when it was last looked at
 
 
@@ -92,8 +97,9 @@ class SlabPool:
         self._numbers: count[int] = count(1)
         self._watched: set[RendererConnection] = set()  # whose end is to be told to `_forget`
         self._left: dict[int, Holds] = {}  # of renderers that main has closed and that may still read, by frame id
+        self._sockets: dict[int, socket.socket] = {}  # by which main sees that those that it started hang up
         self._not_before: float = 0.0  # no slab is made until then
-        self._waits: bool = False  # whether the timer runs
+        self._timer: Deadline | None = None  # of `_give_back`
 
     def slabs(self) -> Slabs | None:
         """The slabs of a new extension: none so far. None: there is no pool."""
@@ -104,15 +110,15 @@ class SlabPool:
         owner = channel.port.slabs
         if owner is None:
             return
+        listening = [each for each in self._connections.values() if each.takes_slabs and channel in each.listening]
         wanted = owner.wanted()
-        if wanted:
+        if wanted and len(listening) > 1:  # to one alone nothing is sent there
             self._grow(owner, wanted)
         ours = [each for each in self._slabs if each.owner is owner]
-        for connection in list(self._connections.values()):
-            if channel in connection.listening:
-                for slab in ours:
-                    if connection not in slab.readers:
-                        self._hand(connection, slab)
+        for connection in listening:
+            for slab in ours:
+                if connection not in slab.readers:
+                    self._hand(connection, slab)
 
     def _grow(self, owner: Slabs, wanted: int) -> None:
         needed = _pages(wanted)
@@ -173,55 +179,82 @@ class SlabPool:
         self._watched.discard(connection)
         for slab in self._slabs:
             slab.readers.discard(connection)
+            slab.withdrawn.discard(connection)
 
     def leave(self, connection: RendererConnection) -> None:
-        """Main closes this connection next. What the renderer holds stays held until `ended`, for it may still read."""
-        if connection in self._watched and not connection.ended:
-            holds = Holds(connection.endpoint)
-            if holds.bytes:
-                self._left[connection.frame_id] = holds
+        """Main closes this connection next. What the renderer holds stays held until it has hung up: it may still read.
 
-    def ended(self, frame_id: int) -> None:
-        """This renderer has closed its end, too, or its process has ended: so it reads no more."""
-        holds = self._left.pop(frame_id, None)
-        if holds is not None:
-            holds.give_back()
+        That a process has ended says nothing: the one that main has started may be a wrapper of the one that reads.
+        """
+        if connection in self._watched:
+            holds = self._left.setdefault(connection.frame_id, Holds())
+            holds.take(connection.endpoint)
+            if not holds.bytes:
+                del self._left[connection.frame_id]
+
+    def hang_up(self, frame_id: int, sock: socket.socket) -> None:
+        """Close the socket of a renderer that main has started; while it holds something, only main's half of it.
+
+        Of a visitor, main keeps the socket in any case (Visitor.linger).
+        """
+        if frame_id not in self._left:
+            sock.close()
+            return
+        self._sockets[frame_id] = sock
+        with suppress(OSError):  # it has hung up already
+            sock.shutdown(socket.SHUT_WR)
+        self._poller.register(sock.fileno(), partial(self.hung_up, frame_id), EPOLLRDHUP)
+
+    def hung_up(self, frame_id: int) -> None:
+        """All processes that had this renderer's end of the socket have closed it, or have ended: so none reads on."""
+        if frame_id in self._left:
+            self._left[frame_id].give_back()
+            del self._left[frame_id]
+        sock = self._sockets.pop(frame_id, None)
+        if sock is not None:
+            self._poller.unregister(sock.fileno())
+            sock.close()
 
     # ---- giving memory back ----
 
     def _look_later(self) -> None:
-        if not self._waits:
-            self._poller.call_later(IDLE, self._give_back)
-            self._waits = True
+        if self._timer is None or self._timer.callback is None:  # it does not run
+            self._timer = self._poller.call_later(IDLE, self._give_back)
 
     def _give_back(self) -> None:
         """Give back the slabs that were not used since the last time, but for one of each extension that has readers.
 
         A slab is taken back from a renderer that listens to no channel of the extension any more.
         """
-        self._waits = False
-        self._collect()
-        kept: set[Slabs] = set()
-        for slab in list(self._slabs):
-            state = slab.owner.look(slab.number)
-            for connection in list(slab.readers):
-                listens = any(channel.port.slabs is slab.owner for channel in connection.listening)
-                if not listens and not connection.endpoint.held:
-                    self._take_back(connection, slab)
-            if slab.readers and slab.owner not in kept and slab.size <= KEPT:
-                kept.add(slab.owner)
-            elif state.taken == 0 and state.uses == slab.uses:
-                self._withdraw(slab)
-            slab.uses = state.uses
-        if self._slabs:
-            self._look_later()
+        try:
+            self._collect()
+            kept: set[Slabs] = set()
+            for slab in list(self._slabs):
+                state = slab.owner.look(slab.number)
+                if not state.size:  # it is gone: a signal has raised when it was given back, or before it was made
+                    self._slabs.remove(slab)
+                    continue
+                for connection in list(slab.readers):
+                    listens = any(channel.port.slabs is slab.owner for channel in connection.listening)
+                    if connection in slab.withdrawn or not (listens or connection.endpoint.held):
+                        self._take_back(connection, slab)
+                if slab.readers and slab.owner not in kept and slab.size <= KEPT:
+                    kept.add(slab.owner)
+                elif state.taken == 0 and state.uses == slab.uses:
+                    self._withdraw(slab)
+                slab.uses = state.uses
+        finally:
+            if self._slabs:
+                self._look_later()
 
     def _take_back(self, connection: RendererConnection, slab: _Slab) -> None:
         """Have a renderer unmap a slab of which it holds no block."""
-        with suppress(OSError):  # its socket is full: it keeps the slab until later
+        slab.withdrawn.add(connection)
+        connection.endpoint.withdraw_slab(slab.number)  # first: once it is told, it must be sent no place there
+        with suppress(OSError):  # its socket is full: it is told later
             handshake.take_slab_back(connection.sock, slab.number)
-            connection.endpoint.withdraw_slab(slab.number)
             slab.readers.discard(connection)
+            slab.withdrawn.discard(connection)
 
     def _withdraw(self, slab: _Slab) -> None:
         """Have all renderers unmap a slab that nobody holds a block of. Give it back once they have.
@@ -259,11 +292,11 @@ class SlabPool:
 
     def close(self) -> None:
         """Give all slabs back, when nothing is sent any more. Who still reads has them mapped, and as they are."""
-        for holds in self._left.values():
-            holds.give_back()
-        self._left.clear()
-        for owner in {slab.owner for slab in self._slabs}:
-            owner.close()
+        for frame_id in list(self._left):
+            self.hung_up(frame_id)
+        for slab in self._slabs:
+            slab.owner.remove(slab.number)
+            slab.owner.close()  # those that somebody holds a block of
         self._slabs.clear()
 
     def _bytes(self) -> int:

@@ -8,7 +8,6 @@ A slab is a sealed memfd. This file makes slabs and gives them back. What lies i
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import weakref
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -35,14 +34,13 @@ class SlabState(NamedTuple):
 class Slabs:
     """The slabs of one extension. `most` is the size of the largest message that lies in a slab, in bytes."""
 
-    __slots__ = ("__weakref__", "_fds", "_handle")
+    __slots__ = ("__weakref__", "_handle")
 
     def __init__(self, most: int) -> None:
         handle = lib.lipc_slabs_create(most)
         if handle == ffi.NULL:
             raise MemoryError("no memory for the slabs of an extension")
         self._handle = ffi.gc(handle, lib.lipc_slabs_free)
-        self._fds: dict[int, int] = {}
         _live.add(self)
 
     def wanted(self) -> int:
@@ -55,60 +53,38 @@ class Slabs:
         Raises:
             OSError: no memory, no descriptor, no /proc, or a kernel without F_SEAL_FUTURE_WRITE (EINVAL).
         """
-        fd = -1
-        try:
-            fd = lib.lipc_slab_add(self._handle, number, size)
-            if fd < 0:
-                raise OSError(-fd, os.strerror(-fd))
-            # The kernel counts who has opened a file, for leases, but not who has made it: so it is opened again.
-            self._fds[number] = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
-        except BaseException:  # what a signal raises, too
-            self.remove(number)
-            raise
-        finally:
-            if fd >= 0:
-                os.close(fd)
+        code = lib.lipc_slab_add(self._handle, number, size)
+        if code < 0:
+            raise OSError(-code, os.strerror(-code))
 
     def close(self) -> None:
-        """Give all slabs back. Memory that somebody holds a block of is unmapped once nobody does."""
-        for number in list(self._fds):
-            if not self.remove(number):
-                os.close(self._fds.pop(number))
+        """Close the descriptors of all slabs. Their memory is unmapped with this object, once nobody holds a block."""
+        lib.lipc_slabs_close_files(self._handle)
 
     def remove(self, number: int) -> bool:
         """Give a slab back, unless somebody holds a block of it. Return whether it is gone."""
-        if lib.lipc_slab_remove(self._handle, number) == -errno.EBUSY:
-            return False
-        fd = self._fds.pop(number, None)
-        if fd is not None:
-            os.close(fd)
-        return True
+        return lib.lipc_slab_remove(self._handle, number) != -errno.EBUSY
+
+    def fd(self, number: int) -> int:
+        """The slab's own descriptor; -1: it is closed, or there is no such slab."""
+        return lib.lipc_slab_fd(self._handle, number)
 
     def open(self, number: int) -> int:
         """A descriptor of the slab for one renderer, read-only. The caller closes it. OSError: there is none left."""
-        os.fchmod(self._fds[number], 0o600)  # a renderer of this user, which has the file, may have changed its mode
-        return os.open(f"/proc/self/fd/{self._fds[number]}", os.O_RDONLY | os.O_CLOEXEC)
+        fd = self.fd(number)
+        os.fchmod(fd, 0o600)  # a renderer of this user, which has the file, may have changed its mode
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
 
     def is_had_by_others(self, number: int) -> bool:
         """Whether another process may have the slab open, or mapped: it could have kept it, whatever it was told.
 
-        The kernel grants a lease to write only where nobody else has the file open, and a mapping keeps a file open.
-        Where it knows no such leases, nothing is known, and the answer is True.
+        Where the kernel knows no leases of such files, nothing is known, and the answer is True. Who has the file as
+        O_PATH alone, or its pages in a pipe, is not seen.
         """
-        from signal import SIGURG  # here, for it is seldom needed
-
-        fd = self._fds[number]
-        try:
-            # If somebody opens the file just now, the kernel sends a signal. SIGIO would end this process.
-            fcntl.fcntl(fd, fcntl.F_SETSIG, SIGURG)
-            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        except OSError:
-            return True
-        return False
+        return bool(lib.lipc_slab_is_had(self._handle, number))
 
     def look(self, number: int) -> SlabState:
-        """How the slab is used now."""
+        """How the slab is used now; all 0: there is no such slab."""
         state = ffi.new("struct lipc_slab_state *")
         lib.lipc_slab_look(self._handle, number, state)
         return SlabState(state.size, state.taken, state.blocks, state.uses)
@@ -116,27 +92,34 @@ class Slabs:
     def _disown(self) -> None:
         """In a forked child: unmap nothing, because it was not inherited, and close the descriptors."""
         ffi.gc(self._handle, None)
-        while self._fds:
-            os.close(self._fds.popitem()[1])
+        lib.lipc_slabs_close_files(self._handle)
         self.__class__ = _ForkedSlabs
 
 
 class Holds:
-    """What a renderer holds of the slabs. It keeps that though main closes its endpoint, which comes next: it may still
-    read. `bytes`: how much it is.
+    """What a renderer holds of the slabs once main has closed its endpoint: it may still read.
+
+    A signal may raise at any step. So this exists before it has anything (`take`), and what it has is given back by
+    `give_back` alone.
     """
 
-    __slots__ = ("_handle", "bytes")
+    __slots__ = ("_left",)
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        handle = lib.lipc_leave_holds(endpoint._handle)
-        self._handle = ffi.gc(handle, lib.lipc_holds_free)
-        self.bytes: int = lib.lipc_holds_bytes(handle) if handle else 0
+    def __init__(self) -> None:
+        self._left = ffi.new("struct lipc_holds **")
+
+    def take(self, endpoint: Endpoint) -> None:
+        """Have what the renderer holds. The endpoint is closed next. Idempotent."""
+        lib.lipc_leave_holds(endpoint._handle, self._left)
+
+    @property
+    def bytes(self) -> int:
+        """How much it is."""
+        return lib.lipc_holds_bytes(self._left[0])
 
     def give_back(self) -> None:
-        """The renderer has ended, or main has: end all of it."""
-        ffi.release(self._handle)
-        self.bytes = 0
+        """The renderer has hung up, or main ends: end all of it. Idempotent."""
+        lib.lipc_end_holds(self._left)
 
 
 class _ForkedSlabs(Slabs):

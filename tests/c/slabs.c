@@ -40,7 +40,8 @@ static void begin_with(int renderers, uint64_t high_water, int when_full)
     topic = lipc_topic_create();
     CHECK(slabs && topic);
     lipc_topic_use_slabs(topic, slabs);
-    slab_fd = lipc_slab_add(slabs, ++slab, SLAB);
+    CHECK(lipc_slab_add(slabs, ++slab, SLAB) == 0);
+    slab_fd = lipc_slab_fd(slabs, slab);
     CHECK(slab_fd >= 0);
     for (int i = 0; i < renderers; i++) {
         pairs[i] = open_pair(CAPACITY);
@@ -77,7 +78,6 @@ static void end(int renderers)
     CHECK(slabs->first->first->after == NULL); /* all free blocks have become one again */
     lipc_topic_free(topic);
     lipc_slabs_free(slabs);
-    CHECK(close(slab_fd) == 0);
 }
 
 static int publish(uint64_t seed, size_t size)
@@ -212,14 +212,17 @@ static void a_renderer_that_is_gone_holds_nothing(void)
 static void a_slab_that_is_held_stays_and_another_is_given_back(void)
 {
     begin(2);
-    int fd = lipc_slab_add(slabs, 1000, SLAB);
+    CHECK(lipc_slab_add(slabs, 1000, SLAB) == 0);
+    int fd = lipc_slab_fd(slabs, 1000);
     CHECK(fd >= 0 && lipc_slab_add(slabs, 1001, 100) == -EINVAL && lipc_slab_add(slabs, 1001, 0) == -EINVAL);
     CHECK(publish(1, LARGE) == 0);
     CHECK(lipc_slab_remove(slabs, slab) == -EBUSY);
     CHECK(lipc_slab_remove(slabs, 1000) == 0 && lipc_slab_remove(slabs, 1000) == -EINVAL);
     struct lipc_slab_state state;
-    CHECK(lipc_slab_look(slabs, 1000, &state) == -EINVAL);
-    CHECK(close(fd) == 0);
+    CHECK(lipc_slab_look(slabs, 1000, &state) == -EINVAL && lipc_slab_fd(slabs, 1000) == -1);
+    CHECK(fcntl(fd, F_GETFD) < 0 && lipc_slab_is_had(slabs, 1000));
+    lipc_slabs_close_files(slabs);
+    CHECK(fcntl(slab_fd, F_GETFD) < 0 && lipc_slab_fd(slabs, slab) == -1);
     for (int i = 0; i < 2; i++) {
         CHECK(lipc_slab_unmap(pairs[i].renderer, 1000) == 0);
         check_heard(i, 1, LARGE);
@@ -270,8 +273,11 @@ static void what_a_renderer_holds_that_main_has_closed_stays_as_it_is(void)
     check_heard(0, 1, LARGE);
     struct lipc_endpoint *closed = pairs[0].main;
     CHECK(lipc_topic_remove(topic, closed) == 2);
-    struct lipc_holds *left = lipc_leave_holds(closed);
-    CHECK(left && lipc_holds_bytes(left) == LARGE && lipc_held_bytes(closed) == 0 && !lipc_leave_holds(closed));
+    struct lipc_holds *left = NULL;
+    lipc_leave_holds(closed, &left);
+    CHECK(left && lipc_holds_bytes(left) == LARGE && lipc_held_bytes(closed) == 0);
+    lipc_leave_holds(closed, &left); /* again, as after a signal that has raised */
+    CHECK(lipc_holds_bytes(left) == LARGE);
     for (int i = 1; i < 3; i++)
         for (uint64_t seed = 1; seed <= 2; seed++)
             check_heard(i, seed, LARGE);
@@ -279,8 +285,9 @@ static void what_a_renderer_holds_that_main_has_closed_stays_as_it_is(void)
     CHECK(publish(3, LARGE) == 0 && publish(4, LARGE) == 0);
     check_heard(0, 2, LARGE);
     CHECK(look().blocks == 3);
-    lipc_holds_free(left); /* the renderer has ended */
-    CHECK(look().blocks == 2);
+    lipc_end_holds(&left); /* the renderer has hung up */
+    lipc_end_holds(&left);
+    CHECK(!left && lipc_holds_bytes(left) == 0 && look().blocks == 2);
     end(3);
 }
 
@@ -292,7 +299,9 @@ static void a_renderer_that_main_has_closed_does_not_hold_what_it_never_got(void
     CHECK(lipc_send(pairs[0].main, &header, body, 4 * CAPACITY, LIPC_KEEP) == 0); /* what comes now waits behind it */
     CHECK(publish(1, LARGE) == 0 && lipc_held_bytes(pairs[0].main) == LARGE);
     CHECK(lipc_topic_remove(topic, pairs[0].main) == 1);
-    CHECK(!lipc_leave_holds(pairs[0].main) && !pairs[0].main->outbox.head);
+    struct lipc_holds *left = NULL;
+    lipc_leave_holds(pairs[0].main, &left);
+    CHECK(!left && !pairs[0].main->outbox.head);
     free(body);
     end(3);
 }
