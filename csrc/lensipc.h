@@ -334,6 +334,12 @@ void lipc_end_holds(struct lipc_holds **left);
  * Returns 0, -EPROTO if `fd` is no slab, or another -errno. */
 int lipc_slab_map(struct lipc_endpoint *endpoint, uint32_t number, int fd, uint64_t hold);
 
+/* Called by a renderer. Does not block. Receives a datagram of at most `size` bytes into `data`, and maps the slab whose
+ * descriptor came with it: in one call, so that no signal's handler can lose the descriptor. *mapped is what lipc_slab_map
+ * returns, or -EMFILE if no descriptor came. Returns the datagram's size, 0 at the end of file, or -errno. */
+int64_t lipc_slab_receive(struct lipc_endpoint *endpoint, int sock, uint32_t number, uint64_t hold, char *data,
+                          uint64_t size, int *mapped);
+
 /* Called by a renderer. Does not block. Unmaps a slab, if it is mapped. Returns 0, or -EBUSY while a body is copied out of
  * it. */
 int lipc_slab_unmap(struct lipc_endpoint *endpoint, uint32_t number);

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVarTuple, overload
 
 from .channel import Channel
 from .runtime.ports import ExtensionInfo as ExtensionInfo
+from .runtime.ports import PoolState as PoolState
 from .runtime.ports import RendererInfo as RendererInfo
 from .runtime.protocol import MAIN
 

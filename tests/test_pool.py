@@ -27,9 +27,9 @@ from hostile.renderer import Renderer, connect
 from hosting import Host, hosting, until
 from test_life import program, said
 
-from lensipc import ExtensionManifest, MainProcess, ProtocolError, RendererHandle
+from lensipc import ExtensionManifest, MainProcess, ProtocolError, RendererHandle, Types
 from lensipc.main import slab_pool
-from lensipc.main.slab_pool import KEPT, LEAST, PoolState
+from lensipc.main.slab_pool import KEPT, LEAST
 from lensipc.runtime.protocol import LISTEN
 from lensipc.transport import handshake
 from lensipc.transport.endpoint import Endpoint
@@ -49,12 +49,12 @@ def slabs_of(pid: int) -> dict[str, int]:
     return {inode: size for inode, size in found.items() if size >= LEAST}
 
 
-def files_of_slabs() -> int:
-    """How many descriptors of slabs and segments this process has."""
+def files_of_slabs(pid: int | str = "self") -> int:
+    """How many descriptors of slabs and segments a process has."""
     paths = []
-    for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208
+    for fd in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
         with suppress(FileNotFoundError):
-            paths.append(os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115
+            paths.append(os.readlink(f"/proc/{pid}/fd/{fd}"))  # noqa: PTH115
     return paths.count("/memfd:lensipc (deleted)")
 
 
@@ -533,6 +533,19 @@ async def test_a_renderer_that_is_quicker_than_the_descriptor_waits_for_it(
         await sender.warm_up()
 
 
+@pytest.mark.parametrize("where", ["read_words", "receive_slab"])
+async def test_a_signal_that_raises_in_a_renderer_that_is_handed_a_slab_costs_no_connection(where: str) -> None:
+    async with sending(3) as sender:
+        host, interrupted = sender.host, sender.host.renderers[0]
+        await host.ipc.run(interrupted, "pooled:raise_after", where)
+        for _ in range(4):
+            sender.broadcast(MIB)
+            await sender.check(*host.renderers)
+        assert await host.ipc.run(interrupted, "pooled:raised") == [where]
+        assert files_of_slabs(interrupted.pid) == 0
+        assert len(host.main.renderers) == 3
+
+
 async def test_a_slab_holds_one_extensions_data_and_only_its_listeners_have_it() -> None:
     import other
 
@@ -787,9 +800,7 @@ class Holder:
             with suppress(BlockingIOError, ProtocolError):  # a wake is no words
                 words = handshake.read_words(self.renderer.sock.recv(4096))
                 self.offer = words["hold"]
-                _, fd = handshake.receive_slab(self.renderer.sock)
-                assert fd is not None
-                self.slab = fd
+                _, (self.slab,), *_ = socket.recv_fds(self.renderer.sock, 4096, 1, socket.MSG_DONTWAIT)
         self.give(self.offer)
 
     def give(self, *holds: int) -> None:
@@ -801,7 +812,7 @@ class Holder:
             struct.pack_into("=Q", self.renderer.memory, RETURNS, self._returned * RETURN.size)
 
     @property
-    def pool(self) -> PoolState:
+    def pool(self) -> Types.PoolState:
         """Of main."""
         return self.sender.host.main.pool
 

@@ -3,7 +3,7 @@
  * The slabs that a renderer has mapped. It only reads them. Main is trusted, but each number of a place is checked all the
  * same: a mistake there would be a read of anything.
  */
-#define _GNU_SOURCE /* for MAP_POPULATE, MADV_DONTFORK, F_GET_SEALS */
+#define _GNU_SOURCE /* for MAP_POPULATE, MADV_DONTFORK, F_GET_SEALS, MSG_CMSG_CLOEXEC */
 
 #include "endpoint/mapped_slabs.h"
 
@@ -14,7 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static struct lipc_mapped_slab *find(const struct lipc_endpoint *endpoint, uint32_t number)
 {
@@ -48,6 +50,32 @@ int lipc_slab_map(struct lipc_endpoint *endpoint, uint32_t number, int fd, uint6
     }
     larger[endpoint->slab_count++] = (struct lipc_mapped_slab){.memory = memory, .size = size, .number = number};
     return 0;
+}
+
+int64_t lipc_slab_receive(struct lipc_endpoint *endpoint, int sock, uint32_t number, uint64_t hold, char *data,
+                          uint64_t size, int *mapped)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct iovec body = {.iov_base = data, .iov_len = size};
+    struct msghdr message = {.msg_iov = &body,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = CMSG_LEN(sizeof(int))}; /* CMSG_SPACE has room for two */
+    *mapped = -EMFILE; /* unless a descriptor comes */
+    ssize_t got = recvmsg(sock, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    if (got < 0)
+        return -errno;
+    const struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int))) {
+        int fd;
+        memcpy(&fd, CMSG_DATA(header), sizeof fd);
+        *mapped = lipc_slab_map(endpoint, number, fd, hold);
+        (void)close(fd);
+    }
+    return got;
 }
 
 int lipc_slab_unmap(struct lipc_endpoint *endpoint, uint32_t number)

@@ -37,14 +37,13 @@ from .handle import RendererHandle
 from .lifecycle import RENDERER_ACTIVATION_WAIT, Lifecycle
 from .logs import LogReader
 from .run import Run
-from .slab_pool import PoolState
 from .supervision import AttachedHook, GoneHook, Supervision
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import EllipsisType
 
-    from ..runtime.ports import ExtensionInfo
+    from ..runtime.ports import ExtensionInfo, PoolState
 
 # The largest message in bytes: of a renderer that main started, and of a renderer that connected by itself.
 SPAWNED_LIMIT: Final = 512 * 1024 * 1024

@@ -7,8 +7,8 @@ events go through the rings. So nothing waits for this file, and a failure here 
 
 A slab belongs to one extension, for as long as it exists. Whoever has mapped a slab can read all that is ever written
 there, also when it listens no more, or has left. So only renderers that listen to a channel of the extension are handed
-it, and of those only who could go on to listen, or connect again, as it likes: those that main has started, and those of
-this user that connect where no token is asked for.
+it, and of those only who could go on to listen, or connect again, as it likes: those that main has started, and those
+of this user that connect where no token is asked for.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from select import EPOLLRDHUP
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from ..errors import ProtocolError
 from ..log import log
+from ..runtime.ports import PoolState
 from ..transport import handshake
 from ..transport.slabs import PAGE, Holds, Slabs
 from .port import MainChannel
@@ -45,27 +46,6 @@ PARTS: Final = 4
 IDLE: Final = 10.0
 # How long no slab is made after that has failed (seconds).
 RETRY: Final = 1.0
-
-
-class PoolState(NamedTuple):
-    """Main's shared memory for large events: `MainProcess.pool`.
-
-    Attributes:
-        limit: bytes that the slabs may have together.
-        slabs: how many slabs there are.
-        bytes: the memory of all slabs.
-        blocks: messages that lie in the slabs, because a renderer has not read them yet.
-        held: bytes of these messages.
-        holders: bytes that each renderer has not read yet, by frame id; without those that hold nothing, and with those
-            that main has disconnected, until they have hung up.
-    """
-
-    limit: int
-    slabs: int
-    bytes: int
-    blocks: int
-    held: int
-    holders: dict[int, int]
 
 
 class _Slab:

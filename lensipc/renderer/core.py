@@ -595,6 +595,8 @@ class RendererCore(Connection, TurnLoop):
             self._on_words(data)
 
     def _on_words(self, data: bytes) -> None:
+        if data == handshake.SLAB:  # a signal has raised when its offer was read; main goes on without it
+            return
         try:
             words = handshake.read_words(data)
             if "slab" in words:
@@ -611,19 +613,14 @@ class RendererCore(Connection, TurnLoop):
     def _take_slab(self, number: int, hold: int) -> None:
         """Map a slab. Without memory or descriptors for that, large events go on to come through the ring."""
         try:
-            data, fd = handshake.receive_slab(self.sock)
+            data, error = self.endpoint.receive_slab(self.sock, number, hold)
         except BlockingIOError:  # main is about to send it
             return
         except ConnectionError:
-            data, fd = b"", None
+            data, error = b"", 0
         self._offered = None
-        if fd is not None:
-            try:
-                self.endpoint.map_slab(number, fd, hold)
-            except (OSError, MemoryError, ProtocolError) as error:
-                log.info("a slab of main's is not mapped: %s", error)
-            finally:
-                os.close(fd)
+        if data == handshake.SLAB and error:
+            log.info("a slab of main's is not mapped: %s", os.strerror(error))
         if data == b"":
             self.end()
         elif len(data) == 1:

@@ -48,6 +48,27 @@ class ExtensionInfo(NamedTuple):
     failed: dict[int, str]
 
 
+class PoolState(NamedTuple):
+    """Main's shared memory for large events: `MainProcess.pool`.
+
+    Attributes:
+        limit: bytes that the slabs may have together.
+        slabs: how many slabs there are.
+        bytes: the memory of all slabs.
+        blocks: messages that lie in the slabs, because a renderer has not read them yet.
+        held: bytes of these messages.
+        holders: bytes that each renderer has not read yet, by frame id; without those that hold nothing, and with those
+            that main has disconnected, until they have hung up.
+    """
+
+    limit: int
+    slabs: int
+    bytes: int
+    blocks: int
+    held: int
+    holders: dict[int, int]
+
+
 class Port(Protocol):
     """The methods of both sides' ports. `close` undoes all that was registered."""
 

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from lensipc import _fast
 from lensipc._core import ffi, lib
@@ -24,10 +24,14 @@ from lensipc.errors import DataCloneError, ForkError, LensIpcError, OutboxFull, 
 from lensipc.log import log
 
 if TYPE_CHECKING:
+    import socket
+
     from lensipc._core import CData
 
     from .slabs import Slabs
 
+# Bytes of the datagram in which a renderer expects a slab, or of another one that comes in its place.
+SLAB_MOST: Final = 4096
 FORM_MEMFD = lib.LIPC_FORM_MEMFD
 FORM_SHM = lib.LIPC_FORM_SHM
 SIDE_MAIN = lib.LIPC_SIDE_MAIN
@@ -293,11 +297,17 @@ class Endpoint:
         """Bytes of the slabs that the peer has not returned."""
         return lib.lipc_held_bytes(self._handle)
 
-    def map_slab(self, number: int, fd: int, hold: int) -> None:
-        """A renderer: map a slab that main has handed over. OSError, MemoryError: it is not used."""
-        code = lib.lipc_slab_map(self._handle, number, fd, hold)
-        if code < 0:
-            _fail(code)
+    def receive_slab(self, sock: socket.socket, number: int, hold: int) -> tuple[bytes, int]:
+        """A renderer: the datagram after {"slab": ...}, and 0 if it has mapped the slab whose descriptor came with it.
+
+        Otherwise an errno. EMFILE: no descriptor was left here, or main could not send it; then the datagram may be
+        another one. OSError: as of socket.recv.
+        """
+        data, mapped = ffi.new("char[]", SLAB_MOST), ffi.new("int *")
+        got = lib.lipc_slab_receive(self._handle, sock.fileno(), number, hold, data, SLAB_MOST, mapped)
+        if got < 0:
+            raise OSError(-got, os.strerror(-got))
+        return bytes(ffi.buffer(data, got)), -mapped[0]
 
     def unmap_slab(self, number: int) -> None:
         """A renderer: unmap a slab that main takes back. ProtocolError: what is being read lies there."""

@@ -154,17 +154,6 @@ def hand_slab(sock: socket.socket, number: int, hold: int, fd: int) -> None:
     socket.send_fds(sock, [SLAB], [fd], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
-def receive_slab(sock: socket.socket) -> tuple[bytes, int | None]:
-    """Renderer: the datagram after {"slab": ...}, and the descriptor that came with it.
-
-    None: no descriptor was left, or main could not send it; then the datagram may be another one.
-    """
-    room = socket.CMSG_LEN(array("i").itemsize)
-    data, messages, _, _ = sock.recvmsg(HELLO_MAX, room, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
-    descriptors = array("i", b"".join(message[2] for message in messages)).tolist()
-    return data, descriptors[0] if descriptors else None
-
-
 def take_slab_back(sock: socket.socket, number: int) -> None:
     """Main: have a renderer unmap a slab. OSError: it was not told, because its socket is full or closed."""
     sock.send(_datagram({"unmap": number}), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

@@ -13,6 +13,8 @@ from typing import Any, TextIO
 import numpy as np
 
 from lensipc import Disposer, Ipc
+from lensipc.transport import handshake
+from lensipc.transport.endpoint import Endpoint
 
 # Of this process: the numbers that were heard in whole, and what was wrong.
 heard: list[int] = []
@@ -86,3 +88,27 @@ def starve(_ipc: Ipc.Renderer, what: str) -> None:
                 return
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + 3 * 1024 * 1024, -1))
+
+
+did_raise: list[str] = []
+
+
+def raise_after(_ipc: Ipc.Renderer, where: str) -> None:
+    """Have the next call that takes a slab raise when it returns, as if a signal's handler had."""
+    owner: Any = handshake if where == "read_words" else Endpoint
+    really = getattr(owner, where)
+
+    def then_raise(*arguments: Any) -> Any:
+        result = really(*arguments)
+        if where != "read_words" or "slab" in result:
+            setattr(owner, where, really)
+            did_raise.append(where)
+            raise InterruptedError("a signal's handler, as this test has it")
+        return result
+
+    setattr(owner, where, then_raise)
+
+
+def raised(_ipc: Ipc.Renderer) -> list[str]:
+    """Where it did."""
+    return did_raise

@@ -197,6 +197,7 @@ async def host() -> None:
         await main.install(manifest, settings={"folder": "/tmp"})
         renderer = await main.spawn_renderer(extensions=["files"])
         print(renderer.pid)
+        assert_type(main.pool, Types.PoolState)
     async with RendererProcess.connect("/tmp/files.sock"):
         await renderer_side(IpcRenderer.get_instance())
 
