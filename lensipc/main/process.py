@@ -110,7 +110,8 @@ class MainProcess:
             None. It is not called when the host is exited.
         pool_limit: bytes of shared memory in which large events for several renderers lie until all have read them;
             0: none. It is taken as it is needed, and what was not used for a while is given back. If it is full, or
-            there is no memory for it, or with form="shm", large events go through the rings, once for each renderer.
+            there is no memory for it, or with form="shm", large events go through the rings, once for each renderer. So
+            they do to renderers that connected with a `token`, or as another user.
     """
 
     def __init__(

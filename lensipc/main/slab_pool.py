@@ -95,6 +95,8 @@ class SlabPool:
         if wanted and len(listening) > 1:  # to one alone nothing is sent there
             self._grow(owner, wanted)
         ours = [each for each in self._slabs if each.owner is owner]
+        if ours:
+            self._look_later()
         for connection in listening:
             for slab in ours:
                 if connection not in slab.readers:
@@ -207,6 +209,8 @@ class SlabPool:
         A slab is taken back from a renderer that listens to no channel of the extension any more.
         """
         try:
+            if self._slabs:
+                self._look_later()  # first, and in the end: a signal may raise at any step
             self._collect()
             kept: set[Slabs] = set()
             for slab in list(self._slabs):
