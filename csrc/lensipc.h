@@ -288,8 +288,8 @@ int lipc_slab_is_had(struct lipc_slabs *slabs, uint32_t number);
 /* Called by main at its end, and in a fork of it. Does not block. Closes all slabs' descriptors, and unmaps nothing. */
 void lipc_slabs_close_files(struct lipc_slabs *slabs);
 
-/* Called by main. Does not block. Unmaps a slab and closes its descriptor. Returns 0, -EBUSY while somebody holds a block of it, or -EINVAL if
- * there is none of this number. */
+/* Called by main. Does not block. Unmaps a slab and closes its descriptor. Returns 0, -EBUSY while somebody holds a block
+ * of it, or -EINVAL if there is none of this number. */
 int lipc_slab_remove(struct lipc_slabs *slabs, uint32_t number);
 
 /* Called by main. Does not block. Gives the state of a slab. Returns 0, or -EINVAL if there is none of this number. */
@@ -329,10 +329,6 @@ uint64_t lipc_holds_bytes(const struct lipc_holds *holds);
 void lipc_end_holds(struct lipc_holds **left);
 
 /* ---- mapped_slabs.c: renderers only ---- */
-
-/* Called by a renderer. Does not block. Maps a slab, and returns the hold of its offer. `fd` may be closed afterwards.
- * Returns 0, -EPROTO if `fd` is no slab, or another -errno. */
-int lipc_slab_map(struct lipc_endpoint *endpoint, uint32_t number, int fd, uint64_t hold);
 
 /* Called by a renderer. Does not block. Receives a datagram of at most `size` bytes into `data`, and maps the slab whose
  * descriptor came with it: in one call, so that no signal's handler can lose the descriptor. *mapped is what lipc_slab_map

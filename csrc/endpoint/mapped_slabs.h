@@ -14,6 +14,10 @@ struct lipc_mapped_slab {
     uint32_t number;
 };
 
+/* Called by lipc_slab_receive, and by the tests. Does not block. Maps a slab, and returns the hold of its offer. `fd` may be closed afterwards.
+ * Returns 0, -EPROTO if `fd` is no slab, or another -errno. */
+int lipc_slab_map(struct lipc_endpoint *endpoint, uint32_t number, int fd, uint64_t hold);
+
 /* Called by receive.c in a renderer. Does not block. Returns where a body lies, or NULL if there is no such slab or the
  * body would not be within it. */
 const char *lipc_place_memory(const struct lipc_endpoint *endpoint, const struct lipc_place *place);

@@ -6,6 +6,7 @@
 
 #define _GNU_SOURCE
 
+#include "../../csrc/endpoint/mapped_slabs.h"
 #include "../../csrc/fast.h"
 #include "check.h"
 

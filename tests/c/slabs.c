@@ -6,6 +6,7 @@
 
 #include "pair.h"
 
+#include "../../csrc/endpoint/mapped_slabs.h"
 #include "../../csrc/endpoint/slabs.h"
 #include "options.h"
 #include "sleep.h"
