@@ -179,7 +179,7 @@ async def test_a_renderer_that_is_slow_is_said_to_be_congested_lagging_and_relea
         (renderer,) = host.renderers
         await host.ipc.run(renderer, "note", "news")
         caplog.set_level(logging.DEBUG)
-        host.ipc.broadcast("run", renderer.pid, -1, "block", (0.5,))
+        host.ipc.broadcast("run", renderer.pid, -1, "block", (1.5,))
         for _ in range(10):
             host.ipc.broadcast("news", bytes(32 * 1024))
         await host.ipc.drain()
