@@ -458,7 +458,7 @@ async def test_generators_that_are_busy_all_the_time_keep_nobody_waiting_and_ren
             produced.clear()
             await host.ipc.run(modest, "reading:read_some", channel, 0, 65_536)
             await until(lambda: produced[modest.frame_id] >= 30)
-            assert produced[greedy.frame_id] < 100
+            assert produced[greedy.frame_id] < 300  # they are 40 to 1, and have a turn each
         await greedy.close()
     between = [later - earlier for earlier, later in pairwise(counts)]
     assert max(between) < 100, between  # 40 streams had 50 ms each if each of them had a turn of its own
