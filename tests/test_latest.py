@@ -186,12 +186,17 @@ def few_listeners() -> Iterator[int]:
     module.MAX_LISTENERS = most
 
 
+def flood(host: Host, seconds: float) -> tuple[asyncio.Task[None], Any]:
+    """The one renderer sends 100 events to a listener in main that takes so long for each; and its connection."""
+    (renderer,) = host.renderers
+    keeping.pace(host.ipc, "one", "n", seconds, {"concurrency": 1})
+    sending = asyncio.create_task(host.ipc.run(renderer, "broadcast", "n", 100))
+    return sending, host.main._core.connections[renderer.frame_id]
+
+
 async def test_events_that_wait_in_main_hold_their_sender_back(few_listeners: int) -> None:
     async with hosting(1) as host:
-        (renderer,) = host.renderers
-        keeping.pace(host.ipc, "one", "n", 0.005, {"concurrency": 1})
-        sending = asyncio.create_task(host.ipc.run(renderer, "broadcast", "n", 100))
-        connection = host.main._core.connections[renderer.frame_id]
+        sending, connection = flood(host, 0.005)
         most = 0
         while len(host.ipc.heard["one"]) < 100:
             most = max(most, connection.running_listeners)
@@ -447,15 +452,12 @@ async def test_wherever_ctrl_c_comes_a_paced_listener_goes_on_and_at_most_one_ev
 
 async def test_what_waits_for_a_listener_that_is_disposed_of_holds_its_sender_no_longer(few_listeners: int) -> None:
     async with hosting(1) as host:
-        (renderer,) = host.renderers
-        keeping.pace(host.ipc, "one", "n", 3600, {"concurrency": 1})
-        sending = asyncio.create_task(host.ipc.run(renderer, "broadcast", "n", 100))
-        connection = host.main._core.connections[renderer.frame_id]
+        sending, connection = flood(host, 3600)
         await until(lambda: connection.running_listeners == few_listeners)
         keeping.send(host.ipc, ("dispose", "one", ""))
         await sending
         await until(lambda: connection.running_listeners == 1)  # its call, which goes on
-        assert await host.ipc.run(renderer, "heard", "one") == []
+        assert await host.ipc.run(host.renderers[0], "heard", "one") == []
 
 
 @pytest.mark.parametrize("options", ["latest=True", "concurrency=1"])

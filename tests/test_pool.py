@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,6 +87,20 @@ class Sender:
         self.host.ipc.broadcast("n", *pooled.message(self.sent, size), keep=keep)
         self.sent += 1
 
+    async def broadcast_to(self, others: Sequence[RendererHandle], count: int, size: int = MIB) -> None:
+        """The next ones, each when all others have heard the one before."""
+        for _ in range(count):
+            self.broadcast(size)
+            await self.check(*others)
+
+    async def hear_last(self, slow: RendererHandle) -> list[int]:
+        """What a renderer that has lost some heard, the last one included. What it heard is as it was sent."""
+        heard: list[int] = []
+        while self.sent - 1 not in heard:
+            heard, wrong = await self.host.ipc.run(slow, "pooled:numbers", 0)
+            assert wrong == []
+        return heard
+
     async def check(self, *renderers: RendererHandle) -> None:
         """All of it is heard by each of these, once, in order, and as it was sent."""
         for each in renderers:
@@ -149,9 +163,7 @@ async def test_a_burst_is_heard_in_whole_though_the_pool_is_full() -> None:
         await sender.warm_up()
         slow, *others = sender.host.renderers
         with stopped(slow):
-            for _ in range(12):
-                sender.broadcast(MIB)
-                await sender.check(*others)
+            await sender.broadcast_to(others, 12)
             assert sender.host.main.pool.bytes <= 8 * MIB
             assert sender.host.main.pool.holders.keys() == {slow.frame_id}
         await sender.check(slow)
@@ -163,9 +175,7 @@ async def test_who_reads_too_slowly_holds_no_more_than_its_share() -> None:
         await sender.warm_up()
         slow, *others = sender.host.renderers
         with stopped(slow):
-            for _ in range(20):
-                sender.broadcast(MIB)
-                await sender.check(*others)
+            await sender.broadcast_to(others, 20)
             assert 3 * MIB < sender.host.main.pool.holders[slow.frame_id] <= 8 * MIB
         await sender.check(slow)
 
@@ -191,15 +201,9 @@ async def test_a_channel_that_drops_holds_no_more_than_would_wait_in_the_outbox(
         await sender.warm_up(200_000)
         slow, fast = sender.host.renderers
         with stopped(slow):
-            for _ in range(30):
-                sender.broadcast(200_000)
-                await sender.check(fast)
+            await sender.broadcast_to([fast], 30, 200_000)
             assert sender.host.main.pool.holders[slow.frame_id] <= MIB
-        last = sender.sent - 1
-        heard: list[int] = []
-        while last not in heard:  # the newest comes, and the oldest of those that waited do not
-            heard, wrong = await sender.host.ipc.run(slow, "pooled:numbers", 0)
-            assert wrong == []
+        heard = await sender.hear_last(slow)  # the newest comes, and the oldest of those that waited do not
         assert len(heard) < sender.sent
         await until(lambda: sender.host.main.pool.blocks == 0)
 
@@ -213,11 +217,7 @@ async def test_where_the_newest_event_alone_waits_one_is_held() -> None:
                 sender.broadcast(200_000)
                 await sender.check(fast)
                 assert sender.host.main.pool.holders[slow.frame_id] < 210_000
-        last = sender.sent - 1
-        heard: list[int] = []
-        while last not in heard:
-            heard, wrong = await sender.host.ipc.run(slow, "pooled:numbers", 0)
-            assert wrong == []
+        heard = await sender.hear_last(slow)
         assert len(heard) < sender.sent - 20
         await until(lambda: sender.host.main.pool.blocks == 0)
 
@@ -285,9 +285,7 @@ async def test_a_renderer_that_main_has_closed_hears_all_that_it_was_sent_and_no
                 sender.broadcast(MIB)
             await sender.check(*others)
             main._core.disconnect(main._core.connections[slow.frame_id], "a test")
-            for _ in range(12):  # more than the slab has room for
-                sender.broadcast(MIB)
-                await sender.check(*others)
+            await sender.broadcast_to(others, 12)  # more than the slab has room for
             assert 3 * MIB < main.pool.holders[slow.frame_id] < 3.1 * MIB
         assert await slow.wait() == 0  # it reads what is left, and then the end
         assert note.read_text().split() == [str(first + each) for each in range(3)]
@@ -329,9 +327,7 @@ async def test_a_renderer_whose_wrapper_is_killed_hears_all_that_it_was_sent_and
                     handle.kill()
                     await handle.wait()
                     await until(lambda: handle not in main.renderers)
-                    for _ in range(12):  # more than the slab has room for
-                        sender.broadcast(MIB)
-                        await sender.check(*others)
+                    await sender.broadcast_to(others, 12)  # more than the slab has room for
                     assert handle.frame_id in main.pool.holders
         await until(lambda: main.pool.blocks == 0)  # it has read what was left, and ended
         assert note.read_text().split() == [str(first + each) for each in range(3)]

@@ -200,7 +200,7 @@ class SlabPool:
     # ---- giving memory back ----
 
     def _look_later(self) -> None:
-        if self._timer is None or self._timer.callback is None:  # it does not run
+        if self._timer is None or not self._timer.is_pending:
             self._timer = self._poller.call_later(IDLE, self._give_back)
 
     def _give_back(self) -> None:

@@ -74,7 +74,7 @@ class Reconnect:
 
     def go_on(self) -> None:
         """Connect again later if nothing is under way, because what a signal's handler raised has cut it short."""
-        if self._timer is None or self._timer.callback is None:
+        if self._timer is None or not self._timer.is_pending:
             self.start()
 
     def _later(self) -> None:

@@ -75,7 +75,7 @@ def check_name(name: str) -> str:
 
 def name_in(data: bytes) -> str:
     """Main: the name in a renderer's first words, as it may be shown; empty if it has none."""
-    name = _words(data).get("name")
+    name = read_words(data).get("name")
     return printable(name, NAME_MOST) if isinstance(name, str) else ""
 
 
@@ -85,7 +85,7 @@ def check_hello(data: bytes, token: str | None = None) -> int:
     Raises:
         ProtocolError: these are no words of a lensipc of this version, or of one who knows the token.
     """
-    words = _words(data)
+    words = read_words(data)
     _check_version(words)
     if token is not None:
         from hmac import compare_digest  # takes as long wherever they differ
@@ -121,7 +121,7 @@ def receive_welcome(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     try:
         if not data:
             raise PeerGone("main closed the connection during the handshake")
-        words = _words(data)
+        words = read_words(data)
         if "goodbye" in words:
             raise PeerGone(f"main declined: {words['goodbye']}")
         _check_version(words)
@@ -142,7 +142,7 @@ def say_goodbye(sock: socket.socket, reason: str) -> None:
 
 def read_goodbye(data: bytes) -> str:
     """Renderer: the reason in main's last words."""
-    return str(_words(data).get("goodbye", ""))
+    return str(read_words(data).get("goodbye", ""))
 
 
 def hand_slab(sock: socket.socket, number: int, hold: int, fd: int) -> None:
@@ -159,11 +159,6 @@ def take_slab_back(sock: socket.socket, number: int) -> None:
     sock.send(_datagram({"unmap": number}), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
 
-def read_words(data: bytes) -> dict[str, Any]:
-    """Renderer: what main says in a datagram."""
-    return _words(data)
-
-
 def inherited() -> int:
     """The socket of a process that main has started, as MARK names it. OSError: it was closed on the way."""
     fd, inode, *path = map(int, os.environ[MARK].split(":"))
@@ -178,7 +173,8 @@ def inherited() -> int:
     )
 
 
-def _words(data: bytes) -> dict[str, Any]:
+def read_words(data: bytes) -> dict[str, Any]:
+    """What the other side says in a datagram. ProtocolError: it is none of ours."""
     import json
 
     try:

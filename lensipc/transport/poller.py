@@ -76,6 +76,11 @@ class Deadline:
         self.caught_up = caught_up
         self.asked: int = 0
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether it was neither called nor cancelled."""
+        return self.callback is not None
+
     def cancel(self) -> None:
         """Never call it."""
         if self.callback is not None:

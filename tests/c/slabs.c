@@ -413,6 +413,18 @@ static void what_a_renderer_does_not_hold_it_cannot_return(void)
     }
 }
 
+/* An event whose body is said to lie at `place` ends the connection. */
+static void check_refuses_place(struct lipc_endpoint *from, struct lipc_endpoint *to, uint32_t detail,
+                                const struct lipc_place *place)
+{
+    const struct lipc_header header = {.kind = LIPC_EVENT, .detail = detail};
+    const struct lipc_part part = {.data = (const char *)place, .size = sizeof *place};
+    struct lipc_copies copies = {.flags = LIPC_FRAME_BLOCK};
+    CHECK(lipc_send_to(from, &header, &part, 1, LIPC_REFUSE, &copies) == 0);
+    struct received received;
+    CHECK(receive(to, &received) == -EBADMSG);
+}
+
 static void a_place_outside_a_slab_is_refused(void)
 {
     begin(2);
@@ -429,25 +441,15 @@ static void a_place_outside_a_slab_is_refused(void)
         CHECK(lipc_place_memory(pairs[0].renderer, &places[i]) == NULL);
     const struct lipc_place last = {.slab = slab, .offset = SLAB - 1, .size = 1};
     CHECK(lipc_place_memory(pairs[0].renderer, &last) != NULL);
-    const struct lipc_header header = {.kind = LIPC_EVENT};
-    const struct lipc_part part = {.data = (const char *)&places[0], .size = sizeof places[0]};
-    struct lipc_copies copies = {.flags = LIPC_FRAME_BLOCK};
-    CHECK(lipc_send_to(pairs[0].main, &header, &part, 1, LIPC_REFUSE, &copies) == 0);
-    struct received received;
-    CHECK(receive(pairs[0].renderer, &received) == -EBADMSG);
+    check_refuses_place(pairs[0].main, pairs[0].renderer, 0, &places[0]);
     end(2);
 }
 
 static void main_takes_no_place_of_a_renderer(void)
 {
     begin(2);
-    const struct lipc_header header = {.kind = LIPC_EVENT, .detail = LIPC_ALL};
     const struct lipc_place place = {.slab = slab, .size = LARGE};
-    const struct lipc_part part = {.data = (const char *)&place, .size = sizeof place};
-    struct lipc_copies copies = {.flags = LIPC_FRAME_BLOCK};
-    CHECK(lipc_send_to(pairs[0].renderer, &header, &part, 1, LIPC_REFUSE, &copies) == 0);
-    struct received received;
-    CHECK(receive(pairs[0].main, &received) == -EBADMSG);
+    check_refuses_place(pairs[0].renderer, pairs[0].main, LIPC_ALL, &place);
     end(2);
 }
 
