@@ -669,7 +669,7 @@ async def test_strangers_cannot_fill_the_log(tmp_path: Path, caplog: pytest.LogC
         await asyncio.sleep(0.1)
         seconds, lines = time.monotonic() - began, [record.getMessage() for record in caplog.records]
     assert sent > 200
-    assert len(lines) <= 10 * (seconds + 1)
+    assert len(lines) <= 10 * (int(seconds) + 2)  # the first and the last second are begun in, an earlier test's also
     assert all(line.isprintable() and len(line) < 2000 for line in lines)
     left_out = [re.search(r"\(and (\d+) more lines like this one, which were left out\)", line) for line in lines]
     assert sum(int(found[1]) for found in left_out if found) > 50
