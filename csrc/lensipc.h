@@ -17,6 +17,7 @@
  *   endpoint/slabs.c          memory for large events that several renderers read       system calls
  *   endpoint/holds.c          what each renderer holds of it                            malloc
  *   endpoint/mapped_slabs.c   the same memory in a renderer                             system calls
+ *   endpoint/views.c          blocks of it that are read in place                       system calls
  *   endpoint/parent_death.c   kills a renderer some time after its main has died        system calls
  *
  * clone/ writes and reads values. python/ has the Python functions for fast.h and clone/.
@@ -36,7 +37,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LIPC_VERSION 6
+#define LIPC_VERSION 7
 
 /* What a segment is made of. */
 #define LIPC_FORM_MEMFD 0
@@ -199,8 +200,8 @@ int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *he
                     size_t count, int when_full);
 
 /* Called by the producer. Does not block. Returns the bytes of memory that the messages in the outbox take, less the
- * bytes of the first message that are in the ring already. If the peer holds so much of the slabs that senders should
- * wait, what it holds counts, too. */
+ * bytes of the first message that are in the ring already. If the peer has left so much unread in the slabs that senders
+ * should wait, that counts, too. */
 uint64_t lipc_outbox_bytes(const struct lipc_endpoint *endpoint);
 
 /* Called by the producer. Does not block. Returns how many bytes the peer has taken from the ring so far, and how many it
@@ -241,6 +242,10 @@ int lipc_topic_add(struct lipc_topic *topic, struct lipc_endpoint *endpoint, uin
  * to this endpoint, or 0 if it was not subscribed. */
 uint64_t lipc_topic_remove(struct lipc_topic *topic, const struct lipc_endpoint *endpoint);
 
+/* Called by main. Does not block. Says whether this subscriber reads large events in place. Then they lie in slabs even
+ * if it is the only one. */
+void lipc_topic_view(struct lipc_topic *topic, const struct lipc_endpoint *endpoint, int views);
+
 /* Called by main. Does not block. Returns the number of subscribers. */
 size_t lipc_topic_count(const struct lipc_topic *topic);
 
@@ -259,8 +264,8 @@ void lipc_topic_main_listens(struct lipc_topic *topic, int listens);
 int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
                     const struct lipc_part *parts, size_t count);
 
-/* Called by main. Does not block. From now on large events for several subscribers lie in these slabs, where there is room
- * and the subscribers have them. */
+/* Called by main. Does not block. From now on large events for several subscribers, or for one that reads in place, lie in
+ * these slabs, where there is room and the subscribers have them. */
 void lipc_topic_use_slabs(struct lipc_topic *topic, struct lipc_slabs *slabs);
 
 /* ---- slabs.c: main only ---- */
@@ -336,9 +341,15 @@ void lipc_end_holds(struct lipc_holds **left);
 int64_t lipc_slab_receive(struct lipc_endpoint *endpoint, int sock, uint32_t number, uint64_t hold, char *data,
                           uint64_t size, int *mapped);
 
-/* Called by a renderer. Does not block. Unmaps a slab, if it is mapped. Returns 0, or -EBUSY while a body is copied out of
- * it. */
+/* Called by a renderer. Does not block. Unmaps a slab, if it is mapped; the memory stays until no view of it is left.
+ * Returns 0, or -EBUSY while a body is copied out of it. */
 int lipc_slab_unmap(struct lipc_endpoint *endpoint, uint32_t number);
+
+/* ---- views.c: renderers only ---- */
+
+/* Called by a renderer. Does not block. Says whether large events of channel `number`, of which gaps are counted, are
+ * read in place. */
+void lipc_view_channel(struct lipc_endpoint *endpoint, uint32_t number, int views);
 
 /* ---- account.c ---- */
 

@@ -30,6 +30,7 @@ from . import clone
 from . import events as Types
 from . import ipc as Ipc
 from .channel import Channel
+from .clone import release
 from .errors import (
     ActivationError,
     DataCloneError,
@@ -104,6 +105,7 @@ __all__ = [
     "adapters",
     "clone",
     "freeze_support",
+    "release",
 ]
 
 __version__ = "0.1.0"

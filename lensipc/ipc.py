@@ -33,6 +33,7 @@ Self = TypeVar("Self", bound="_Ipc[Any]")
 Port = TypeVar("Port", MainPort, RendererPort)
 
 WhenSlow = Literal["disconnect", "drop_oldest", "drop_newest", "keep_newest"]
+ArraysAs = Literal["copy", "view"]
 
 
 class _Elsewhere:
@@ -206,6 +207,7 @@ class Main(_Ipc[MainPort]):
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
+        arrays: ArraysAs = "copy",
     ) -> Disposer: ...
 
     @overload
@@ -217,6 +219,7 @@ class Main(_Ipc[MainPort]):
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
+        arrays: ArraysAs = "copy",
     ) -> Disposer: ...
 
     def listen(
@@ -227,6 +230,7 @@ class Main(_Ipc[MainPort]):
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
+        arrays: ArraysAs = "copy",
     ) -> Disposer:
         """Call `listener(event, *args)` for each event of the channel; a plain or an async function.
 
@@ -240,14 +244,17 @@ class Main(_Ipc[MainPort]):
                 skipped, but for the newest, which it hears next; `event.missed` says how many were skipped before it.
             concurrency: how many calls of an async listener may run at once; further events wait, in order, or with
                 `latest` only the newest. None: any number, or 1 with `latest`. A plain function runs once at a time.
+            arrays: "copy": arrays are the listener's own. "view": they are read-only, and large bytes are memoryviews,
+                as in a renderer; what they show is a copy for this listener all the same.
 
         Returns:
             A disposer: calling it removes the listener. It may be called any number of times.
 
         Raises:
             TypeError: the listener does not take the event.
+            ValueError: `arrays` is another word.
         """
-        return self._port.listen(channel, listener, replay, latest, concurrency)
+        return self._port.listen(channel, listener, replay, latest, concurrency, arrays)
 
     @overload
     def handle(
@@ -337,6 +344,7 @@ class Renderer(_Ipc[RendererPort]):
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
+        arrays: ArraysAs = "copy",
     ) -> Disposer: ...
 
     @overload
@@ -349,6 +357,7 @@ class Renderer(_Ipc[RendererPort]):
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
+        arrays: ArraysAs = "copy",
     ) -> Disposer: ...
 
     def listen(
@@ -360,6 +369,7 @@ class Renderer(_Ipc[RendererPort]):
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
+        arrays: ArraysAs = "copy",
     ) -> Disposer:
         """Call `listener(event, *args)` for each event of the channel; a plain or an async function.
 
@@ -378,14 +388,21 @@ class Renderer(_Ipc[RendererPort]):
                 skipped, but for the newest, which it hears next; `event.missed` says how many were skipped before it.
             concurrency: how many calls of an async listener may run at once; further events wait, in order, or with
                 `latest` only the newest. None: any number, or 1 with `latest`. A plain function runs once at a time.
+            arrays: "copy": arrays are the listener's own, and it may write to them. "view": they are read-only, and
+                bytes and bytearrays of 64 KiB or more are read-only memoryviews, but for keys, elements of sets, and
+                what registered classes are made of. Large ones lie where main has written
+                them, for all renderers at once. They stay as they are for as long as anything shows them: main gets the
+                memory back when the last array, slice or memoryview is gone, or by `lensipc.release`. What came another
+                way is read-only, too.
 
         Returns:
             A disposer: calling it removes the listener. It may be called any number of times.
 
         Raises:
             TypeError: the listener does not take the event.
+            ValueError: `when_slow` or `arrays` is another word.
         """
-        return self._port.listen(channel, listener, when_slow, replay, latest, concurrency)
+        return self._port.listen(channel, listener, when_slow, replay, latest, concurrency, arrays)
 
     @overload
     def invoke(

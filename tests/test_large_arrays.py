@@ -186,14 +186,14 @@ def test_a_numpy_that_lays_its_arrays_out_in_another_way_is_not_known() -> None:
         from lensipc import _fast
         know, probe = _fast.register_arrays, np.zeros((2, 3))
         at = probe.__array_interface__["data"][0]
-        assert not know(np.ndarray, np.frombuffer, (), probe, at + 8)
-        assert not know(np.ndarray, np.frombuffer, (), probe.T, at)
-        assert not know(np.ndarray, np.frombuffer, (), probe[0], at)
-        assert know(np.ndarray, np.frombuffer, (), probe, at)
+        assert not know(np.ndarray, np.frombuffer, (), probe, at + 8, None)
+        assert not know(np.ndarray, np.frombuffer, (), probe.T, at, None)
+        assert not know(np.ndarray, np.frombuffer, (), probe[0], at, None)
+        assert know(np.ndarray, np.frombuffer, (), probe, at, None)
     """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
     wrong: tuple[Any, ...]
-    for wrong in ((1, 2), (np.ndarray, np.frombuffer, [], np.zeros((2, 3)), 1)):
+    for wrong in ((1, 2), (np.ndarray, np.frombuffer, [], np.zeros((2, 3)), 1, None)):
         with pytest.raises(TypeError):
             _fast.register_arrays(*wrong)
 

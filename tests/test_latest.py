@@ -297,8 +297,9 @@ async def test_a_concurrency_that_is_no_number_of_calls_is_refused(
         with pytest.raises(TypeError, match="a listener is a function, not int"):
             host.ipc.listen("n", 5, latest=True)  # type: ignore[call-overload]
         for option in "replay", "latest":
+            said: dict[str, Any] = {option: True}
             with pytest.raises(TypeError, match=r"the listener, .*does not take the event, which comes first: `lambda"):
-                host.ipc.listen("n", lambda: None, **{option: True})
+                host.ipc.listen("n", lambda: None, **said)
 
 
 @pytest.mark.parametrize("how", ["socket", "semaphore", "foreign"])

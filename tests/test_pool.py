@@ -802,7 +802,7 @@ class Holder:
     def give(self, *holds: int) -> None:
         """Return these holds, held or not."""
         for hold in holds:
-            at = RETURNED + self._returned % 256 * RETURN.size
+            at = RETURNED + self._returned % 512 * RETURN.size
             self.renderer.memory[at : at + RETURN.size] = RETURN.pack(24, hold, 24, 0, 0, 0, 1, 0, 0)
             self._returned += 1
             struct.pack_into("=Q", self.renderer.memory, RETURNS, self._returned * RETURN.size)
@@ -863,7 +863,7 @@ async def test_random_returns_harm_nobody_but_their_sender(tmp_path: Path) -> No
     async with sending(1, path=tmp_path / "s", high_water=MIB) as sender, holding(sender) as holder:
         for _ in range(8):
             for _ in range(100):
-                at = rng.randrange(RETURNED, RETURNED + 256 * RETURN.size, 8)
+                at = rng.randrange(RETURNED, RETURNED + 512 * RETURN.size, 8)
                 holder.renderer.memory[at : at + 8] = rng.choice(
                     [rng.randbytes(8), struct.pack("=Q", rng.randrange(9))]
                 )

@@ -117,7 +117,11 @@ enum {
     /* Only find out whether the message would be refused. Instances of registered types and the arrays beside the
      * pickle are not made, and these arrays need not be there. */
     LIPC_READ_TRIAL = 8,
-    LIPC_READ_QUIET = 16 /* read only what needs no call, and set no exception if the message is refused */
+    LIPC_READ_QUIET = 16, /* read only what needs no call, and set no exception if the message is refused */
+    /* The memory stays as it is, and is read-only: arrays of the result live in it, and long bytes are memoryviews of it.
+     * Other arrays are read-only, too. If bytes are in a key or an element of a set, or a registered type is met, all bytes
+     * are bytes. */
+    LIPC_READ_VIEW = 32
 };
 
 struct lipc_message {

@@ -11,6 +11,7 @@
 #define DTYPES 32
 #define TEXT_SIZE 8
 #define C_CONTIGUOUS 1 /* NPY_ARRAY_C_CONTIGUOUS */
+#define OWNS_DATA 4    /* NPY_ARRAY_OWNDATA */
 
 /* The beginning of PyArrayObject_fields of numpy/ndarraytypes.h. */
 struct fields {
@@ -22,6 +23,8 @@ struct fields {
     PyObject *base;
     PyObject *dtype;
     int flags;
+    PyObject *weak_references;
+    void *buffers; /* what it has told those to whom it was ever exported as a buffer */
 };
 
 /* These references are never released: numpy is not unloaded either. */
@@ -29,6 +32,8 @@ static struct {
     PyObject *type; /* NULL if numpy is not registered */
     PyObject *from_buffer;
     PyObject *probe;
+    PyObject *build_view;
+    int tells_buffers; /* whether `buffers` is where it should be */
     struct dtype {
         PyObject *dtype;
         size_t item;
@@ -56,7 +61,21 @@ static int register_dtype(PyObject *given)
     return 1;
 }
 
-int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address)
+/* Whether an array's field `buffers` is set once a buffer was made of it. */
+static int tells_buffers(PyObject *probe)
+{
+    const struct fields *array = (const struct fields *)(const void *)probe;
+    Py_buffer buffer;
+    if (array->buffers != NULL || PyObject_GetBuffer(probe, &buffer, PyBUF_FULL_RO)) {
+        PyErr_Clear();
+        return 0;
+    }
+    PyBuffer_Release(&buffer);
+    return array->buffers != NULL;
+}
+
+int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address,
+                         PyObject *build_view)
 {
     const struct fields *array = (const struct fields *)(const void *)probe;
     if (!PyTuple_Check(dtypes) || Py_TYPE(probe) != (PyTypeObject *)type) {
@@ -79,6 +98,9 @@ int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes
     numpy.from_buffer = from_buffer;
     Py_INCREF(probe);
     numpy.probe = probe;
+    numpy.tells_buffers = tells_buffers(probe);
+    Py_INCREF(build_view);
+    numpy.build_view = build_view;
     Py_INCREF(type);
     numpy.type = type;
     return 1;
@@ -135,7 +157,32 @@ static const struct dtype *known_dtype(PyObject *text)
     return NULL;
 }
 
-PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject *arguments)
+PyObject *lipc_build_view(PyObject *arguments)
+{
+    return PyObject_Call(numpy.build_view, arguments, NULL); /* an array is described, so numpy is registered */
+}
+
+PyObject *lipc_array_base(PyObject *array)
+{
+    const struct fields *fields = (const struct fields *)(const void *)array;
+    if (!lipc_is_array(array) || fields->flags & OWNS_DATA || fields->dimensions == 0)
+        return NULL;
+    return fields->base;
+}
+
+void lipc_array_empty(PyObject *array, PyObject *base)
+{
+    struct fields *fields = (struct fields *)(void *)array;
+    PyObject *before = fields->base;
+    fields->shape[0] = 0;
+    if (base == NULL || !numpy.tells_buffers || fields->buffers != NULL)
+        return;
+    Py_INCREF(base);
+    fields->base = base;
+    Py_DECREF(before);
+}
+
+PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject *arguments, int view)
 {
     Py_ssize_t shape[LIPC_ARRAY_DIMENSIONS];
     Py_ssize_t dimensions = PyTuple_Size(arguments) - 3;
@@ -152,7 +199,7 @@ PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject
         return NULL;
     PyObject *array = PyObject_CallFunction(numpy.from_buffer, "OOnn", body, known->dtype,
                                             (Py_ssize_t)(size / known->item), (Py_ssize_t)offset);
-    if (array == NULL || dimensions == 1)
+    if (array == NULL || (dimensions == 1 && !view))
         return array;
     PyObject *lengths = PyTuple_GetSlice(arguments, 3, 3 + dimensions);
     PyObject *shaped = lengths == NULL ? NULL : PyObject_CallMethod(array, "reshape", "O", lengths);

@@ -27,8 +27,9 @@ struct lipc_array {
 
 /* Called by module.c, with the GIL. Does not block. `type` is numpy.ndarray and `from_buffer` is numpy.frombuffer.
  * `dtypes` has a (dtype, text, size of an item) for each dtype. `probe` is an array of 2 times 3 whose memory is at
- * `address`. Returns 1; 0 if `probe` does not match the struct; or -1 with an exception set. */
-int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address);
+ * `address`, and was never exported as a buffer. `build_view` is the constructor of read-only arrays. Returns 1; 0 if `probe` does not match the struct; or -1 with an exception set. */
+int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address,
+                         PyObject *build_view);
 
 /* Called by the writer, with the GIL. Does not block. Returns whether `obj` is an array of at least LIPC_OUT_OF_BAND
  * bytes that is handled here. If it is, describes it in *array. Runs no user code. */
@@ -43,9 +44,23 @@ int lipc_is_array(PyObject *obj);
 PyObject *lipc_placeholder_array(void);
 
 /* Called by the reader, with the GIL. Does not block. Returns a new reference to the array of `size` bytes at `offset`
- * of `body` that the arguments of as_array describe. `body` must be writable. Returns NULL with an exception set on
+ * of `body` that the arguments of as_array describe. `body` must be writable, or the array is to be read-only. With
+ * `view`, the array has another one for its base, as lipc_array_empty needs it. Returns NULL with an exception set on
  * failure. Returns NULL without an exception if the constructor in Python must make the array: the dtype is not handled
  * here or is bool, the order is not C's, or shape and size differ. */
-PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject *arguments);
+PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject *arguments, int view);
+
+/* Called by the reader, with the GIL. Does not block, but may run Python code. Calls `build_view`. Returns a new reference,
+ * or NULL with an exception set. */
+PyObject *lipc_build_view(PyObject *arguments);
+
+/* Called by module.c, with the GIL. Does not block. Returns the base of an array that does not own its memory and has at
+ * least one dimension, as a borrowed reference; else NULL. */
+PyObject *lipc_array_base(PyObject *array);
+
+/* Called by module.c, with the GIL. Does not block. Gives an array with a lipc_array_base the length 0. It then has `base`
+ * for its base, and a reference to it. Its own base stays if `base` is NULL, or if a buffer was ever made of the array:
+ * who has that refers to the array alone. */
+void lipc_array_empty(PyObject *array, PyObject *base);
 
 #endif

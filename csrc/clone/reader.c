@@ -133,6 +133,8 @@ struct reader {
     uint64_t memory, memory_limit;
     uint64_t written_limit, hash_limit;
     PyObject *kept; /* what objects of users' classes were made of (measure.h); NULL if there are none */
+    int viewed; /* long bytes are memoryviews in what was read so far */
+    int solid;  /* long bytes are to be bytes from now on */
     int shared; /* a container or tuple was taken from the memo, so the value's parts do not tell its size */
     uint64_t repeated; /* the size of all other values taken from the memo */
     PyObject *inline_stack[INLINE_STACK];
@@ -143,6 +145,7 @@ struct reader {
 };
 
 static const char TOO_DEEP[] = "more than " TEXT_OF(LIPC_DEPTH) " levels of containers";
+static const char AGAIN[] = "memoryviews where they must not be"; /* the message is read once more, without them */
 static const char TOO_OFTEN[] = "parts shared so often that it would be too large if it were written out";
 
 static PyObject *decode_error, *unknown_error;
@@ -369,6 +372,18 @@ static int extend_list(struct reader *r, size_t first)
 
 /* ---- keys ---- */
 
+/* Whether a key is a memoryview, or a tuple with one in it. No other hashable value has any. */
+static int has_view(PyObject *key)
+{
+    if (PyMemoryView_Check(key))
+        return 1;
+    if (PyTuple_CheckExact(key))
+        for (Py_ssize_t i = 0; i < PyTuple_Size(key); i++)
+            if (has_view(PyTuple_GetItem(key, i)))
+                return 1;
+    return 0;
+}
+
 /* Whether the keys among the values from `first` on (each `step`-th value) may enter a container with `size` keys.
  * Takes the cost from the budget. *hashes is the number of the container's hashes, as in its note. */
 static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t size, int is_set, uint32_t *hashes)
@@ -400,6 +415,8 @@ static int may_enter(struct reader *r, size_t first, size_t step, Py_ssize_t siz
         uint32_t hashing = noted == NULL ? 1 : noted->hashing;
         if (!take_work(r, LIPC_KEY_COST + 2 * (uint64_t)hashing)) /* hashed here and again when it enters */
             return 0;
+        if (r->viewed && has_view(key)) /* once it is released, nothing would equal it */
+            return refuse(r, AGAIN);
         Py_hash_t hash = PyObject_Hash(key);
         if (hash == -1)
             return refused_by_python(r, "a key or element that is not hashable");
@@ -715,15 +732,45 @@ static PyObject *call_user(struct reader *r, const struct lipc_row *row, PyObjec
     return made;
 }
 
-/* Returns a view of one of the message's buffers. */
-static PyObject *view_of(struct reader *r, const struct buffer *buffer)
+/* Returns a view of `size` bytes of the message. */
+static PyObject *view_of(struct reader *r, uint64_t offset, uint64_t size)
 {
     PyObject *whole = PyMemoryView_FromObject(r->message->owner);
-    PyObject *view = whole == NULL ? NULL
-                                   : PySequence_GetSlice(whole, (Py_ssize_t)buffer->offset,
-                                                         (Py_ssize_t)(buffer->offset + buffer->size));
+    PyObject *view = whole == NULL ? NULL : PySequence_GetSlice(whole, (Py_ssize_t)offset, (Py_ssize_t)(offset + size));
     Py_XDECREF(whole);
     return view;
+}
+
+/* Returns bytes, a bytearray, or a memoryview where long ones are views. */
+static PyObject *make_bytes(struct reader *r, int is_array, const unsigned char *data, uint64_t size)
+{
+    if (r->message->flags & LIPC_READ_VIEW && size >= LIPC_OUT_OF_BAND && !r->solid) {
+        r->viewed = 1;
+        return view_of(r, (uint64_t)(data - r->message->data), size);
+    }
+    return (is_array ? PyByteArray_FromStringAndSize : PyBytes_FromStringAndSize)((const char *)data, (Py_ssize_t)size);
+}
+
+/* Has bytes in place of views among the arguments of a constructor, which knows none. Returns 0 with an exception set if
+ * there is no memory. */
+static int without_views(PyObject **arguments)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_Size(*arguments); i++) {
+        if (!PyMemoryView_Check(PyTuple_GetItem(*arguments, i)))
+            continue;
+        PyObject *items = PySequence_List(*arguments), *copy = PyBytes_FromObject(PyTuple_GetItem(*arguments, i));
+        PyObject *changed = NULL;
+        if (items != NULL && copy != NULL && PyList_SetItem(items, i, copy) == 0)
+            changed = PyList_AsTuple(items);
+        else if (items == NULL)
+            Py_XDECREF(copy);
+        Py_XDECREF(items);
+        if (changed == NULL)
+            return 0;
+        Py_DECREF(*arguments);
+        *arguments = changed;
+    }
+    return 1;
 }
 
 /* Returns the buffer whose number as_array has for its memory, and marks it as taken. Returns NULL with a reason if
@@ -746,7 +793,7 @@ static struct buffer *buffer_of(struct reader *r, PyObject *arguments)
 static PyObject *with_view(struct reader *r, PyObject *arguments, const struct buffer *buffer)
 {
     Py_ssize_t count = PyTuple_Size(arguments);
-    PyObject *view = view_of(r, buffer);
+    PyObject *view = view_of(r, buffer->offset, buffer->size);
     PyObject *changed = view == NULL ? NULL : PyTuple_New(count);
     if (changed == NULL) {
         Py_XDECREF(view);
@@ -784,8 +831,9 @@ static PyObject *make_array(struct reader *r, const struct lipc_row *row, PyObje
     struct buffer *buffer = buffer_of(r, arguments);
     if (r->reason != NULL)
         return NULL;
-    if (buffer != NULL && r->message->flags & LIPC_READ_OWNED) {
-        PyObject *made = lipc_array_in(r->message->owner, buffer->offset, buffer->size, arguments);
+    int view = (r->message->flags & LIPC_READ_VIEW) != 0;
+    if (buffer != NULL && (view || r->message->flags & LIPC_READ_OWNED)) {
+        PyObject *made = lipc_array_in(r->message->owner, buffer->offset, buffer->size, arguments, view);
         if (made != NULL || PyErr_Occurred())
             return made;
     }
@@ -795,7 +843,9 @@ static PyObject *make_array(struct reader *r, const struct lipc_row *row, PyObje
         Py_INCREF(arguments);
     else
         arguments = with_view(r, arguments, buffer);
-    PyObject *made = arguments != NULL && take_price(r, row, arguments) ? PyObject_Call(row->make, arguments, NULL) : NULL;
+    PyObject *made = NULL;
+    if (arguments != NULL && take_price(r, row, arguments))
+        made = view ? lipc_build_view(arguments) : PyObject_Call(row->make, arguments, NULL);
     Py_XDECREF(arguments);
     return made;
 }
@@ -817,10 +867,18 @@ static int call_constructor(struct reader *r)
     if (r->top - r->floor < 2 || r->noted < 2 || r->notes[r->noted - 2].position != callee ||
         r->notes[r->noted - 2].kind != CALLABLE)
         return refuse(r, "a call of what is no constructor");
-    PyObject *arguments = r->stack[callee + 1];
-    if (!PyTuple_CheckExact(arguments))
+    if (!PyTuple_CheckExact(r->stack[callee + 1]))
         return refuse(r, "a call without a tuple of arguments");
     const struct lipc_row *row = lipc_row_at(r->notes[r->noted - 2].extra);
+    if (row->does == LIPC_CALLS_USER) {
+        /* A user's code gets bytes, wherever they lie in the arguments. It is not called twice, so there are no more views. */
+        if (r->viewed)
+            return refuse(r, AGAIN);
+        r->solid = 1;
+    }
+    if (r->viewed && row->does != LIPC_GIVES_LAST && !without_views(&r->stack[callee + 1]))
+        return 0;
+    PyObject *arguments = r->stack[callee + 1];
     struct note given = r->notes[r->noted - 1];
     uint64_t bytes;
     r->reason = lipc_row_refuses(row, arguments, &bytes);
@@ -1071,10 +1129,8 @@ static int run(struct reader *r, const unsigned char **last)
                 return 0;
             if (opcode == BINUNICODE || opcode == BINUNICODE8)
                 made = make_text(r, r->at, size);
-            else if (opcode == BYTEARRAY8)
-                made = PyByteArray_FromStringAndSize((const char *)r->at, (Py_ssize_t)size);
             else
-                made = PyBytes_FromStringAndSize((const char *)r->at, (Py_ssize_t)size);
+                made = make_bytes(r, opcode == BYTEARRAY8, r->at, size);
             if (opcode == BYTEARRAY8) {
                 if (!push_noted(r, made, (struct note){.hashing = UNHASHABLE, .kind = WHOLE}))
                     return 0;
@@ -1224,7 +1280,9 @@ static void raise_refusal(struct reader *r, size_t offset)
     PyErr_Format(decode_error, "byte %zu: %s", offset, r->reason ? r->reason : "no structured clone");
 }
 
-PyObject *lipc_read(struct lipc_message *message)
+/* Reads a message. *solid says that long bytes are to be bytes, not memoryviews. It is set if they have to be; then NULL is
+ * returned, and no exception is set. */
+static PyObject *read_once(struct lipc_message *message, int *solid)
 {
     struct reader r; /* not cleared: clearing takes longer than reading a small message */
     const unsigned char *last = message->data;
@@ -1245,6 +1303,8 @@ PyObject *lipc_read(struct lipc_message *message)
     r.hashes = NULL;
     r.hashes_count = r.hashes_room = 0;
     r.memory = 0;
+    r.viewed = 0;
+    r.solid = *solid;
     r.shared = 0;
     r.repeated = 0;
     r.kept = NULL;
@@ -1263,7 +1323,9 @@ PyObject *lipc_read(struct lipc_message *message)
             }
         }
     }
-    if (value == NULL)
+    if (r.reason == AGAIN)
+        *solid = 1;
+    else if (value == NULL)
         raise_refusal(&r, (size_t)(last - message->data));
     drop(&r, 0);
     while (r.memoized)
@@ -1285,4 +1347,11 @@ PyObject *lipc_read(struct lipc_message *message)
     if (r.buffers != r.inline_buffers)
         PyMem_Free(r.buffers);
     return value;
+}
+
+PyObject *lipc_read(struct lipc_message *message)
+{
+    int solid = 0;
+    PyObject *value = read_once(message, &solid);
+    return solid ? read_once(message, &solid) : value;
 }

@@ -54,6 +54,7 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint)
     lipc_outbox_clear(&endpoint->outbox);
     lipc_account_free(endpoint->outbox.account);
     lipc_holds_free(endpoint->outbox.holds);
+    lipc_views_leave(endpoint);
     lipc_unmap_slabs(endpoint);
     free(endpoint->routes.topics);
     free(endpoint->incoming);

@@ -8,6 +8,7 @@
 
 #include "endpoint/mapped_slabs.h"
 #include "endpoint/outbox.h"
+#include "endpoint/views.h"
 #include "fast.h"
 #include "ring/ring.h"
 #include "ring/segment.h"
@@ -39,6 +40,7 @@ struct lipc_routes {
 struct lipc_incoming {
     uint64_t next; /* the sequence number of the next event, if none is missing */
     uint32_t sender; /* the sender of the last event */
+    bool views; /* its listeners read large events in place: see lipc_take_view */
 };
 
 struct lipc_endpoint {
@@ -50,9 +52,10 @@ struct lipc_endpoint {
     struct lipc_routes routes;
     struct lipc_incoming *incoming; /* by the channel's number: see lipc_count_gaps */
     uint32_t incoming_count, incoming_room;
-    struct lipc_mapped_slab *slabs; /* in a renderer */
+    struct lipc_mapped_slab **slabs; /* in a renderer */
     uint32_t slab_count;
-    struct lipc_ring returns; /* in a renderer: what it writes there. Main's view is in lipc_holds. */
+    struct lipc_ring returns; /* in a renderer: what it writes there, under the lock of `views`. Main's is in lipc_holds. */
+    struct lipc_views *views; /* in a renderer; NULL: nothing was read in place yet */
     int failure;         /* of sending a topic's event: 0 or -errno */
     uint64_t high_water; /* at most `limit` */
     uint64_t limit;
@@ -73,8 +76,8 @@ bool lipc_can_flush(struct lipc_endpoint *endpoint);
  * next lipc_flush does that. */
 int64_t lipc_make_room(struct lipc_endpoint *endpoint);
 
-/* Called by endpoint.c and send.c. Does not block. Returns whether the peer holds so much of main's slabs that
- * senders should wait. */
+/* Called by endpoint.c and send.c. Does not block. Returns whether so much of what the peer holds of main's slabs is unread
+ * that senders should wait. */
 static inline bool lipc_is_crowded(const struct lipc_endpoint *endpoint)
 {
     return endpoint->outbox.holds && endpoint->outbox.holds->crowded;
@@ -83,7 +86,7 @@ static inline bool lipc_is_crowded(const struct lipc_endpoint *endpoint)
 /* Called by send.c and topic.c. Does not block. Returns the bytes that wait for the peer: see lipc_outbox_bytes. */
 static inline uint64_t lipc_unread_bytes(const struct lipc_endpoint *endpoint)
 {
-    return endpoint->outbox.bytes + (lipc_is_crowded(endpoint) ? endpoint->outbox.holds->bytes : 0);
+    return endpoint->outbox.bytes + (lipc_is_crowded(endpoint) ? endpoint->outbox.holds->unread : 0);
 }
 
 /* One message that is sent to several endpoints. */

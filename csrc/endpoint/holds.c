@@ -31,7 +31,8 @@ bool lipc_lacks_offer(const struct lipc_holds *holds, uint32_t slab)
 
 bool lipc_may_hold(const struct lipc_holds *holds, const struct lipc_block *block, uint64_t share)
 {
-    if (holds->count == LIPC_HOLDS || (holds->bytes && holds->bytes + block->size > share))
+    if (holds->count == LIPC_HOLDS || (holds->unread && holds->unread + block->size > share) ||
+        (holds->bytes && holds->bytes + block->size > LIPC_SHARE * holds->high_water))
         return false;
     for (uint32_t i = 0; i < holds->offer_count; i++)
         if (holds->offers[i].slab == block->slab->number)
@@ -54,8 +55,31 @@ uint64_t lipc_hold_begin(struct lipc_holds *holds, struct lipc_block *block)
 {
     block->holders++;
     holds->bytes += block->size;
-    holds->crowded |= holds->bytes > LIPC_SHARE / 2 * holds->high_water;
+    holds->unread += block->size;
+    holds->crowded |= holds->unread > LIPC_SHARE / 2 * holds->high_water;
     return begin(holds, block, block->slab->number);
+}
+
+/* The renderer has heard an event in a block of so many bytes, or will never hear it. */
+static void is_heard(struct lipc_holds *holds, uint64_t size)
+{
+    holds->unread -= size;
+    holds->heard += size;
+    if (holds->crowded && holds->unread <= LIPC_SHARE / 4 * holds->high_water) {
+        holds->crowded = false;
+        holds->eased = true;
+    }
+}
+
+/* The renderer has heard the event of a hold, and keeps views of it. Returns false if there is no such hold. */
+static bool view(struct lipc_holds *holds, uint64_t id)
+{
+    struct lipc_hold *slot = &holds->slots[id % LIPC_HOLDS];
+    if (slot->id != id || !slot->block || slot->viewed)
+        return false;
+    slot->viewed = true;
+    is_heard(holds, slot->block->size);
+    return true;
 }
 
 bool lipc_hold_end(struct lipc_holds *holds, uint64_t id)
@@ -67,11 +91,8 @@ bool lipc_hold_end(struct lipc_holds *holds, uint64_t id)
     holds->count--;
     if (hold.block) {
         holds->bytes -= hold.block->size;
-        holds->returned += hold.block->size;
-        if (holds->crowded && holds->bytes <= LIPC_SHARE / 4 * holds->high_water) {
-            holds->crowded = false;
-            holds->eased = true;
-        }
+        if (!hold.viewed)
+            is_heard(holds, hold.block->size);
         lipc_block_give(hold.block);
     } else {
         struct lipc_offer *offer = find_offer(holds, hold.slab);
@@ -87,7 +108,9 @@ int lipc_holds_collect(struct lipc_holds *holds)
     const char *body; /* is not read */
     int got;
     while ((got = lipc_ring_peek(&holds->returns, &frame, &body)) > 0) {
-        if (lipc_frame_bytes(frame.size) != LIPC_RETURN_BYTES || !lipc_hold_end(holds, frame.correlation))
+        if (lipc_frame_bytes(frame.size) != LIPC_RETURN_BYTES)
+            return -EBADMSG;
+        if (!(frame.kind == LIPC_VIEWED ? view : lipc_hold_end)(holds, frame.correlation))
             return -EBADMSG;
         lipc_ring_take(&holds->returns, &frame);
         lipc_ring_release(&holds->returns);

@@ -25,6 +25,7 @@ struct lipc_hold {
     uint64_t id; /* 0: no hold */
     struct lipc_block *block; /* NULL: the hold of an offer */
     uint32_t slab;
+    bool viewed; /* the renderer has heard the event, and keeps views of it */
 };
 
 struct lipc_offer {
@@ -39,10 +40,11 @@ struct lipc_holds {
     struct lipc_ring returns;
     uint64_t last;     /* the last id, without its slot */
     uint64_t high_water;
-    uint64_t bytes;    /* of the blocks that are held */
-    uint64_t returned; /* bytes of all blocks that were held and are not any more */
+    uint64_t bytes;  /* of the blocks that are held */
+    uint64_t unread; /* of those that are not only viewed */
+    uint64_t heard;  /* bytes of all blocks that were unread and are not any more */
     uint32_t count, offer_count;
-    bool crowded; /* so many bytes are held that senders should wait */
+    bool crowded; /* so many bytes are unread that senders should wait */
     bool eased;   /* no more, and who waits has not been told: until the next lipc_flush */
 };
 
@@ -58,8 +60,8 @@ bool lipc_hold_end(struct lipc_holds *holds, uint64_t id);
  * -EBADMSG if the renderer has returned what it does not hold. */
 int lipc_holds_collect(struct lipc_holds *holds);
 
-/* Called by topic.c. Does not block. Returns whether the renderer may hold this block, with at most `share` bytes
- * together. */
+/* Called by topic.c. Does not block. Returns whether the renderer may hold this block, with at most `share` bytes unread,
+ * and with at most its whole share. */
 bool lipc_may_hold(const struct lipc_holds *holds, const struct lipc_block *block, uint64_t share);
 
 /* Called by topic.c. Does not block. Returns whether this slab was not offered to the renderer, and could be. */

@@ -59,7 +59,8 @@ static void count_event(struct lipc_endpoint *endpoint, struct lipc_record *reco
     uint64_t sequence = record->correlation;
     record->correlation = sequence - incoming->next;
     record->follows = record->correlation == 0 && record->detail == incoming->sender;
-    *incoming = (struct lipc_incoming){.next = sequence + 1, .sender = record->detail};
+    incoming->next = sequence + 1;
+    incoming->sender = record->detail;
 }
 
 /* Gives the room of all taken frames back to the peer. */
@@ -118,18 +119,50 @@ static int copy_out(struct lipc_endpoint *endpoint, struct lipc_record *record)
     return returned < 0 ? returned : 1;
 }
 
-/* Begins a message whose body lies in a block. Returns whether the frame is one, and names memory of a slab here. Main
- * has no slab mapped in this way, so a renderer cannot send it such a frame. */
-static bool find_block(struct lipc_endpoint *endpoint, const struct lipc_frame *frame, const char *body)
+/* Begins a message whose body lies in a block. Returns 0 if the frame is one, and names memory of a slab here; else -EBADMSG,
+ * or another -errno. Main has no slab mapped in this way, so a renderer cannot send it such a frame. */
+static int find_block(struct lipc_endpoint *endpoint, const struct lipc_frame *frame, const char *body)
 {
     struct lipc_place place;
     if (frame->flags != LIPC_FRAME_BLOCK || frame->size != sizeof place || frame->total != sizeof place)
-        return false;
+        return -EBADMSG;
     memcpy(&place, body, sizeof place);
-    const char *block = lipc_place_memory(endpoint, &place);
-    if (block)
-        endpoint->assembly = (struct lipc_assembly){.first = *frame, .wanted = true, .block = block, .place = place};
-    return block != NULL;
+    const struct lipc_mapped_slab *slab = lipc_slab_of(endpoint, &place);
+    if (!slab)
+        return -EBADMSG;
+    const char *block = slab->memory + place.offset;
+    endpoint->assembly = (struct lipc_assembly){.first = *frame, .wanted = true, .block = block, .place = place};
+    return lipc_view_clean(endpoint, slab, &place);
+}
+
+int lipc_may_view(struct lipc_endpoint *endpoint)
+{
+    const struct lipc_assembly *assembly = &endpoint->assembly;
+    const struct lipc_frame *frame = &assembly->first;
+    if (!assembly->block || assembly->memory || frame->kind != LIPC_EVENT ||
+        frame->channel >= endpoint->incoming_count || !endpoint->incoming[frame->channel].views)
+        return 0;
+    struct lipc_mapped_slab *slab = lipc_slab_of(endpoint, &assembly->place);
+    if (slab->writable) /* and so it is clean */
+        return 1;
+    int error = lipc_view_allowed(endpoint, slab) ? lipc_view_clean(endpoint, slab, &assembly->place) : 0;
+    return error ? error : slab->writable;
+}
+
+struct lipc_view *lipc_take_view(struct lipc_endpoint *endpoint, struct lipc_record *record, int *error)
+{
+    struct lipc_assembly *assembly = &endpoint->assembly;
+    struct lipc_view *view =
+        lipc_view_begin(endpoint, lipc_slab_of(endpoint, &assembly->place), &assembly->place, error);
+    if (!view)
+        return NULL;
+    lipc_ring_take(&endpoint->in, &assembly->first);
+    *record = to_record(&assembly->first, LIPC_ASSEMBLED);
+    record->size = assembly->place.size;
+    count_event(endpoint, record);
+    *assembly = (struct lipc_assembly){0};
+    release(endpoint);
+    return view;
 }
 
 /* Returns the topic to which a frame is relayed, or NULL if the frame is handed out to the caller. */
@@ -199,10 +232,9 @@ int lipc_recv(struct lipc_endpoint *endpoint, struct lipc_record *records, uint3
         if (frame.total > LIPC_TOTAL_MAX || !continues(&frame, 0, &frame)) {
             if (count)
                 break; /* a block's message comes alone; the next call reports an error */
-            if (find_block(endpoint, &frame, body))
+            got = find_block(endpoint, &frame, body);
+            if (got == 0)
                 *wanted = assembly->place.size;
-            else
-                got = -EBADMSG;
             break;
         }
         if (frame.size != frame.total || frame.size >= LIPC_INLINE) {

@@ -319,5 +319,5 @@ uint64_t lipc_outbox_bytes(const struct lipc_endpoint *endpoint)
 uint64_t lipc_bytes_taken(struct lipc_endpoint *endpoint)
 {
     (void)lipc_ring_room(&endpoint->out, endpoint->out.capacity); /* ignores a bad position: a send reports it */
-    return endpoint->out.read_pos + (endpoint->outbox.holds ? endpoint->outbox.holds->returned : 0);
+    return endpoint->out.read_pos + (endpoint->outbox.holds ? endpoint->outbox.holds->heard : 0);
 }

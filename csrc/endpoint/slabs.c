@@ -26,7 +26,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PAGE UINT64_C(4096)
+/* Blocks share no page: a reader that drops the copies of its pages (views.c) drops those of this block alone. */
+static uint64_t page_size(void)
+{
+    return (uint64_t)sysconf(_SC_PAGESIZE);
+}
 
 struct lipc_slabs *lipc_slabs_create(uint64_t most)
 {
@@ -108,7 +112,7 @@ static int make_file(uint64_t size, char **memory)
 
 int lipc_slab_add(struct lipc_slabs *slabs, uint32_t number, uint64_t size)
 {
-    if (size == 0 || size % PAGE || size > INT64_MAX / 2)
+    if (size == 0 || size % page_size() || size > INT64_MAX / 2)
         return -EINVAL;
     struct lipc_slab *slab = calloc(1, sizeof *slab);
     struct lipc_block *whole = calloc(1, sizeof *whole);
@@ -213,7 +217,7 @@ static void cut(struct lipc_block *block, uint64_t size)
 
 struct lipc_block *lipc_block_take(struct lipc_slabs *slabs, uint64_t size)
 {
-    uint64_t room = (size + PAGE - 1) / PAGE * PAGE;
+    uint64_t page = page_size(), room = (size + page - 1) / page * page;
     for (struct lipc_slab *slab = slabs->first; slab; slab = slab->next) {
         if (slab->state.size - slab->state.taken < room)
             continue;

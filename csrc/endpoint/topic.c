@@ -55,6 +55,7 @@ uint64_t lipc_topic_remove(struct lipc_topic *topic, const struct lipc_endpoint 
     for (size_t i = 0; i < topic->count; i++)
         if (topic->subscriptions[i].endpoint == endpoint) {
             uint64_t sequence = topic->subscriptions[i].sequence;
+            topic->viewers -= topic->subscriptions[i].views;
             topic->count--;
             /* Keeps the order: the first subscriber is the first to be sent an event. */
             memmove(&topic->subscriptions[i], &topic->subscriptions[i + 1],
@@ -62,6 +63,16 @@ uint64_t lipc_topic_remove(struct lipc_topic *topic, const struct lipc_endpoint 
             return sequence;
         }
     return 0;
+}
+
+void lipc_topic_view(struct lipc_topic *topic, const struct lipc_endpoint *endpoint, int views)
+{
+    for (size_t i = 0; i < topic->count; i++)
+        if (topic->subscriptions[i].endpoint == endpoint) {
+            topic->viewers -= topic->subscriptions[i].views;
+            topic->subscriptions[i].views = views != 0;
+            topic->viewers += topic->subscriptions[i].views;
+        }
 }
 
 size_t lipc_topic_count(const struct lipc_topic *topic)
@@ -144,8 +155,8 @@ static struct lipc_block *take_block(const struct lipc_topic *topic, uint64_t si
     return block;
 }
 
-/* Copies a large event into a block, if at least two subscribers may hold it: to one, the ring is quicker. Returns the
- * block with the caller as a holder, or NULL: the event goes through the rings. */
+/* Copies a large event into a block, if at least two subscribers may hold it, or one that reads in place: to one that
+ * copies, the ring is quicker. Returns the block with the caller as a holder, or NULL: the event goes through the rings. */
 static struct lipc_block *fill_block(const struct lipc_topic *topic, const struct lipc_part *parts, size_t count,
                                      uint64_t size, int *status)
 {
@@ -154,14 +165,17 @@ static struct lipc_block *fill_block(const struct lipc_topic *topic, const struc
         *status |= LIPC_WANTS_SLAB;
         return NULL;
     }
-    size_t readers = 0;
+    size_t readers = 0, viewers = 0;
     for (size_t i = 0; i < topic->count; i++) {
         const struct lipc_holds *holds = topic->subscriptions[i].endpoint->outbox.holds;
         if (!holds || lipc_lacks_offer(holds, block->slab->number))
             *status |= LIPC_WANTS_SLAB;
-        readers += may_hold(&topic->subscriptions[i], block);
+        if (may_hold(&topic->subscriptions[i], block)) {
+            readers++;
+            viewers += topic->subscriptions[i].views;
+        }
     }
-    if (readers < 2) {
+    if (readers < 2 && !viewers) {
         lipc_block_give(block);
         return NULL;
     }
@@ -194,7 +208,8 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
         if (!each->endpoint->failure && (!only || each->endpoint == only) &&
             is_full_too_soon(each->endpoint, each->when_full))
             return -ENOBUFS;
-    uint64_t size = copies.many && topic->slabs ? block_size(topic, parts, count) : 0;
+    bool to_slab = !only && topic->slabs && (topic->count > 1 || topic->viewers);
+    uint64_t size = to_slab ? block_size(topic, parts, count) : 0;
     struct lipc_block *block = size ? fill_block(topic, parts, count, size, &status) : NULL;
     for (struct lipc_subscription *each = topic->subscriptions; each < end; each++) {
         struct lipc_endpoint *endpoint = each->endpoint;

@@ -16,13 +16,15 @@ struct lipc_subscription {
     uint64_t sequence; /* of the last event that was sent to it */
     uint32_t number; /* the channel's number in that renderer */
     int when_full;
+    bool views; /* it reads large events in place */
 };
 
 struct lipc_topic {
     struct lipc_subscription *subscriptions;
     size_t count, room;
     bool main_listens; /* then no event is relayed: main gets each event first */
-    struct lipc_slabs *slabs; /* where large events for several subscribers lie; NULL: they go through the rings */
+    size_t viewers; /* subscribers that read in place */
+    struct lipc_slabs *slabs; /* where large events for several subscribers lie, or for a viewer; NULL: none lie there */
     pthread_t owner; /* the thread that made it; no other thread may send */
 };
 

@@ -17,6 +17,7 @@
 #include "clone/opcodes.h"
 #include "endpoint/endpoint.h"
 #include "endpoint/topic.h"
+#include "python/block.h"
 #include "python/message.h"
 
 #include <errno.h>
@@ -114,8 +115,7 @@ static PyObject *read_message(PyObject *const *arguments, Py_ssize_t count, uint
             return NULL;
         message.data = buffer.buf;
         message.size = (size_t)buffer.len;
-        if (buffer.readonly)
-            message.flags &= ~(unsigned)LIPC_READ_OWNED;
+        message.flags &= ~(unsigned)(buffer.readonly ? LIPC_READ_OWNED : LIPC_READ_VIEW);
         value = lipc_read(&message);
         PyBuffer_Release(&buffer);
     }
@@ -159,10 +159,11 @@ static void *address(PyObject *argument)
 static PyObject *register_arrays(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     (void)module;
-    if (!count_is(count, 5))
+    if (!count_is(count, 6))
         return NULL;
     void *memory = address(arguments[4]);
-    int known = memory ? lipc_arrays_register(arguments[0], arguments[1], arguments[2], arguments[3], memory) : -1;
+    int known =
+        memory ? lipc_arrays_register(arguments[0], arguments[1], arguments[2], arguments[3], memory, arguments[5]) : -1;
     return known < 0 ? NULL : PyBool_FromLong(known);
 }
 
@@ -366,6 +367,26 @@ static int hand_out(const struct handed_out *to, const struct lipc_record *recor
     return added;
 }
 
+/* Hands out the message that lipc_may_view has allowed to be read in place. Returns whether that succeeded. */
+static int hand_out_view(const struct handed_out *to, struct lipc_endpoint *endpoint)
+{
+    struct lipc_record record;
+    PyObject *block = lipc_block_new();
+    if (block == NULL)
+        return 0;
+    int error;
+    struct lipc_view *view = lipc_take_view(endpoint, &record, &error);
+    if (view == NULL) {
+        Py_DECREF(block);
+        (void)failed(error);
+        return 0;
+    }
+    lipc_block_set(block, view);
+    int added = hand_out(to, &record, 1, NULL, block);
+    Py_DECREF(block);
+    return added;
+}
+
 static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     struct lipc_record records[BATCH];
@@ -393,6 +414,9 @@ static PyObject *receive(PyObject *module, PyObject *const *arguments, Py_ssize_
     }
     int got = lipc_recv(endpoint, records, max < BATCH ? (uint32_t)max : BATCH, bodies, sizeof bodies, &wanted);
     uint32_t relayed = lipc_relayed(endpoint, &status);
+    int viewed = wanted && !relayed ? lipc_may_view(endpoint) : 0;
+    if (viewed)
+        return viewed < 0 ? failed(viewed) : hand_out_view(&to, endpoint) ? PyLong_FromLong(0) : NULL;
     if (wanted && !relayed) { /* else the next call does this: relayed events are reported first */
         if (wanted > made_here) {
             /* Python code may close the endpoint. So the memory that `provide` gives is used by the next call. */
@@ -470,6 +494,62 @@ static PyObject *unpark(PyObject *module, PyObject *endpoint)
     return none();
 }
 
+static PyObject *detach_views(PyObject *module, PyObject *endpoint)
+{
+    struct lipc_endpoint *detached = address(endpoint);
+    (void)module;
+    if (detached == NULL)
+        return NULL;
+    lipc_views_detach(detached);
+    return none();
+}
+
+static PyObject *disown_views(PyObject *module, PyObject *endpoint)
+{
+    struct lipc_endpoint *inherited = address(endpoint);
+    (void)module;
+    if (inherited == NULL)
+        return NULL;
+    lipc_views_disown(inherited);
+    return none();
+}
+
+/* Returns a new reference to the Block where an array lies. Returns NULL if it lies in none, or is not one that a message
+ * has made: such an array has a base, which is one, too, and so has every slice of it. Were the array itself the one that
+ * slices have for their base, it could not be given back without them. */
+static PyObject *block_of(PyObject *array)
+{
+    PyObject *base = lipc_array_base(array);
+    PyObject *owner = base != NULL && lipc_is_array(base) ? lipc_array_base(base) : NULL;
+    if (owner == NULL)
+        return NULL;
+    int is_view = PyMemoryView_Check(owner);
+    if (is_view)
+        owner = PyObject_GetAttrString(owner, "obj");
+    if (owner == NULL) { /* it was released */
+        PyErr_Clear();
+        return NULL;
+    }
+    PyObject *block = lipc_leased_block(owner);
+    Py_XINCREF(block);
+    if (is_view)
+        Py_DECREF(owner);
+    return block;
+}
+
+static PyObject *empty_array(PyObject *module, PyObject *array)
+{
+    (void)module;
+    if (lipc_array_base(array) == NULL) {
+        PyErr_SetString(PyExc_TypeError, "an array with dimensions that does not own its memory expected");
+        return NULL;
+    }
+    PyObject *block = block_of(array);
+    lipc_array_empty(array, block);
+    Py_XDECREF(block);
+    return none();
+}
+
 static PyObject *busy_poll(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
     struct lipc_endpoint *endpoints[POLLED];
@@ -502,7 +582,7 @@ static PyMethodDef functions[] = {
     {"register_constructors", FASTCALL(register_constructors), METH_FASTCALL,
      "register_constructors(DecodeError, UnknownValueError, rows): lipc_rows_register and lipc_read_errors."},
     {"register_arrays", FASTCALL(register_arrays), METH_FASTCALL,
-     "register_arrays(ndarray, frombuffer, dtypes, array, address): lipc_arrays_register, as a bool."},
+     "register_arrays(ndarray, frombuffer, dtypes, array, address, build_view): lipc_arrays_register, as a bool."},
     {"send", FASTCALL(send), METH_FASTCALL,
      "send(endpoint, kind, channel, detail, pid, correlation, body, when_full): lipc_send of a contiguous buffer."},
     {"send_value", FASTCALL(send_value), METH_FASTCALL,
@@ -515,7 +595,8 @@ static PyMethodDef functions[] = {
     {"receive", FASTCALL(receive), METH_FASTCALL,
      "receive(endpoint, memory, provide, made_here, channels, max, decoded, most, into): lipc_recv, and lipc_flush if something "
      "waits. Adds messages to `into`, and gives how many events it has sent on. `memory` is a list of what the message under "
-     "way is assembled in: of at most `made_here` bytes it is made here, of more by `provide(size)`. Bodies of at most `most` "
+     "way is assembled in: of at most `made_here` bytes it is made here, of more by `provide(size)`. If its channel's listeners "
+     "read in place, and it lies in a block, its body is a Block. Bodies of at most `most` "
      "bytes of the kinds whose bits are set in `decoded` are decoded if they are small plain data. Events that follow then "
      "come as a batch: a list of, for each, what stands for its channel in `channels`, and its arguments."},
     {"relay_status", relay_status, METH_O, "relay_status(endpoint): FAILED and CONGESTED of what the last `receive` has sent on."},
@@ -524,6 +605,10 @@ static PyMethodDef functions[] = {
     {"unpark", unpark, METH_O, "unpark(endpoint): lipc_unpark."},
     {"busy_poll", FASTCALL(busy_poll), METH_FASTCALL,
      "busy_poll(*endpoints, nanoseconds): lipc_busy_poll of at most POLLED endpoints, as a bool; None: LIPC_PREEMPTED."},
+    {"detach_views", detach_views, METH_O, "detach_views(endpoint): lipc_views_detach."},
+    {"disown_views", disown_views, METH_O, "disown_views(endpoint): lipc_views_disown."},
+    {"empty_array", empty_array, METH_O,
+     "empty_array(array): give the length 0 to an array that does not own its memory, and its part of a Block back."},
     {"fail_with", fail_with, METH_O, "fail_with(function): what raises the exception that -errno means."},
     {NULL, NULL, 0, NULL},
 };
@@ -539,8 +624,8 @@ static int add_members(PyObject *module)
         {"OUT_OF_BAND", LIPC_OUT_OF_BAND}, {"POLLED", POLLED},
         {"PROTOCOL", LIPC_PICKLE_PROTOCOL}, {"READ_ALL", LIPC_READ_ALL},
         {"READ_OWNED", LIPC_READ_OWNED},   {"READ_PLAIN", LIPC_READ_PLAIN},
-        {"READ_TRIAL", LIPC_READ_TRIAL},   {"TEXT_LIMIT", LIPC_TEXT_LIMIT},
-        {"WRITER_DEPTH", LIPC_WRITER_DEPTH},
+        {"READ_TRIAL", LIPC_READ_TRIAL},   {"READ_VIEW", LIPC_READ_VIEW},
+        {"TEXT_LIMIT", LIPC_TEXT_LIMIT},   {"WRITER_DEPTH", LIPC_WRITER_DEPTH},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         if (PyModule_AddIntConstant(module, numbers[i].name, numbers[i].value))
@@ -548,7 +633,7 @@ static int add_members(PyObject *module)
     PyObject *magic = PyBytes_FromString(LIPC_MESSAGE_MAGIC);
     PyObject *message = lipc_message_type();
     int missing = magic == NULL || PyModule_AddObjectRef(module, "MAGIC", magic) || message == NULL ||
-                  PyModule_AddObjectRef(module, "Message", message);
+                  PyModule_AddObjectRef(module, "Message", message) || lipc_block_types(module);
     Py_XDECREF(magic);
     Py_XDECREF(message);
     return missing ? -1 : PyModule_AddStringConstant(module, "WIRE_MODULE", LIPC_WIRE_MODULE);

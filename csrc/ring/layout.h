@@ -52,12 +52,14 @@ struct lipc_place {
     uint32_t reserved; /* always 0 */
 };
 
-/* The ring of returns: a renderer names there the holds that it gives back. All its frames have the same size, of which
- * the capacity is a multiple: so no frame goes past the end, and this ring need not be mapped twice. It has room for as
- * many returns as a renderer can have holds. */
+/* The ring of returns: a renderer names there the holds that it gives back, and before that those of which it only has
+ * views any more. All its frames have the same size, of which the capacity is a multiple: so no frame goes past the end,
+ * and this ring need not be mapped twice. It has room for both of each hold that a renderer can have. */
 #define LIPC_HOLDS 256
 #define LIPC_RETURN_BYTES 64
-#define LIPC_RETURNS 16384
+#define LIPC_RETURNS 32768
+#define LIPC_RETURN 1 /* lipc_frame.kind: the hold ends */
+#define LIPC_VIEWED 2 /* the event is heard, and views of the block live on */
 
 /* The two positions of a ring. Each is a free-running count of bytes, on a cache line of its own. */
 struct lipc_positions {
@@ -90,7 +92,7 @@ _Static_assert(sizeof(struct lipc_frame) == 40 && offsetof(struct lipc_frame, si
                    offsetof(struct lipc_frame, kind) == 32,
                "frame layout");
 _Static_assert(sizeof(struct lipc_place) == 32, "place layout");
-_Static_assert(LIPC_RETURNS == LIPC_HOLDS * LIPC_RETURN_BYTES && sizeof(struct lipc_frame) <= LIPC_RETURN_BYTES,
+_Static_assert(LIPC_RETURNS == 2 * LIPC_HOLDS * LIPC_RETURN_BYTES && sizeof(struct lipc_frame) <= LIPC_RETURN_BYTES,
                "room for returns");
 _Static_assert(sizeof(struct lipc_positions) == 128 && offsetof(struct lipc_positions, read_pos) == 64, "ring layout");
 _Static_assert(sizeof(struct lipc_sleeper) == 64, "sleeper layout");

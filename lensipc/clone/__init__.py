@@ -8,6 +8,7 @@
     ndarray           the same for numpy's
     diagnose          which part of a value cannot be cloned, and why
     transfer          emptying what was sent away
+    release           emptying what was received
 
 docs/clone.md tells what arrives, what is lost and what raises. Knows nothing of rings, processes or channels.
 """
@@ -20,12 +21,14 @@ from .codec import (
     decode,
     decode_each,
     decode_owned,
+    decode_view,
     encode,
     encode_parts,
     encode_small,
     register,
     weigh,
 )
+from .release import release
 from .transfer import check_transfer, detach
 
 __all__ = [
@@ -35,10 +38,12 @@ __all__ = [
     "decode",
     "decode_each",
     "decode_owned",
+    "decode_view",
     "detach",
     "encode",
     "encode_parts",
     "encode_small",
     "register",
+    "release",
     "weigh",
 ]

@@ -350,11 +350,41 @@ def decode_owned(buffer: bytes | bytearray | memoryview, limits: Limits = STANDA
     return _decode(buffer, limits.budget, limits.flags | _fast.READ_OWNED)
 
 
-def weigh(buffer: bytes | bytearray | memoryview, limits: Limits = STANDARD, *, owned: bool = True) -> tuple[Any, int]:
-    """Make the value as `decode_owned` does, or as `decode`, and say what it weighs: bytes of memory at most."""
-    if not owned and type(buffer) is not bytes:
-        buffer = bytes(buffer)
+def decode_view(buffer: bytes | bytearray | memoryview | _fast.Block, limits: Limits = STANDARD) -> Any:
+    """Make the value as `decode` does, but leave its large memory where it is.
+
+    Args:
+        buffer: the message, in memory that does not change while anything of the result lives.
+        limits: what reading it may cost.
+
+    Returns:
+        A new value. Its arrays are read-only, and lie in `buffer` if they are large. Long bytes and bytearrays are
+        read-only memoryviews of it.
+
+    Raises:
+        DecodeError: as `decode` does.
+    """
+    memory: Any = buffer
+    if type(buffer) is _fast.Block:
+        memory = buffer.lease()
+    elif type(buffer) is not bytes:
+        memory = memoryview(buffer).toreadonly()
+    return _decode(memory, limits.budget, limits.flags | _fast.READ_VIEW)
+
+
+def weigh(
+    buffer: bytes | bytearray | memoryview, limits: Limits = STANDARD, *, owned: bool = True, view: bool = False
+) -> tuple[Any, int]:
+    """Make the value as `decode_owned` does, as `decode`, or as `decode_view` of a copy.
+
+    Say what it weighs, too: bytes of memory at most.
+    """
     flags = limits.flags | (_fast.READ_OWNED if owned and len(buffer) >= _OUT_OF_BAND else 0)
+    if view:
+        buffer = memoryview(bytearray(buffer)).toreadonly()
+        flags |= _fast.READ_VIEW
+    elif not owned and type(buffer) is not bytes:
+        buffer = bytes(buffer)
     value, weight = _weigh(buffer, limits.budget, flags)
     return value, weight + len(buffer)
 

@@ -332,6 +332,18 @@ def reduce_array(array: Any, message: Any) -> tuple[Any, ...]:
 
 def build_array(text: Any, order: Any, memory: Any, *shape: int) -> Any:
     """Build the array that `reduce_array` described. It uses its buffer if that is writable, else memory of its own."""
+    return _build(text, order, memory, shape, copies=True)
+
+
+def build_view(text: Any, order: Any, memory: Any, *shape: int) -> Any:
+    """Build the array that `reduce_array` described, in its buffer, and read-only."""
+    array = _build(text, order, memory, shape, copies=False)
+    array.flags.writeable = False
+    # What is made of this view has the array for its base, and not the view: so the view alone can be released.
+    return array.view()
+
+
+def _build(text: Any, order: Any, memory: Any, shape: tuple[int, ...], *, copies: bool) -> Any:
     if order != "C" and order != "F":
         raise ValueError("not an order")
     dtype = build_dtype(text)
@@ -348,8 +360,8 @@ def build_array(text: Any, order: Any, memory: Any, *shape: int) -> Any:
         if dtype.itemsize > _IDLE_ITEMSIZE or math.prod(length or 1 for length in shape) > MAX_IDLE_ITEMS:
             raise ValueError("an array without items whose items or shape are too large")
         return np.zeros(shape, dtype, order)
-    array: Any = np.ndarray(shape, dtype, memory, order=order)
-    if not array.flags.writeable:
+    array: Any = np.ndarray(shape, dtype, memory if copies else np.frombuffer(memory, np.uint8), order=order)
+    if copies and not array.flags.writeable:
         array = np.empty(shape, dtype, order)
         array.reshape(-1, order="A").view(np.uint8)[:] = np.frombuffer(memory, np.uint8)
     if array.nbytes != size:
@@ -416,4 +428,5 @@ _fast.register_arrays(
     tuple((dtype, dtype.str, dtype.itemsize) for dtype in map(np.dtype, _CODES)),
     _probe,
     _probe.__array_interface__["data"][0],
+    build_view,
 )

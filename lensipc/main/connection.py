@@ -49,6 +49,7 @@ from ..runtime.protocol import (
     RESULT,
     STREAM,
     UNLISTEN,
+    VIEWS,
 )
 from ..runtime.remote_error import NoHandler, describe, read_summary
 from ..transport.endpoint import KEEP, KEEP_NEWEST, Batch, Buffer, Endpoint, Message
@@ -236,6 +237,7 @@ class RendererConnection(Connection):
         self.name_bytes: int = 0  # of the names of these channels
         self.declared: set[MainChannel] = set()
         self.listening: set[MainChannel] = set()
+        self.viewing: set[MainChannel] = set()  # of these, those whose large events it reads in place
         self.last_sequences: dict[int, int] = {}  # of channels that it no longer listens to: so every gap is a drop
         self.running: dict[int, tuple[MainPort, Running | None]] = {}  # its invokes that are deferred or awaited
         self.most_running: int = MAX_INVOKES  # without those that it has cancelled, and that have not ended
@@ -345,6 +347,8 @@ class RendererConnection(Connection):
 
     def _on_declare(self, message: Message) -> None:
         number, extension, body = message.channel, message.extension, body_of(message)
+        if self._is_declared(number, extension, body):
+            return
         if number != len(self.channels) or number >= MAX_CHANNELS:
             raise ProtocolError(f"it declared channel number {number}, but the next number is {len(self.channels)}")
         port = self.ports.get(extension)
@@ -367,21 +371,32 @@ class RendererConnection(Connection):
         self.channels.append(channel)
         channel.declare_count += 1
 
+    def _is_declared(self, number: int, extension: int, body: Buffer) -> bool:
+        """Whether this is what it declared last: a signal's exception made it forget that it had done so."""
+        if number != len(self.channels) - 1:
+            return False
+        last = self.channels[number]
+        return last.port is self.ports.get(extension) and last.name.encode("utf-8", "surrogatepass") == body
+
     def _on_listen(self, message: Message) -> None:
-        number, when_full = message.channel, message.when_full
+        """It listens, or reads in place from now on, or no longer. It may say so twice: see `_is_declared`."""
+        number, when_full, views = message.channel, message.when_full & ~VIEWS, bool(message.when_full & VIEWS)
         channel = self._channel(number)
-        if channel in self.listening or when_full > KEEP_NEWEST:
-            raise ProtocolError(f"it listens to channel number {number} twice, or with an unknown policy, {when_full}")
-        channel.topic.add(self.endpoint, number, when_full, self.last_sequences.pop(number, 0))
-        self.listening.add(channel)
+        if when_full > KEEP_NEWEST:
+            raise ProtocolError(f"it listens to channel number {number} with an unknown policy, {when_full}")
+        if channel not in self.listening:
+            channel.topic.add(self.endpoint, number, when_full, self.last_sequences.pop(number, 0))
+            self.listening.add(channel)
+        channel.topic.view(self.endpoint, views)
+        (self.viewing.add if views else self.viewing.discard)(channel)
 
     def _on_unlisten(self, message: Message) -> None:
         number = message.channel
         channel = self._channel(number)
-        if channel not in self.listening:
-            raise ProtocolError(f"it stops listening to channel number {number}, but does not listen to this channel")
-        self.listening.remove(channel)
-        self.last_sequences[number] = channel.topic.remove(self.endpoint)
+        if channel in self.listening:
+            self.listening.remove(channel)
+            self.viewing.discard(channel)
+            self.last_sequences[number] = channel.topic.remove(self.endpoint)
 
     def _on_event(self, message: Message) -> None:
         """Route an event that C does not relay: it is for main too, or for one process, or large, or distrusted."""

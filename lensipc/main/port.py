@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import clone
 from ..errors import OutboxFull
-from ..runtime.channels import Callback, Channel, ChannelTable, Disposer
+from ..runtime.channels import Callback, Channel, ChannelTable, Disposer, Registration
 from ..runtime.connection import post_args
 from ..runtime.dispatch import Dispatcher
-from ..runtime.listening import PUT_OFF, Paced, with_options
+from ..runtime.listening import PUT_OFF, Paced, reads_in_place, with_options
 from ..runtime.ports import RendererInfo
 from ..runtime.posts import not_done
 from ..runtime.protocol import ALL, MAIN
@@ -41,6 +41,10 @@ class MainChannel(Channel):
         self.port: MainPort = port
         self.topic: Topic = Topic(port.slabs)
         self.declare_count: int = 0  # the number of attached renderers that have declared it
+
+
+def _view(channel: MainChannel, registration: Registration) -> None:
+    channel.views |= {registration}
 
 
 def _listening(channel: MainChannel, listening: bool) -> None:
@@ -135,11 +139,12 @@ class MainPort:
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
+        arrays: str = "copy",
     ) -> Disposer:
         """Add a listener."""
-        core = self.core
+        core, views = self.core, reads_in_place(arrays)
         if not (replay or latest or concurrency is not None):
-            return self.table.listen(channel, listener)
+            return self.table.listen(channel, listener, added=_view) if views else self.table.listen(channel, listener)
         callback, added, removed = with_options(
             listener,
             replay,
@@ -149,7 +154,12 @@ class MainPort:
             lambda paced: partial(self._run_soon, paced),
             core.router.replay,
         )
-        return self.table.listen(channel, callback, added=added, removed=removed)
+
+        def viewing(found: MainChannel, registration: Registration) -> None:
+            _view(found, registration)
+            added(found, registration)
+
+        return self.table.listen(channel, callback, added=viewing if views else added, removed=removed)
 
     def _run_soon(self, paced: Paced) -> None:
         if paced not in self._put_off:

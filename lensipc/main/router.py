@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import clone
@@ -153,15 +154,20 @@ class Router:
         weight = len(body)
         count = None if sender is None else lambda change: sender.count_listener(weight, change)
 
-        def read() -> Any:
+        def read(view: bool = False) -> Any:
             nonlocal weight
             if len(body) <= UNWEIGHED:
-                return clone.decode(body, limits)
-            args, weight = clone.weigh(body, limits, owned=False)
+                return clone.decode_view(bytearray(body), limits) if view else clone.decode(body, limits)
+            args, weight = clone.weigh(body, limits, owned=False, view=view)
             return args
 
         try:
-            self._dispatcher.call(channel, port.table, event, read, count)
+            if not channel.views:
+                self._dispatcher.call(channel, port.table, event, read, count)
+                return
+            for listener in tuple(channel.listeners):
+                own = partial(read, listener in channel.views)
+                self._dispatcher.call(channel, port.table, event, own, count, (listener,))
         except UnknownValueError as error:  # the sender is honest, but this process does not know the type
             what = "an event of %s/%s is not heard in main: %s"
             log.warning(what, port.extension, channel.name, printable(str(error)))

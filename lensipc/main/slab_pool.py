@@ -92,7 +92,8 @@ class SlabPool:
             return
         listening = [each for each in self._connections.values() if each.takes_slabs and channel in each.listening]
         wanted = owner.wanted()
-        if wanted and len(listening) > 1:  # to one alone nothing is sent there
+        # To one alone nothing is sent there, unless it reads in place.
+        if wanted and (len(listening) > 1 or any(channel in each.viewing for each in listening)):
             self._grow(owner, wanted)
         ours = [each for each in self._slabs if each.owner is owner]
         if ours:

@@ -172,15 +172,23 @@ class RendererCore(Connection, TurnLoop):
         return super().send(kind, channel, detail, pid, correlation, body, when_full)
 
     def declare(self, channel: RendererChannel) -> None:
-        """Give a channel its number, and tell main."""
+        """Give a channel its number, and tell main.
+
+        If a signal's exception has ended this before, main may know the channel or not. So it is told again: it takes
+        the last declaration twice.
+        """
         name = encoded_name(channel.name)
-        number = len(self._channels)
+        last = self._channels[-1] if self._channels else None
+        if last is not None and last is not channel and last.number < 0:
+            self.declare(last)
+        number = len(self._channels) - (last is channel)
         if number == MAX_CHANNELS:
             raise ValueError(f"a renderer has at most {MAX_CHANNELS} channels, and this one has as many")
         if self._name_bytes + len(name) > MAX_NAMES:
             raise ValueError(f"a renderer's channel names have at most {MAX_NAMES} bytes together")
         self.check_open()
-        self.endpoint.count_gaps(channel)
+        if last is not channel:
+            self.endpoint.count_gaps(channel)
         self.send(DECLARE, number, channel.port.number, body=name, when_full=KEEP)
         channel.number = number
         self._name_bytes += len(name)

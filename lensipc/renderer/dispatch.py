@@ -21,7 +21,7 @@ from ..runtime.dispatch import Dispatcher
 from ..runtime.driver import Driver, is_awaitable
 from ..runtime.listening import Replay
 from ..runtime.protocol import MAIN, MAX_REPORTS
-from ..transport.endpoint import Batch, Buffer, Message
+from ..transport.endpoint import Batch, Block, Buffer, Message
 from .port import RendererChannel
 
 
@@ -98,7 +98,8 @@ class EventDispatcher(Dispatcher):
     def _call_kept(self, replay: Replay, event: IpcRendererEvent, body: Buffer) -> None:
         channel = replay.channel
         try:
-            self.call(replay, channel.port.table, event, partial(clone.decode_owned, body, self._limits))
+            decode = clone.decode_view if replay.registration in replay.views else clone.decode_owned
+            self.call(replay, channel.port.table, event, partial(decode, body, self._limits))
         except DecodeError as error:
             self._drop(channel, event.frame_id, error)
 
@@ -146,6 +147,9 @@ class EventDispatcher(Dispatcher):
         self, channel: RendererChannel, event: IpcRendererEvent, body: Buffer | None, args: tuple[Any, ...] | None
     ) -> None:
         """Call each listener with a clone of its own, of `body` or of `args`."""
+        if channel.views and body is not None:  # what comes decoded is small, and has no arrays
+            self._call_views(channel, event, body)
+            return
         alone = channel.only is not None
         if body is None and not alone:
             body = clone.encode(args)
@@ -157,6 +161,32 @@ class EventDispatcher(Dispatcher):
             self.call(channel, channel.port.table, event, read)
         except DecodeError as error:
             self._drop(channel, event.frame_id, error)
+
+    def _call_views(self, channel: RendererChannel, event: IpcRendererEvent, body: Any) -> None:
+        """Call each listener, some of which read in place, and the others have a clone of their own."""
+        listeners = tuple(channel.listeners)
+        try:
+            for listener in listeners:
+                if listener in channel.views:
+                    # When nothing more is read of it, a block may be given back while its listener runs.
+                    last = listener is listeners[-1]
+                    self.call(
+                        channel, channel.port.table, event, partial(self._read_view, body, last), None, (listener,)
+                    )
+                else:
+                    read = partial(clone.decode_owned, bytearray(body), self._limits)
+                    self.call(channel, channel.port.table, event, read, None, (listener,))
+        except DecodeError as error:
+            self._drop(channel, event.frame_id, error)
+        finally:
+            if type(body) is Block:
+                body.heard()
+
+    def _read_view(self, body: Any, last: bool) -> Any:
+        args = clone.decode_view(body, self._limits)
+        if last and type(body) is Block:
+            body.heard()
+        return args
 
     def _drop(self, channel: RendererChannel, sender: int, error: DecodeError) -> None:
         """Log that an event cannot be decoded, and report its sender: once a second each, and at most MAX_REPORTS."""

@@ -18,11 +18,22 @@ from ..runtime.channels import Callback, Channel, ChannelTable, Disposer, Regist
 from ..runtime.connection import CLOSED, OPEN, post_args
 from ..runtime.dispatch import Dispatcher
 from ..runtime.kept import KeptBytes
-from ..runtime.listening import PUT_OFF, Paced, Replay, with_options
+from ..runtime.listening import PUT_OFF, Paced, Replay, reads_in_place, with_options
 from ..runtime.pending import Outcome
 from ..runtime.ports import RendererInfo
 from ..runtime.posts import Fail, not_done
-from ..runtime.protocol import EVENT, INVOKE, KEEP_EVENT, LISTEN, MAX_NAME, MAX_READ_AHEAD, REPLAY, STREAM, UNLISTEN
+from ..runtime.protocol import (
+    EVENT,
+    INVOKE,
+    KEEP_EVENT,
+    LISTEN,
+    MAX_NAME,
+    MAX_READ_AHEAD,
+    REPLAY,
+    STREAM,
+    UNLISTEN,
+    VIEWS,
+)
 from ..runtime.streams import Incoming, Stream
 from ..transport.endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, KEEP_NEWEST, REFUSE
 from ..transport.poller import get_ident, seconds_of
@@ -49,7 +60,7 @@ def encoded_name(channel: str) -> bytes:
 class RendererChannel(Channel):
     """A channel, and the number by which main knows it."""
 
-    __slots__ = ("event", "number", "port", "replays", "when_full")
+    __slots__ = ("event", "number", "port", "replays", "viewed", "when_full")
 
     def __init__(self, port: RendererPort, name: str) -> None:
         super().__init__(name)
@@ -58,6 +69,7 @@ class RendererChannel(Channel):
         self.event: IpcRendererEvent | None = None  # the event object for the last sender, used again
         self.when_full: int = 0
         self.replays: list[Replay] = []  # the listeners that main has still to answer, in their order
+        self.viewed: bool = False  # main knows that some of its listeners read in place
 
 
 class Soon(Channel):
@@ -189,19 +201,22 @@ class RendererPort:
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
+        arrays: str = "copy",
     ) -> Disposer:
         """Add a listener. A channel's first `when_slow` says what main does when this process is too slow."""
         if when_slow is None:
             when_slow = "keep_newest" if latest else "disconnect"
         if when_slow not in WHEN_SLOW:
             raise ValueError(f"when_slow is one of {', '.join(map(repr, WHEN_SLOW))}, not {when_slow!r}")
-        core = self.core
+        core, views = self.core, reads_in_place(arrays)
         self._check_active()
 
         def begin(first: RendererChannel) -> None:
             first.when_full = WHEN_SLOW[when_slow]
 
         if not (replay or latest or concurrency is not None):
+            if views:
+                return self.table.listen(channel, listener, begin, *self._viewing())
             return self.table.listen(channel, listener, begin)
         callback, added, removed = with_options(
             listener,
@@ -212,7 +227,40 @@ class RendererPort:
             lambda paced: partial(core.call_soon, Soon(self, paced), PUT_OFF if paced.latest else 0.0),
             self._ask_for_kept,
         )
+        if views:
+            added, removed = self._viewing(added, removed)
         return self.table.listen(channel, callback, begin, added, removed)
+
+    def _viewing(
+        self,
+        added: Callable[[RendererChannel, Registration], None] = lambda _channel, _registration: None,
+        removed: Callable[[], None] = lambda: None,
+    ) -> tuple[Callable[[RendererChannel, Registration], None], Callable[[], None]]:
+        """What is to be called when a listener that reads in place is added and removed."""
+        own: list[tuple[RendererChannel, Registration]] = []
+
+        def begin(channel: RendererChannel, registration: Registration) -> None:
+            own.append((channel, registration))
+            channel.views |= {registration}
+            self._tell_views(channel)
+            added(channel, registration)
+
+        def end() -> None:
+            removed()
+            for channel, registration in own:
+                channel.views -= {registration}
+                if len(channel.listeners) > 1:  # else main is told that nobody listens
+                    self._tell_views(channel)
+
+        return begin, end
+
+    def _tell_views(self, channel: RendererChannel) -> None:
+        """Tell main, and the endpoint, whether large events of the channel are read in place."""
+        views = bool(channel.views)
+        if views is not channel.viewed and self.core.state is OPEN:
+            self.core.endpoint.view_channel(channel.number, views)
+            self.core.send(LISTEN, channel.number, channel.when_full | VIEWS * views, when_full=KEEP)
+            channel.viewed = views  # last: after a signal's exception main is told once more, rather than not at all
 
     def _ask_for_kept(self, replay: Replay) -> None:
         channel: RendererChannel = replay.channel
@@ -373,4 +421,6 @@ class RendererPort:
             return  # main is gone: nothing more will come
         if channel.number < 0:
             self.core.declare(channel)
+        self.core.endpoint.view_channel(channel.number, False)
+        channel.viewed = False
         self.core.send(LISTEN if listening else UNLISTEN, channel.number, channel.when_full, when_full=KEEP)

@@ -63,6 +63,9 @@ class Registration:
                 self._undo(self)
 
 
+_NO_VIEWS: Final[frozenset[Registration]] = frozenset()
+
+
 class Channel:
     """A named channel of one extension.
 
@@ -70,9 +73,10 @@ class Channel:
         listeners: those that there are, in the order in which they came. One who calls them takes a copy first.
         has_listeners: whether there are any; to look into the dict takes a tenth of an event where channels are many.
         only: the callback of the one listener that there is; None: there is none, or there are several.
+        views: the listeners whose arrays are read-only, and lie where they came.
     """
 
-    __slots__ = ("handler", "has_listeners", "listeners", "name", "only")
+    __slots__ = ("handler", "has_listeners", "listeners", "name", "only", "views")
 
     def __init__(self, name: str) -> None:
         self.name: str = name
@@ -80,6 +84,7 @@ class Channel:
         self.handler: Registration | None = None
         self.has_listeners: bool = False
         self.listeners: dict[Registration, None] = {}
+        self.views: frozenset[Registration] = _NO_VIEWS
 
     def add(self, registration: Registration) -> None:
         """Add a listener: the last to be called."""
@@ -89,6 +94,8 @@ class Channel:
     def remove(self, registration: Registration) -> None:
         """Remove a listener."""
         self.listeners.pop(registration, None)
+        if registration in self.views:
+            self.views -= {registration}
         self._change()
 
     def _change(self) -> None:
@@ -172,16 +179,16 @@ class ChannelTable(Generic[AnyChannel]):
         first = not channel.listeners
         if first:
             begin(channel)
-        self._registrations[registration] = None
-        channel.add(registration)
-        if first:
-            try:
+        try:
+            self._registrations[registration] = None
+            channel.add(registration)
+            if first:
                 self._on_listening(channel, True)
-            except BaseException:  # main could not be told: it is as if this had not been called
-                registration.active = False
-                del self._registrations[registration]
-                channel.remove(registration)
-                raise
+        except BaseException:  # main could not be told: it is as if this had not been called
+            registration.active = False
+            self._registrations.pop(registration, None)
+            channel.remove(registration)
+            raise
         try:
             added(channel, registration)
         except BaseException:

@@ -20,7 +20,7 @@ from .. import clone
 from ..errors import DecodeError, ProtocolError
 from ..log import log
 from ..transport import unix_socket
-from ..transport.endpoint import REFUSE, WHOLE, Batch, Buffer, Endpoint, Message, too_large
+from ..transport.endpoint import LARGE, REFUSE, Batch, Buffer, Endpoint, Message, too_large
 from ..transport.poller import Poller
 from .posts import Fail, Posts
 
@@ -166,7 +166,7 @@ class Connection:
                 limit -= relayed
                 self.status |= endpoint.relay_status()
             if received:
-                if type(received[0]) is not list and type(received[0].body) in WHOLE:  # type: ignore[union-attr]
+                if type(received[0]) is not list and type(received[0].body) in LARGE:  # type: ignore[union-attr]
                     limit = 0  # a large message comes alone, even if others are behind it
             elif (
                 handled >= budget

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..errors import DecodeError
 from ..log import log_raised
 from ..user_code import ends_process, explained
-from .channels import Callback, Channel, ChannelTable, Running
+from .channels import Callback, Channel, ChannelTable, Registration, Running
 from .driver import Driver, is_awaitable
 
 
@@ -67,13 +67,14 @@ class Dispatcher:
         event: object,
         read: Callable[[], Any],
         count: Callable[[int], None] | None = None,
+        listeners: Sequence[Registration] | None = None,
     ) -> None:
         """Call each listener of the channel with the event and with arguments of its own from `read`.
 
-        `count` is called for async listeners: with 1 when one begins, with -1 when it has finished. DecodeError: `read`
-        raised it, or gave no tuple.
+        `listeners` are those that are called; None: all of the channel. `count` is called for async listeners: with 1
+        when one begins, with -1 when it has finished. DecodeError: `read` raised it, or gave no tuple.
         """
-        for listener in tuple(channel.listeners):
+        for listener in tuple(channel.listeners) if listeners is None else listeners:
             if not listener.active:
                 continue
             args = read()

@@ -69,6 +69,12 @@ class Replay:
         return self.channel.port
 
     @property
+    def views(self) -> frozenset[Registration]:
+        """The channel's listeners whose arrays are read-only."""
+        views: frozenset[Registration] = self.channel.views
+        return views
+
+    @property
     def listeners(self) -> tuple[Registration, ...]:
         """Who is called with the answer. It goes live for that, whether the value can be decoded or not."""
         self.go_live()
@@ -206,6 +212,13 @@ def _end(heard: Any) -> None:
     """An event was heard, or will not be: `heard` is its future, or None."""
     if heard is not None and not heard.done():
         heard.set_result(None)
+
+
+def reads_in_place(arrays: str) -> bool:
+    """Whether a listener's `arrays` says so. ValueError: it is no such word."""
+    if arrays not in ("copy", "view"):
+        raise ValueError(f"arrays is 'copy' or 'view', not {arrays!r}")
+    return arrays == "view"
 
 
 def with_options(

@@ -55,10 +55,10 @@ class PoolState(NamedTuple):
         limit: bytes that the slabs may have together.
         slabs: how many slabs there are.
         bytes: the memory of all slabs.
-        blocks: messages that lie in the slabs, because a renderer has not read them yet.
+        blocks: messages that lie in the slabs, because a renderer has not read them yet, or has views of them.
         held: bytes of these messages.
-        holders: bytes that each renderer has not read yet, by frame id; without those that hold nothing, and with those
-            that main has disconnected, until they have hung up.
+        holders: bytes that each renderer has not read yet, or has views of, by frame id; without those that hold
+            nothing, and with those that main has disconnected, until they have hung up.
     """
 
     limit: int
@@ -97,6 +97,7 @@ class MainPort(Port, Protocol):
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
+        arrays: str = "copy",
     ) -> Disposer: ...
 
 
@@ -114,6 +115,7 @@ class RendererPort(Port, Protocol):
         replay: bool = False,
         latest: bool = False,
         concurrency: int | None = None,
+        arrays: str = "copy",
     ) -> Disposer: ...
 
     def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any: ...

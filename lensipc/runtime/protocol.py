@@ -14,7 +14,8 @@ Message has for them:
     ERROR       up     -        -                                 the request's id       remote_error.summarize()
     ERROR       down   -        -                                 the request's id       remote_error.describe()
     DECLARE     up     number   extension: its number             -                      the channel's name in UTF-8
-    LISTEN      up     number   when_full: what to do when slow   -                      -
+    LISTEN      up     number   when_full: what to do when slow,  -                      -
+                                and VIEWS
     UNLISTEN    up     number   -                                 -                      -
     ACTIVATE    down   -        extension: its number             id                     (id, version, "module:Class",
                                                                                          folders to import from,
@@ -53,6 +54,9 @@ for each listener, and each is answered by one KEPT, in their order. The KEPT ha
 events that the renderer receives on the channel, those before it are not newer than the kept value, or were sent before
 the listener came, and those after it are newer than both.
 
+VIEWS in a LISTEN says that large events of the channel are read in place. A LISTEN of a channel that is listened to
+changes that, and nothing else.
+
 To add a kind, change these places; CONTRIBUTING.md says more of each:
 
 - the table above, a constant below, and KINDS
@@ -89,6 +93,8 @@ KEPT: Final = 17
 KEEP_EVENT: Final = 18
 NOT_KEPT: Final = 19
 KINDS: Final = 20
+
+VIEWS: Final = 1 << 8  # a bit of `when_full`
 
 ALL: Final = 0xFFFFFFFF
 MAIN: Final = 0  # main's frame id; renderers count from 1

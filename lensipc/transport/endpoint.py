@@ -7,6 +7,7 @@ of a record, so main checks these numbers against what it has granted.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import math
@@ -53,6 +54,8 @@ INLINE = lib.LIPC_INLINE
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 WHOLE = (bytearray, memoryview)  # a body in one piece that is not bytes
 ONE_PIECE = (bytes, *WHOLE)
+Block = _fast.Block
+LARGE = (*WHOLE, Block)  # a large body that was received
 # A run of small events that follow each other: a flat list of what stands for the channel and the arguments of each.
 Batch: TypeAlias = list[Any]
 
@@ -131,7 +134,8 @@ class Endpoint:
         Take at most `limit` messages, add them to the list `into` as Message or Batch, and flush. Return the number of
         events that were relayed instead. If nothing was added, a large message may be on its way, and `park` tells.
         A body of at most `most` bytes whose kind has its bit set in `decoded` comes as a value if it is small plain
-        data. A large body comes as writable memory that only the caller holds. Raises ProtocolError and MemoryError.
+        data. A large body comes as writable memory that only the caller holds, or as a Block: see `view_channel`.
+        Raises ProtocolError and MemoryError.
     relay_status() -> int
         FAILED and CONGESTED of the events that the last `receive` has relayed.
     send_value(kind, channel, detail, correlation, value) -> bool
@@ -317,14 +321,18 @@ class Endpoint:
         if code < 0:
             _fail(code)
 
+    def view_channel(self, number: int, views: bool) -> None:
+        """A renderer: say whether large events of a channel that lie in main's memory stay there, as a Block."""
+        lib.lipc_view_channel(self._handle, number, views)
+
     @property
     def outbox(self) -> int:
-        """Bytes of memory that the waiting messages take, and what the peer holds of the slabs, if that is much."""
+        """Bytes of memory that the waiting messages take, and what lies unread in the slabs, if that is much."""
         return lib.lipc_outbox_bytes(self._handle)
 
     @property
     def progress(self) -> int:
-        """Bytes that the peer has taken or returned so far: the number grows while it reads."""
+        """Bytes that the peer has taken or heard so far: the number grows while it reads."""
         return lib.lipc_bytes_taken(self._handle)
 
     def wait(self, seconds: float, ends: Callable[[], object] = lambda: False) -> bool:
@@ -348,10 +356,11 @@ class Endpoint:
         lib.lipc_wake_self(self._handle)
 
     def close(self) -> None:
-        """Release the segment. Afterwards only `close` may be called again."""
+        """Release the segment. Afterwards only `close` may be called again. What was received in a Block stays."""
+        _live.discard(self)  # first: to release it gives other threads their turn, and one of them may fork
+        _fast.detach_views(self._address)
         ffi.release(self._handle)
         self.assembling[0] = None
-        _live.discard(self)
         self.__class__ = _ClosedEndpoint
 
 
@@ -391,6 +400,10 @@ class Topic:
     def __len__(self) -> int:
         """How many listen."""
         return lib.lipc_topic_count(self._handle)
+
+    def view(self, endpoint: Endpoint, views: bool) -> None:
+        """Whether this one of those who listen reads large events in place."""
+        lib.lipc_topic_view(self._handle, endpoint._handle, views)
 
     def main_listens(self, listens: bool) -> None:
         """Whether main listens itself: then its events are not relayed without it."""
@@ -561,6 +574,7 @@ _live_topics: weakref.WeakSet[Topic] = weakref.WeakSet()
 def _disown() -> None:
     """In a forked child: give up the parent's endpoints, and unmap nothing: it was not inherited."""
     for endpoint in list(_live):
+        _fast.disown_views(endpoint._address)
         ffi.gc(endpoint._handle, None)
         endpoint.__class__ = _ForkedEndpoint
     _live.clear()
@@ -569,4 +583,11 @@ def _disown() -> None:
     _live_topics.clear()
 
 
+def _detach_views() -> None:
+    """Before this process ends: its socket may be closed before its last finalizer runs."""
+    for endpoint in list(_live):
+        _fast.detach_views(endpoint._address)
+
+
+atexit.register(_detach_views)
 os.register_at_fork(after_in_child=_disown)

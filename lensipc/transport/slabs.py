@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .endpoint import Endpoint
 
 WANTS_SLAB: Final = lib.LIPC_WANTS_SLAB
-PAGE: Final = 4096
+PAGE: Final = os.sysconf("SC_PAGESIZE")
 
 
 class SlabState(NamedTuple):

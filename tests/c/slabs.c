@@ -14,7 +14,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define CAPACITY LIPC_CAPACITY_MIN
 #define LARGE (2 * LIPC_BLOCK_LEAST)
@@ -60,6 +63,7 @@ static void begin(int renderers)
 static void close_renderer(int i)
 {
     (void)lipc_topic_remove(topic, pairs[i].main);
+    lipc_views_leave(pairs[i].renderer);
     lipc_unmap_slabs(pairs[i].renderer);
     close_pair(pairs[i]);
 }
@@ -370,6 +374,244 @@ static void drop(int when_full)
     end(2);
 }
 
+/* ---- views ---- */
+
+static void view_in(int renderers)
+{
+    begin_with(renderers, LARGE, LIPC_REFUSE);
+    for (int i = 0; i < renderers; i++) {
+        for (uint32_t number = 0; number <= (uint32_t)i; number++)
+            CHECK(lipc_count_gaps(pairs[i].renderer, number) == 0);
+        lipc_view_channel(pairs[i].renderer, (uint32_t)i, 1);
+        lipc_topic_view(topic, pairs[i].main, 1);
+    }
+}
+
+/* Takes the next event, which comes as a view. */
+static struct lipc_view *take(int i, uint64_t seed, size_t size)
+{
+    char buffer[LIPC_INLINE];
+    struct lipc_record record;
+    uint64_t wanted;
+    int error = 0;
+    CHECK(lipc_recv(pairs[i].renderer, &record, 1, buffer, sizeof buffer, &wanted) == 0 && wanted == size);
+    CHECK(lipc_may_view(pairs[i].renderer) == 1);
+    struct lipc_view *view = lipc_take_view(pairs[i].renderer, &record, &error);
+    CHECK(view && record.size == size && record.offset == LIPC_ASSEMBLED);
+    CHECK(is_body(seed, lipc_view_memory(view), size));
+    return view;
+}
+
+static void an_event_for_one_that_reads_in_place_lies_in_a_block_until_its_view_ends(void)
+{
+    view_in(1);
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        CHECK(publish(seed, LARGE) == 0 && look().uses == seed);
+        struct lipc_view *view = take(0, seed, LARGE);
+        CHECK(lipc_collect(pairs[0].main) == 0 && lipc_held_bytes(pairs[0].main) == LARGE && look().blocks == 1);
+        lipc_view_end(view);
+        lipc_view_end(view);
+        CHECK(lipc_collect(pairs[0].main) == 0 && look().blocks == 0);
+        lipc_view_free(view);
+    }
+    lipc_topic_view(topic, pairs[0].main, 0);
+    CHECK(publish(99, 50000) == 0 && look().uses == 20);
+    check_heard(0, 99, 50000);
+    end(1);
+}
+
+static void what_is_viewed_is_neither_used_again_nor_waited_for(void)
+{
+    view_in(2);
+    struct lipc_view *first[2], *second[2];
+    for (int step = 0; step < 2; step++) {
+        CHECK(publish(1 + (uint64_t)step, SLAB / 4) >= 0);
+        for (int i = 0; i < 2; i++)
+            (step ? second : first)[i] = take(i, 1 + (uint64_t)step, SLAB / 4);
+    }
+    pairs[0].main->outbox.holds->high_water = SLAB / 4 * 3 / 8; /* three blocks are a share, and two are much */
+    CHECK(lipc_collect(pairs[0].main) == 0 && publish(3, SLAB / 4) >= 0);
+    CHECK(lipc_held_bytes(pairs[0].main) == SLAB / 4 * 3 && lipc_outbox_bytes(pairs[0].main) == 0);
+    CHECK(publish(4, LARGE) >= 0 && lipc_held_bytes(pairs[0].main) == SLAB / 4 * 3); /* beyond the share: by the ring */
+    for (int i = 0; i < 2; i++) {
+        CHECK(is_body(1, lipc_view_memory(first[i]), SLAB / 4) && is_body(2, lipc_view_memory(second[i]), SLAB / 4));
+        lipc_view_free(first[i]);
+        lipc_view_free(second[i]);
+    }
+    end(2);
+}
+
+static void what_is_written_to_a_view_is_seen_by_nobody_and_not_in_the_next_event(void)
+{
+    view_in(2);
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        CHECK(publish(seed, LARGE) == 0);
+        struct lipc_view *one = take(0, seed, LARGE), *other = take(1, seed, LARGE);
+        memset(lipc_view_memory(one), 'x', LARGE);
+        CHECK(is_body(seed, lipc_view_memory(other), LARGE));
+        if (seed == 5) { /* without the pagemap all pages are dropped */
+            CHECK(pairs[0].renderer->views->pagemap >= 0 && close(pairs[0].renderer->views->pagemap) == 0);
+            pairs[0].renderer->views->pagemap = -1;
+        }
+        lipc_view_free(one);
+        lipc_view_free(other);
+        CHECK(lipc_collect(pairs[0].main) == 0 && lipc_collect(pairs[1].main) == 0 && look().blocks == 0);
+        if (seed == 7) { /* who copies reads what main has written, too */
+            lipc_view_channel(pairs[0].renderer, 0, 0);
+            CHECK(publish(100, LARGE) == 0);
+            check_heard(0, 100, LARGE);
+            lipc_view_free(take(1, 100, LARGE));
+            lipc_view_channel(pairs[0].renderer, 0, 1);
+        }
+    }
+    end(2);
+}
+
+static void a_view_outlives_its_slab_and_its_endpoint_as_it_was(void)
+{
+    view_in(2);
+    CHECK(publish(1, LARGE) == 0);
+    struct lipc_view *one = take(0, 1, LARGE), *other = take(1, 1, LARGE);
+    struct lipc_slab *mains = slabs->first;
+    CHECK(lipc_slab_unmap(pairs[0].renderer, slab) == 0 && pairs[0].renderer->slab_count == 0);
+    CHECK(is_body(1, lipc_view_memory(one), LARGE));
+    lipc_views_detach(pairs[1].renderer);
+    memset(mains->memory, 'y', LARGE);
+    CHECK(is_body(1, lipc_view_memory(other), LARGE)); /* and `one` is not detached */
+    memcpy(mains->memory, lipc_view_memory(other), LARGE);
+    close_renderer(0);
+    close_renderer(1);
+    CHECK(look().blocks == 0);
+    memset(mains->memory, 'z', LARGE);
+    CHECK(is_body(1, lipc_view_memory(one), LARGE) && is_body(1, lipc_view_memory(other), LARGE));
+    lipc_view_end(one);
+    lipc_view_free(one);
+    lipc_view_free(other);
+    end(0);
+}
+
+static void *end_views(void *argument)
+{
+    struct lipc_view **views = argument;
+    for (int i = 0; i < 8; i++)
+        lipc_view_free(views[i]);
+    return NULL;
+}
+
+static void views_may_end_in_any_thread_while_the_renderer_reads_on(void)
+{
+    begin_with(1, SLAB, LIPC_REFUSE);
+    CHECK(lipc_count_gaps(pairs[0].renderer, 0) == 0);
+    lipc_view_channel(pairs[0].renderer, 0, 1);
+    lipc_topic_view(topic, pairs[0].main, 1);
+    for (uint64_t round = 0; round < 30; round++) {
+        pthread_t threads[2];
+        struct lipc_view *views[16];
+        int begun = 0;
+        for (uint64_t seed = 0; seed < 16; seed++) {
+            if (publish(seed, LIPC_BLOCK_LEAST) != 0 || lipc_held_bytes(pairs[0].main) == 0)
+                break;
+            views[seed] = take(0, seed, LIPC_BLOCK_LEAST);
+            if (seed % 8 == 7 && seed < 16)
+                CHECK(pthread_create(&threads[begun++], NULL, end_views, views + seed - 7) == 0);
+            CHECK(lipc_collect(pairs[0].main) == 0);
+            if (seed == 7)
+                CHECK(pthread_join(threads[0], NULL) == 0);
+        }
+        CHECK(begun == 2 && pthread_join(threads[1], NULL) == 0);
+        CHECK(lipc_collect(pairs[0].main) == 0 && look().blocks == 0);
+    }
+    end(1);
+}
+
+static atomic_bool forks;
+
+/* Reads all that is viewed in a forked child, again and again. */
+static void *fork_on(void *argument)
+{
+    struct lipc_views *views = argument;
+    while (atomic_load(&forks)) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            unsigned total = 0;
+            for (struct lipc_view *view = views->first; view; view = view->after)
+                for (uint64_t at = 0; at < view->place.size; at += 512)
+                    total += (unsigned char)lipc_view_memory(view)[at];
+            _exit(total == 1); /* which it hardly is */
+        }
+        int status;
+        CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    }
+    return NULL;
+}
+
+static void a_child_that_is_forked_at_any_moment_has_what_is_viewed(void)
+{
+    begin_with(1, SLAB, LIPC_REFUSE);
+    CHECK(lipc_count_gaps(pairs[0].renderer, 0) == 0);
+    lipc_view_channel(pairs[0].renderer, 0, 1);
+    lipc_topic_view(topic, pairs[0].main, 1);
+    CHECK(publish(0, LARGE) == 0);
+    struct lipc_view *kept = take(0, 0, LARGE), *ended = kept;
+    pthread_t thread;
+    atomic_store(&forks, true);
+    CHECK(pthread_create(&thread, NULL, fork_on, pairs[0].renderer->views) == 0);
+    for (uint64_t seed = 1; seed < 300; seed++) {
+        CHECK(publish(seed, LARGE) == 0);
+        struct lipc_view *view = take(0, seed, LARGE);
+        lipc_view_end(ended); /* what shows it may be read in a child all the same */
+        if (ended != kept)
+            lipc_view_free(ended);
+        ended = view;
+        CHECK(is_body(seed, lipc_view_memory(view), LARGE));
+        CHECK(lipc_collect(pairs[0].main) == 0);
+    }
+    atomic_store(&forks, false);
+    CHECK(pthread_join(thread, NULL) == 0);
+    lipc_view_free(ended);
+    lipc_view_free(kept);
+    CHECK(lipc_collect(pairs[0].main) == 0 && look().blocks == 0);
+    end(1);
+}
+
+static void what_a_renderer_cannot_view_disconnects_it(void)
+{
+    for (int which = 0; which < 4; which++) {
+        view_in(2);
+        CHECK(publish(1, LARGE) == 0);
+        struct lipc_endpoint *hostile = pairs[0].renderer;
+        uint64_t own = pairs[0].main->outbox.holds->last;
+        if (which == 0)
+            CHECK(lipc_tell_hold(hostile, own + 1, LIPC_VIEWED) == 0);
+        if (which == 1) /* twice */
+            CHECK(lipc_tell_hold(hostile, own, LIPC_VIEWED) == 0 && lipc_tell_hold(hostile, own, LIPC_VIEWED) == 0);
+        if (which == 2) /* what it has returned */
+            CHECK(lipc_return_hold(hostile, own) == 0 && lipc_tell_hold(hostile, own, LIPC_VIEWED) == 0);
+        if (which == 3) { /* an offer */
+            int64_t offered = lipc_offer_slab(pairs[0].main, slab + 7);
+            CHECK(offered > 0 && lipc_tell_hold(hostile, (uint64_t)offered, LIPC_VIEWED) == 0);
+        }
+        CHECK(lipc_collect(pairs[0].main) == -EBADMSG && look().blocks == 1);
+        end(2);
+    }
+}
+
+static void a_renderer_can_tell_all_of_its_holds_at_once(void)
+{
+    view_in(1);
+    pairs[0].main->outbox.holds->high_water = UINT32_MAX;
+    struct lipc_block block = {.slab = slabs->first, .size = 4096, .holders = 1};
+    uint64_t first = pairs[0].main->outbox.holds->last + 1;
+    while (pairs[0].main->outbox.holds->count < LIPC_HOLDS)
+        (void)lipc_hold_begin(pairs[0].main->outbox.holds, &block);
+    uint64_t last = pairs[0].main->outbox.holds->last;
+    for (uint16_t what = LIPC_VIEWED; what >= LIPC_RETURN; what--)
+        for (uint64_t id = first; id <= last; id++)
+            CHECK(lipc_tell_hold(pairs[0].renderer, id, what) == 0);
+    CHECK(lipc_collect(pairs[0].main) == 0 && pairs[0].main->outbox.holds->bytes == 0 && block.holders == 1);
+    end(1);
+}
+
 static void a_dropped_event_holds_nothing(void)
 {
     drop(LIPC_DROP_OLDEST);
@@ -438,9 +680,9 @@ static void a_place_outside_a_slab_is_refused(void)
         {.slab = slab, .offset = 2, .size = UINT64_MAX},
     };
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
-        CHECK(lipc_place_memory(pairs[0].renderer, &places[i]) == NULL);
+        CHECK(lipc_slab_of(pairs[0].renderer, &places[i]) == NULL);
     const struct lipc_place last = {.slab = slab, .offset = SLAB - 1, .size = 1};
-    CHECK(lipc_place_memory(pairs[0].renderer, &last) != NULL);
+    CHECK(lipc_slab_of(pairs[0].renderer, &last) != NULL);
     check_refuses_place(pairs[0].main, pairs[0].renderer, 0, &places[0]);
     end(2);
 }
@@ -521,8 +763,8 @@ static void no_wake_is_lost_while_main_sleeps_for_what_is_returned(struct option
     begin_with(2, LARGE / 4, LIPC_REFUSE); /* with two blocks a renderer is crowded, and has its share */
     to_send = options.count;
     for (int i = 0; i < 2; i++) {
-        CHECK(munmap(pairs[i].renderer->slabs[0].memory, SLAB) == 0);
-        pairs[i].renderer->slabs[0].memory = slabs->first->memory;
+        CHECK(munmap(pairs[i].renderer->slabs[0]->memory, SLAB) == 0);
+        pairs[i].renderer->slabs[0]->memory = slabs->first->memory;
         CHECK(pthread_create(&threads[i], NULL, read_all, &numbers[i]) == 0);
     }
     uint64_t slept = 0;
@@ -535,7 +777,7 @@ static void no_wake_is_lost_while_main_sleeps_for_what_is_returned(struct option
     }
     for (int i = 0; i < 2; i++) {
         CHECK(pthread_join(threads[i], NULL) == 0 && lipc_collect(pairs[i].main) == 0);
-        pairs[i].renderer->slab_count = 0;
+        free(pairs[i].renderer->slabs[--pairs[i].renderer->slab_count]); /* its memory is main's */
     }
     (void)printf("no wake lost in %" PRIu64 " sleeps, %" PRIu64 " of %" PRIu64 " in blocks\n", slept, look().uses, to_send);
     CHECK(look().blocks == 0 && look().uses > to_send / 2);
@@ -591,8 +833,10 @@ static void nothing_that_a_renderer_returns_takes_a_block_from_another(struct op
             }
             break;
         }
-        case 7: (void)lipc_return_hold(hostile, last - next_random(&seed) % 8); break;
-        case 8: (void)lipc_return_hold(hostile, next_random(&seed) >> next_random(&seed) % 64); break;
+        case 7:
+            (void)lipc_tell_hold(hostile, last - next_random(&seed) % 8, (uint16_t)(LIPC_RETURN + next_random(&seed) % 2));
+            break;
+        case 8: (void)lipc_tell_hold(hostile, next_random(&seed) >> next_random(&seed) % 64, LIPC_VIEWED); break;
         case 9:
             if (next_random(&seed) % 4 == 0)
                 atomic_store(&positions->write_pos, next_random(&seed) >> next_random(&seed) % 64);
@@ -636,6 +880,14 @@ int main(int argc, char **argv)
     RUN(who_holds_much_is_waited_for_as_if_it_lay_in_the_outbox);
     RUN(who_waits_for_room_is_told_whoever_has_collected_what_was_returned);
     RUN(a_dropped_event_holds_nothing);
+    RUN(an_event_for_one_that_reads_in_place_lies_in_a_block_until_its_view_ends);
+    RUN(what_is_viewed_is_neither_used_again_nor_waited_for);
+    RUN(what_is_written_to_a_view_is_seen_by_nobody_and_not_in_the_next_event);
+    RUN(a_view_outlives_its_slab_and_its_endpoint_as_it_was);
+    RUN(views_may_end_in_any_thread_while_the_renderer_reads_on);
+    RUN(a_child_that_is_forked_at_any_moment_has_what_is_viewed);
+    RUN(what_a_renderer_cannot_view_disconnects_it);
+    RUN(a_renderer_can_tell_all_of_its_holds_at_once);
     RUN(what_a_renderer_does_not_hold_it_cannot_return);
     RUN(a_place_outside_a_slab_is_refused);
     RUN(main_takes_no_place_of_a_renderer);

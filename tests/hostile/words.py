@@ -39,6 +39,7 @@ from lensipc.runtime.protocol import (
     RESULT,
     STREAM,
     UNLISTEN,
+    VIEWS,
 )
 from lensipc.runtime.remote_error import describe
 
@@ -109,10 +110,17 @@ async def declares_long_names_without_end(renderer: Renderer, _rng: random.Rando
             return
 
 
-@attack(INVALID)
+@attack(VALID)
 def listens_twice(renderer: Renderer, _rng: random.Random) -> None:
     renderer.send(LISTEN, 0)
     renderer.send(LISTEN, 0)
+
+
+@attack(VALID)
+def declares_its_last_channel_twice(renderer: Renderer, _rng: random.Random) -> None:
+    number = renderer.declare("last")
+    renderer.send(DECLARE, number, renderer.extension, body=b"last")
+    renderer.send(LISTEN, number)
 
 
 @attacks(INVALID, "listens_with_policy", 4, 2**32 - 1)
@@ -120,12 +128,29 @@ def _policy(renderer: Renderer, _rng: random.Random, policy: int) -> None:
     renderer.send(LISTEN, 0, policy)
 
 
-@attack(INVALID)
+@attack(VALID)
 def stops_listening_without_having_begun(renderer: Renderer, _rng: random.Random) -> None:
     renderer.send(UNLISTEN, 0)
 
 
-@attack(INVALID)
+@attacks(VALID, "listens_twice_in_one_way", 0, VIEWS)
+def _listens_twice_in_one_way(renderer: Renderer, rng: random.Random, views: int) -> None:
+    renderer.send(LISTEN, 0, views)
+    for _ in range(rng.randrange(3)):
+        renderer.send(LISTEN, 0, VIEWS ^ views)
+        renderer.send(LISTEN, 0, views)
+    renderer.send(LISTEN, 0, views)
+
+
+@attack(VALID)
+def reads_in_place_now_and_then(renderer: Renderer, rng: random.Random) -> None:
+    renderer.send(LISTEN, 0)
+    for _ in range(rng.randrange(100)):
+        renderer.send(LISTEN, 0, VIEWS)
+        renderer.send(LISTEN, 0)
+
+
+@attack(VALID)
 def stops_listening_twice(renderer: Renderer, _rng: random.Random) -> None:
     renderer.send(LISTEN, 0)
     renderer.send(UNLISTEN, 0)
