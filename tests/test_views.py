@@ -308,14 +308,14 @@ def interrupted(call, line):
     return left[0] <= 0
 with renderer:
     ipc = plain.Ipc.get_instance()
-    for arrays in ("copy", "view"):
+    for options in ({}, {"arrays": "view"}, {"replay": True}):
         for ends in (False, True):
             for line in itertools.count(1):
                 names.append(f"{len(names)}")
-                call = lambda: ipc.listen(names[-1], print, arrays=arrays)
+                call = lambda: ipc.listen(names[-1], lambda event, own: None, **options)
                 if ends:
                     call = call()
-                    ipc.listen(names[-1], print)
+                    ipc.listen(names[-1], lambda event, own: None)
                 if not interrupted(call, line):
                     break
                 renderer.dispatch(0)

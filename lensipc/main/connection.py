@@ -424,11 +424,13 @@ class RendererConnection(Connection):
         channel = self._channel(message.channel)
         if channel not in self.listening:
             raise ProtocolError(f"it asks for the kept value of channel number {message.channel}, and does not listen")
-        number = message.channel
+        number, question = message.channel, message.correlation
 
         def answer() -> tuple[Any, ...]:
             kept = channel.port.kept.get(channel.name)
-            return (KEPT, number) if kept is None else (KEPT, number, kept.frame_id, kept.pid, 1, kept.body)
+            if kept is None:
+                return KEPT, number, 0, 0, question
+            return KEPT, number, kept.frame_id, kept.pid, question, kept.body
 
         self._tell_kept(answer)
 

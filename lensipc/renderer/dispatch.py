@@ -84,11 +84,11 @@ class EventDispatcher(Dispatcher):
     def on_kept(self, message: Message) -> None:
         """Dispatch main's answer to a listener that has asked for the kept value: it alone hears that."""
         channel = self._channels[message.channel]
-        if not channel.replays:
+        if message.correlation not in channel.replays:
             raise ProtocolError(f"a kept value of channel number {message.channel}, which was not asked for")
         self._begun.append(message)
-        replay = channel.replays.pop(0)
-        replay.has_value = bool(message.correlation)
+        replay = channel.replays.pop(message.correlation)
+        replay.has_value = bool(message.body)
         event = IpcRendererEvent(
             message.sender, message.pid, channel.port.extension, channel.name, 0, channel.port.send
         )

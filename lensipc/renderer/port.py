@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import clone
@@ -68,7 +69,7 @@ class RendererChannel(Channel):
         self.number: int = -1  # declared when first used
         self.event: IpcRendererEvent | None = None  # the event object for the last sender, used again
         self.when_full: int = 0
-        self.replays: list[Replay] = []  # the listeners that main has still to answer, in their order
+        self.replays: dict[int, Replay] = {}  # the listeners that main has still to answer, by the question's id
         self.viewed: bool = False  # main knows that some of its listeners read in place
 
 
@@ -95,6 +96,7 @@ class RendererPort:
             extension, partial(RendererChannel, self), self._listening, core.posts.post_from_elsewhere
         )
         self._kept = KeptBytes(extension, core.kept_limit)  # what this process has had main keep
+        self._questions = count(1)  # ids of what main is asked by REPLAY
 
     @property
     def renderer(self) -> RendererInfo:
@@ -264,8 +266,9 @@ class RendererPort:
 
     def _ask_for_kept(self, replay: Replay) -> None:
         channel: RendererChannel = replay.channel
-        self.core.send(REPLAY, channel.number, when_full=KEEP)
-        channel.replays.append(replay)
+        question = next(self._questions)
+        channel.replays[question] = replay  # first: main's answer to it is never unexpected
+        self.core.send(REPLAY, channel.number, correlation=question, when_full=KEEP)
 
     def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
         """Send a request; returns the future of its outcome."""

@@ -30,9 +30,9 @@ Message has for them:
                                                                                          each as bytes of its own
     CREDIT      up     -        items: how many more may be       the stream's id        -
                                 produced
-    REPLAY      up     number   -                                 -                      -
-    KEPT        down   number   sender: frame id it came from     1: there is a value    the arguments
-                                (and `pid`)                       0: there is none       -
+    REPLAY      up     number   -                                 the question's id      -
+    KEPT        down   number   sender: frame id it came from     the question's id      the arguments; or nothing:
+                                (and `pid`)                                              there is no value
     KEEP_EVENT  up     number   -                                 -                      the arguments
     NOT_KEPT    down   number   -                                 -                      why, in UTF-8
 
@@ -52,7 +52,8 @@ KEEP_EVENT is an event for all that main keeps, too. The C core does not relay i
 EVENT in one step, so that its place in the order is also that of the kept value. REPLAY asks for the kept value, once
 for each listener, and each is answered by one KEPT, in their order. The KEPT has its place in main's order, too: of the
 events that the renderer receives on the channel, those before it are not newer than the kept value, or were sent before
-the listener came, and those after it are newer than both.
+the listener came, and those after it are newer than both. By the question's id a renderer knows the answers that nobody
+waits for: a signal's exception may end a call that has just asked.
 
 VIEWS in a LISTEN says that large events of the channel are read in place. A LISTEN of a channel that is listened to
 changes that, and nothing else.
