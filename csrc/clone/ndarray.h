@@ -27,7 +27,8 @@ struct lipc_array {
 
 /* Called by module.c, with the GIL. Does not block. `type` is numpy.ndarray and `from_buffer` is numpy.frombuffer.
  * `dtypes` has a (dtype, text, size of an item) for each dtype. `probe` is an array of 2 times 3 whose memory is at
- * `address`, and was never exported as a buffer. `build_view` is the constructor of read-only arrays. Returns 1; 0 if `probe` does not match the struct; or -1 with an exception set. */
+ * `address`, and was never exported as a buffer. `build_view` is the constructor of read-only arrays. Returns 1; 0 if
+ * `probe` does not match the struct; or -1 with an exception set. */
 int lipc_arrays_register(PyObject *type, PyObject *from_buffer, PyObject *dtypes, PyObject *probe, const void *address,
                          PyObject *build_view);
 

@@ -50,7 +50,8 @@ int lipc_slab_map(struct lipc_endpoint *endpoint, uint32_t number, int fd, uint6
     if (fstat(fd, &file) < 0)
         return -errno;
     int seals = fcntl(fd, F_GET_SEALS);
-    if (find(endpoint, number) < endpoint->slab_count || seals < 0 || (seals & LIPC_SLAB_SEALS) != LIPC_SLAB_SEALS || file.st_size <= 0)
+    if (find(endpoint, number) < endpoint->slab_count || seals < 0 || (seals & LIPC_SLAB_SEALS) != LIPC_SLAB_SEALS ||
+        file.st_size <= 0)
         return -EPROTO;
     uint64_t size = (uint64_t)file.st_size;
     struct lipc_mapped_slab **larger = realloc(endpoint->slabs, (endpoint->slab_count + 1) * sizeof(void *));
