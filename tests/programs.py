@@ -40,6 +40,7 @@ FALLIBLE = [
     "posix_fallocate",
     "mmap",
     "madvise",
+    "mprotect",
     "fcntl",
     "fstat",
     "timerfd_create",

@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 
 #include "../../csrc/endpoint/mapped_slabs.h"
+#include "../../csrc/endpoint/slabs.h"
+#include "../../csrc/endpoint/views.h"
 #include "../../csrc/fast.h"
 #include "check.h"
 
@@ -52,6 +54,7 @@ int __real_ftruncate(int fd, off_t size);
 int __real_posix_fallocate(int fd, off_t offset, off_t size);
 void *__real_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __real_madvise(void *at, size_t size, int advice);
+int __real_mprotect(void *at, size_t size, int protection);
 int __real_fcntl(int fd, int command, ...);
 int __real_fstat(int fd, struct stat *file);
 int __real_timerfd_create(int clock, int flags);
@@ -65,6 +68,7 @@ int __wrap_ftruncate(int fd, off_t size);
 int __wrap_posix_fallocate(int fd, off_t offset, off_t size);
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset);
 int __wrap_madvise(void *at, size_t size, int advice);
+int __wrap_mprotect(void *at, size_t size, int protection);
 int __wrap_fcntl(int fd, int command, long argument);
 int __wrap_fstat(int fd, struct stat *file);
 int __wrap_timerfd_create(int clock, int flags);
@@ -90,6 +94,7 @@ int __wrap_posix_fallocate(int fd, off_t offset, off_t size)
 void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
 { return fails(ENOMEM) ? MAP_FAILED : __real_mmap(at, size, protection, flags, fd, offset); }
 int __wrap_madvise(void *at, size_t size, int advice) { return fails(ENOMEM) ? -1 : __real_madvise(at, size, advice); }
+int __wrap_mprotect(void *at, size_t size, int protection) { return fails(ENOMEM) ? -1 : __real_mprotect(at, size, protection); }
 int __wrap_fcntl(int fd, int command, long argument) { return fails(EPERM) ? -1 : __real_fcntl(fd, command, argument); }
 int __wrap_fstat(int fd, struct stat *file) { return fails(ENOMEM) ? -1 : __real_fstat(fd, file); }
 int __wrap_timerfd_create(int clock, int flags) { return fails(EMFILE) ? -1 : __real_timerfd_create(clock, flags); }
@@ -276,6 +281,52 @@ static void each_call_that_makes_or_maps_a_slab_fails_in_turn(void)
     CHECK(which > 12);
 }
 
+static void each_call_that_begins_a_view_fails_in_turn_and_the_event_can_be_had_all_the_same(void)
+{
+    int alive = allocations_alive, maps = count_mappings(), fds = count_entries("/proc/self/fd"), which = 0;
+    for (bool failed = true; failed; which++) {
+        struct pair pair;
+        CHECK(open_pair(&pair, LIPC_FORM_MEMFD) == 0);
+        struct lipc_endpoint *main = pair.sides[0], *renderer = pair.sides[1];
+        struct lipc_slabs *slabs = lipc_slabs_create(2 * LIPC_BLOCK_LEAST);
+        struct lipc_topic *topic = lipc_topic_create();
+        CHECK(slabs && topic && lipc_slab_add(slabs, 1, 2 * LIPC_BLOCK_LEAST) == 0);
+        lipc_topic_use_slabs(topic, slabs);
+        int64_t hold = lipc_offer_slab(main, 1);
+        CHECK(hold > 0 && lipc_slab_map(renderer, 1, lipc_slab_fd(slabs, 1), (uint64_t)hold) == 0);
+        CHECK(lipc_topic_add(topic, main, 0, LIPC_REFUSE, 0) == 0 && lipc_count_gaps(renderer, 0) == 0);
+        lipc_topic_view(topic, main, 1);
+        lipc_view_channel(renderer, 0, 1);
+        static char body[LIPC_BLOCK_LEAST];
+        const struct lipc_header header = {.kind = LIPC_EVENT};
+        const struct lipc_part part = {.data = body, .size = sizeof body};
+        CHECK(lipc_topic_send(topic, NULL, &header, &part, 1) == 0);
+        struct lipc_record record;
+        char small[LIPC_INLINE];
+        uint64_t wanted;
+        CHECK(lipc_recv(renderer, &record, 1, small, sizeof small, &wanted) == 0 && wanted == sizeof body);
+        int error;
+        let_fail(which);
+        struct lipc_view *view = lipc_may_view(renderer) == 1 ? lipc_take_view(renderer, &record, &error) : NULL;
+        failed = has_failed();
+        CHECK(failed == !view);
+        if (failed) { /* nothing is lost, and the next attempt succeeds */
+            CHECK(lipc_may_view(renderer) == 1);
+            view = lipc_take_view(renderer, &record, &error);
+        }
+        CHECK(view && record.size == sizeof body && lipc_collect(main) == 0 && lipc_held_bytes(main) == sizeof body);
+        lipc_view_free(view);
+        CHECK(lipc_collect(main) == 0 && lipc_held_bytes(main) == 0);
+        (void)lipc_topic_remove(topic, main);
+        lipc_topic_free(topic);
+        close_pair(&pair);
+        lipc_slabs_free(slabs);
+        CHECK(allocations_alive == alive && count_mappings() == maps && count_entries("/proc/self/fd") == fds);
+    }
+    (void)printf("  %d calls failed\n", which - 1);
+    CHECK(which == 4);
+}
+
 static void a_timer_needs_a_descriptor(void)
 {
     let_fail(0);
@@ -353,6 +404,7 @@ int main(void)
     RUN(each_call_that_opens_a_pair_fails_in_turn);
     RUN(each_allocation_of_a_send_fails_in_turn_and_takes_that_message_only);
     RUN(each_call_that_makes_or_maps_a_slab_fails_in_turn);
+    RUN(each_call_that_begins_a_view_fails_in_turn_and_the_event_can_be_had_all_the_same);
     RUN(a_timer_needs_a_descriptor);
     RUN(at_the_limit_of_descriptors_it_says_so_and_leaves_none);
     RUN(on_a_full_tmpfs_it_says_so_and_nobody_dies_by_sigbus);
