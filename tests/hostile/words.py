@@ -189,12 +189,12 @@ async def keeps_without_end(renderer: Renderer, rng: random.Random) -> None:
 
 
 @attack(VALID)
-async def asks_for_kept_values_without_end_and_reads_none(renderer: Renderer, _rng: random.Random) -> None:
+async def asks_for_kept_values_without_end_and_reads_none(renderer: Renderer, rng: random.Random) -> None:
     channel, size = renderer.declare("asked for"), 512 * 1024
     renderer.send(LISTEN, channel)
     renderer.send(KEEP_EVENT, channel, body=clone.encode((bytes(size),)))
     for _ in range(200):
-        renderer.send(REPLAY, channel)
+        renderer.send(REPLAY, channel, correlation=rng.getrandbits(64))  # main only says it again
     for _ in range(100):
         renderer.flush()
         await asyncio.sleep(0.001)
