@@ -390,10 +390,9 @@ class Renderer(_Ipc[RendererPort]):
                 `latest` only the newest. None: any number, or 1 with `latest`. A plain function runs once at a time.
             arrays: "copy": arrays are the listener's own, and it may write to them. "view": they are read-only, and
                 bytes and bytearrays of 64 KiB or more are read-only memoryviews, but for keys, elements of sets, and
-                what registered classes are made of. Large ones lie where main has written
-                them, for all renderers at once. They stay as they are for as long as anything shows them: main gets the
-                memory back when the last array, slice or memoryview is gone, or by `lensipc.release`. What came another
-                way is read-only, too.
+                what registered classes are made of. Large ones lie where main has written them, for all renderers at
+                once. They stay as they are for as long as anything shows them: main gets the memory back when the last
+                array, slice or memoryview is gone, or by `lensipc.release`. What came another way is read-only, too.
 
         Returns:
             A disposer: calling it removes the listener. It may be called any number of times.

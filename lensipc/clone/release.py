@@ -20,8 +20,8 @@ def release(*values: Any) -> None:
 
     What refers to the array itself in another way cannot be seen. It is to be gone before, or it would show later
     events: its `flat`, a masked array or another subclass of it, the results of `sliding_window_view` and `as_strided`,
-    iterators such as `np.nditer`, what `from_dlpack` or `__array_interface__` has made of it, tensors,
-    frames of pandas, and whatever has its address alone.
+    iterators such as `np.nditer`, what `from_dlpack` or `__array_interface__` has made of it, tensors, frames of
+    pandas, and whatever has its address alone.
 
     Without this, memory is given back when the last array, slice or memoryview of it is gone. So it is of use where an
     array lives longer than it is needed: in a reference cycle, in a traceback, or in the listener that still runs.
@@ -36,9 +36,11 @@ def release(*values: Any) -> None:
     """
     np = sys.modules.get("numpy")
     for value in values:
-        if type(value) is not memoryview and (np is None or type(value) is not np.ndarray):
+        if type(value) is memoryview:
+            continue
+        if np is None or type(value) is not np.ndarray:
             raise TypeError(f"release takes arrays and memoryviews, not {describe(value)}")
-        if type(value) is not memoryview and (value.base is None or value.flags.owndata or value.ndim == 0):
+        if value.base is None or value.flags.owndata or value.ndim == 0:
             what = "owns its memory" if value.ndim else "has no dimensions"
             raise TypeError(f'release takes arrays of a listener with arrays="view", not one that {what}')
     if np is not None:
