@@ -80,6 +80,7 @@ faults: $(STAMP)  ## what CI runs a slice of, at full length: hours; each prints
 	$(BIN)/python tests/faults/flood.py --count 64 --seconds 5
 	$(BIN)/python tests/faults/stops.py --count 100 --longest 5
 	$(BIN)/python tests/faults/neighbours.py --count 1 --seconds 3
+	$(BIN)/python tests/faults/views.py --count 10000000
 	$(BIN)/python tests/faults/threads.py --who main --count 1000000 --arrays 1000
 	$(BIN)/python tests/faults/threads.py --who renderer --count 1000000 --arrays 1000
 	$(BIN)/python tests/faults/threads.py --who script --count 1000000 --arrays 1000

@@ -69,6 +69,10 @@ def test_a_hostile_process_takes_no_more_of_main_than_its_share() -> None:
     run("neighbours", "--seconds", 0.3)
 
 
+def test_views_kept_at_random_are_right_to_their_end_whoever_is_killed() -> None:
+    assert run("views", "--count", 300, "--every", 0.1)["kills"] > 0
+
+
 @pytest.mark.parametrize("who", ["main", "renderer", "script"])
 def test_threads_that_send_at_once_lose_and_tear_nothing_and_keep_their_order(who: str) -> None:
     run("threads", "--who", who, "--count", 10_000, "--arrays", 20)

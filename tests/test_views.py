@@ -6,7 +6,6 @@ from __future__ import annotations
 import array
 import asyncio
 import ctypes
-import os
 import random
 import weakref
 from collections.abc import AsyncIterator
@@ -621,36 +620,6 @@ async def test_a_process_may_end_with_views_in_whatever_state_they_are(tmp_path:
         await script(host, code)
         sending.cancel()
         await until(lambda: host.main.pool.blocks == 0)
-
-
-async def soak(seed: int, rounds: int) -> None:
-    """Renderers keep random views for random times; one is killed now and then."""
-    rng = random.Random(seed)
-    async with sending(2, "random", pool_limit=24 * MIB, high_water=MIB // 2) as sender:
-        before = [await sender.run(each, "used") for each in sender.renderers]
-        fds = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-        for _ in range(rounds):
-            victim = await sender.main.spawn_renderer()
-            await sender.run(victim, "listen")
-            await sender.run(victim, "keep", "random")
-            for _ in range(rng.randrange(20, 60)):
-                sender.broadcast(2 * int(2 ** rng.uniform(13, 20)))
-                if rng.randrange(3) == 0:
-                    await sender.ipc.drain()
-            victim.kill()
-            await victim.wait()
-            await sender.check()
-            await sender.everywhere("check")
-        await sender.everywhere("drop")
-        await sender.nothing_held()
-        after = [await sender.run(each, "used") for each in sender.renderers]
-        assert [each[0] for each in after] == [each[0] for each in before]
-        assert len(os.listdir("/proc/self/fd")) <= fds + sender.main.pool.slabs  # noqa: PTH208
-
-
-@pytest.mark.parametrize("seed", [random.randrange(2**32)])
-async def test_whatever_is_kept_however_long_every_view_is_right_to_its_end(seed: int) -> None:
-    await soak(seed, 2)
 
 
 async def test_a_harness_in_one_process_has_views_too(lensipc_host: Any) -> None:

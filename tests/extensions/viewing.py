@@ -10,6 +10,7 @@ import random
 import threading
 import zlib
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import lab
@@ -111,12 +112,12 @@ def take(event: Any, number: int, array: Any, expected: int) -> None:
     elif now == "traceback":
         Node(raised(array))
     elif now == "random" and random.random() < 0.7:
-        value = WAYS[random.choice([*WAYS])](array)
+        even = len(array) > 2 and len(array) % 2 == 0
+        value = WAYS[random.choice([*WAYS] if even else ["itself", "slice", "steps", "memoryview"])](array)
         kept.insert(random.randrange(len(kept) + 1), (value, crc(value)))
         del array  # what is kept is all that holds it
-        check()
         while len(kept) > random.randrange(1, 12):
-            kept.pop()
+            end(*kept.pop())
     elif now in WAYS:
         value = WAYS[now](array)
         kept.append((value, crc(value)))
@@ -124,6 +125,31 @@ def take(event: Any, number: int, array: Any, expected: int) -> None:
             lensipc.release(array)
             assert len(array) == 0
     heard.append(number)
+
+
+def end(value: Any, expected: int) -> None:
+    """See that what was kept is as it was, and drop it, or release it."""
+    if crc(value) != expected:
+        wrong.append("what was kept has changed")
+    if type(value) in (np.ndarray, memoryview) and random.randrange(3) == 0:
+        lensipc.release(value)
+
+
+def keep_at_random(ipc: Any, seed: int) -> None:
+    """Listen, and keep random views for random times."""
+    random.seed(seed)
+    keep(ipc, "random")
+    listen(ipc)
+
+
+async def reached(_ipc: Any, last: int) -> dict[str, Any]:
+    """Once that event is heard: how many lay in place, and what was wrong."""
+    while last >= 0 and heard[-1:] != [last] and not wrong:
+        await asyncio.sleep(0.002)
+    if heard != list(range(heard[0], heard[0] + len(heard))) if heard else False:
+        gaps = [(one, other) for one, other in pairwise(heard) if other != one + 1]
+        wrong.append(f"after the first event this did not follow this: {gaps}")
+    return {"in place": sum(places), "wrong": wrong}
 
 
 def listen(ipc: Any, when_slow: Any = "disconnect", **options: Any) -> None:

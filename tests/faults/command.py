@@ -107,11 +107,14 @@ class Before:
             "children": sorted(child.pid for child in psutil.Process().children(recursive=True)),
         }
 
-    async def again(self) -> None:
-        """Everything is as it was: at once, or as soon as the kernel has cleaned up after the dead."""
+    async def again(self, but: str = "") -> None:
+        """Everything but that is as it was: at once, or as soon as the kernel has cleaned up after the dead."""
+        self._now.pop(but, None)
         for _ in range(1000):
             gc.collect()
-            if (now := self._look()) == self._now:
+            now = self._look()
+            now.pop(but, None)
+            if now == self._now:
                 return
             await asyncio.sleep(0.01)
         changed = {name: (self._now[name], now[name]) for name in now if self._now[name] != now[name]}
