@@ -347,6 +347,10 @@ int lipc_slab_unmap(struct lipc_endpoint *endpoint, uint32_t number);
 
 /* ---- views.c: renderers only ---- */
 
+/* Called by a renderer, before it receives. Does not block. Names the socket by which main sees that this renderer has hung
+ * up. It stays the caller's. */
+void lipc_set_socket(struct lipc_endpoint *endpoint, int fd);
+
 /* Called by a renderer. Does not block. Says whether large events of channel `number`, of which gaps are counted, are
  * read in place. */
 void lipc_view_channel(struct lipc_endpoint *endpoint, uint32_t number, int views);

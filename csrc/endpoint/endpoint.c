@@ -43,6 +43,7 @@ struct lipc_endpoint *lipc_endpoint_open(int fd, int side, int wakeup, int wakeu
     attach(endpoint, side, wakeup, wakeup_fd);
     endpoint->high_water = high_water < limit ? high_water : limit;
     endpoint->limit = limit;
+    endpoint->socket = -1;
     endpoint->owner = pthread_self();
     return endpoint;
 }

@@ -56,6 +56,7 @@ struct lipc_endpoint {
     uint32_t slab_count;
     struct lipc_ring returns; /* in a renderer: what it writes there, under the lock of `views`. Main's is in lipc_holds. */
     struct lipc_views *views; /* in a renderer; NULL: nothing was read in place yet */
+    int socket;              /* in a renderer: see lipc_set_socket; or -1 */
     int failure;         /* of sending a topic's event: 0 or -errno */
     uint64_t high_water; /* at most `limit` */
     uint64_t limit;

@@ -6,6 +6,9 @@
  * need is in `lipc_views`, which lives as long as the last of them. Its lock is held for moments, and no Python code runs
  * meanwhile. A forked child ends no view, and unmaps nothing, because it has inherited only part of the memory.
  *
+ * Main takes all blocks back once a renderer has hung up, and a collector may close its socket before it frees the endpoint.
+ * So views have a duplicate of the socket, which is closed when what is viewed is this process's own.
+ *
  * What is viewed is made this process's own right before a fork, in the C library's handler, and not in a hook of Python:
  * between that and the fork other threads may run, and begin views. The handler holds all locks until the fork is done. It
  * allocates nothing, because other handlers may have locked the heap.
@@ -55,6 +58,13 @@ static uint64_t page_size(void)
 static bool is_inherited(const struct lipc_views *views)
 {
     return views->pid != getpid();
+}
+
+static void close_if_open(int *fd)
+{
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
 }
 
 static void release(struct lipc_views *views)
@@ -188,7 +198,9 @@ static struct lipc_views *create(struct lipc_endpoint *endpoint)
     struct lipc_views *views = calloc(1, sizeof *views);
     if (!views)
         return NULL;
-    if (pthread_mutex_init(&views->lock, NULL)) {
+    views->socket = endpoint->socket < 0 ? -1 : fcntl(endpoint->socket, F_DUPFD_CLOEXEC, 0);
+    if ((endpoint->socket >= 0 && views->socket < 0) || pthread_mutex_init(&views->lock, NULL)) {
+        close_if_open(&views->socket);
         free(views);
         return NULL;
     }
@@ -313,9 +325,8 @@ void lipc_views_leave(struct lipc_endpoint *endpoint)
     lipc_views_detach(endpoint);
     (void)pthread_mutex_lock(&views->lock);
     views->endpoint = NULL;
-    if (views->pagemap >= 0)
-        (void)close(views->pagemap);
-    views->pagemap = -1;
+    close_if_open(&views->pagemap);
+    close_if_open(&views->socket);
     (void)pthread_mutex_unlock(&views->lock);
     endpoint->views = NULL;
     release(views);
@@ -323,8 +334,15 @@ void lipc_views_leave(struct lipc_endpoint *endpoint)
 
 void lipc_views_disown(struct lipc_endpoint *endpoint)
 {
-    if (endpoint->views && is_inherited(endpoint->views) && endpoint->views->pagemap >= 0)
-        (void)close(endpoint->views->pagemap);
+    if (endpoint->views && is_inherited(endpoint->views)) {
+        close_if_open(&endpoint->views->pagemap);
+        close_if_open(&endpoint->views->socket);
+    }
+}
+
+void lipc_set_socket(struct lipc_endpoint *endpoint, int fd)
+{
+    endpoint->socket = fd;
 }
 
 void lipc_view_channel(struct lipc_endpoint *endpoint, uint32_t number, int views)

@@ -521,19 +521,8 @@ static PyObject *block_of(PyObject *array)
 {
     PyObject *base = lipc_array_base(array);
     PyObject *owner = base != NULL && lipc_is_array(base) ? lipc_array_base(base) : NULL;
-    if (owner == NULL)
-        return NULL;
-    int is_view = PyMemoryView_Check(owner);
-    if (is_view)
-        owner = PyObject_GetAttrString(owner, "obj");
-    if (owner == NULL) { /* it was released */
-        PyErr_Clear();
-        return NULL;
-    }
-    PyObject *block = lipc_leased_block(owner);
+    PyObject *block = owner != NULL ? lipc_leased_block(owner) : NULL;
     Py_XINCREF(block);
-    if (is_view)
-        Py_DECREF(owner);
     return block;
 }
 

@@ -360,7 +360,7 @@ def _build(text: Any, order: Any, memory: Any, shape: tuple[int, ...], *, copies
         if dtype.itemsize > _IDLE_ITEMSIZE or math.prod(length or 1 for length in shape) > MAX_IDLE_ITEMS:
             raise ValueError("an array without items whose items or shape are too large")
         return np.zeros(shape, dtype, order)
-    array: Any = np.ndarray(shape, dtype, memory if copies else np.frombuffer(memory, np.uint8), order=order)
+    array: Any = np.ndarray(shape, dtype, memory if copies else _flat(memory), order=order)
     if copies and not array.flags.writeable:
         array = np.empty(shape, dtype, order)
         array.reshape(-1, order="A").view(np.uint8)[:] = np.frombuffer(memory, np.uint8)
@@ -369,6 +369,18 @@ def _build(text: Any, order: Any, memory: Any, shape: tuple[int, ...], *, copies
     if dtype.kind in "bUV":
         _check_items(array)
     return array
+
+
+def _flat(memory: Any) -> Any:
+    """The bytes of a view's array, read-only."""
+    if type(memory) is bytes:  # a single byte is one object in all of Python, and somebody may write to arrays by force
+        own = np.frombuffer(memory, np.uint8).copy()
+        own.flags.writeable = False
+        return own
+    if type(memory.obj) in (_fast.Lease, np.ndarray):
+        # This refers to that, and not to the memoryview, which somebody could release.
+        return np.ndarray(len(memory), np.uint8, memory)
+    return np.frombuffer(memory, np.uint8)
 
 
 def _check_items(array: Any) -> None:

@@ -27,26 +27,25 @@ def release(*values: Any) -> None:
     array lives longer than it is needed: in a reference cycle, in a traceback, or in the listener that still runs.
 
     Args:
-        values: arrays and memoryviews, wherever they lie.
+        values: arrays and memoryviews, wherever they lie. Bytes and arrays without dimensions stay as they are: such a
+            listener gets them, too, and they are small.
 
     Raises:
-        TypeError: one of them is something else, an array that owns its memory, or one without dimensions; nothing was
-            released.
+        TypeError: one of them is something else, or an array that owns its memory; nothing was released.
         BufferError: something has a buffer of a memoryview, which is not released.
     """
     np = sys.modules.get("numpy")
     for value in values:
-        if type(value) is memoryview:
+        if type(value) in (memoryview, bytes):
             continue
         if np is None or type(value) is not np.ndarray:
             raise TypeError(f"release takes arrays and memoryviews, not {describe(value)}")
-        if value.base is None or value.flags.owndata or value.ndim == 0:
-            what = "owns its memory" if value.ndim else "has no dimensions"
-            raise TypeError(f'release takes arrays of a listener with arrays="view", not one that {what}')
+        if value.ndim and (value.base is None or value.flags.owndata):
+            raise TypeError('release takes arrays of a listener with arrays="view", not one that owns its memory')
     if np is not None:
         from . import ndarray as _  # noqa: F401 - with it the C core knows arrays
     for value in values:
         if type(value) is memoryview:
             value.release()
-        else:
+        elif type(value) is not bytes and value.ndim:
             _fast.empty_array(value)

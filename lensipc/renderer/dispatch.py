@@ -166,27 +166,20 @@ class EventDispatcher(Dispatcher):
         """Call each listener, some of which read in place, and the others have a clone of their own."""
         listeners = tuple(channel.listeners)
         try:
+            try:
+                # All is read before a listener runs, which may write to its arrays by force.
+                clones = [self._read(body, listener in channel.views) for listener in listeners]
+            finally:
+                if type(body) is Block:
+                    body.heard()  # so a listener that runs can give it back
+            clones.reverse()
             for listener in listeners:
-                if listener in channel.views:
-                    # When nothing more is read of it, a block may be given back while its listener runs.
-                    last = listener is listeners[-1]
-                    self.call(
-                        channel, channel.port.table, event, partial(self._read_view, body, last), None, (listener,)
-                    )
-                else:
-                    read = partial(clone.decode_owned, bytearray(body), self._limits)
-                    self.call(channel, channel.port.table, event, read, None, (listener,))
+                self.call(channel, channel.port.table, event, [clones.pop()].pop, None, (listener,))
         except DecodeError as error:
             self._drop(channel, event.frame_id, error)
-        finally:
-            if type(body) is Block:
-                body.heard()
 
-    def _read_view(self, body: Any, last: bool) -> Any:
-        args = clone.decode_view(body, self._limits)
-        if last and type(body) is Block:
-            body.heard()
-        return args
+    def _read(self, body: Any, view: bool) -> Any:
+        return clone.decode_view(body, self._limits) if view else clone.decode_owned(bytearray(body), self._limits)
 
     def _drop(self, channel: RendererChannel, sender: int, error: DecodeError) -> None:
         """Log that an event cannot be decoded, and report its sender: once a second each, and at most MAX_REPORTS."""

@@ -405,6 +405,7 @@ class RendererProcess:
                     limit=words["limit"],
                     quota=2**62,  # main is trusted
                     max_size=words["quota"],
+                    sock=sock,
                 )
             finally:
                 os.close(segment)

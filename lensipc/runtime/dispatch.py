@@ -27,8 +27,10 @@ def finish(
     task: Running | None = None
 
     def settle(_result: object, error: BaseException | None) -> None:
+        nonlocal task
         if task is not None:
             table.running.discard(task)
+            task = None  # the error's traceback refers to this function: a cycle would keep what the task has kept
         if count is not None:
             count(-1)
         if error is not None:

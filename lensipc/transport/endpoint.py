@@ -121,7 +121,8 @@ class Endpoint:
     `wakeup` and `wakeup_fd` say how the peer is woken. Messages wait in the outbox while the ring has no room. A
     message that finds `limit` bytes in the outbox is refused. A message that may be dropped is dropped from
     `high_water` bytes on. If `account` is full, the outbox counts as full, too. A peer's message of more than `quota`
-    bytes is a protocol error. `max_size` is the peer's quota for messages sent here.
+    bytes is a protocol error. `max_size` is the peer's quota for messages sent here. By `sock`, a renderer's, main sees
+    that it has hung up: not before what is read in place is this process's own.
 
     Attributes:
         max_size: bytes that a message sent here may have; None: there is no limit.
@@ -186,6 +187,7 @@ class Endpoint:
         quota: int,
         max_size: int | None = None,
         account: Account | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
         error = ffi.new("int *")
         handle = lib.lipc_endpoint_open(fd, side, wakeup, wakeup_fd, high_water, limit, error)
@@ -196,6 +198,8 @@ class Endpoint:
         self._handle = ffi.gc(handle, lib.lipc_endpoint_close)
         if account is not None:
             lib.lipc_set_account(handle, account._handle)
+        if sock is not None:
+            lib.lipc_set_socket(handle, sock.fileno())
         if max_size is not None:
             lib.lipc_limit_message(handle, max_size)
         self.max_size: int | None = max_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import logging
 import os
 import random
 import threading
@@ -174,6 +175,39 @@ def listen_too(ipc: Any) -> None:
     disposers.append(ipc.listen("n", own))
 
 
+def listen_in_turn(ipc: Any, orders: list[str]) -> None:
+    """Listen to "turn" that often: to overwrite what comes by force, or to keep a copy, or to keep a view."""
+
+    def overwrite_it(_event: Any, array: Any) -> None:
+        ctypes.memset(array.ctypes.data, 0xA5, array.nbytes)
+
+    def keep_it(_event: Any, array: Any) -> None:
+        kept.append((array, 0))
+
+    for order in orders:
+        ipc.listen(
+            "turn", overwrite_it if order == "overwrite" else keep_it, arrays="copy" if order == "copy" else "view"
+        )
+
+
+def of_turns(_ipc: Any) -> list[tuple[int, int]]:
+    """The length of each array that came there, and how many of its bytes were overwritten."""
+    return [(array.nbytes, int((array.view(np.uint8) != 1).sum())) for array, _ in kept]
+
+
+def raise_later(ipc: Any, why: str) -> None:
+    """Listen with an async listener that fails once it has waited."""
+
+    async def fail(_event: Any, number: int, array: Any, _expected: int) -> None:
+        places.append(in_place(array))
+        heard.append(number)
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError if why == "cancelled" else ValueError(why)
+
+    logging.getLogger("lensipc").setLevel(logging.CRITICAL)
+    ipc.listen("n", fail, arrays="view")
+
+
 def stop(_ipc: Any) -> None:
     """Dispose of the listener that came first."""
     disposers.pop(0)()
@@ -243,9 +277,13 @@ def release_made_of_memoryviews(_ipc: Any) -> None:
 
 
 def release_bases(_ipc: Any) -> None:
-    """Release what the arrays that are kept are views of."""
+    """Release what the arrays that are kept are views of, as far as that can be released."""
     for value, _ in kept:
-        lensipc.release(value.base)
+        base = value.base
+        while isinstance(base, (np.ndarray, memoryview)):
+            below = base.obj if isinstance(base, memoryview) else base.base
+            lensipc.release(base)
+            base = below
 
 
 def overwrite(_ipc: Any) -> None:
@@ -351,9 +389,7 @@ def refused(ipc: Any) -> list[str]:
         lambda: ipc.listen("n", take, arrays="views"),
         lambda: lensipc.release(np.zeros(3)[1:], [1]),
         lambda: lensipc.release(np.zeros(3)),
-        lambda: lensipc.release(np.array(1)),
-        lambda: lensipc.release(np.zeros(3)[1:2].reshape(())),
-        lambda: lensipc.release(None),
+        lambda: lensipc.release(b"", np.array(1), np.zeros(3)[1:2].reshape(()), None),
     ):
         try:
             wrong_call()
