@@ -197,9 +197,9 @@ def test_a_renderer_listens_with_a_policy_and_does_not_handle() -> None:
     part = renderer_part()
     instance = IpcRenderer.create_instance(part)
     instance.listen("a", print)
-    instance.listen("a", print, when_slow="drop_oldest")
+    instance.listen("a", print, when_slow="drop_oldest", arrays="view")
     port: Any = part._port
-    assert port.sent == [(None, False, False, None), ("drop_oldest", False, False, None)]
+    assert port.sent == [(None, False, False, None, "copy"), ("drop_oldest", False, False, None, "view")]
     assert not hasattr(instance, "handle")
     assert not hasattr(IpcMain, "invoke")
 
