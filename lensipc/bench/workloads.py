@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from .task import Payload, Placement, Task
+from .task import Placement, Task
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
@@ -75,13 +75,45 @@ _BY_PLACEMENT = tuple(Case(place, f"wake, {place}", {"placement": place}) for pl
 _ASLEEP: Final = {"count": 300, "warmup": 20, "pause": 0.002, "seconds": 3.0}
 
 
-def _bulk(name: str, size: int, count: int) -> Case:
-    return Case(name, f"memcpy {name}", {"size": size, "count": count, "warmup": max(2, count // 10)})
+# Of each size of array: its bytes, and how many are sent to so many renderers.
+_ARRAYS: Final[dict[str, tuple[int, dict[int, int]]]] = {
+    "64 KiB": (64 * KIB, {1: 10_000, 4: 4_000, 16: 1_500}),
+    "1 MiB": (MIB, {1: 1_500, 4: 600, 16: 200}),
+    "16 MiB": (16 * MIB, {1: 80, 4: 40, 16: 20}),
+    "256 MiB": (256 * MIB, {1: 8}),
+}
+_COPIES: Final = {"64 KiB": 20_000, "1 MiB": 2_000, "16 MiB": 60, "256 MiB": 5}  # of a floor
 
 
-def _to(renderers: int, count: int, payload: Payload = "small", size: int = 0) -> Case:
-    told = {"renderers": renderers, "count": count, "warmup": count // 10, "payload": payload, "size": size}
-    return Case(f"to {renderers}", "", told)
+def _name(size: str, renderers: int) -> str:
+    return size if renderers == 1 else f"{size} to {renderers}"
+
+
+def _bulk(size: str, renderers: int, *, in_place: bool) -> Case:
+    name = _name(size, renderers)
+    nbytes, counts = _ARRAYS[size]
+    count = counts[renderers]
+    warmup = max(count // 10, min(8, count // 2))  # memory is made when the first arrays need it
+    told = {"size": nbytes, "renderers": renderers, "count": count, "warmup": warmup}
+    return Case(name, f"memcpy and read {name}" if in_place else f"memcpy {size}", told)
+
+
+def _to_one(*, in_place: bool) -> tuple[Case, ...]:
+    return tuple(_bulk(size, 1, in_place=in_place) for size in _ARRAYS)
+
+
+def _to_several(*, in_place: bool) -> tuple[Case, ...]:
+    told = [(size, each) for size, (_, counts) in _ARRAYS.items() for each in counts if each > 1]
+    return tuple(_bulk(size, renderers, in_place=in_place) for size, renderers in told)
+
+
+def _copies(what: str, size: str, renderers: int) -> Case:
+    told = {"size": _ARRAYS[size][0], "renderers": renderers, "count": _COPIES[size]}
+    return Case(f"{what} {_name(size, renderers)}", "", told)
+
+
+def _to(renderers: int, count: int) -> Case:
+    return Case(f"to {renderers}", "", {"renderers": renderers, "count": count, "warmup": count // 10})
 
 
 WORKLOADS: Final[tuple[Workload, ...]] = (
@@ -164,12 +196,38 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         "gib_per_second",
         "GiB/s",
         True,
-        (
-            _bulk("64 KiB", 64 * KIB, 10_000),
-            _bulk("1 MiB", MIB, 1_500),
-            _bulk("16 MiB", 16 * MIB, 80),
-            _bulk("256 MiB", 256 * MIB, 8),
-        ),
+        _to_one(in_place=False),
+        {"payload": "array"},
+    ),
+    Workload(
+        "bulk_in_place",
+        "events",
+        "float32 arrays; the receiver reads a number of each page where the sender has copied them",
+        "gib_per_second",
+        "GiB/s",
+        True,
+        _to_one(in_place=True),
+        {"payload": "array"},
+    ),
+    Workload(
+        "fanout_bulk",
+        "events",
+        "float32 arrays, main to every renderer, which owns writable memory; deliveries to all of them",
+        "gib_per_second",
+        "GiB/s",
+        True,
+        _to_several(in_place=False),
+        {"payload": "array"},
+    ),
+    Workload(
+        "fanout_bulk_in_place",
+        "events",
+        "float32 arrays, main to every renderer, which reads a number of each page where main has copied them; "
+        "deliveries to all of them",
+        "gib_per_second",
+        "GiB/s",
+        True,
+        _to_several(in_place=True),
         {"payload": "array"},
     ),
     Workload(
@@ -190,16 +248,6 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         "deliveries/s",
         True,
         (_to(1, 50_000), _to(4, 25_000), _to(16, 8_000)),
-        {},
-    ),
-    Workload(
-        "fanout16_1mib",
-        "events",
-        "a float32 array of 1 MiB, main to 16 renderers",
-        "per_second",
-        "deliveries/s",
-        True,
-        (_to(16, 150, "array", MIB),),
         {},
     ),
     Workload(
@@ -264,10 +312,8 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         "GiB/s",
         True,
         (
-            Case("memcpy 64 KiB", "", {"size": 64 * KIB, "count": 20_000}),
-            Case("memcpy 1 MiB", "", {"size": MIB, "count": 2_000}),
-            Case("memcpy 16 MiB", "", {"size": 16 * MIB, "count": 60}),
-            Case("memcpy 256 MiB", "", {"size": 256 * MIB, "count": 5}),
+            *(_copies("memcpy", size, 1) for size in _ARRAYS),
+            *(_copies("memcpy and read", size, each) for size, (_, counts) in _ARRAYS.items() for each in counts),
         ),
         {},
     ),

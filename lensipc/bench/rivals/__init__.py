@@ -99,6 +99,10 @@ _INTERPRETERS = ("interpreters",)
 _THREADS = "two threads of one process"
 _WITHIN = "two interpreters of one process"
 _RTT = ("rtt_small", "rtt_idle2ms")
+_IN_PLACE = ("bulk_in_place", "fanout_bulk_in_place")
+_SIZES = ("64 KiB", "1 MiB", "16 MiB", "256 MiB")
+_FANOUTS = tuple(f"{size} to {renderers}" for size in _SIZES[:3] for renderers in (4, 16))
+_1_MIB_TO_16 = "fanout_bulk/1 MiB to 16"  # for those that copy once more for each renderer
 _ON_UVLOOP = "rtt_async_x64/uvloop"
 _ON_ASYNCIO = ("rtt_async", "rtt_async_idle2ms", "rtt_async_x64/asyncio")
 
@@ -109,7 +113,9 @@ _SCALE = tuple(
 )
 
 ENTRIES: tuple[Entry, ...] = (
-    Entry("lensipc", "lens:Events", ("event_small", "bulk", "fanout", "fanout16_1mib", "idle", *_SCALE)),
+    Entry("lensipc", "lens:Events", ("event_small", "bulk", "fanout", "idle", *_SCALE)),
+    Entry("lensipc", "lens:Arrays", ("fanout_bulk",)),
+    Entry("lensipc", "lens:InPlace", _IN_PLACE),
     Entry("lensipc", "endpoint:Events", ("event_raw64",), note="endpoints"),
     Entry("lensipc", "lens:Relay", ("relay",)),
     Entry("lensipc", "lens:Calls", _RTT),
@@ -120,7 +126,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("lensipc semaphore", "lens:CallsBySemaphore", _RTT, note='wakeup="semaphore"'),
     Entry("Pipe", "pipe:Events", ("event_small", "event_raw64", "fanout", "idle")),
     Entry("Pipe", "pipe:Relay", ("relay",)),
-    Entry("Pipe", "pipe:Bulk", ("bulk", "fanout16_1mib")),
+    Entry("Pipe", "pipe:Bulk", ("bulk", _1_MIB_TO_16)),
     Entry("Pipe", "pipe:Calls", _RTT),
     Entry("Pipe", "pipe:AsyncCalls", _ON_ASYNCIO, note="watched by asyncio"),
     Entry("Pipe", "pipe:AsyncCalls", (_ON_UVLOOP,), _UVLOOP),
@@ -138,7 +144,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("pyzmq PAIR", "zeromq:Calls", _RTT, _ZMQ),
     Entry("pyzmq PAIR", "zeromq:Bulk", ("bulk",), _ZMQ),
     Entry("pyzmq PUB/SUB", "zeromq:PubSub", ("fanout",), _ZMQ),
-    Entry("pyzmq PUB/SUB", "zeromq:Bulk", ("fanout16_1mib",), _ZMQ),
+    Entry("pyzmq PUB/SUB", "zeromq:Bulk", (_1_MIB_TO_16,), _ZMQ),
     Entry("pyzmq XPUB/XSUB", "zeromq:Relay", ("relay",), _ZMQ),
     Entry("pyzmq DEALER/ROUTER", "zeromq:AsyncCalls", _ON_ASYNCIO, _ZMQ),
     Entry("pyzmq DEALER/ROUTER", "zeromq:AsyncCalls", (_ON_UVLOOP,), _ZMQ + _UVLOOP),
@@ -146,21 +152,15 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("iceoryx2 spin", "iceoryx:Calls", _RTT, _ICEORYX, spins=True),
     Entry("iceoryx2 event", "iceoryx:SleepyEvents", ("event_small", "event_raw64", "fanout", "idle"), _ICEORYX),
     Entry("iceoryx2 event", "iceoryx:SleepyCalls", _RTT, _ICEORYX),
-    Entry("iceoryx2 event", "iceoryx:Bulk", ("bulk", "fanout16_1mib"), _ICEORYX),
-    Entry(
-        "iceoryx2 in place",
-        "iceoryx:InPlace",
-        ("fanout16_1mib",),
-        _ICEORYX,
-        compared=False,
-        note="not the receiver's own memory",
-    ),
+    Entry("iceoryx2 event", "iceoryx:Bulk", ("bulk", "fanout_bulk"), _ICEORYX),
+    Entry("iceoryx2 event", "iceoryx:InPlace", _IN_PLACE, _ICEORYX),
     Entry("faster-fifo", "faster:Events", ("event_small", "event_raw64", "idle"), _FIFO, note="64 at a time"),
     Entry("faster-fifo", "faster:EventsEncodedOnce", ("fanout",), _FIFO),
     Entry("faster-fifo", "faster:Calls", _RTT, _FIFO),
-    Entry("shared_memory + Pipe", "shm:Bulk", ("bulk", "fanout16_1mib")),
+    Entry("shared_memory + Pipe", "shm:Bulk", ("bulk", "fanout_bulk")),
+    Entry("shared_memory + Pipe", "shm:InPlace", _IN_PLACE),
     Entry("zenoh", "zenoh:Events", ("event_small", "event_raw64", "fanout", "idle"), _ZENOH),
-    Entry("Node workers", "node:Workers", ("event_small", "bulk", "fanout", "fanout16_1mib", "idle"), _NODE),
+    Entry("Node workers", "node:Workers", ("event_small", "bulk", "fanout", _1_MIB_TO_16, "idle"), _NODE),
     Entry("Node workers", "node:WorkersCalls", ("rtt_async/free", "rtt_async/one core", "rtt_async_x64"), _NODE),
     Entry("Node children", "node:Children", ("event_small", "fanout", "idle"), _NODE),
     Entry("Node children", "node:ChildrenCalls", ("rtt_async", "rtt_async_x64/asyncio"), _NODE),
@@ -174,5 +174,6 @@ ENTRIES: tuple[Entry, ...] = (
     Entry(FLOOR, "floor:Pickle", ("floor/pickle",)),
     Entry(FLOOR, "floor:Ring", ("floor/C ring",), ("C ring",)),
     Entry(FLOOR, "floor:CacheLine", ("floor/cache line",), ("cache line",)),
-    Entry(FLOOR, "floor:Memcpy", tuple(f"floor/memcpy {size}" for size in ("64 KiB", "1 MiB", "16 MiB", "256 MiB"))),
+    Entry(FLOOR, "floor:Memcpy", tuple(f"floor/memcpy {size}" for size in _SIZES)),
+    Entry(FLOOR, "floor:MemcpyAndRead", tuple(f"floor/memcpy and read {case}" for case in _SIZES + _FANOUTS)),
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..contest import Contest, Life
-from ..side import Side
+from ..side import EACH_PAGE, Side
 from ..task import SMALL, Task
 from . import ROOT, compiler
 
@@ -101,6 +101,23 @@ class Memcpy(_Alone):
         ended = time.perf_counter()
         gib = self.task.count * self.task.size / 2**30
         return {"gib_per_second": gib / (half - begun), "fresh_gib_per_second": gib / (ended - half)}
+
+
+class MemcpyAndRead(_Alone):
+    """One copy of `size` bytes, of which then a number in each page is read, once for each renderer."""
+
+    def measure(self) -> dict[str, float]:
+        """The mean over all reads, with their copies."""
+        source = np.ones(self.task.size // 4, np.float32)
+        target = np.zeros_like(source)
+        readers = range(self.task.renderers)
+        begun = time.perf_counter()
+        for _ in range(self.task.count):
+            np.copyto(target, source)
+            for _ in readers:
+                target[::EACH_PAGE].sum()
+        took = time.perf_counter() - begun
+        return {"gib_per_second": self.task.count * self.task.renderers * self.task.size / 2**30 / took}
 
 
 class CacheLine(_Alone):

@@ -218,8 +218,7 @@ class Bulk(_Iceoryx):
             at, size = sample.payload_ptr, sample.header.number_of_elements - ARRAY_AT
             head = ctypes.string_at(at + HEAD.size, HEAD.unpack(ctypes.string_at(at, HEAD.size))[0])
             if self.in_place:
-                unpack(head, memoryview((ctypes.c_uint8 * size).from_address(at + ARRAY_AT)))
-                listen.add(1)
+                listen.read(unpack(head, memoryview((ctypes.c_uint8 * size).from_address(at + ARRAY_AT))))
             else:
                 memory = room(size)
                 ctypes.memmove(np.frombuffer(memory, np.uint8).ctypes.data, at + ARRAY_AT, size)

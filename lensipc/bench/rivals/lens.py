@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from itertools import cycle, islice
@@ -47,15 +48,14 @@ class RendererPart(LensRendererExtension):
         own: type[Ipc.Renderer] = type("IpcRenderer", (Ipc.Renderer,), {})
         ipc = own.create_instance(self)
         renderers.append(ipc)
-        if listening:
-            for channel in channels(listening[0].task):
-                ipc.listen(channel, listening[0].listener.on_event)
+        for listen in listening:
+            listen(ipc)
 
 
 # Of this process.
 mains: list[IpcMain] = []
 renderers: list[Ipc.Renderer] = []
-listening: list[Side] = []
+listening: list[Callable[[Ipc.Renderer], object]] = []
 
 
 def channels(task: Task) -> list[str]:
@@ -86,11 +86,15 @@ async def broadcast_all(ipcs: list[Any], side: Side) -> None:
 
 
 class _Lens(Contest):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.options: dict[str, Any] = {"outbox_limit": 2**30}  # of the MainProcess
+
     def main(self, side: Side) -> None:
         run(self.serve(side), self.task.loop)
 
     async def serve(self, side: Side) -> None:
-        async with MainProcess(self.task.path, outbox_limit=2**30) as host:
+        async with MainProcess(self.task.path, **self.options) as host:
             await asyncio.gather(*(host.install(manifest(number)) for number in range(self.task.extensions)))
             await side.ready_async()
             await self.work(side)
@@ -115,13 +119,18 @@ class Events(_Lens):
         """Broadcast."""
         await broadcast_all(mains, side)
 
+    def listen(self, side: Side, ipc: Ipc.Renderer) -> None:
+        """Have a renderer's part listen."""
+        for channel in channels(self.task):
+            ipc.listen(channel, side.listener.on_event)
+
     def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
         """Listen."""
         run(self._listen(side), self.task.loop)
 
     async def _listen(self, side: Side) -> None:
         finished = side.finished()
-        listening.append(side)
+        listening.append(partial(self.listen, side))
         renderer = await self.connected()
         try:
             await side.ready_async()
@@ -131,12 +140,30 @@ class Events(_Lens):
             renderer.close()
 
 
+class Arrays(Events):
+    """Arrays to several renderers. As many bytes may wait for each as for a subscriber of iceoryx2, or some arrays."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        # A renderer may hold 8 times high_water. The pool takes messages of at most a quarter of its limit.
+        self.options |= {"high_water": max(8 * 2**20, task.size // 2), "pool_limit": max(2**28, 5 * task.size)}
+
+
+class InPlace(Arrays):
+    """The renderers read arrays where main has copied them."""
+
+    def listen(self, side: Side, ipc: Ipc.Renderer) -> None:
+        """Have a renderer's part listen."""
+        for channel in channels(self.task):
+            ipc.listen(channel, side.listener.on_view, arrays="view")
+
+
 class EventsToScripts(Events):
     """The renderers are plain scripts: no event loop."""
 
     def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
         """Dispatch until all have come."""
-        listening.append(side)
+        listening.append(partial(self.listen, side))
         with closing(patiently(lambda: RendererProcess.connect(self.task.path).__enter__())) as renderer:
             side.ready()
             while not side.listener.finished:

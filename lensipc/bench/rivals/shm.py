@@ -2,12 +2,13 @@
 """multiprocessing.shared_memory for the bytes of an array, and a Pipe for what says that they are there.
 
 A receiver copies them out, into memory of its own, and gives the slot back: two slots are in turn, so that both sides
-copy at the same time.
+copy at the same time. Or it reads them in the slot.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import arrays, pack, room, unpack
+from ..arrays import Array, arrays, pack, room, unpack
 from ..contest import Contest
-from ..side import Side
+from ..side import Listener, Side
 from ..task import Task
 
 SLOTS = 2
@@ -56,13 +57,30 @@ class Bulk(Contest):
     def renderer(self, number: int, side: Side) -> None:
         """Receive."""
         _, theirs = self.pipes[number]
-        slots = self.slots
+        slots, listen = self.slots, side.listener
         side.ready()
-        for _ in range(self.task.total):
-            head, begin, size = theirs.recv()
-            memory = room(size)
-            np.frombuffer(memory, np.uint8)[:] = slots[begin : begin + size]
+
+        def free() -> None:
             with suppress(BrokenPipeError):
                 theirs.send_bytes(b"free")
-            side.listener(unpack(head, memory))
-        side.done(side.listener.report())
+
+        for _ in range(self.task.total):
+            head, begin, size = theirs.recv()
+            self.hear(listen, head, slots[begin : begin + size], free)
+        side.done(listen.report())
+
+    def hear(self, listen: Listener, head: bytes, slot: Array, free: Callable[[], None]) -> None:
+        """Copy it out of the slot, which is free then."""
+        memory = room(slot.nbytes)
+        np.frombuffer(memory, np.uint8)[:] = slot
+        free()
+        listen(unpack(head, memory))
+
+
+class InPlace(Bulk):
+    """The receivers read in the slot. It is free when they have."""
+
+    def hear(self, listen: Listener, head: bytes, slot: Array, free: Callable[[], None]) -> None:
+        """Read it there."""
+        listen.read(unpack(head, slot.data))
+        free()
