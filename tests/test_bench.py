@@ -54,7 +54,8 @@ def trials() -> list[int]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_a_trial_is_left(monkeypatch: pytest.MonkeyPatch) -> Any:
+def nothing_of_a_trial_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    tmp_path_factory.getbasetemp()  # pytest makes this once, for all files: not in the folder that goes
     with tempfile.TemporaryDirectory() as folder:  # a short name, as sockets need it
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)

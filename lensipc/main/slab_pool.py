@@ -105,7 +105,7 @@ class SlabPool:
 
     def _grow(self, owner: Slabs, wanted: int) -> None:
         needed = _pages(wanted)
-        size = max(LEAST, needed, min(ROOM_FOR * needed, ROOMY))
+        size = max(LEAST, needed * max(1, min(ROOM_FOR, ROOMY // needed)))
         left = self._limit - self._bytes()
         if size > left:
             size = needed
