@@ -82,6 +82,9 @@
 #define LIPC_CONGESTED 2 /* more than high_water bytes wait for a subscriber */
 #define LIPC_WANTS_SLAB 4 /* a slab is missing: see lipc_slabs_wanted, lipc_offer_slab */
 
+/* What lipc_send_in_block returns if the message was sent. */
+#define LIPC_IN_BLOCK 1
+
 struct lipc_account;
 struct lipc_endpoint;
 struct lipc_holds;
@@ -198,6 +201,13 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint);
  * too large for LIPC_DROP_OLDEST. -EBADMSG: the peer wrote an impossible value to the ring's positions. */
 int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                     size_t count, int when_full);
+
+/* Called by main. Does not block. Sends a message to a renderer that reads it in place: it lies in a block of `slabs`, which
+ * no other renderer has. Returns LIPC_IN_BLOCK. If it was not sent, returns 0, because its size is none for a block or the
+ * renderer may hold no more, or LIPC_WANTS_SLAB. -ENOBUFS: the outbox is full. -EBADMSG, -ENOMEM, -EINVAL: as
+ * lipc_send_parts. */
+int lipc_send_in_block(struct lipc_endpoint *endpoint, struct lipc_slabs *slabs, const struct lipc_header *header,
+                       const struct lipc_part *parts, size_t count);
 
 /* Called by the producer. Does not block. Returns the bytes of memory that the messages in the outbox take, less the
  * bytes of the first message that are in the ring already. If the peer has left so much unread in the slabs that senders

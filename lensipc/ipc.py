@@ -410,15 +410,26 @@ class Renderer(_Ipc[RendererPort]):
         *args: *Args,
         timeout: float | None = None,
         transfer: Sequence[Any] = (),
+        arrays: ArraysAs = "copy",
     ) -> Invocation[Result]: ...
 
     @overload
     def invoke(
-        self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+        self,
+        channel: str,
+        *args: Any,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+        arrays: ArraysAs = "copy",
     ) -> Invocation[Any]: ...
 
     def invoke(  # type: ignore[misc]
-        self, channel: Any, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+        self,
+        channel: Any,
+        *args: Any,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+        arrays: ArraysAs = "copy",
     ) -> Invocation[Any]:
         """Send a request to main's handler of the channel: `result = await ipc.invoke("channel", 1)`.
 
@@ -433,10 +444,14 @@ class Renderer(_Ipc[RendererPort]):
             timeout: seconds to wait for the outcome; None or infinity: as long as main lives. Negative ones are over
                 at once. An outcome that has come in time is had in time, though this process was busy then.
             transfer: bytearrays and arrays among `args` that are emptied here once the request is sent.
+            arrays: "copy": arrays of the result are the caller's own, and it may write to them. "view": they are
+                read-only, and what is large lies where main has written it, as `listen` says; no other renderer can see
+                it there. Main gets the memory back when the last array, slice or memoryview is gone, and nothing refers
+                to what was awaited any more, or by `lensipc.release`.
 
         Raises, when called:
             DataCloneError, NotActivatedError, OutboxFull, PeerGone: as `broadcast`.
-            TypeError, ValueError: the timeout is no number; nothing was sent.
+            TypeError, ValueError: the timeout is no number, or `arrays` is another word; nothing was sent.
 
         Raises, when awaited:
             RemoteError: the handler raised; also an instance of the builtin exception that it raised, or of lensipc's.
@@ -445,7 +460,7 @@ class Renderer(_Ipc[RendererPort]):
             InvokeTimeout: there was no outcome in time.
             PeerGone: main died, or disconnected this process.
         """
-        return self._port.invoke(channel, args, timeout, transfer)  # type: ignore[no-any-return]
+        return self._port.invoke(channel, args, timeout, transfer, arrays)  # type: ignore[no-any-return]
 
     @overload
     def submit(
@@ -454,15 +469,26 @@ class Renderer(_Ipc[RendererPort]):
         *args: *Args,
         timeout: float | None = None,
         transfer: Sequence[Any] = (),
+        arrays: ArraysAs = "copy",
     ) -> concurrent.futures.Future[Result]: ...
 
     @overload
     def submit(
-        self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+        self,
+        channel: str,
+        *args: Any,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+        arrays: ArraysAs = "copy",
     ) -> concurrent.futures.Future[Any]: ...
 
     def submit(  # type: ignore[misc]
-        self, channel: Any, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+        self,
+        channel: Any,
+        *args: Any,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+        arrays: ArraysAs = "copy",
     ) -> concurrent.futures.Future[Any]:
         """Send a request as `invoke`, where no event loop runs: in a script, beside a foreign loop, in another thread.
 
@@ -475,7 +501,7 @@ class Renderer(_Ipc[RendererPort]):
             RuntimeError: this is the thread of an event loop, which `result()` would block: `await ipc.invoke(...)`.
             All that `invoke` raises; what it raises when awaited, `result()` does.
         """
-        return self._port.submit(channel, args, timeout, transfer)  # type: ignore[no-any-return]
+        return self._port.submit(channel, args, timeout, transfer, arrays)  # type: ignore[no-any-return]
 
     @overload
     def invoke_sync(
@@ -484,15 +510,26 @@ class Renderer(_Ipc[RendererPort]):
         *args: *Args,
         timeout: float | None = None,
         transfer: Sequence[Any] = (),
+        arrays: ArraysAs = "copy",
     ) -> Result: ...
 
     @overload
     def invoke_sync(
-        self, channel: str, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+        self,
+        channel: str,
+        *args: Any,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+        arrays: ArraysAs = "copy",
     ) -> Any: ...
 
     def invoke_sync(  # type: ignore[misc]
-        self, channel: Any, *args: Any, timeout: float | None = None, transfer: Sequence[Any] = ()
+        self,
+        channel: Any,
+        *args: Any,
+        timeout: float | None = None,
+        transfer: Sequence[Any] = (),
+        arrays: ArraysAs = "copy",
     ) -> Any:
         """The same, blocking until the outcome is there; for a process that runs no event loop.
 
@@ -502,7 +539,7 @@ class Renderer(_Ipc[RendererPort]):
             RuntimeError: this process runs an event loop, which this would block: `await ipc.invoke(...)`.
             LensIpcError: whatever `invoke` raises.
         """
-        return self._port.invoke_sync(channel, args, timeout, transfer)
+        return self._port.invoke_sync(channel, args, timeout, transfer, arrays)
 
     @overload
     def stream(

@@ -104,7 +104,7 @@ struct lipc_copies {
 int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                  size_t count, int when_full, struct lipc_copies *copies);
 
-/* In send.c. Called by lipc_topic_send. Does not block. Sends the place of a body of `size` bytes that lies in `block`.
+/* In send.c. Called by lipc_topic_send and lipc_send_in_block. Does not block. Sends the place of a body of `size` bytes that lies in `block`.
  * The endpoint then holds the block. lipc_may_hold has just allowed it. Returns as lipc_send_parts does. */
 int lipc_send_place(struct lipc_endpoint *endpoint, const struct lipc_header *header, struct lipc_block *block,
                     uint64_t size, int when_full);

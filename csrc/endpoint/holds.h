@@ -60,11 +60,11 @@ bool lipc_hold_end(struct lipc_holds *holds, uint64_t id);
  * -EBADMSG if the renderer has returned what it does not hold. */
 int lipc_holds_collect(struct lipc_holds *holds);
 
-/* Called by topic.c. Does not block. Returns whether the renderer may hold this block, with at most `share` bytes unread,
+/* Called by topic.c and send.c. Does not block. Returns whether the renderer may hold this block, with at most `share` bytes unread,
  * and with at most its whole share. */
 bool lipc_may_hold(const struct lipc_holds *holds, const struct lipc_block *block, uint64_t share);
 
-/* Called by topic.c. Does not block. Returns whether this slab was not offered to the renderer, and could be. */
+/* Called by topic.c and send.c. Does not block. Returns whether this slab was not offered to the renderer, and could be. */
 bool lipc_lacks_offer(const struct lipc_holds *holds, uint32_t slab);
 
 /* Called by lipc_endpoint_close. Ends all holds and frees them. NULL is allowed. */

@@ -139,8 +139,11 @@ int lipc_may_view(struct lipc_endpoint *endpoint)
 {
     const struct lipc_assembly *assembly = &endpoint->assembly;
     const struct lipc_frame *frame = &assembly->first;
-    if (!assembly->block || assembly->memory || frame->kind != LIPC_EVENT ||
-        frame->channel >= endpoint->incoming_count || !endpoint->incoming[frame->channel].views)
+    if (!assembly->block || assembly->memory)
+        return 0;
+    /* Main puts what is no event into a block only if this side has asked to read it in place. */
+    if (frame->kind == LIPC_EVENT &&
+        (frame->channel >= endpoint->incoming_count || !endpoint->incoming[frame->channel].views))
         return 0;
     struct lipc_mapped_slab *slab = lipc_slab_of(endpoint, &assembly->place);
     if (slab->writable) /* and so it is clean */

@@ -299,6 +299,31 @@ int lipc_send_place(struct lipc_endpoint *endpoint, const struct lipc_header *he
     return sent;
 }
 
+int lipc_send_in_block(struct lipc_endpoint *endpoint, struct lipc_slabs *slabs, const struct lipc_header *header,
+                       const struct lipc_part *parts, size_t count)
+{
+    uint64_t size = lipc_block_size(slabs, parts, count);
+    int status = size ? lipc_collect(endpoint) : 0;
+    if (!size || status < 0)
+        return status;
+    struct lipc_block *block = lipc_block_take(slabs, size);
+    if (!block) {
+        if (size > slabs->wanted)
+            slabs->wanted = size;
+        return LIPC_WANTS_SLAB;
+    }
+    const struct lipc_holds *holds = endpoint->outbox.holds;
+    if (!holds || lipc_lacks_offer(holds, block->slab->number)) {
+        status = LIPC_WANTS_SLAB;
+    } else if (lipc_may_hold(holds, block, LIPC_SHARE * holds->high_water)) {
+        lipc_block_fill(block, parts, count);
+        int sent = lipc_send_place(endpoint, header, block, size, LIPC_REFUSE);
+        status = sent < 0 ? sent : LIPC_IN_BLOCK;
+    }
+    lipc_block_give(block);
+    return status;
+}
+
 int lipc_send(struct lipc_endpoint *endpoint, const struct lipc_header *header, const char *body, size_t size,
               int when_full)
 {

@@ -179,22 +179,8 @@ static struct lipc_block *fill_block(const struct lipc_topic *topic, const struc
         lipc_block_give(block);
         return NULL;
     }
-    char *to = block->slab->memory + block->offset;
-    for (size_t i = 0; i < count; i++) {
-        if (parts[i].size)
-            memcpy(to, parts[i].data, parts[i].size);
-        to += parts[i].size;
-    }
+    lipc_block_fill(block, parts, count);
     return block;
-}
-
-/* Returns the size of an event that may go into a block, or 0. */
-static uint64_t block_size(const struct lipc_topic *topic, const struct lipc_part *parts, size_t count)
-{
-    uint64_t size = 0;
-    for (size_t i = 0; i < count && size <= topic->slabs->most; i++)
-        size = parts[i].size <= topic->slabs->most ? size + parts[i].size : UINT64_MAX;
-    return size >= LIPC_BLOCK_LEAST && size <= topic->slabs->most ? size : 0;
 }
 
 int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
@@ -209,7 +195,7 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
             is_full_too_soon(each->endpoint, each->when_full))
             return -ENOBUFS;
     bool to_slab = !only && topic->slabs && (topic->count > 1 || topic->viewers);
-    uint64_t size = to_slab ? block_size(topic, parts, count) : 0;
+    uint64_t size = to_slab ? lipc_block_size(topic->slabs, parts, count) : 0;
     struct lipc_block *block = size ? fill_block(topic, parts, count, size, &status) : NULL;
     for (struct lipc_subscription *each = topic->subscriptions; each < end; each++) {
         struct lipc_endpoint *endpoint = each->endpoint;

@@ -27,6 +27,7 @@ static PyMemberDef members[] = {
     FIELD("extension", detail),
     FIELD("when_full", detail),
     FIELD("items", detail),
+    FIELD("views", detail),
     FIELD("pid", pid),
     FIELD("correlation", correlation),
     FIELD("missed", correlation),
@@ -119,7 +120,7 @@ static PyObject *repr(PyObject *self)
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Message(kind, body=None, channel=0, detail=0, pid=0, correlation=0, value=None)\n--\n\n"
                 "A received message. Its body is None where its value is what that decodes to.\n\n"
-                "target, sender, extension, when_full, items: other names of the header's `detail`; missed: of its correlation."},
+                "target, sender, extension, when_full, items, views: other names of the header's `detail`; missed: of its correlation."},
     {Py_tp_new, new},
     {Py_tp_dealloc, dealloc},
     {Py_tp_members, members},

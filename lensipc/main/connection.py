@@ -52,7 +52,8 @@ from ..runtime.protocol import (
     VIEWS,
 )
 from ..runtime.remote_error import NoHandler, describe, read_summary
-from ..transport.endpoint import KEEP, KEEP_NEWEST, Batch, Buffer, Endpoint, Message
+from ..transport.endpoint import IN_BLOCK, KEEP, KEEP_NEWEST, Batch, Buffer, Endpoint, Message
+from ..transport.slabs import WANTS_SLAB
 from ..user_code import conclude, explained
 from .backpressure import StallTimer
 from .port import MainChannel, MainPort
@@ -61,6 +62,7 @@ from .streams import StreamRequest, asks_for_a_stream, begin, is_generator_funct
 if TYPE_CHECKING:
     import asyncio
 
+    from ..transport.slabs import Slabs
     from .core import MainCore
 
 # Main puts off the deadline of its request to a renderer at most this many times, by 1 ms each time, while the renderer
@@ -245,7 +247,9 @@ class RendererConnection(Connection):
         self.deferred_bytes = 0  # of invokes that wait for activation
         self.message_limit = message_limit
         self.limits = limits  # of the messages that it sends
-        self.large: dict[int, int] = {}  # its large invokes without an outcome, and their bytes
+        self.large: dict[int, int] = {}  # its large invokes without an outcome, and their bytes; those of in_place, too
+        self.in_place: set[int] = set()  # its invokes without an outcome whose answers it reads in place
+        self.slabs: Slabs | None = None  # where such answers lie; no other renderer has these slabs
         self.large_bytes: int = 0
         self.last_invoke: int = 0
         self._when_room: list[Callable[[], None]] = []  # what waits until its outbox is down to the low-water mark
@@ -527,6 +531,8 @@ class RendererConnection(Connection):
         if len(self.running) >= self.most_running:
             self._refuse(correlation)
             return
+        if message.views:
+            self._answer_in_place(correlation, message.views)
         if channel.port.activating:
             self._defer(channel, correlation, clone.encode(args) if body is None else body)
             return
@@ -543,6 +549,13 @@ class RendererConnection(Connection):
             contexts.apart(self.execute, channel, correlation, args)
         else:
             self.execute(channel, correlation, args)
+
+    def _answer_in_place(self, correlation: int, views: int) -> None:
+        """Note that the renderer reads the answer of this invoke in place."""
+        if views != VIEWS:
+            raise ProtocolError(f"it sent invoke {correlation} with flags that there are not, {views}")
+        self.in_place.add(correlation)
+        self.large[correlation] = 0
 
     def _refuse(self, correlation: int) -> None:
         why = f"{MAX_INVOKES} invokes of this renderer are in flight, or still end: await some of them first"
@@ -676,7 +689,7 @@ class RendererConnection(Connection):
 
     def _send_plain(self, correlation: int, result: object) -> bool:
         """Send a result that is small plain data, encoded in C. Return whether that has settled the invoke."""
-        if self.large or self.state is CLOSED:  # `_answer` gives the invoke's weight back
+        if (self.large and correlation in self.large) or self.state is CLOSED:  # `_answer` does more
             return False
         try:
             return self.endpoint.send_value(RESULT, 0, 0, correlation, result)
@@ -688,8 +701,7 @@ class RendererConnection(Connection):
 
     def _answer(self, correlation: int, result: object, error: BaseException | None) -> None:
         """Send the outcome of an invoke to the renderer."""
-        if self.large:
-            self.large_bytes -= self.large.pop(correlation, 0)
+        views = self._forget(correlation) if self.large else 0
         if self.state is CLOSED:
             return
         if error is not None:
@@ -700,7 +712,34 @@ class RendererConnection(Connection):
         except BaseException as unclonable:  # DataCloneError, MemoryError, or an error of the value's own code
             conclude(unclonable, partial(self._tell, ERROR, 0, correlation, describe(unclonable)))
             return
-        self._tell(RESULT, 0, correlation, body)
+        if not (views and self._send_in_place(correlation, body)):
+            self._tell(RESULT, views, correlation, body)
+
+    def _forget(self, correlation: int) -> int:
+        """An invoke has ended: it counts no more. Return VIEWS if its answer is read in place, else 0."""
+        self.large_bytes -= self.large.pop(correlation, 0)
+        if correlation not in self.in_place:
+            return 0
+        self.in_place.remove(correlation)
+        return VIEWS
+
+    def _send_in_place(self, correlation: int, body: Buffer | Sequence[Buffer]) -> bool:
+        """Send a large result in a block that this renderer alone has. Return whether that has settled the invoke."""
+        pool = self.core.pool
+        if self.slabs is None:
+            self.slabs = pool.slabs()
+        if self.slabs is None or not self.takes_slabs:
+            return False
+        try:
+            sent = self.endpoint.send_in_block(self.slabs, RESULT, VIEWS, correlation, body)
+        except OutboxFull:  # `_tell` handles a full outbox
+            return False
+        except ProtocolError as error:
+            self.broken(error)
+            return True
+        if sent == WANTS_SLAB:
+            pool.provide_own(self)
+        return sent == IN_BLOCK
 
     def _tell(self, kind: int, detail: int, correlation: int, body: Buffer | Sequence[Buffer]) -> None:
         try:
@@ -744,11 +783,11 @@ class RendererConnection(Connection):
         if running is not None and _stop(*running, partial(self._has_stopped, correlation)):
             self.most_running -= 1  # its handler's `finally` may take its time
         else:
-            self.large_bytes -= self.large.pop(correlation, 0)
+            self._forget(correlation)
 
     def _has_stopped(self, correlation: int, _task: object) -> None:
         self.most_running += 1
-        self.large_bytes -= self.large.pop(correlation, 0)
+        self._forget(correlation)
 
     def below_low_water(self) -> None:
         if self._backed_up is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The pool: all slabs of main, which extension each belongs to, and which renderers have it.
+"""The pool: all slabs of main, whose each is, and which renderers have it.
 
 A large event for several renderers is copied once, into a block of a slab, and each renderer copies it out of there.
 The C core does that (csrc/endpoint/topic.c). It tells by WANTS_SLAB that a slab is missing, and until there is one, the
@@ -9,6 +9,9 @@ A slab belongs to one extension, for as long as it exists. Whoever has mapped a 
 there, also when it listens no more, or has left. So only renderers that listen to a channel of the extension are handed
 it, and of those only who could go on to listen, or connect again, as it likes: those that main has started, and those
 of this user that connect where no token is asked for.
+
+Answers of invokes that a renderer reads in place lie in slabs of its connection's own, which no other renderer is ever
+handed. So an answer is read by nobody but who has asked for it, as in its ring.
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ ROOM_FOR: Final = 8
 ROOMY: Final = 32 * 1024 * 1024
 # A message of more than the pool's limit divided by this goes through the rings, so that no message fills the pool.
 PARTS: Final = 4
+# The slabs for one renderer's answers have at most the pool's limit divided by this.
+OWN: Final = 2
 # How long a slab is unused before its memory is given back (seconds).
 IDLE: Final = 10.0
 # How long no slab is made after that has failed (seconds).
@@ -82,7 +87,7 @@ class SlabPool:
         self._timer: Deadline | None = None  # of `_give_back`
 
     def slabs(self) -> Slabs | None:
-        """The slabs of a new extension: none so far. None: there is no pool."""
+        """The slabs of a new extension, or of a renderer: none so far. None: there is no pool."""
         return Slabs(self._limit // PARTS) if self._limit else None
 
     def provide(self, channel: MainChannel) -> None:
@@ -94,19 +99,33 @@ class SlabPool:
         wanted = owner.wanted()
         # To one alone nothing is sent there, unless it reads in place.
         if wanted and (len(listening) > 1 or any(channel in each.viewing for each in listening)):
-            self._grow(owner, wanted)
+            self._grow(owner, wanted, self._limit)
+        self._hand_all(owner, listening)
+
+    def provide_own(self, connection: RendererConnection) -> None:
+        """Make a slab for answers that a renderer reads in place, where one was missing, and hand it to that one."""
+        owner = connection.slabs
+        if owner is None:
+            return
+        wanted = owner.wanted()
+        if wanted:
+            self._grow(owner, wanted, self._limit // OWN)
+        self._hand_all(owner, [connection])
+
+    def _hand_all(self, owner: Slabs, connections: list[RendererConnection]) -> None:
         ours = [each for each in self._slabs if each.owner is owner]
         if ours:
             self._look_later()
-        for connection in listening:
+        for connection in connections:
             for slab in ours:
                 if connection not in slab.readers:
                     self._hand(connection, slab)
 
-    def _grow(self, owner: Slabs, wanted: int) -> None:
+    def _grow(self, owner: Slabs, wanted: int, most: int) -> None:
+        """Make a slab, if the owner's have at most `most` bytes with it."""
         needed = _pages(wanted)
         size = max(LEAST, needed * max(1, min(ROOM_FOR, ROOMY // needed)))
-        left = self._limit - self._bytes()
+        left = min(self._limit - self._bytes(), most - sum(each.size for each in self._slabs if each.owner is owner))
         if size > left:
             size = needed
         if size > left or time.monotonic() < self._not_before:
@@ -207,6 +226,7 @@ class SlabPool:
     def _give_back(self) -> None:
         """Give back the slabs that were not used since the last time, but for one of each extension that has readers.
 
+        Nobody else uses the slabs of a renderer that is gone, so none is waited for there.
         A slab is taken back from a renderer that listens to no channel of the extension any more.
         """
         try:
@@ -221,11 +241,13 @@ class SlabPool:
                     continue
                 for connection in list(slab.readers):
                     listens = any(channel.port.slabs is slab.owner for channel in connection.listening)
-                    if connection in slab.withdrawn or not (listens or connection.endpoint.held):
+                    uses = listens or connection.slabs is slab.owner
+                    if connection in slab.withdrawn or not (uses or connection.endpoint.held):
                         self._take_back(connection, slab)
-                if slab.readers and slab.owner not in kept and slab.size <= KEPT:
+                is_own = any(each.slabs is slab.owner for each in slab.readers)
+                if slab.readers and not is_own and slab.owner not in kept and slab.size <= KEPT:
                     kept.add(slab.owner)
-                elif state.taken == 0 and state.uses == slab.uses:
+                elif state.taken == 0 and (state.uses == slab.uses or not slab.readers):
                     self._withdraw(slab)
                 slab.uses = state.uses
         finally:

@@ -38,7 +38,7 @@ from ..runtime.protocol import (
 from ..runtime.remote_error import rebuild, summarize
 from ..runtime.turns import TurnLoop
 from ..transport import handshake
-from ..transport.endpoint import INLINE, KEEP, REFUSE, Batch, Buffer, Endpoint, Message
+from ..transport.endpoint import INLINE, KEEP, REFUSE, Batch, Block, Buffer, Endpoint, Message
 from ..transport.poller import Poller
 from .backlog import OUTCOMES, Backlog, is_outcome, parts_of
 from .dispatch import EventDispatcher
@@ -217,13 +217,26 @@ class RendererCore(Connection, TurnLoop):
         if pending is not None:
             body = message.body
             try:
-                value = message.value if body is None else clone.decode_owned(body, self.reads)
+                if body is None:
+                    value = message.value
+                elif message.views:
+                    value = self._read_in_place(body)
+                else:
+                    value = clone.decode_owned(body, self.reads)
             except DecodeError as error:
                 pending.set_exception(error)
                 self.driver.started = True
             else:
                 if not pending.set_result(value):
                     self.driver.started = True  # the task that awaits the result is to go on
+
+    def _read_in_place(self, body: Any) -> Any:
+        """Decode a result whose arrays are read-only, wherever they lie."""
+        try:
+            return clone.decode_view(body, self.reads)
+        finally:
+            if type(body) is Block:
+                body.heard()
 
     def _on_error(self, message: Message) -> None:
         pending = self.pending_invokes.take(message.correlation)

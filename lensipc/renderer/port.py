@@ -270,30 +270,46 @@ class RendererPort:
         channel.replays[question] = replay  # first: main's answer to it is never unexpected
         self.core.send(REPLAY, channel.number, correlation=question, when_full=KEEP)
 
-    def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+    def invoke(
+        self,
+        channel: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+        transfer: Sequence[Any],
+        arrays: str = "copy",
+    ) -> Any:
         """Send a request; returns the future of its outcome."""
         core = self.core
+        views = 0 if arrays == "copy" else VIEWS * reads_in_place(arrays)
         if get_ident() != core.thread:
-            return self._post_invoke(channel, args, timeout, transfer)
+            return self._post_invoke(channel, args, timeout, transfer, views)
         invocation = core.driver.invocation(self.abandon)
-        invocation.correlation = self._request(channel, args, timeout, invocation, transfer)
+        invocation.correlation = self._request(channel, args, timeout, invocation, transfer, INVOKE, views)
         return invocation
 
-    def submit(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+    def submit(
+        self,
+        channel: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+        transfer: Sequence[Any],
+        arrays: str = "copy",
+    ) -> Any:
         """Send a request; returns the concurrent.futures.Future of its outcome."""
         core = self.core
         if get_ident() == core.thread and not core.driver.blocking:
             raise RuntimeError("the result of submit would block this thread's event loop: use `await ipc.invoke(...)`")
-        return self.invoke(channel, args, timeout, transfer)
+        return self.invoke(channel, args, timeout, transfer, arrays)
 
-    def _post_invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+    def _post_invoke(
+        self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any], views: int
+    ) -> Any:
         """Invoke from another thread. Returns a concurrent.futures.Future."""
         left = seconds_of(timeout)
         until = None if left is None else time.monotonic() + left
         future = self.core.driver.posted(self.abandon)
-        self._post_args(
-            channel, args, transfer, partial(self._send_request, channel, until, future), future.set_exception
-        )
+        send = partial(self._send_request, channel, until, future, views)
+        self._post_args(channel, args, transfer, send, future.set_exception)
         if left is not None:
             self.core.posts.post_ahead(partial(self._limit_unsent, channel, left, future))
         return future
@@ -308,7 +324,7 @@ class RendererPort:
         if not (self.core.state is CLOSED or future.done() or future.correlation):
             future.limit = self.core.poller.call_later(left, expire)
 
-    def _send_request(self, channel: str, until: float | None, future: Any, body: bytes) -> None:
+    def _send_request(self, channel: str, until: float | None, future: Any, views: int, body: bytes) -> None:
         if future.limit is not None:
             future.limit.cancel()
         if future.done():
@@ -318,22 +334,30 @@ class RendererPort:
         correlation = core.pending_invokes.open(future, f"invoke of {self.extension}/{channel}", left, core.cancel)
         future.correlation = correlation
         try:
-            core.send(INVOKE, number, 0, 0, correlation, body)
+            core.send(INVOKE, number, views, 0, correlation, body)
         except BaseException:
             core.pending_invokes.forget(correlation)
             raise
         if future.cancelled():  # just now, by a thread that knew of no correlation
             core.abandon(correlation)
 
-    def invoke_sync(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any:
+    def invoke_sync(
+        self,
+        channel: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+        transfer: Sequence[Any],
+        arrays: str = "copy",
+    ) -> Any:
         """Send a request and block until its outcome is there."""
         core = self.core
+        views = 0 if arrays == "copy" else VIEWS * reads_in_place(arrays)
         if get_ident() != core.thread:
             core.poller.check_thread("invoke_sync", "ipc.invoke(...).result() waits here")
         if not core.driver.blocking:
             raise RuntimeError("invoke_sync would block this process's event loop: use `await ipc.invoke(...)`")
         outcome = Outcome()
-        correlation = self._request(channel, args, timeout, outcome, transfer)
+        correlation = self._request(channel, args, timeout, outcome, transfer, INVOKE, views)
         try:
             core.wait(outcome)
         except BaseException:  # Ctrl-C: nobody waits for it any more

@@ -74,8 +74,8 @@ class _Invocation(Request):
             return timeout
         left = seconds_of(timeout)
         core, outcome = self._driver.core, Outcome()
-        self.add_done_callback(outcome.set_result)
         give_up = partial(outcome.set_result, None)
+        self.add_done_callback(lambda _done: give_up())  # what refers to this request, it would keep from being freed
         deadline = None if left is None else core.poller.call_later(left, give_up, core.caught_up)
         try:
             core.wait(outcome)

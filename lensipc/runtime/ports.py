@@ -118,12 +118,31 @@ class RendererPort(Port, Protocol):
         arrays: str = "copy",
     ) -> Disposer: ...
 
-    def invoke(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any: ...
+    def invoke(
+        self,
+        channel: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+        transfer: Sequence[Any],
+        arrays: str = "copy",
+    ) -> Any: ...
 
-    def submit(self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]) -> Any: ...
+    def submit(
+        self,
+        channel: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+        transfer: Sequence[Any],
+        arrays: str = "copy",
+    ) -> Any: ...
 
     def invoke_sync(
-        self, channel: str, args: tuple[Any, ...], timeout: float | None, transfer: Sequence[Any]
+        self,
+        channel: str,
+        args: tuple[Any, ...],
+        timeout: float | None,
+        transfer: Sequence[Any],
+        arrays: str = "copy",
     ) -> Any: ...
 
     def stream(

@@ -8,9 +8,10 @@ Message has for them:
     EVENT       up     number   target: frame id to reach, or ALL -                      the arguments
     EVENT       down   number   sender: frame id it comes from    missed: how many are   the arguments
                                 (and `pid`)                       missing before it
-    INVOKE      up     number   -                                 id                     the arguments
+    INVOKE      up     number   views: VIEWS or 0                 id                     the arguments
     CANCEL      up     -        -                                 the invoke's id        -
-    RESULT      both   -        -                                 the request's id       the value
+    RESULT      up     -        -                                 the request's id       -
+    RESULT      down   -        views: of its INVOKE              the request's id       the value
     ERROR       up     -        -                                 the request's id       remote_error.summarize()
     ERROR       down   -        -                                 the request's id       remote_error.describe()
     DECLARE     up     number   extension: its number             -                      the channel's name in UTF-8
@@ -56,7 +57,8 @@ the listener came, and those after it are newer than both. By the question's id 
 waits for: a signal's exception may end a call that has just asked.
 
 VIEWS in a LISTEN says that large events of the channel are read in place. A LISTEN of a channel that is listened to
-changes that, and nothing else.
+changes that, and nothing else. VIEWS in an INVOKE says that a large result is read in place. Its RESULT says so, too:
+then its arrays are read-only, whichever way it has come.
 
 To add a kind, change these places; CONTRIBUTING.md says more of each:
 
@@ -95,7 +97,7 @@ KEEP_EVENT: Final = 18
 NOT_KEPT: Final = 19
 KINDS: Final = 20
 
-VIEWS: Final = 1 << 8  # a bit of `when_full`
+VIEWS: Final = 1 << 8  # a bit of `when_full`, and all that there is of `views`
 
 ALL: Final = 0xFFFFFFFF
 MAIN: Final = 0  # main's frame id; renderers count from 1

@@ -21,7 +21,7 @@ from ..errors import printable
 from ..transport.endpoint import ONE_PIECE, REFUSE, Batch, Buffer, Message
 from . import protocol
 from .connection import Connection
-from .protocol import ALL, DECLARE, EVENT, INVOKE, KEEP_EVENT, KEPT, LISTEN, NOT_KEPT, REPLAY, STREAM, UNLISTEN
+from .protocol import ALL, DECLARE, EVENT, INVOKE, KEEP_EVENT, KEPT, LISTEN, NOT_KEPT, REPLAY, RESULT, STREAM, UNLISTEN
 
 VARIABLE: Final = "LENSIPC_TRACE"
 _KINDS = (
@@ -95,6 +95,18 @@ def _trace_sent(connection: Connection, way: str, channels: Sequence[Any]) -> No
     connection.endpoint.send_value = traced_send_value
 
 
+def _trace_sent_in_place(connection: Any, way: str) -> None:
+    send_in_place = connection._send_in_place
+
+    def traced(correlation: int, body: Buffer | Sequence[Buffer]) -> bool:
+        sent: bool = send_in_place(correlation, body)
+        if sent:
+            _tell(way, RESULT, _bytes_of(body), correlation)
+        return sent
+
+    connection._send_in_place = traced
+
+
 def trace_renderer(core: Connection) -> None:
     """Trace the messages that a renderer's core sends and receives."""
     here = f"renderer {core.frame_id}"
@@ -119,6 +131,7 @@ def trace_main(core: Any) -> None:
     def traced_attach(connection: Any) -> None:
         there = f"renderer {connection.frame_id}"
         _trace_sent(connection, f"main > {there}", connection.channels)
+        _trace_sent_in_place(connection, f"main > {there}")
         connection.on_message[:] = [traced_take(take, connection) for take in connection.on_message]
         connection.decoded = 0
         connection.endpoint.stop_relaying()

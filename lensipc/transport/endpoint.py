@@ -49,6 +49,7 @@ VERSION = lib.LIPC_VERSION
 FAILED = lib.LIPC_FAILED
 CONGESTED = lib.LIPC_CONGESTED
 INLINE = lib.LIPC_INLINE
+IN_BLOCK = lib.LIPC_IN_BLOCK
 
 # bytes, bytearray, memoryview, ndarray: anything C-contiguous (collections.abc.Buffer is of Python 3.12).
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
@@ -248,6 +249,19 @@ class Endpoint:
             body = b"".join(body)
         dropped = _send(self._address, kind, channel, detail, pid, correlation, body, when_full)
         return dropped if dropped >= 0 else self._refuse(dropped, len(body))
+
+    def send_in_block(
+        self, slabs: Slabs, kind: int, detail: int, correlation: int, body: Buffer | Sequence[Buffer]
+    ) -> int:
+        """Main: send a message that the peer reads in place, in a block of `slabs`, which no other peer has.
+
+        Return IN_BLOCK. If it was not sent, return WANTS_SLAB where a slab was missing, else 0. Raises OutboxFull,
+        ProtocolError and MemoryError as `send`.
+        """
+        with _Parts((body,) if isinstance(body, ONE_PIECE) else body) as (parts, count):
+            header = _header(kind, 0, detail, 0, correlation)
+            sent = lib.lipc_send_in_block(self._handle, slabs._handle, header, parts, count)
+        return sent if sent >= 0 else _fail(sent)
 
     def _refuse(self, code: int, size: int) -> NoReturn:
         if code == -errno.EMSGSIZE:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The slabs of one extension: shared memory that main writes once, for all renderers that read it there.
+"""The slabs of one extension, or of one renderer: shared memory that main writes once, for all who read it there.
 
 A slab is a sealed memfd. This file makes slabs and gives them back. What lies in them is an affair of the C core
 (csrc/endpoint/slabs.c).
@@ -32,7 +32,7 @@ class SlabState(NamedTuple):
 
 
 class Slabs:
-    """The slabs of one extension. `most` is the size of the largest message that lies in a slab, in bytes."""
+    """The slabs of one extension, or of one renderer. `most`: bytes of the largest message that lies in a slab."""
 
     __slots__ = ("__weakref__", "_handle")
 

@@ -46,9 +46,9 @@ async def until(condition: Callable[..., object]) -> None:
 
 
 @asynccontextmanager
-async def plain_hosting(path: Path) -> AsyncIterator[Host]:
+async def plain_hosting(path: Path, **options: Any) -> AsyncIterator[Host]:
     """A host whose lab has only plain functions in its renderer part."""
-    async with MainProcess(path) as main:
+    async with MainProcess(path, **options) as main:
         await main.install(ExtensionManifest("lab", "1", main="lab:LabMain", renderer="plain:PlainRenderer"))
         yield Host(main, lab.IpcMain.get_instance(), [])
 

@@ -231,6 +231,24 @@ def _ids(renderer: Renderer, _rng: random.Random, ids: list[int]) -> None:
         renderer.send(INVOKE, 0, correlation=correlation, body=clone.encode(()))
 
 
+@attacks(INVALID, "invokes_with_flags", 1, 2 * VIEWS, VIEWS | 1, 2**32 - 1)
+def _flags(renderer: Renderer, _rng: random.Random, flags: int) -> None:
+    renderer.send(INVOKE, 0, flags, correlation=renderer.next_id(), body=clone.encode(()))
+
+
+@attack(VALID)
+async def asks_for_results_in_place_without_end_and_takes_no_slab(renderer: Renderer, _rng: random.Random) -> None:
+    channel, end = renderer.declare("echo"), renderer.main_end
+    for _ in range(200):
+        body = clone.encode((bytes(70_000),))
+        renderer.send(INVOKE, channel, VIEWS, correlation=renderer.next_id(), body=body)
+        await renderer.parked()
+        renderer.receive()
+    await until(lambda: not end.large)
+    assert not end.in_place
+    assert end.endpoint.held == 0
+
+
 @attacks(INVALID, "answers_what_main_never_asked", RESULT, ERROR)
 def _unasked(renderer: Renderer, rng: random.Random, kind: int) -> None:
     correlation = rng.choice([0, 5, 10**9, 2**64 - 1])

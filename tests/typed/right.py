@@ -157,6 +157,8 @@ async def renderer_side(ipc: IpcRenderer) -> None:
         assert_type(await each, list[str])
     await asyncio.wait({ipc.invoke(SEARCH, "lens", 3)}, timeout=2)
 
+    assert_type(await ipc.invoke(SEARCH, "lens", 3, arrays="view", timeout=2), list[str])
+
     async for number in ipc.stream(ROWS, "a", read_ahead=8):
         assert_type(number, int)
     async with ipc.stream("rows", "a", timeout=2) as numbers:
@@ -170,6 +172,8 @@ def script_side(ipc: IpcRenderer) -> None:
     assert_type(futures, list[concurrent.futures.Future[list[str]]])
     assert_type([future.result(5) for future in futures], list[list[str]])
     assert_type(ipc.submit("search", "lens").result(timeout=5), Any)
+    assert_type(ipc.submit(SEARCH, "lens", 3, arrays="view").result(), list[str])
+    assert_type(ipc.invoke_sync(SEARCH, "lens", 3, arrays="copy"), list[str])
     assert_type(ipc.stream(ROWS, "a"), Stream[int])
     assert_type(list(ipc.stream(ROWS, "a")), list[int])
     assert_type(ipc.stream(ROWS, "a").take(), list[int])

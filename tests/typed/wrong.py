@@ -85,6 +85,9 @@ async def renderer_side(ipc: Ipc.Renderer) -> None:
     # mypy says No overload variant
     # pyright says No overloads for "invoke"
     await ipc.invoke(SEARCH, "lens", 3, timeout="soon")
+    # mypy says No overload variant
+    # pyright says No overloads for "invoke"
+    await ipc.invoke(SEARCH, "lens", 3, arrays="views")
     # mypy says incompatible type
     # pyright says "list[str]" is not assignable to "list[int]"
     hits: list[int] = await ipc.invoke(SEARCH, "lens", 3)
