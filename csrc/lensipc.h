@@ -190,7 +190,7 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint);
  * the body. The message goes into the ring as far as the ring has room. The rest of it is copied to the outbox. The
  * peer is woken if it is parked.
  * Blocks only while a message larger than the ring streams: the peer reads while this function writes, and this
- * function waits up to 50 us for the room for each frame.
+ * function waits up to 50 us for the room for each frame, and up to twice 1 ns for each 20 bytes of the message in all.
  * `when_full` is LIPC_REFUSE, LIPC_KEEP or LIPC_DROP_*. LIPC_DROP_OLDEST drops the oldest waiting messages that were
  * sent with LIPC_DROP_OLDEST on the same channel, until the new message fits. A message with bytes in the ring is not
  * dropped. The new message fits if the outbox is below the mark, or is no larger with the new message than before. If
@@ -233,6 +233,9 @@ void *lipc_buffer_take(size_t size);
 
 /* Called by any thread. Does not block. Gives a buffer of lipc_buffer_take back to the pool. */
 void lipc_buffer_give(void *memory);
+
+/* Called by any thread. Does not block, but for the copying. Copies so many pieces to `to`, one behind the other. */
+void lipc_join(const struct lipc_part *parts, size_t pieces, char *to);
 
 /* ---- topic.c: main only ---- */
 

@@ -224,14 +224,11 @@ async def test_a_result_is_heard_in_its_place_among_events() -> None:
         (renderer,) = main.renderers
 
         def between(_event: Any, number: int) -> Any:
-            main.ipc.broadcast("before or after", number - 1, np.ones(MIB if number % 2 else 10))
-            asyncio.get_running_loop().call_soon(
-                main.ipc.broadcast, "before or after", number + 1, np.ones(MIB if number % 4 else 10)
-            )
-            return np.ones(MIB if number % 3 else 10)
+            main.ipc.broadcast("before", number - 1, np.ones(100_000 if number % 4 == 1 else 10))
+            return np.ones(100_000 if number % 6 == 1 else 10)
 
         main.ipc.handle("between", between)
-        assert await main.run(renderer, "ask_between_events", 20) == list(range(60))
+        assert await main.run(renderer, "ask_between_events", 50) == list(range(100))
         await until(main.nothing_left)
 
 
@@ -244,6 +241,7 @@ async def test_what_is_given_up_leaves_nothing_held() -> None:
             return np.ones(MIB)
 
         main.ipc.handle("slow", slow)
+        main.ipc.handle("never", lambda _event: asyncio.get_running_loop().create_future())
         await main.run(renderer, "ask_and_give_up", 30)
         await until(main.nothing_left)
         await main.run(renderer, "ask")

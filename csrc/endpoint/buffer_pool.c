@@ -121,6 +121,15 @@ void *lipc_buffer_take(size_t size)
     return buffer ? buffer + 1 : NULL;
 }
 
+void lipc_join(const struct lipc_part *parts, size_t pieces, char *to)
+{
+    for (size_t i = 0; i < pieces; i++) {
+        if (parts[i].size)
+            memcpy(to, parts[i].data, parts[i].size);
+        to += parts[i].size;
+    }
+}
+
 void lipc_buffer_give(void *memory)
 {
     struct buffer *buffer = (struct buffer *)memory - 1;

@@ -14,6 +14,11 @@
  * that is running takes a frame within a few microseconds. A reader that has just been woken starts within about 50. */
 #define STREAM_WAIT_NS 50000
 
+/* How long a large message waits beyond that, all its frames together: a nanosecond for so many of its bytes. That is half of
+ * the time that it would take to copy it to the outbox. A reader may be woken late, or be away for a moment: and then it
+ * would take a large message from the outbox in many small steps, with a wake for each. */
+#define STREAM_BYTES_PER_NS 20
+
 static struct lipc_frame common_frame(const struct lipc_header *header, uint64_t total)
 {
     return (struct lipc_frame){
@@ -114,35 +119,63 @@ bool lipc_can_flush(struct lipc_endpoint *endpoint)
            (lipc_is_crowded(endpoint) && lipc_ring_readable(&endpoint->outbox.holds->returns) != 0);
 }
 
-/* Waits a short time for room for a message's next frame. Returns 1, 0 if there is still no room, or -EBADMSG. A slow
- * or hostile reader costs at most STREAM_WAIT_NS for each quarter of the ring. */
-static int await_room(struct lipc_endpoint *endpoint, const struct lipc_outgoing *message)
+/* Waits a short time for room for a message's next frame, and takes what is longer than STREAM_WAIT_NS from *patience, in
+ * nanoseconds. Returns 1, 0 if there is still no room, or -EBADMSG. A slow or hostile reader costs at most STREAM_WAIT_NS for
+ * each quarter of the ring, and all patience once. */
+static int await_room(struct lipc_endpoint *endpoint, const struct lipc_outgoing *message, uint64_t *patience)
 {
     uint64_t bytes = lipc_frame_bytes(next_size(endpoint, message));
-    uint64_t deadline = lipc_clock() + STREAM_WAIT_NS;
+    uint64_t deadline = lipc_clock() + STREAM_WAIT_NS, now = 0;
     for (;;) {
         int64_t room = lipc_ring_room(&endpoint->out, bytes);
         if (room < 0)
             return (int)room;
         if ((uint64_t)room >= bytes)
-            return 1;
-        if (lipc_clock() >= deadline)
+            break;
+        now = lipc_clock();
+        if (now >= deadline + *patience)
             return 0;
         (void)sched_yield();
     }
+    *patience -= now > deadline ? now - deadline : 0;
+    return 1;
+}
+
+/* Returns whether a message streams: it is larger than the ring, and the reader makes room while it is written. */
+static bool streams(const struct lipc_endpoint *endpoint, const struct lipc_outgoing *message,
+                    const struct lipc_copies *copies)
+{
+    return !copies->many && ring_bytes(endpoint, message->frame.total) > endpoint->out.capacity;
+}
+
+/* Waits a short time until all that waits before a message that streams is in the ring, if that is little: it could not
+ * stream behind it. Returns 0 or -EBADMSG. */
+static int clear_the_way(struct lipc_endpoint *endpoint, const struct lipc_outgoing *message)
+{
+    uint64_t patience = message->frame.total / STREAM_BYTES_PER_NS;
+    const struct lipc_outbox *outbox = &endpoint->outbox;
+    int room = 1;
+    while (room > 0 && outbox->head && outbox->bytes <= endpoint->out.capacity) {
+        room = await_room(endpoint, &outbox->head->message, &patience);
+        int64_t waiting = room > 0 ? lipc_make_room(endpoint) : 0;
+        if (waiting < 0)
+            return (int)waiting;
+    }
+    return room < 0 ? room : 0;
 }
 
 /* Writes a message's frames while the ring has room. A message larger than the ring streams: the reader makes room
  * while the message is written. Returns 1 if all is written, 0 if not, or -EBADMSG. */
 static int write_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *message, const struct lipc_copies *copies)
 {
-    bool streams = !copies->many && ring_bytes(endpoint, message->frame.total) > endpoint->out.capacity;
+    bool waits = streams(endpoint, message, copies);
+    uint64_t patience = message->frame.total / STREAM_BYTES_PER_NS;
     int put;
     do {
         put = put_frame(endpoint, message);
-        if (put == 0 && streams) {
+        if (put == 0 && waits) {
             lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_DATA);
-            put = await_room(endpoint, message);
+            put = await_room(endpoint, message, &patience);
         }
     } while (put > 0 && message->sent < message->frame.total);
     lipc_wakeup_wake(&endpoint->wakeup, LIPC_PARKED_FOR_DATA);
@@ -221,6 +254,8 @@ static int send_message(struct lipc_endpoint *endpoint, struct lipc_outgoing *me
                         struct lipc_copies *copies)
 {
     int64_t waiting = endpoint->outbox.head ? lipc_make_room(endpoint) : 0;
+    if (waiting > 0 && streams(endpoint, message, copies))
+        waiting = clear_the_way(endpoint, message);
     if (waiting < 0)
         return (int)waiting;
     if (!endpoint->outbox.head) {
@@ -316,7 +351,7 @@ int lipc_send_in_block(struct lipc_endpoint *endpoint, struct lipc_slabs *slabs,
     if (!holds || lipc_lacks_offer(holds, block->slab->number)) {
         status = LIPC_WANTS_SLAB;
     } else if (lipc_may_hold(holds, block, LIPC_SHARE * holds->high_water)) {
-        lipc_block_fill(block, parts, count);
+        lipc_join(parts, count, lipc_block_memory(block));
         int sent = lipc_send_place(endpoint, header, block, size, LIPC_REFUSE);
         status = sent < 0 ? sent : LIPC_IN_BLOCK;
     }

@@ -23,7 +23,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -243,16 +242,6 @@ uint64_t lipc_block_size(const struct lipc_slabs *slabs, const struct lipc_part 
     for (size_t i = 0; i < count && size <= slabs->most; i++)
         size = parts[i].size <= slabs->most ? size + parts[i].size : UINT64_MAX;
     return size >= LIPC_BLOCK_LEAST && size <= slabs->most ? size : 0;
-}
-
-void lipc_block_fill(struct lipc_block *block, const struct lipc_part *parts, size_t count)
-{
-    char *to = block->slab->memory + block->offset;
-    for (size_t i = 0; i < count; i++) {
-        if (parts[i].size)
-            memcpy(to, parts[i].data, parts[i].size);
-        to += parts[i].size;
-    }
 }
 
 /* Makes one block of a free block and the free block behind it. */

@@ -53,8 +53,11 @@ struct lipc_block *lipc_block_take(struct lipc_slabs *slabs, uint64_t size);
 /* Called by topic.c and send.c. Does not block. Returns the size of a body that may go into a block of these slabs, or 0. */
 uint64_t lipc_block_size(const struct lipc_slabs *slabs, const struct lipc_part *parts, size_t count);
 
-/* Called by topic.c and send.c. Does not block, but for the copying. Copies a body into a block that has room for it. */
-void lipc_block_fill(struct lipc_block *block, const struct lipc_part *parts, size_t count);
+/* Called by topic.c and send.c. Does not block. Returns where a block's bytes are. */
+static inline char *lipc_block_memory(const struct lipc_block *block)
+{
+    return block->slab->memory + block->offset;
+}
 
 /* Called by each holder. Does not block. Removes one holder. Without holders the block is free. */
 void lipc_block_give(struct lipc_block *block);

@@ -179,7 +179,7 @@ static struct lipc_block *fill_block(const struct lipc_topic *topic, const struc
         lipc_block_give(block);
         return NULL;
     }
-    lipc_block_fill(block, parts, count);
+    lipc_join(parts, count, lipc_block_memory(block));
     return block;
 }
 

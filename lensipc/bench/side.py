@@ -228,7 +228,9 @@ class Side:
         then()
         self.done({"times": times, "asked": len(times)})
 
-    async def ask_all_async(self, ask: Callable[[], Awaitable[object]]) -> None:
+    async def ask_all_async(
+        self, ask: Callable[[], Awaitable[object]], then: Callable[[], object] = lambda: None
+    ) -> None:
         """The same, awaiting; `flight` at a time."""
         task, pause, clock = self.task, self.task.pause, time.perf_counter_ns
         times: list[int] = []
@@ -257,6 +259,7 @@ class Side:
         deadline = begun + int(task.seconds * 1e9)
         await work_all(task.count)
         took = clock() - begun
+        then()
         await self.done_async({"times": times, "asked": len(times), "took": took})
 
     def answer_all(self, receive: Callable[[], Any], send: Callable[[bytes], object]) -> None:

@@ -251,6 +251,16 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         {},
     ),
     Workload(
+        "small_beside_bulk",
+        "calls",
+        "an awaited call with the small dict of a renderer that gets, or sends, float32 arrays of 256 MiB without end",
+        "p50_us",
+        "µs",
+        False,
+        (Case("it gets them"), Case("it sends them")),
+        {"count": 1000, "warmup": 10, "pause": 0.01, "seconds": 3.0, "payload": "array", "size": 256 * MIB},
+    ),
+    Workload(
         "idle",
         "idle",
         "connected, and nothing sent: CPU of both sides",

@@ -381,7 +381,9 @@ def weigh(
     """
     flags = limits.flags | (_fast.READ_OWNED if owned and len(buffer) >= _OUT_OF_BAND else 0)
     if view:
-        buffer = memoryview(bytearray(buffer)).toreadonly()
+        if not owned:
+            buffer = bytearray(buffer)
+        buffer = memoryview(buffer).toreadonly()
         flags |= _fast.READ_VIEW
     elif not owned and type(buffer) is not bytes:
         buffer = bytes(buffer)

@@ -13,7 +13,7 @@ from ..log import log
 from ..runtime.connection import CLOSED
 from ..runtime.driver import Driver
 from ..runtime.posts import Posts
-from ..runtime.turns import TurnLoop
+from ..runtime.turns import AWAY, TurnLoop
 from ..transport import handshake
 from ..transport.endpoint import CONGESTED, FAILED, busy_poll
 from ..transport.poller import EDGE, Poller
@@ -98,12 +98,15 @@ class MainCore(TurnLoop):
         """Wait until nothing is congested, and main's own listeners have heard what it has sent."""
         self.poller.check_thread("drain", "await it on the loop of that thread")
         await self.driver.yield_to_loop()
+        if time.monotonic() - self.drained > AWAY:
+            await self.driver.yield_to_loop()
         while self.router.local:
             await self.driver.yield_to_loop()
         while self.backpressure.look():
             pending = self.driver.future()
             self.backpressure.wait(partial(pending.set_result, None))
             await pending
+        self.drained = time.monotonic()
 
     # ---- renderers come and go ----
 

@@ -17,7 +17,7 @@ from ..runtime.listening import PUT_OFF, Paced, reads_in_place, with_options
 from ..runtime.ports import RendererInfo
 from ..runtime.posts import not_done
 from ..runtime.protocol import ALL, MAIN
-from ..transport.endpoint import FAILED, Topic
+from ..transport.endpoint import FAILED, Buffer, Topic
 from ..transport.poller import get_ident
 from ..transport.slabs import WANTS_SLAB, Slabs
 from .kept import KeptValues
@@ -106,7 +106,7 @@ class MainPort:
         send, lost = partial(self._send_body, target, channel), not_done(f"broadcast of {self.extension}/{channel}")
         post_args(self.core.posts, args, transfer, self.core.limits, send, lost)
 
-    def _send_body(self, target: int, channel: str, body: bytes) -> None:
+    def _send_body(self, target: int, channel: str, body: Buffer) -> None:
         self.table.check_open(channel)
         self.core.router.route(self.table[channel], MAIN, self.core.pid, body, target)
 
@@ -124,7 +124,7 @@ class MainPort:
         if transfer:
             clone.detach(transfer)
 
-    def _keep_body(self, channel: str, body: bytes) -> None:
+    def _keep_body(self, channel: str, body: Buffer) -> None:
         self.table.check_open(channel)
         found = self.table[channel]
         try:

@@ -107,6 +107,8 @@ class Router:
         """Send an event to all, and keep it for who listens later. KeptFull: neither was done. Returns as `route`."""
         kept = channel.port.kept
         kept.check(channel.name, len(body))
+        if type(body) is not bytes:
+            body = memoryview(body).toreadonly()  # no listener may have it for its own
         status = self.route(channel, frame_id, pid, body)
         kept.put(channel.name, Kept(frame_id, pid, body))
         return status
@@ -152,13 +154,15 @@ class Router:
         limits = self._limits if sender is None else sender.limits
         event = IpcMainEvent(frame_id, pid, port.extension, channel.name, 0, port.send)
         weight = len(body)
+        # A kept event, and main's own, is not writable. What a renderer has sent only this listener will have.
+        owned = type(body) is not bytes and not memoryview(body).readonly and len(channel.listeners) == 1
         count = None if sender is None else lambda change: sender.count_listener(weight, change)
 
         def read(view: bool = False) -> Any:
             nonlocal weight
             if len(body) <= UNWEIGHED:
                 return clone.decode_view(bytearray(body), limits) if view else clone.decode(body, limits)
-            args, weight = clone.weigh(body, limits, owned=False, view=view)
+            args, weight = clone.weigh(body, limits, owned=owned, view=view)
             return args
 
         try:

@@ -36,7 +36,7 @@ from ..runtime.protocol import (
     VIEWS,
 )
 from ..runtime.streams import Incoming, Stream
-from ..transport.endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, KEEP_NEWEST, REFUSE
+from ..transport.endpoint import DROP_NEWEST, DROP_OLDEST, KEEP, KEEP_NEWEST, REFUSE, Buffer
 from ..transport.poller import get_ident, seconds_of
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class RendererPort:
         channel: str,
         args: tuple[Any, ...],
         transfer: Sequence[Any],
-        send: Callable[[bytes], object],
+        send: Callable[[Buffer], object],
         fail: Fail,
     ) -> None:
         core = self.core
@@ -168,7 +168,7 @@ class RendererPort:
         encoded_name(channel)
         post_args(core.posts, args, transfer, core.limits, send, fail, core.max_size)
 
-    def _send_body(self, target: int, channel: str, body: bytes) -> None:
+    def _send_body(self, target: int, channel: str, body: Buffer) -> None:
         self.core.send(EVENT, self._number(channel), target, body=body)
 
     def keep(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
@@ -185,7 +185,7 @@ class RendererPort:
         if transfer:
             clone.detach(transfer)
 
-    def _keep_body(self, channel: str, body: bytes) -> None:
+    def _keep_body(self, channel: str, body: Buffer) -> None:
         self._kept.check(channel, len(body))
         self.core.send(KEEP_EVENT, self._number(channel), body=body)
         self._kept.enter(channel, len(body))
@@ -324,7 +324,7 @@ class RendererPort:
         if not (self.core.state is CLOSED or future.done() or future.correlation):
             future.limit = self.core.poller.call_later(left, expire)
 
-    def _send_request(self, channel: str, until: float | None, future: Any, views: int, body: bytes) -> None:
+    def _send_request(self, channel: str, until: float | None, future: Any, views: int, body: Buffer) -> None:
         if future.limit is not None:
             future.limit.cancel()
         if future.done():

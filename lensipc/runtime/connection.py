@@ -20,7 +20,7 @@ from .. import clone
 from ..errors import DecodeError, ProtocolError
 from ..log import log
 from ..transport import unix_socket
-from ..transport.endpoint import LARGE, REFUSE, Batch, Buffer, Endpoint, Message, too_large
+from ..transport.endpoint import LARGE, REFUSE, Batch, Buffer, Endpoint, Message, join, too_large
 from ..transport.poller import Poller
 from .posts import Fail, Posts
 
@@ -29,6 +29,8 @@ BATCH = 64
 # How long to wait for the next part of a large message before doing something else (nanoseconds): a peer that writes
 # it puts a quarter of a ring in within a few microseconds.
 STREAM = 20_000
+# Rings full of a large message that are read before other callbacks have their turn: 4 MiB by default, or about 0.5 ms.
+STEPS = 16
 
 
 class State(enum.Enum):
@@ -117,7 +119,7 @@ class Connection:
         endpoint, on_message = self.endpoint, self.on_message
         message: Message | Batch | None
         received: list[Message | Batch]
-        handled = limit = 0
+        handled = limit = steps = 0
         for _ in range(budget + 1):  # this bound holds even for a peer that sends a large message byte by byte
             batch, before = self._batch, handled
             for message in batch:
@@ -171,11 +173,13 @@ class Connection:
             elif (
                 handled >= budget
                 or self.paused
+                or steps == STEPS
                 or (until is not None and time.monotonic() >= until)
                 or not (relayed or (endpoint.assembling[0] is not None and endpoint.busy_poll(STREAM)))
             ):
                 break
-            # Otherwise the peer is writing the rest of a large message: read on.
+            else:  # the peer is writing the rest of a large message: read on
+                steps += 1
         if self.drain_requested:
             self._tell_those_who_wait()
         return handled
@@ -283,14 +287,15 @@ def post_args(
     args: tuple[Any, ...],
     transfer: Sequence[Any],
     limits: clone.Limits,
-    send: Callable[[bytes], object],
+    send: Callable[[Buffer], object],
     fail: Fail,
     max_size: int | None = None,
 ) -> None:
     """Any thread. Encode arguments now, post a call that has the owner `send` them, and detach `transfer`."""
     if transfer:
         clone.check_transfer(transfer)
-    body = clone.encode(args, limits, "args")
+    encoded = clone.encode_parts(args, "args", limits)
+    body = encoded if isinstance(encoded, bytes) else join(encoded)
     if max_size is not None and len(body) > max_size:
         raise too_large(len(body), max_size)
     posts.post(len(body), partial(send, body), fail)

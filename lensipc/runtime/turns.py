@@ -18,6 +18,10 @@ from .driver import Driver
 SHORT_POLL: Final = 5_000
 # How long a turn goes on while such polls find something (nanoseconds): so long the loop's other callbacks wait.
 POLLING_TURN: Final = 100_000
+# Who calls `drain` after so long (seconds) has kept the loop busy meanwhile: it has sent a large message, say. What has
+# come is handled first, which takes two rounds of the loop. In one round the caller's task stands before the callback
+# that finds what has come: it would send the next message, and a small request would wait for that one, too.
+AWAY: Final = 0.001
 
 
 class TurnLoop:
@@ -34,6 +38,7 @@ class TurnLoop:
         self._busy_poll = BusyPoll()
         self._scheduled = False
         self._lingers = False  # the scheduled turn polls first, for nothing is known to be there
+        self.drained: float = 0.0  # when `drain` has returned last
 
     @property
     def is_busy(self) -> bool:

@@ -473,6 +473,17 @@ class _Parts:
             ffi.release(pin)
 
 
+def join(pieces: Sequence[Buffer]) -> Buffer:
+    """Copy pieces into one. Large ones are copied while other threads run, into memory of the buffer pool."""
+    size = sum(memoryview(piece).nbytes for piece in pieces)
+    if size < lib.LIPC_POOLED:
+        return b"".join(pieces)
+    buffer = _take_buffer("char[]", size)
+    with _Parts(pieces) as (parts, count):
+        lib.lipc_join(parts, count, buffer)
+    return memoryview(ffi.buffer(buffer))
+
+
 def busy_poll(endpoints: Iterable[Endpoint], ns: int) -> bool | None:
     """Look for work at any of these endpoints for at most `ns` nanoseconds, as `Endpoint.busy_poll` does."""
     # Endpoints beyond the first POLLED are not looked at here. Their peers wake this side by a signal.

@@ -420,6 +420,43 @@ static void an_event_for_one_that_reads_in_place_lies_in_a_block_until_its_view_
     end(1);
 }
 
+static int answer(struct lipc_endpoint *to, uint64_t seed, size_t size)
+{
+    const struct lipc_header header = {.correlation = seed, .kind = 4};
+    char *body = make_body(seed, size);
+    const struct lipc_part parts[] = {{.data = body, .size = 10}, {.data = NULL}, {.data = body + 10, .size = size - 10}};
+    int status = lipc_send_in_block(to, slabs, &header, parts, 3);
+    free(body);
+    return status;
+}
+
+static void what_is_no_event_is_read_in_place_or_not_sent(void)
+{
+    view_in(1);
+    struct lipc_view *views[4];
+    lipc_view_channel(pairs[0].renderer, 0, 0); /* that is for events alone */
+    CHECK(answer(pairs[0].main, 1, LIPC_BLOCK_LEAST - 1) == 0 && look().uses == 0);
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        CHECK(answer(pairs[0].main, seed, LARGE) == LIPC_IN_BLOCK);
+        views[seed - 1] = take(0, seed, LARGE);
+    }
+    CHECK(answer(pairs[0].main, 5, LARGE) == LIPC_WANTS_SLAB && lipc_slabs_wanted(slabs) == LARGE);
+    for (int i = 0; i < 4; i++) {
+        CHECK(is_body((uint64_t)i + 1, lipc_view_memory(views[i]), LARGE));
+        lipc_view_free(views[i]);
+    }
+    CHECK(lipc_collect(pairs[0].main) == 0);
+    struct pair other = open_pair(CAPACITY); /* it has no slab */
+    CHECK(answer(other.main, 6, LARGE) == LIPC_WANTS_SLAB && lipc_slabs_wanted(slabs) == 0);
+    int64_t hold = lipc_offer_slab(other.main, slab);
+    CHECK(hold > 0 && answer(other.main, 7, LARGE) == 0); /* nor has it mapped this one */
+    close_pair(other);
+    CHECK(answer(pairs[0].main, 8, LARGE) == LIPC_IN_BLOCK && look().blocks == 1);
+    lipc_view_free(take(0, 8, LARGE));
+    CHECK(lipc_collect(pairs[0].main) == 0);
+    end(1);
+}
+
 static void what_is_viewed_is_neither_used_again_nor_waited_for(void)
 {
     view_in(2);
@@ -881,6 +918,7 @@ int main(int argc, char **argv)
     RUN(who_waits_for_room_is_told_whoever_has_collected_what_was_returned);
     RUN(a_dropped_event_holds_nothing);
     RUN(an_event_for_one_that_reads_in_place_lies_in_a_block_until_its_view_ends);
+    RUN(what_is_no_event_is_read_in_place_or_not_sent);
     RUN(what_is_viewed_is_neither_used_again_nor_waited_for);
     RUN(what_is_written_to_a_view_is_seen_by_nobody_and_not_in_the_next_event);
     RUN(a_view_outlives_its_slab_and_its_endpoint_as_it_was);

@@ -106,6 +106,8 @@ _1_MIB_TO_16 = "fanout_bulk/1 MiB to 16"  # for those that copy once more for ea
 _ON_UVLOOP = "rtt_async_x64/uvloop"
 _ON_ASYNCIO = ("rtt_async", "rtt_async_idle2ms", "rtt_async_x64/asyncio")
 
+_BESIDE_BULK = ("small_beside_bulk/it gets them", "small_beside_bulk/it sends them")
+
 _SCALE = tuple(
     f"scale/{number:,} {what}"
     for what, numbers in (("channels", (1, 100, 10_000)), ("extensions", (1, 100, 1_000)))
@@ -121,6 +123,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("lensipc", "lens:Calls", _RTT),
     Entry("lensipc", "lens:AsyncCalls", _ON_ASYNCIO),
     Entry("lensipc", "lens:AsyncCalls", (_ON_UVLOOP,), _UVLOOP),
+    Entry("lensipc", "lens:CallsBesideBulk", _BESIDE_BULK),
     Entry("lensipc", "attach:Attach", ("scale/attach",)),
     Entry("lensipc script", "lens:EventsToScripts", ("event_small",), note="the renderer runs no event loop"),
     Entry("lensipc semaphore", "lens:CallsBySemaphore", _RTT, note='wakeup="semaphore"'),
@@ -159,6 +162,7 @@ ENTRIES: tuple[Entry, ...] = (
     Entry("faster-fifo", "faster:Calls", _RTT, _FIFO),
     Entry("shared_memory + Pipe", "shm:Bulk", ("bulk", "fanout_bulk")),
     Entry("shared_memory + Pipe", "shm:InPlace", _IN_PLACE),
+    Entry("shared_memory + Pipe", "shm:CallsBesideBulk", _BESIDE_BULK, note="watched by asyncio"),
     Entry("zenoh", "zenoh:Events", ("event_small", "event_raw64", "fanout", "idle"), _ZENOH),
     Entry("Node workers", "node:Workers", ("event_small", "bulk", "fanout", _1_MIB_TO_16, "idle"), _NODE),
     Entry("Node workers", "node:WorkersCalls", ("rtt_async/free", "rtt_async/one core", "rtt_async_x64"), _NODE),

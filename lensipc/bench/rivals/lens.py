@@ -88,7 +88,7 @@ async def broadcast_all(ipcs: list[Any], side: Side) -> None:
 class _Lens(Contest):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.options: dict[str, Any] = {"outbox_limit": 2**30}  # of the MainProcess
+        self.options: dict[str, Any] = {"outbox_limit": 2**30, "message_limit": 2**30}  # of the MainProcess
 
     def main(self, side: Side) -> None:
         run(self.serve(side), self.task.loop)
@@ -220,5 +220,49 @@ class AsyncCalls(_Lens):
         renderer = await self.connected()
         try:
             await side.ask_all_async(partial(renderers[0].invoke, "echo", SMALL))
+        finally:
+            renderer.close()
+
+
+class CallsBesideBulk(_Lens):
+    """Awaited calls, while one array after the other goes to the renderer that calls, or from it."""
+
+    async def work(self, side: Side) -> None:  # noqa: ARG002
+        """Broadcast until the calls are over; or only hear what is broadcast."""
+        (ipc,) = mains
+        over = asyncio.Event()
+        ipc.listen("over", lambda _event: over.set())
+        if self.task.case == "it sends them":
+            ipc.listen("bulk", lambda _event, _array: None)
+        else:
+            await self._send(ipc, over)
+
+    async def _send(self, ipc: Any, over: asyncio.Event) -> None:
+        array = value(self.task)
+        while not over.is_set():
+            ipc.broadcast("bulk", array)
+            await ipc.drain()
+
+    def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
+        """Call."""
+        run(self._call(side), self.task.loop)
+
+    async def _call(self, side: Side) -> None:
+        renderer = await self.connected()
+        (ipc,) = renderers
+        over = asyncio.Event()
+        if self.task.case == "it sends them":
+            sending: asyncio.Task[Any] = asyncio.create_task(self._send(ipc, over))
+        else:
+            ipc.listen("bulk", lambda _event, _array: None)
+            sending = asyncio.create_task(over.wait())
+
+        def end() -> None:
+            over.set()
+            ipc.broadcast("over")
+
+        try:
+            await side.ask_all_async(partial(ipc.invoke, "echo", SMALL), end)
+            await sending
         finally:
             renderer.close()

@@ -7,6 +7,8 @@ copy at the same time. Or it reads them in the slot.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import multiprocessing
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, arrays, pack, room, unpack
+from ..calls import Calling
 from ..contest import Contest
-from ..side import Listener, Side
-from ..task import Task
+from ..loops import run
+from ..side import Listener, Side, handle
+from ..task import SMALL, Task
 
 SLOTS = 2
 
@@ -84,3 +88,82 @@ class InPlace(Bulk):
         """Read it there."""
         listen.read(unpack(head, slot.data))
         free()
+
+
+class CallsBesideBulk(Bulk):
+    """Awaited calls by the pipe, while one array after the other is copied into the slots and out of them."""
+
+    def main(self, side: Side) -> None:
+        """Answer."""
+        run(self._serve(side), self.task.loop)
+
+    async def _serve(self, side: Side) -> None:
+        end = _End(self.pipes[0][0], self.slots, self.task)
+        await side.ready_async()
+        if self.task.case == "it gets them":
+            await end.feed()
+        await side.done_async()
+
+    def renderer(self, number: int, side: Side) -> None:
+        """Call."""
+        run(self._call(side, self.pipes[number][1]), self.task.loop)
+
+    async def _call(self, side: Side, connection: Any) -> None:
+        end = _End(connection, self.slots, self.task)
+        calling = end.calling = Calling(lambda number: connection.send(("ask", (number, SMALL))))
+        sending = asyncio.create_task(end.feed() if self.task.case == "it sends them" else end.over.wait())
+
+        def over() -> None:
+            end.end()
+            connection.send(("over", None))
+
+        await side.ask_all_async(calling.ask, over)
+        await sending
+
+
+class _End:
+    """One end of the pipe, watched by an event loop."""
+
+    calling: Calling
+
+    def __init__(self, connection: Any, slots: Any, task: Task) -> None:
+        self._connection = connection
+        self._slots = slots
+        self._size = task.size
+        self._array: Any = next(arrays(task, 1)).view(np.uint8)
+        self._memory: Any = np.frombuffer(room(task.size), np.uint8)
+        self._free = asyncio.Semaphore(SLOTS)
+        self.over = asyncio.Event()
+        asyncio.get_running_loop().add_reader(connection.fileno(), self._on_readable)
+
+    async def feed(self) -> None:
+        """Send arrays until the calls are over."""
+        for turn in itertools.count():
+            await self._free.acquire()
+            if self.over.is_set():
+                return
+            begin = turn % SLOTS * self._size
+            self._slots[begin : begin + self._size] = self._array
+            self._connection.send(("bulk", begin))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # what has come meanwhile is handled
+
+    def _on_readable(self) -> None:
+        kind, what = self._connection.recv()
+        match kind:
+            case "ask":
+                self._connection.send(("answer", (what[0], handle(what[1]))))
+            case "answer":
+                self.calling.settle(*what)
+            case "bulk":
+                self._memory[:] = self._slots[what : what + self._size]
+                self._connection.send(("free", None))
+            case "free":
+                self._free.release()
+            case "over":
+                self.end()
+
+    def end(self) -> None:
+        """The calls are over."""
+        self.over.set()
+        self._free.release()
