@@ -69,6 +69,12 @@
 /* A body of at least this many bytes goes into a buffer of the pool. */
 #define LIPC_POOLED 1048576
 
+/* A body of at least this many bytes may go into a block of a slab. Below, it is quicker through the rings. */
+#define LIPC_BLOCK_LEAST 65536
+
+/* Bytes in front of a loan's array, for what comes before the array in a message. */
+#define LIPC_LOAN_HEAD 4096
+
 /* The default budget for reading a message: what its keys and constructors may cost, in units of 10 ns (clone/). */
 #define LIPC_BUDGET 5000000
 
@@ -106,6 +112,9 @@ struct lipc_slab_state {
     uint64_t taken;  /* bytes in blocks that somebody holds */
     uint64_t blocks; /* that somebody holds */
     uint64_t uses;   /* blocks that were ever taken */
+    uint64_t loans;  /* blocks that main has on loan */
+    uint64_t lent;   /* bytes in these */
+    uint64_t oldest; /* how long main has had the oldest of these, in ns */
 };
 
 /* A piece of a message's body. */
@@ -287,8 +296,8 @@ void lipc_topic_use_slabs(struct lipc_topic *topic, struct lipc_slabs *slabs);
  * is no memory. */
 struct lipc_slabs *lipc_slabs_create(uint64_t most);
 
-/* Called by any thread. Does not block. Drops the caller's reference. The slabs are unmapped when no topic uses them and
- * nobody holds a block of them any more. NULL is allowed. */
+/* Called by any thread, once nothing in main has a loan of these slabs. Does not block. Drops the caller's reference. The
+ * slabs are unmapped when no topic uses them and nobody holds a block of them any more. NULL is allowed. */
 void lipc_slabs_free(struct lipc_slabs *slabs);
 
 /* Called by main. Does not block. Makes one more slab, of whole pages, with a number that no other slab had. Returns
@@ -303,8 +312,9 @@ int lipc_slab_fd(struct lipc_slabs *slabs, uint32_t number);
  * O_PATH alone, or its pages in a pipe, is not seen. */
 int lipc_slab_is_had(struct lipc_slabs *slabs, uint32_t number);
 
-/* Called by main at its end, and in a fork of it. Does not block. Closes all slabs' descriptors, and unmaps nothing. */
-void lipc_slabs_close_files(struct lipc_slabs *slabs);
+/* Called in a fork of main. Does not block. Closes all slabs' descriptors, and unmaps nothing. Where main has loans there are
+ * zeros here, and memory of the child's own. */
+void lipc_slabs_disown(struct lipc_slabs *slabs);
 
 /* Called by main. Does not block. Unmaps a slab and closes its descriptor. Returns 0, -EBUSY while somebody holds a block
  * of it, or -EINVAL if there is none of this number. */
@@ -335,6 +345,9 @@ int lipc_collect(struct lipc_endpoint *endpoint);
 /* Called by main. Does not block. Returns how many bytes of blocks the renderer holds, as last collected. */
 uint64_t lipc_held_bytes(const struct lipc_endpoint *endpoint);
 
+/* Called by main. Does not block. Returns for how many ns the renderer has held the oldest of these blocks, or 0. */
+uint64_t lipc_held_time(const struct lipc_endpoint *endpoint);
+
 /* Called by main, before it closes the endpoint of a renderer that may go on to read. Does not block. Drops what waits in
  * the outbox. Sets *left to what the renderer holds, which lipc_endpoint_close then leaves alone. Does nothing if *left is
  * set already, and sets nothing if the renderer holds nothing. */
@@ -342,6 +355,9 @@ void lipc_leave_holds(struct lipc_endpoint *endpoint, struct lipc_holds **left);
 
 /* Called by main. Does not block. Returns how many bytes of blocks these are. NULL is allowed. */
 uint64_t lipc_holds_bytes(const struct lipc_holds *holds);
+
+/* Called by main. Does not block. Returns for how many ns the oldest of these blocks is held, or 0. NULL is allowed. */
+uint64_t lipc_holds_time(const struct lipc_holds *holds);
 
 /* Called by main, when the renderer has hung up. Does not block. Ends all holds, frees them, and sets *left to NULL. */
 void lipc_end_holds(struct lipc_holds **left);

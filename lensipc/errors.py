@@ -10,6 +10,7 @@ LensIpcError
 ├── ActivationError                  an extension's part raised while it was activated
 ├── OutboxFull (BufferError)         more waits to be sent than the outbox may hold
 ├── KeptFull (BufferError)           main would keep more of an extension than it may
+├── PoolFull (BufferError)           main's shared memory has no room for a loan
 ├── ProtocolError                    the peer broke the protocol, or speaks another version of it
 ├── ForkError (RuntimeError)         an object of the parent's, used after a fork
 └── an invoke's outcomes:
@@ -78,6 +79,10 @@ class OutboxFull(LensIpcError, BufferError):  # noqa: N818 - a state, like async
 
 class KeptFull(LensIpcError, BufferError):  # noqa: N818 - as OutboxFull
     """The values that an extension has main keep would take too many bytes: `MainProcess(kept_limit=...)`."""
+
+
+class PoolFull(LensIpcError, BufferError):  # noqa: N818 - as OutboxFull
+    """Main's shared memory has no room for a loan; says who holds how much: `MainProcess(pool_limit=...)`."""
 
 
 class ProtocolError(LensIpcError):

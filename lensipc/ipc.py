@@ -25,12 +25,22 @@ from .runtime.streams import Item, Stream
 
 if TYPE_CHECKING:
     import concurrent.futures
+    from typing import SupportsIndex
 
+    import numpy as np
+    from numpy._typing import _SupportsDType
+    from numpy.typing import DTypeLike
+
+    from .clone.loan import Loan
     from .runtime.asyncio_driver import Invocation
 
 Args = TypeVarTuple("Args")
 Self = TypeVar("Self", bound="_Ipc[Any]")
 Port = TypeVar("Port", MainPort, RendererPort)
+
+if TYPE_CHECKING:
+    Scalar = TypeVar("Scalar", bound=np.generic)
+    Shape = SupportsIndex | Sequence[SupportsIndex]
 
 WhenSlow = Literal["disconnect", "drop_oldest", "drop_newest", "keep_newest"]
 ArraysAs = Literal["copy", "view"]
@@ -180,6 +190,53 @@ class _Ipc(ABC, Generic[Port]):
             self._port.keep(channel, args, transfer)
         else:
             self._port.send(ALL, channel, args, transfer)
+
+    @overload
+    def loan(self, shape: Shape) -> Loan[np.dtype[np.float64]]: ...
+
+    @overload
+    def loan(
+        self, shape: Shape, dtype: type[Scalar] | np.dtype[Scalar] | _SupportsDType[np.dtype[Scalar]]
+    ) -> Loan[np.dtype[Scalar]]: ...
+
+    @overload
+    def loan(self, shape: Shape, dtype: DTypeLike) -> Loan[Any]: ...
+
+    def loan(self, shape: Any, dtype: Any = float) -> Any:
+        """Get a writable array to fill and to send with `transfer`, which copies nothing of it in main.
+
+            frame = ipc.loan((1080, 1920, 3), np.uint8)
+            camera.read_into(frame)
+            ipc.broadcast("frame", frame, transfer=[frame])     # frame is empty here now
+
+        In main the array lies in shared memory, and `broadcast` to renderers sends where that is: alone in the
+        arguments, or anywhere in them, as in `{"t": 1.0, "frame": frame}`. It is copied, as any array, if there are
+        slices or other views of it; if the arguments have a second array of 64 KiB or more, or more than 4 KiB of other
+        data; without `transfer`; with `keep`; by `send`, `reply` and results; and where main listens itself. In a
+        renderer, in another thread, and below 64 KiB it is an array in memory of its own, so the same code runs
+        everywhere.
+
+        A memoryview, a tensor or a masked array of it cannot be seen. What is written there after the array was sent,
+        its readers see.
+
+        Its memory is used again when nothing here refers to the array, and no renderer reads it any more. In
+        `with ipc.loan(...) as frame:` the array is empty at the end, whether it was sent or not.
+
+        Args:
+            shape: the array's lengths, or its one length.
+            dtype: the type of its items, without objects. Float64 if it is left out, as in numpy.
+
+        Returns:
+            A numpy array, contiguous in C order. It is not cleared: it shows what the extension has sent before, or
+            other memory of this process.
+
+        Raises:
+            PoolFull: (main) the pool has no room for it: `MainProcess(pool_limit=)`. It says who holds how much.
+            NotActivatedError: the extension is not active here.
+            MemoryError: there is no memory for it.
+            TypeError, ValueError: the shape or the dtype is none that can cross.
+        """
+        return self._port.loan(shape, dtype)
 
 
 class Main(_Ipc[MainPort]):

@@ -33,6 +33,7 @@ static struct {
     PyObject *from_buffer;
     PyObject *probe;
     PyObject *build_view;
+    PyObject *loan;    /* the class of arrays on loan; NULL if there is none yet */
     int tells_buffers; /* whether `buffers` is where it should be */
     struct dtype {
         PyObject *dtype;
@@ -118,10 +119,20 @@ static int fills(uint64_t size, size_t item, const Py_ssize_t *shape, int dimens
     return bytes == size;
 }
 
+int lipc_is_array(PyObject *obj)
+{
+    return numpy.type != NULL && (PyObject *)Py_TYPE(obj) == numpy.type;
+}
+
+static int is_loan(PyObject *obj)
+{
+    return numpy.loan != NULL && (PyObject *)Py_TYPE(obj) == numpy.loan;
+}
+
 int lipc_array_of(PyObject *obj, struct lipc_array *array)
 {
     const struct fields *fields = (const struct fields *)(const void *)obj;
-    if (numpy.type == NULL || (PyObject *)Py_TYPE(obj) != numpy.type || !(fields->flags & C_CONTIGUOUS) ||
+    if (!(lipc_is_array(obj) || is_loan(obj)) || !(fields->flags & C_CONTIGUOUS) ||
         fields->dimensions > LIPC_ARRAY_DIMENSIONS)
         return 0;
     for (const struct dtype *known = numpy.dtypes; known < numpy.dtypes + numpy.count; known++)
@@ -133,11 +144,6 @@ int lipc_array_of(PyObject *obj, struct lipc_array *array)
             return size >= LIPC_OUT_OF_BAND;
         }
     return 0;
-}
-
-int lipc_is_array(PyObject *obj)
-{
-    return numpy.type != NULL && (PyObject *)Py_TYPE(obj) == numpy.type;
 }
 
 PyObject *lipc_placeholder_array(void)
@@ -180,6 +186,30 @@ void lipc_array_empty(PyObject *array, PyObject *base)
     Py_INCREF(base);
     fields->base = base;
     Py_DECREF(before);
+}
+
+void lipc_loans_register(PyObject *type)
+{
+    Py_INCREF(type);
+    Py_XDECREF(numpy.loan);
+    numpy.loan = type;
+}
+
+PyObject *lipc_loan_root(PyObject *array)
+{
+    PyObject *base = is_loan(array) ? ((const struct fields *)(const void *)array)->base : NULL;
+    return base != NULL && lipc_is_array(base) ? base : NULL;
+}
+
+int lipc_array_reset(PyObject *array)
+{
+    PyObject *dtype = ((const struct fields *)(const void *)array)->dtype, *nothing = PyBytes_FromStringAndSize(NULL, 0);
+    if (nothing == NULL)
+        return -1;
+    /* As when an array is unpickled. `resize` refuses an array that does not own its memory. */
+    PyObject *done = PyObject_CallMethod(array, "__setstate__", "((i(i)OON))", 1, 0, dtype, Py_False, nothing);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
 PyObject *lipc_array_in(PyObject *body, uint64_t offset, uint64_t size, PyObject *arguments, int view)

@@ -64,4 +64,16 @@ PyObject *lipc_array_base(PyObject *array);
  * who has that refers to the array alone. */
 void lipc_array_empty(PyObject *array, PyObject *base);
 
+/* Called by module.c, with the GIL. Does not block. `type` is the class Loan of lensipc/clone/loan.py, a subclass of
+ * numpy.ndarray. The writer handles its instances as arrays. */
+void lipc_loans_register(PyObject *type);
+
+/* Called by python/loan.c and module.c, with the GIL. Does not block. Returns the root of an array on loan as a borrowed
+ * reference: the plain array that is its base. Returns NULL if `array` is something else, a view of one, or emptied. */
+PyObject *lipc_loan_root(PyObject *array);
+
+/* Called by module.c, with the GIL. Does not block. Gives an array the shape (0,). Its base is not its base any more. No
+ * Python code of a signal's handler runs meanwhile. Returns 0, or -1 with an exception set. */
+int lipc_array_reset(PyObject *array);
+
 #endif

@@ -104,9 +104,16 @@ struct lipc_copies {
 int lipc_send_to(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_part *parts,
                  size_t count, int when_full, struct lipc_copies *copies);
 
-/* In send.c. Called by lipc_topic_send and lipc_send_in_block. Does not block. Sends the place of a body of `size` bytes that lies in `block`.
- * The endpoint then holds the block. lipc_may_hold has just allowed it. Returns as lipc_send_parts does. */
-int lipc_send_place(struct lipc_endpoint *endpoint, const struct lipc_header *header, struct lipc_block *block,
-                    uint64_t size, int when_full);
+/* A body that lies in a block. */
+struct lipc_placed {
+    struct lipc_block *block; /* NULL: it lies nowhere */
+    uint64_t offset; /* from the block's beginning */
+    uint64_t size;
+};
+
+/* In send.c. Called by lipc_topic_send and lipc_send_in_block. Does not block. Sends the place of a body. The endpoint then
+ * holds the block. lipc_may_hold has just allowed it. Returns as lipc_send_parts does. */
+int lipc_send_place(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_placed *body,
+                    int when_full);
 
 #endif

@@ -150,6 +150,15 @@ uint64_t lipc_holds_bytes(const struct lipc_holds *holds)
     return holds ? holds->bytes : 0;
 }
 
+uint64_t lipc_holds_time(const struct lipc_holds *holds)
+{
+    uint64_t longest = 0, now = lipc_clock();
+    for (uint32_t i = 0; holds && i < LIPC_HOLDS; i++)
+        if (holds->slots[i].block && now - holds->slots[i].block->since > longest)
+            longest = now - holds->slots[i].block->since;
+    return longest;
+}
+
 int64_t lipc_offer_slab(struct lipc_endpoint *endpoint, uint32_t slab)
 {
     struct lipc_holds *holds = endpoint->outbox.holds;
@@ -188,5 +197,10 @@ int lipc_collect(struct lipc_endpoint *endpoint)
 
 uint64_t lipc_held_bytes(const struct lipc_endpoint *endpoint)
 {
-    return endpoint->outbox.holds ? endpoint->outbox.holds->bytes : 0;
+    return lipc_holds_bytes(endpoint->outbox.holds);
+}
+
+uint64_t lipc_held_time(const struct lipc_endpoint *endpoint)
+{
+    return lipc_holds_time(endpoint->outbox.holds);
 }

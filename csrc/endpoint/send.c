@@ -314,14 +314,14 @@ int lipc_send_parts(struct lipc_endpoint *endpoint, const struct lipc_header *he
     return sent;
 }
 
-int lipc_send_place(struct lipc_endpoint *endpoint, const struct lipc_header *header, struct lipc_block *block,
-                    uint64_t size, int when_full)
+int lipc_send_place(struct lipc_endpoint *endpoint, const struct lipc_header *header, const struct lipc_placed *body,
+                    int when_full)
 {
     struct lipc_holds *holds = endpoint->outbox.holds;
-    const struct lipc_place place = {.hold = lipc_hold_begin(holds, block),
-                                     .offset = block->offset,
-                                     .size = size,
-                                     .slab = block->slab->number};
+    const struct lipc_place place = {.hold = lipc_hold_begin(holds, body->block),
+                                     .offset = body->block->offset + body->offset,
+                                     .size = body->size,
+                                     .slab = body->block->slab->number};
     const struct lipc_part part = {.data = (const char *)&place, .size = sizeof place};
     struct lipc_copies copies = {.flags = LIPC_FRAME_BLOCK};
     int sent = lipc_send_to(endpoint, header, &part, 1, when_full, &copies);
@@ -352,7 +352,8 @@ int lipc_send_in_block(struct lipc_endpoint *endpoint, struct lipc_slabs *slabs,
         status = LIPC_WANTS_SLAB;
     } else if (lipc_may_hold(holds, block, LIPC_SHARE * holds->high_water)) {
         lipc_join(parts, count, lipc_block_memory(block));
-        int sent = lipc_send_place(endpoint, header, block, size, LIPC_REFUSE);
+        const struct lipc_placed body = {.block = block, .size = size};
+        int sent = lipc_send_place(endpoint, header, &body, LIPC_REFUSE);
         status = sent < 0 ? sent : LIPC_IN_BLOCK;
     }
     lipc_block_give(block);

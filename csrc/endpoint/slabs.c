@@ -11,12 +11,15 @@
  *
  *   label  access                     pairs with  what it orders
  *   S1     subtract  release, acquire S1          all other users' accesses come before the last user frees the slabs
+ *   S2     push      release          S3          the loan, and all accesses to its memory, come before main ends it
+ *   S3     take      acquire          S2
  */
 #define _GNU_SOURCE /* for MAP_POPULATE, MADV_DONTFORK, F_ADD_SEALS, F_SETLEASE */
 
 #include "endpoint/slabs.h"
 
 #include "ring/segment.h"
+#include "ring/wakeup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,6 +42,7 @@ struct lipc_slabs *lipc_slabs_create(uint64_t most)
         return NULL;
     slabs->most = most;
     atomic_init(&slabs->users, 1);
+    atomic_init(&slabs->dropped, NULL);
     return slabs;
 }
 
@@ -61,7 +65,7 @@ void lipc_slabs_retain(struct lipc_slabs *slabs)
         atomic_fetch_add_explicit(&slabs->users, 1, memory_order_relaxed); /* relaxed: the caller is or has a user */
 }
 
-void lipc_slabs_free(struct lipc_slabs *slabs)
+void lipc_slabs_release(struct lipc_slabs *slabs)
 {
     /* S1 release, acquire: pairs with S1. */
     if (!slabs || atomic_fetch_sub_explicit(&slabs->users, 1, memory_order_acq_rel) != 1)
@@ -145,8 +149,39 @@ static struct lipc_slab **find(struct lipc_slabs *slabs, uint32_t number)
     return at;
 }
 
+/* Main has this loan no more. */
+static void end_loan(struct lipc_loan *loan)
+{
+    loan->block->lent = false;
+    lipc_block_give(loan->block);
+    free(loan);
+}
+
+/* Ends the loans that were dropped. The caller has a reference. */
+static void end_dropped(struct lipc_slabs *slabs)
+{
+    if (!atomic_load_explicit(&slabs->dropped, memory_order_relaxed)) /* relaxed: if there is one now, it ends later */
+        return;
+    /* S3 acquire: pairs with S2. */
+    struct lipc_loan *loan = atomic_exchange_explicit(&slabs->dropped, NULL, memory_order_acquire);
+    while (loan) {
+        struct lipc_loan *next = loan->next;
+        end_loan(loan);
+        loan = next;
+    }
+}
+
+void lipc_slabs_free(struct lipc_slabs *slabs)
+{
+    if (slabs) {
+        end_dropped(slabs);
+        lipc_slabs_release(slabs);
+    }
+}
+
 int lipc_slab_remove(struct lipc_slabs *slabs, uint32_t number)
 {
+    end_dropped(slabs);
     struct lipc_slab **at = find(slabs, number), *slab = *at;
     if (!slab)
         return -EINVAL;
@@ -159,10 +194,19 @@ int lipc_slab_remove(struct lipc_slabs *slabs, uint32_t number)
 
 int lipc_slab_look(struct lipc_slabs *slabs, uint32_t number, struct lipc_slab_state *state)
 {
+    end_dropped(slabs);
     const struct lipc_slab *slab = *find(slabs, number);
     if (!slab)
         return -EINVAL;
     *state = slab->state;
+    uint64_t now = lipc_clock();
+    for (const struct lipc_block *block = slab->first; block; block = block->after)
+        if (block->lent) {
+            state->loans++;
+            state->lent += block->size;
+            if (now - block->since > state->oldest)
+                state->oldest = now - block->since;
+        }
     return 0;
 }
 
@@ -181,13 +225,41 @@ int lipc_slab_is_had(struct lipc_slabs *slabs, uint32_t number)
     return fcntl(fd, F_SETLEASE, F_UNLCK) < 0;
 }
 
-void lipc_slabs_close_files(struct lipc_slabs *slabs)
+static void close_files(struct lipc_slabs *slabs)
 {
     for (struct lipc_slab *slab = slabs->first; slab; slab = slab->next) {
         if (slab->fd >= 0)
             (void)close(slab->fd);
         slab->fd = -1;
     }
+}
+
+/* Unmaps the slabs that nobody holds a block of. */
+static void remove_unused(struct lipc_slabs *slabs)
+{
+    for (struct lipc_slab *slab = slabs->first, *next; slab; slab = next) {
+        next = slab->next;
+        if (!slab->state.taken)
+            (void)lipc_slab_remove(slabs, slab->number);
+    }
+}
+
+void lipc_slabs_close(struct lipc_slabs *slabs)
+{
+    end_dropped(slabs);
+    slabs->closed = true;
+    remove_unused(slabs);
+    close_files(slabs);
+}
+
+void lipc_slabs_disown(struct lipc_slabs *slabs)
+{
+    slabs->disowned = true;
+    close_files(slabs);
+    for (const struct lipc_slab *slab = slabs->first; slab; slab = slab->next)
+        if (slab->forks)
+            (void)mmap(slab->memory, slab->state.size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
 uint64_t lipc_slabs_wanted(struct lipc_slabs *slabs)
@@ -218,6 +290,7 @@ static void cut(struct lipc_block *block, uint64_t size)
 struct lipc_block *lipc_block_take(struct lipc_slabs *slabs, uint64_t size)
 {
     uint64_t page = page_size(), room = (size + page - 1) / page * page;
+    end_dropped(slabs);
     for (struct lipc_slab *slab = slabs->first; slab; slab = slab->next) {
         if (slab->state.size - slab->state.taken < room)
             continue;
@@ -226,6 +299,7 @@ struct lipc_block *lipc_block_take(struct lipc_slabs *slabs, uint64_t size)
                 continue;
             cut(block, room);
             block->holders = 1;
+            block->since = lipc_clock();
             slab->state.taken += block->size;
             slab->state.blocks++;
             slab->state.uses++;
@@ -266,5 +340,48 @@ void lipc_block_give(struct lipc_block *block)
         join(block);
     if (block->before && !block->before->holders)
         join(block->before);
-    lipc_slabs_free(slabs);
+    lipc_slabs_release(slabs);
+}
+
+struct lipc_loan *lipc_loan_take(struct lipc_slabs *slabs, uint64_t size)
+{
+    struct lipc_loan *loan = size <= slabs->most ? malloc(sizeof *loan) : NULL;
+    struct lipc_block *block = loan ? lipc_block_take(slabs, LIPC_LOAN_HEAD + size) : NULL;
+    if (!block) {
+        free(loan);
+        return NULL;
+    }
+    struct lipc_slab *slab = block->slab;
+    if (!slab->forks)
+        slab->forks = madvise(slab->memory, slab->state.size, MADV_DOFORK) == 0;
+    if (!slab->forks) {
+        lipc_block_give(block);
+        free(loan);
+        return NULL;
+    }
+    block->lent = true;
+    *loan = (struct lipc_loan){.block = block, .size = size};
+    return loan;
+}
+
+char *lipc_loan_memory(const struct lipc_loan *loan)
+{
+    return loan->block->slab->memory + loan->block->offset + LIPC_LOAN_HEAD;
+}
+
+void lipc_loan_drop(struct lipc_loan *loan)
+{
+    struct lipc_slabs *slabs = loan->block->slab->owner; /* the block, and the caller, have references to them */
+    if (slabs->disowned)
+        return;
+    if (slabs->closed) { /* with the GIL, so one at a time */
+        end_loan(loan);
+        remove_unused(slabs);
+        return;
+    }
+    loan->next = atomic_load_explicit(&slabs->dropped, memory_order_relaxed); /* relaxed: only compared */
+    /* S2 release: pairs with S3. */
+    while (!atomic_compare_exchange_weak_explicit(&slabs->dropped, &loan->next, loan, memory_order_release,
+                                                  memory_order_relaxed)) /* relaxed: only compared */
+        ;
 }

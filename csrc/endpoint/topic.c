@@ -22,7 +22,7 @@ void lipc_topic_free(struct lipc_topic *topic)
 {
     if (topic) {
         free(topic->subscriptions);
-        lipc_slabs_free(topic->slabs);
+        lipc_slabs_release(topic->slabs);
     }
     free(topic);
 }
@@ -30,7 +30,7 @@ void lipc_topic_free(struct lipc_topic *topic)
 void lipc_topic_use_slabs(struct lipc_topic *topic, struct lipc_slabs *slabs)
 {
     lipc_slabs_retain(slabs);
-    lipc_slabs_free(topic->slabs);
+    lipc_slabs_release(topic->slabs);
     topic->slabs = slabs;
 }
 
@@ -155,6 +155,26 @@ static struct lipc_block *take_block(const struct lipc_topic *topic, uint64_t si
     return block;
 }
 
+/* How many subscribers may hold a block. */
+struct readers {
+    size_t all, viewers;
+};
+
+static struct readers count_readers(const struct lipc_topic *topic, const struct lipc_block *block, int *status)
+{
+    struct readers readers = {0};
+    for (size_t i = 0; i < topic->count; i++) {
+        const struct lipc_holds *holds = topic->subscriptions[i].endpoint->outbox.holds;
+        if (!holds || lipc_lacks_offer(holds, block->slab->number))
+            *status |= LIPC_WANTS_SLAB;
+        if (may_hold(&topic->subscriptions[i], block)) {
+            readers.all++;
+            readers.viewers += topic->subscriptions[i].views;
+        }
+    }
+    return readers;
+}
+
 /* Copies a large event into a block, if at least two subscribers may hold it, or one that reads in place: to one that
  * copies, the ring is quicker. Returns the block with the caller as a holder, or NULL: the event goes through the rings. */
 static struct lipc_block *fill_block(const struct lipc_topic *topic, const struct lipc_part *parts, size_t count,
@@ -165,17 +185,8 @@ static struct lipc_block *fill_block(const struct lipc_topic *topic, const struc
         *status |= LIPC_WANTS_SLAB;
         return NULL;
     }
-    size_t readers = 0, viewers = 0;
-    for (size_t i = 0; i < topic->count; i++) {
-        const struct lipc_holds *holds = topic->subscriptions[i].endpoint->outbox.holds;
-        if (!holds || lipc_lacks_offer(holds, block->slab->number))
-            *status |= LIPC_WANTS_SLAB;
-        if (may_hold(&topic->subscriptions[i], block)) {
-            readers++;
-            viewers += topic->subscriptions[i].views;
-        }
-    }
-    if (readers < 2 && !viewers) {
+    const struct readers readers = count_readers(topic, block, status);
+    if (readers.all < 2 && !readers.viewers) {
         lipc_block_give(block);
         return NULL;
     }
@@ -183,8 +194,29 @@ static struct lipc_block *fill_block(const struct lipc_topic *topic, const struc
     return block;
 }
 
-int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
-                    const struct lipc_part *parts, size_t count)
+/* Has an event lie where its last part, the array of a loan, lies already, if a subscriber may hold that block. If not, the
+ * event is sent as any other. */
+static struct lipc_placed place_loan(const struct lipc_topic *topic, const struct lipc_loan *loan,
+                                     const struct lipc_part *parts, size_t count, int *status)
+{
+    const struct lipc_placed nowhere = {0};
+    struct lipc_block *block = loan->block;
+    char *array = lipc_loan_memory(loan);
+    uint64_t head = 0;
+    for (size_t i = 0; i + 1 < count && head <= LIPC_LOAN_HEAD; i++)
+        head = parts[i].size <= LIPC_LOAN_HEAD ? head + parts[i].size : UINT64_MAX;
+    if (block->slab->owner != topic->slabs || count == 0 || head > LIPC_LOAN_HEAD || parts[count - 1].data != array ||
+        parts[count - 1].size != loan->size || count_readers(topic, block, status).all == 0)
+        return nowhere;
+    block->holders++;
+    block->since = lipc_clock();
+    lipc_join(parts, count - 1, array - head);
+    return (struct lipc_placed){.block = block, .offset = LIPC_LOAN_HEAD - head, .size = head + loan->size};
+}
+
+/* Does as lipc_topic_send, or as lipc_topic_send_loan if `loan` is not NULL. */
+static int send_event(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_loan *loan,
+                      const struct lipc_header *header, const struct lipc_part *parts, size_t count)
 {
     struct lipc_header own = *header;
     struct lipc_copies copies = {.many = !only && topic->count > 1};
@@ -195,8 +227,11 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
             is_full_too_soon(each->endpoint, each->when_full))
             return -ENOBUFS;
     bool to_slab = !only && topic->slabs && (topic->count > 1 || topic->viewers);
-    uint64_t size = to_slab ? lipc_block_size(topic->slabs, parts, count) : 0;
-    struct lipc_block *block = size ? fill_block(topic, parts, count, size, &status) : NULL;
+    struct lipc_placed body = {0};
+    if (loan)
+        body = place_loan(topic, loan, parts, count, &status);
+    if (!body.block && to_slab && (body.size = lipc_block_size(topic->slabs, parts, count)) > 0)
+        body.block = fill_block(topic, parts, count, body.size, &status);
     for (struct lipc_subscription *each = topic->subscriptions; each < end; each++) {
         struct lipc_endpoint *endpoint = each->endpoint;
         if (endpoint->failure || (only && endpoint != only)) {
@@ -205,8 +240,9 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
         }
         own.channel = each->number;
         own.correlation = ++each->sequence;
-        int sent = block && may_hold(each, block) ? lipc_send_place(endpoint, &own, block, size, each->when_full)
-                                                  : lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
+        int sent = body.block && may_hold(each, body.block)
+                       ? lipc_send_place(endpoint, &own, &body, each->when_full)
+                       : lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
         /* No outbox was full when main began to send its own event. So the subscribers before this one have filled the
          * account that they share. This reader has done nothing wrong. It is sent this event, and the next event is
          * refused. */
@@ -221,7 +257,19 @@ int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, 
     }
     if (copies.body)
         lipc_body_release(copies.body);
-    if (block)
-        lipc_block_give(block);
+    if (body.block)
+        lipc_block_give(body.block);
     return status;
+}
+
+int lipc_topic_send(struct lipc_topic *topic, const struct lipc_endpoint *only, const struct lipc_header *header,
+                    const struct lipc_part *parts, size_t count)
+{
+    return send_event(topic, only, NULL, header, parts, count);
+}
+
+int lipc_topic_send_loan(struct lipc_topic *topic, const struct lipc_loan *loan, const struct lipc_header *header,
+                         const struct lipc_part *parts, size_t count)
+{
+    return send_event(topic, NULL, loan, header, parts, count);
 }

@@ -28,4 +28,12 @@ struct lipc_topic {
     pthread_t owner; /* the thread that made it; no other thread may send */
 };
 
+/* Called by python/loan.c. Sends an event to all subscribers, as lipc_topic_send does. Its last part is the array of `loan`,
+ * and no other part is. Subscribers that may hold the loan's block read it there: the parts in front of the array are copied
+ * into the block, and the array is not copied. If there is no such subscriber, if the loan is of other slabs than the topic,
+ * or if the parts do not fit, the event is sent as any other. Main still holds the block, and must not write to it any
+ * more. */
+int lipc_topic_send_loan(struct lipc_topic *topic, const struct lipc_loan *loan, const struct lipc_header *header,
+                         const struct lipc_part *parts, size_t count);
+
 #endif

@@ -18,6 +18,7 @@
 #include "endpoint/endpoint.h"
 #include "endpoint/topic.h"
 #include "python/block.h"
+#include "python/loan.h"
 #include "python/message.h"
 
 #include <errno.h>
@@ -293,6 +294,142 @@ static PyObject *publish_value(PyObject *module, PyObject *const *arguments, Py_
     WITHOUT_GIL_IF_LARGE(message.size, status = lipc_topic_send(topic, NULL, &header, message.parts, message.count));
     lipc_written_release(&message);
     return status >= 0 ? PyLong_FromLong(status) : failed(status);
+}
+
+static PyObject *lend(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    (void)module;
+    if (!count_is(count, 3))
+        return NULL;
+    struct lipc_slabs *slabs = address(arguments[0]);
+    uint64_t size = PyLong_AsUnsignedLongLong(arguments[2]);
+    if (PyErr_Occurred())
+        return NULL;
+    PyObject *lent = lipc_lend(slabs, arguments[1], size);
+    return lent != NULL || PyErr_Occurred() ? lent : none();
+}
+
+static PyObject *close_slabs(PyObject *module, PyObject *slabs)
+{
+    struct lipc_slabs *closed = address(slabs);
+    (void)module;
+    if (closed == NULL)
+        return NULL;
+    lipc_slabs_close(closed);
+    return none();
+}
+
+static PyObject *register_loans(PyObject *module, PyObject *type)
+{
+    (void)module;
+    lipc_loans_register(type);
+    return none();
+}
+
+/* The references to a loan's root where there is no view of it: the array's base, and its slot (lensipc/clone/loan.py). No
+ * Python code has the root, and numpy's bases are references of C. So their number is the same in every Python. */
+#define ALONE 2
+
+static PyObject *moves(PyObject *module, PyObject *array)
+{
+    (void)module;
+    return PyBool_FromLong(lipc_loan_of(array) != NULL && Py_REFCNT(lipc_loan_root(array)) == ALONE);
+}
+
+static PyObject *empty_loan(PyObject *module, PyObject *array)
+{
+    (void)module;
+    if (lipc_loan_root(array) == NULL)
+        return PyBool_FromLong(0);
+    return lipc_array_reset(array) ? NULL : PyBool_FromLong(1);
+}
+
+/* The most pieces of a body that lies in a loan. */
+#define PIECES 8
+
+/* A body as parts: those of a value that the writer has written, or pieces of memory. */
+struct parts {
+    struct lipc_written message; /* its count is 0 if there are pieces */
+    Py_buffer pieces[PIECES];
+    struct lipc_part of_pieces[PIECES];
+    const struct lipc_part *parts;
+    size_t count, size;
+};
+
+static void close_parts(struct parts *body)
+{
+    if (body->message.count)
+        lipc_written_release(&body->message);
+    else
+        while (body->count)
+            PyBuffer_Release(&body->pieces[--body->count]);
+}
+
+/* Opens a body: a list of contiguous buffers, or a value. Returns 0 if it has too many pieces, or is no value that the writer
+ * writes, or with an exception set. */
+static int open_parts(PyObject *object, struct parts *body)
+{
+    body->message.count = body->count = body->size = 0;
+    if (!PyList_CheckExact(object)) {
+        body->size = lipc_write(object, 1, LIPC_PICKLE_MAX, &body->message);
+        if (body->size == 0)
+            return 0;
+        body->parts = body->message.parts;
+        body->count = body->message.count;
+        return 1;
+    }
+    if (PyList_Size(object) > PIECES)
+        return 0;
+    body->parts = body->of_pieces;
+    for (Py_ssize_t i = 0; i < PyList_Size(object); i++) {
+        Py_buffer *piece = &body->pieces[i];
+        if (PyObject_GetBuffer(PyList_GetItem(object, i), piece, PyBUF_SIMPLE)) {
+            close_parts(body);
+            return 0;
+        }
+        body->of_pieces[body->count++] = (struct lipc_part){.data = piece->buf, .size = (size_t)piece->len};
+        body->size += (size_t)piece->len;
+    }
+    return 1;
+}
+
+/* Returns the array of a tuple whose loan is the memory of `part`, or NULL. */
+static PyObject *find_loan(PyObject *arrays, const struct lipc_part *part)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_Size(arrays); i++) {
+        const struct lipc_loan *loan = lipc_loan_of(PyTuple_GetItem(arrays, i));
+        if (loan != NULL && lipc_loan_memory(loan) == part->data && loan->size == part->size)
+            return PyTuple_GetItem(arrays, i);
+    }
+    return NULL;
+}
+
+static PyObject *publish_loan(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    struct lipc_topic *topic;
+    struct lipc_header header;
+    struct parts body;
+    int status;
+    (void)module;
+    if (!count_is(count, 5) || !read_publish(arguments, 4, &topic, &header))
+        return NULL;
+    if (!PyTuple_Check(arguments[4])) {
+        PyErr_SetString(PyExc_TypeError, "a tuple expected");
+        return NULL;
+    }
+    if (!is_own(topic->owner) || !open_parts(arguments[3], &body))
+        return PyErr_Occurred() ? NULL : none();
+    PyObject *array = body.count ? find_loan(arguments[4], &body.parts[body.count - 1]) : NULL;
+    if (array == NULL) {
+        close_parts(&body);
+        return none();
+    }
+    const struct lipc_loan *loan = lipc_loan_of(array);
+    WITHOUT_GIL_IF_LARGE(body.size, status = lipc_topic_send_loan(topic, loan, &header, body.parts, body.count));
+    close_parts(&body);
+    if (status < 0)
+        return failed(status);
+    return lipc_array_reset(array) ? NULL : PyLong_FromLong(status);
 }
 
 /* Returns the value of a small message of plain data. Returns NULL for any other or refused message, with MemoryError
@@ -581,6 +718,17 @@ static PyMethodDef functions[] = {
      "publish(topic, sender, pid, body): lipc_topic_send of a contiguous buffer to all who listen."},
     {"publish_value", FASTCALL(publish_value), METH_FASTCALL,
      "publish_value(topic, sender, pid, value): the same of such a value, or None."},
+    {"lend", FASTCALL(lend), METH_FASTCALL,
+     "lend(slabs, owner, size): lipc_loan_take, as a Lent, or None. It refers to `owner`, which owns the slabs."},
+    {"close_slabs", close_slabs, METH_O, "close_slabs(slabs): lipc_slabs_close."},
+    {"register_loans", register_loans, METH_O, "register_loans(Loan): lipc_loans_register."},
+    {"moves", moves, METH_O, "moves(array): whether an array lies in a Lent, and numpy has no view of it."},
+    {"empty_loan", empty_loan, METH_O,
+     "empty_loan(array): give an array on loan the shape (0,); whether it was one, and not empty yet."},
+    {"publish_loan", FASTCALL(publish_loan), METH_FASTCALL,
+     "publish_loan(topic, sender, pid, body, arrays): lipc_topic_send_loan of such a value, or of a list of contiguous buffers, that "
+     "ends with the memory of one of these arrays on loan. That array is empty afterwards. None: nothing was sent, because it is "
+     "another body or another thread."},
     {"receive", FASTCALL(receive), METH_FASTCALL,
      "receive(endpoint, memory, provide, made_here, channels, max, decoded, most, into): lipc_recv, and lipc_flush if something "
      "waits. Adds messages to `into`, and gives how many events it has sent on. `memory` is a list of what the message under "
@@ -622,7 +770,7 @@ static int add_members(PyObject *module)
     PyObject *magic = PyBytes_FromString(LIPC_MESSAGE_MAGIC);
     PyObject *message = lipc_message_type();
     int missing = magic == NULL || PyModule_AddObjectRef(module, "MAGIC", magic) || message == NULL ||
-                  PyModule_AddObjectRef(module, "Message", message) || lipc_block_types(module);
+                  PyModule_AddObjectRef(module, "Message", message) || lipc_block_types(module) || lipc_lent_type(module);
     Py_XDECREF(magic);
     Py_XDECREF(message);
     return missing ? -1 : PyModule_AddStringConstant(module, "WIRE_MODULE", LIPC_WIRE_MODULE);

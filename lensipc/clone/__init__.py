@@ -8,6 +8,7 @@
     ndarray           the same for numpy's
     diagnose          which part of a value cannot be cloned, and why
     transfer          emptying what was sent away
+    loan              arrays that are written where others read them
     release           emptying what was received
 
 docs/clone.md tells what arrives, what is lost and what raises. Knows nothing of rings, processes or channels.
@@ -29,7 +30,7 @@ from .codec import (
     weigh,
 )
 from .release import release
-from .transfer import check_transfer, detach
+from .transfer import check_transfer, detach, moving
 
 __all__ = [
     "STANDARD",
@@ -43,6 +44,7 @@ __all__ = [
     "encode",
     "encode_parts",
     "encode_small",
+    "moving",
     "register",
     "release",
     "weigh",

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .. import _fast
 from ..errors import DataCloneError
 from .reducers import describe
 
@@ -24,7 +25,8 @@ def check_transfer(items: Iterable[object]) -> None:
     """Make sure that `detach` will be able to empty every item. Call it before anything is sent.
 
     Args:
-        items: the `transfer` list: bytearrays, and numpy arrays that own their memory and are writable.
+        items: the `transfer` list: bytearrays, numpy arrays that own their memory and are writable, and arrays on
+            loan.
 
     Raises:
         DataCloneError: an item comes twice, is nothing of the kind, or its memory is in use elsewhere.
@@ -39,6 +41,13 @@ def check_transfer(items: Iterable[object]) -> None:
             raise DataCloneError(f"transfer[{i}] is {problem}")
 
 
+def moving(items: Iterable[object]) -> tuple[Any, ...]:
+    """The arrays on loan in a `transfer` list that need not be copied: no slice or other view of numpy shows them."""
+    if _loans() is None:
+        return ()
+    return tuple(filter(_fast.moves, items))
+
+
 def detach(items: Iterable[object]) -> None:
     """Empty the items of a `transfer` list. Call it once the message is committed.
 
@@ -50,7 +59,7 @@ def detach(items: Iterable[object]) -> None:
     for item in items:
         if type(item) is bytearray:
             item.clear()
-        else:
+        elif not _empty_loan(item):
             _empty_array(item)
 
 
@@ -65,8 +74,11 @@ def _bytearray_problem(item: bytearray) -> str | None:
 
 def _array_problem(item: object) -> str | None:
     np = sys.modules.get("numpy")
-    if np is None or type(item) is not np.ndarray:
+    loan = _loans()
+    if np is None or not (type(item) is np.ndarray or (loan is not None and type(item) is loan.Loan)):
         return f"{describe(item)}, which cannot be transferred"
+    if loan is not None and loan.is_open(item):
+        return None
     array: Any = item
     if not array.flags.owndata:
         return "an array that does not own its memory"
@@ -77,6 +89,17 @@ def _array_problem(item: object) -> str | None:
     if _memory_of(array).value != array.__array_interface__["data"][0]:
         return "an array that this Python lays out in another way"
     return None
+
+
+def _loans() -> Any:
+    """The module of arrays on loan; None: nobody has imported it, so there are none."""
+    return sys.modules.get("lensipc.clone.loan")
+
+
+def _empty_loan(array: Any) -> bool:
+    """Make the array's shape (0,), if it is on loan. Its memory stays as `_empty_array` has it."""
+    loan = _loans()
+    return loan is not None and (_fast.empty_loan(array) or loan.is_closed(array))
 
 
 def _memory_of(array: Any) -> ctypes.c_void_p:

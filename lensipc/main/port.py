@@ -93,12 +93,41 @@ class MainPort:
         try:
             if transfer:
                 clone.check_transfer(transfer)
+                if target == ALL and not found.has_listeners and self._send_loan(found, args, clone.moving(transfer)):
+                    clone.detach(transfer)
+                    return
             body = clone.encode_parts(args, "args", core.limits)
             core.router.route(found, MAIN, core.pid, body, target)
         except OutboxFull:
             raise core.router.full(found) from None
         if transfer:
             clone.detach(transfer)
+
+    def _send_loan(self, channel: MainChannel, args: tuple[Any, ...], arrays: tuple[Any, ...]) -> bool:
+        """Send an event to all without a copy of the one array on loan in it. Return whether it was sent."""
+        if not arrays:
+            return False
+        core, send = self.core, channel.topic.send_loan
+        status = send(MAIN, core.pid, args, arrays)
+        if status is None:
+            body = clone.encode_parts(args, "args", core.limits)
+            status = send(MAIN, core.pid, body, arrays) if isinstance(body, list) else None
+        if status is None:
+            return False
+        if status & FAILED:
+            core.disconnect_failed()
+        if status & WANTS_SLAB:
+            core.pool.provide(channel)
+        return True
+
+    def loan(self, shape: Any, dtype: Any) -> Any:
+        """An array to write in, where renderers can read it: in a block of the pool, or else in memory of its own."""
+        from ..clone import loan  # numpy takes longer to import than all else
+
+        self.table.check_open("loan")
+        shape, dtype, size = loan.size_of(shape, dtype)
+        own_thread = get_ident() == self.core.thread
+        return loan.make(shape, dtype, self.core.pool.lend(self, size) if own_thread else None)
 
     def _post(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
         """Send from another thread: encode the event here, and have the owner's thread send it."""

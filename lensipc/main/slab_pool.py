@@ -26,12 +26,12 @@ from itertools import count
 from select import EPOLLRDHUP
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ProtocolError
+from ..errors import PoolFull, ProtocolError
 from ..log import log
 from ..runtime.ports import PoolState
 from ..transport import handshake
-from ..transport.slabs import PAGE, Holds, Slabs
-from .port import MainChannel
+from ..transport.slabs import LOAN_HEAD, LOAN_LEAST, PAGE, Holds, Lent, Slabs
+from .port import MainChannel, MainPort
 
 if TYPE_CHECKING:
     from ..transport.poller import Deadline, Poller
@@ -112,7 +112,50 @@ class SlabPool:
             self._grow(owner, wanted, self._limit // OWN)
         self._hand_all(owner, [connection])
 
+    def lend(self, port: MainPort, size: int) -> Lent | None:
+        """Memory for an array of `size` bytes of this extension. None: it does not lie in the pool.
+
+        PoolFull: it would, but there is no room.
+        """
+        owner, room = port.slabs, size + LOAN_HEAD
+        if owner is None or size < LOAN_LEAST or size > self._limit // PARTS:
+            return None
+        lent = owner.lend(size)
+        if lent is None:
+            self._collect()
+            lent = owner.lend(size)
+        if lent is None and self._grow(owner, room, self._limit):
+            connections = [each for each in self._connections.values() if each.takes_slabs]
+            self._hand_all(
+                owner, [each for each in connections if any(channel.port is port for channel in each.listening)]
+            )
+            lent = owner.lend(size)
+        if lent is None and self._limit - self._bytes() < _pages(room):
+            raise PoolFull(self._full(size))
+        return lent
+
+    def _full(self, size: int) -> str:
+        """Say that there is no room for a loan, and who holds what."""
+        state = self.state
+        held = []
+        for frame_id, bytes_ in state.holders.items():
+            if frame_id in self._left:
+                who, seconds = f"renderer {frame_id}, which was disconnected,", self._left[frame_id].time
+            else:
+                connection = self._connections[frame_id]
+                who, seconds = connection.who, connection.endpoint.held_time
+            held.append(f"{who} has {bytes_} bytes, for {seconds:.1f} s")
+        if state.loans:
+            oldest = max(each.owner.look(each.number).oldest for each in self._slabs)
+            held.append(f"main itself has {state.lent} bytes in {state.loans} loans, for {oldest:.1f} s")
+        return (
+            f"there is no room for a loan of {size} bytes: the pool has {state.bytes} of at most {state.limit} bytes, "
+            f"in pieces. {'; '.join(held) or 'Nobody has any'}. `await ipc.drain()` waits for renderers that read too "
+            "slowly, a loan ends when nothing refers to it any more, and MainProcess(pool_limit=...) makes more room"
+        )
+
     def _hand_all(self, owner: Slabs, connections: list[RendererConnection]) -> None:
+        """Hand the extension's slabs to those that have not got them."""
         ours = [each for each in self._slabs if each.owner is owner]
         if ours:
             self._look_later()
@@ -121,15 +164,18 @@ class SlabPool:
                 if connection not in slab.readers:
                     self._hand(connection, slab)
 
-    def _grow(self, owner: Slabs, wanted: int, most: int) -> None:
-        """Make a slab, if the owner's have at most `most` bytes with it."""
+    def _grow(self, owner: Slabs, wanted: int, most: int) -> bool:
+        """Make a slab with room for a message of that size, if the owner's have at most `most` bytes with it.
+
+        Return whether it was made.
+        """
         needed = _pages(wanted)
         size = max(LEAST, needed * max(1, min(ROOM_FOR, ROOMY // needed)))
         left = min(self._limit - self._bytes(), most - sum(each.size for each in self._slabs if each.owner is owner))
         if size > left:
             size = needed
         if size > left or time.monotonic() < self._not_before:
-            return
+            return False
         number = next(self._numbers)
         slab = _Slab(number, size, owner)
         self._slabs.append(slab)  # before it is made, and the timer too: a signal may raise at any step
@@ -145,8 +191,9 @@ class SlabPool:
             if error.errno == errno.EINVAL:  # a kernel before 5.1
                 self._not_before = float("inf")
             log.info("no memory is shared for large events, which go through the rings: %s", error)
-            return
+            return False
         log.debug("slab %d has %d bytes", number, size)
+        return True
 
     def _hand(self, connection: RendererConnection, slab: _Slab) -> None:
         """Give a slab's descriptor to a renderer. The slab is used once the renderer has mapped it."""
@@ -295,15 +342,19 @@ class SlabPool:
             held=sum(each.taken for each in states),
             holders={each.frame_id: held for each in self._connections.values() if (held := each.endpoint.held)}
             | {frame_id: holds.bytes for frame_id, holds in self._left.items()},
+            loans=sum(each.loans for each in states),
+            lent=sum(each.lent for each in states),
         )
 
     def close(self) -> None:
-        """Give all slabs back, when nothing is sent any more. Who still reads has them mapped, and as they are."""
+        """Give all slabs back, when nothing is sent any more.
+
+        Who still reads has them mapped, and as they are. What is on loan stays until nothing refers to it.
+        """
         for frame_id in list(self._left):
             self.hung_up(frame_id)
         for slab in self._slabs:
-            slab.owner.remove(slab.number)
-            slab.owner.close()  # those that somebody holds a block of
+            slab.owner.close()
         self._slabs.clear()
 
     def _bytes(self) -> int:

@@ -149,6 +149,14 @@ class RendererPort:
         if transfer:
             clone.detach(transfer)
 
+    def loan(self, shape: Any, dtype: Any) -> Any:
+        """An array in memory of its own: the C core copies it into the ring, from which main reads it."""
+        from ..clone import loan  # numpy takes longer to import than all else
+
+        self.table.check_open("loan")
+        shape, dtype, _ = loan.size_of(shape, dtype)
+        return loan.make(shape, dtype)
+
     def _post(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
         """Send from another thread: encode the event here, and have the owner's thread send it."""
         send, lost = partial(self._send_body, target, channel), not_done(f"broadcast of {self.extension}/{channel}")

@@ -55,10 +55,13 @@ class PoolState(NamedTuple):
         limit: bytes that the slabs may have together.
         slabs: how many slabs there are.
         bytes: the memory of all slabs.
-        blocks: messages that lie in the slabs, because a renderer has not read them yet, or has views of them.
-        held: bytes of these messages.
+        blocks: messages that lie in the slabs, because a renderer has not read them yet, or has views of them; and
+            loans.
+        held: bytes of these.
         holders: bytes that each renderer has not read yet, or has views of, by frame id; without those that hold
             nothing, and with those that main has disconnected, until they have hung up.
+        loans: arrays of `ipc.loan` to whose memory something in main refers, also those that were sent.
+        lent: bytes of these.
     """
 
     limit: int
@@ -67,6 +70,8 @@ class PoolState(NamedTuple):
     blocks: int
     held: int
     holders: dict[int, int]
+    loans: int = 0
+    lent: int = 0
 
 
 class Port(Protocol):
@@ -78,6 +83,8 @@ class Port(Protocol):
     def send(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any] = ()) -> None: ...
 
     def keep(self, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None: ...
+
+    def loan(self, shape: Any, dtype: Any) -> Any: ...
 
     async def drain(self) -> None: ...
 

@@ -167,7 +167,7 @@ def trace_main(core: Any) -> None:
         return made
 
     def trace_channel(channel: Any) -> Any:
-        send_value = channel.topic.send_value
+        send_value, send_loan = channel.topic.send_value, channel.topic.send_loan
 
         def traced_send_value(frame_id: int, pid: int, value: object) -> int | None:
             status: int | None = send_value(frame_id, pid, value)
@@ -175,7 +175,14 @@ def trace_main(core: Any) -> None:
                 tell_all(channel, ALL, _bytes_of(clone.encode_parts(value)))
             return status
 
-        channel.topic.send_value = traced_send_value
+        def traced_send_loan(frame_id: int, pid: int, body: Any, arrays: tuple[Any, ...]) -> int | None:
+            size = _bytes_of(body if isinstance(body, list) else clone.encode_parts(body))  # the arrays are empty later
+            status: int | None = send_loan(frame_id, pid, body, arrays)
+            if status is not None:
+                tell_all(channel, ALL, size)
+            return status
+
+        channel.topic.send_value, channel.topic.send_loan = traced_send_value, traced_send_loan
         return channel
 
     core.attach, core.port, core.router.route = traced_attach, traced_port, traced_route

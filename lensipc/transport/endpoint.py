@@ -319,6 +319,11 @@ class Endpoint:
         """Bytes of the slabs that the peer has not returned."""
         return lib.lipc_held_bytes(self._handle)
 
+    @property
+    def held_time(self) -> float:
+        """For how long the peer has held the oldest of these (seconds)."""
+        return lib.lipc_held_time(self._handle) / 1e9
+
     def receive_slab(self, sock: socket.socket, number: int, hold: int) -> tuple[bytes, int]:
         """A renderer: the datagram after {"slab": ...}, and 0 if it has mapped the slab whose descriptor came with it.
 
@@ -390,9 +395,12 @@ class Topic:
     send_value(frame_id, pid, value) -> int | None
         Send a value that `Endpoint.send_value` would send to all subscribers, as `send` does. None: nothing was sent,
         because it is another value or another thread.
+    send_loan(frame_id, pid, value or pieces, arrays) -> int | None
+        The same of a value, or of a list of a message's pieces, whose only large memory is one of these arrays on loan.
+        The array is not copied for those who read it where it lies, and is empty afterwards.
     """
 
-    __slots__ = ("__weakref__", "_address", "_handle", "send_value")
+    __slots__ = ("__weakref__", "_address", "_handle", "send_loan", "send_value")
 
     def __init__(self, slabs: Slabs | None = None) -> None:
         handle = lib.lipc_topic_create()
@@ -403,6 +411,8 @@ class Topic:
             lib.lipc_topic_use_slabs(handle, slabs._handle)
         self._address = int(ffi.cast("uintptr_t", handle))
         self.send_value: Callable[[int, int, object], int | None] = partial(_fast.publish_value, self._address)
+        self.send_loan: Callable[[int, int, object, tuple[Any, ...]], int | None]
+        self.send_loan = partial(_fast.publish_loan, self._address)
         _live_topics.add(self)
 
     def add(self, endpoint: Endpoint, number: int, when_full: int, sequence: int) -> None:

@@ -10,16 +10,20 @@ from __future__ import annotations
 import errno
 import os
 import weakref
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from lensipc import _fast
 from lensipc._core import ffi, lib
 from lensipc.errors import ForkError
 
 if TYPE_CHECKING:
     from .endpoint import Endpoint
 
+Lent: TypeAlias = _fast.Lent
 WANTS_SLAB: Final = lib.LIPC_WANTS_SLAB
 PAGE: Final = os.sysconf("SC_PAGESIZE")
+LOAN_LEAST: Final = lib.LIPC_BLOCK_LEAST  # bytes of the smallest array on loan
+LOAN_HEAD: Final = lib.LIPC_LOAN_HEAD  # bytes in front of each
 
 
 class SlabState(NamedTuple):
@@ -29,18 +33,22 @@ class SlabState(NamedTuple):
     taken: int  # bytes in blocks that somebody holds
     blocks: int  # blocks that somebody holds
     uses: int  # blocks that were ever taken
+    loans: int  # blocks that main has on loan
+    lent: int  # bytes in these
+    oldest: float  # for how long it has had the oldest of these (seconds)
 
 
 class Slabs:
     """The slabs of one extension, or of one renderer. `most`: bytes of the largest message that lies in a slab."""
 
-    __slots__ = ("__weakref__", "_handle")
+    __slots__ = ("__weakref__", "_address", "_handle")
 
     def __init__(self, most: int) -> None:
         handle = lib.lipc_slabs_create(most)
         if handle == ffi.NULL:
             raise MemoryError("no memory for the slabs of an extension")
         self._handle = ffi.gc(handle, lib.lipc_slabs_free)
+        self._address = int(ffi.cast("uintptr_t", handle))
         _live.add(self)
 
     def wanted(self) -> int:
@@ -57,9 +65,16 @@ class Slabs:
         if code < 0:
             raise OSError(-code, os.strerror(-code))
 
+    def lend(self, size: int) -> Lent | None:
+        """Memory for an array of `size` bytes, writable and not cleared; None: no slab has that much room in one piece.
+
+        It is given back when nothing refers to what this returns, in whatever thread. It keeps this object.
+        """
+        return _fast.lend(self._address, self, size)
+
     def close(self) -> None:
-        """Close the descriptors of all slabs. Their memory is unmapped with this object, once nobody holds a block."""
-        lib.lipc_slabs_close_files(self._handle)
+        """Give all slabs back, when nothing is sent any more. What is on loan is unmapped once nothing refers to it."""
+        _fast.close_slabs(self._address)
 
     def remove(self, number: int) -> bool:
         """Give a slab back, unless somebody holds a block of it. Return whether it is gone."""
@@ -87,12 +102,15 @@ class Slabs:
         """How the slab is used now; all 0: there is no such slab."""
         state = ffi.new("struct lipc_slab_state *")
         lib.lipc_slab_look(self._handle, number, state)
-        return SlabState(state.size, state.taken, state.blocks, state.uses)
+        return SlabState(state.size, state.taken, state.blocks, state.uses, state.loans, state.lent, state.oldest / 1e9)
 
     def _disown(self) -> None:
-        """In a forked child: unmap nothing, because it was not inherited, and close the descriptors."""
+        """In a forked child: unmap nothing, because it was not inherited, and close the descriptors.
+
+        Only slabs with loans were inherited. There are zeros in their place, so that to read an array is no crash.
+        """
         ffi.gc(self._handle, None)
-        lib.lipc_slabs_close_files(self._handle)
+        lib.lipc_slabs_disown(self._handle)
         self.__class__ = _ForkedSlabs
 
 
@@ -116,6 +134,11 @@ class Holds:
     def bytes(self) -> int:
         """How much it is."""
         return lib.lipc_holds_bytes(self._left[0])
+
+    @property
+    def time(self) -> float:
+        """For how long the oldest of it is held (seconds)."""
+        return lib.lipc_holds_time(self._left[0]) / 1e9
 
     def give_back(self) -> None:
         """The renderer has hung up, or main ends: end all of it. Idempotent."""

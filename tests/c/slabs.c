@@ -8,6 +8,7 @@
 
 #include "../../csrc/endpoint/mapped_slabs.h"
 #include "../../csrc/endpoint/slabs.h"
+#include "../../csrc/endpoint/topic.h"
 #include "options.h"
 #include "sleep.h"
 
@@ -226,7 +227,7 @@ static void a_slab_that_is_held_stays_and_another_is_given_back(void)
     struct lipc_slab_state state;
     CHECK(lipc_slab_look(slabs, 1000, &state) == -EINVAL && lipc_slab_fd(slabs, 1000) == -1);
     CHECK(fcntl(fd, F_GETFD) < 0 && lipc_slab_is_had(slabs, 1000));
-    lipc_slabs_close_files(slabs);
+    lipc_slabs_close(slabs);
     CHECK(fcntl(slab_fd, F_GETFD) < 0 && lipc_slab_fd(slabs, slab) == -1);
     for (int i = 0; i < 2; i++) {
         CHECK(lipc_slab_unmap(pairs[i].renderer, 1000) == 0);
@@ -774,6 +775,205 @@ static void a_renderer_has_no_more_slabs_than_it_may(void)
     end(1);
 }
 
+/* Sends the array of a loan, filled with a pattern, behind a head of `head` bytes. Returns the status. */
+static int publish_loan(const struct lipc_loan *loan, uint64_t seed, size_t head)
+{
+    const struct lipc_header header = {.detail = 9, .pid = 90, .kind = LIPC_EVENT};
+    char *body = make_body(seed, head + loan->size);
+    memcpy(lipc_loan_memory(loan), body + head, loan->size);
+    const struct lipc_part parts[] = {{.data = body, .size = head / 2},
+                                      {.data = body + head / 2, .size = head - head / 2},
+                                      {.data = lipc_loan_memory(loan), .size = loan->size}};
+    int status = lipc_topic_send_loan(topic, loan, &header, parts, 3);
+    free(body);
+    return status;
+}
+
+static void a_loan_is_sent_where_it_lies_and_stays_mains_until_it_is_dropped(void)
+{
+    begin(3);
+    for (uint64_t seed = 1; seed <= 50; seed++) {
+        struct lipc_loan *loan = lipc_loan_take(slabs, LARGE);
+        CHECK(loan && look().loans == 1 && look().lent == LARGE + LIPC_LOAN_HEAD);
+        size_t head = (size_t)seed * 64 + (seed == 50 ? LIPC_LOAN_HEAD - 50 * 64 : 0);
+        CHECK(publish_loan(loan, seed, head) == 0);
+        CHECK(look().blocks == 1 && look().uses == 2 * seed - 1);
+        for (int i = 0; i < 3; i++)
+            check_heard(i, seed, head + LARGE);
+        for (int i = 0; i < 3; i++)
+            CHECK(lipc_held_bytes(pairs[i].main) == LARGE + LIPC_LOAN_HEAD && lipc_collect(pairs[i].main) == 0);
+        CHECK(look().blocks == 1 && look().loans == 1); /* main's own */
+        struct lipc_block *other = lipc_block_take(slabs, LARGE);
+        CHECK(other != loan->block);
+        lipc_block_give(other);
+        CHECK(lipc_slab_remove(slabs, slab) == -EBUSY);
+        if (seed % 2) { /* main may drop it before the renderers have read it, too */
+            CHECK(publish_loan(loan, seed + 1, 64) == 0);
+            lipc_loan_drop(loan);
+            CHECK(look().blocks == 1 && look().loans == 0 && look().lent == 0);
+            for (int i = 0; i < 3; i++) {
+                check_heard(i, seed + 1, 64 + LARGE);
+                CHECK(look().blocks == 1 && lipc_collect(pairs[i].main) == 0);
+            }
+        } else {
+            lipc_loan_drop(loan);
+        }
+        CHECK(look().blocks == 0 && look().loans == 0);
+    }
+    end(3);
+}
+
+static void a_loan_is_read_in_place_by_one_subscriber_too_and_copied_for_those_without_the_slab(void)
+{
+    begin(1);
+    pairs[1] = open_pair(CAPACITY);
+    CHECK(lipc_topic_add(topic, pairs[1].main, 1, LIPC_REFUSE, 0) == 0);
+    struct lipc_loan *loan = lipc_loan_take(slabs, LARGE);
+    CHECK(publish_loan(loan, 1, 128) == LIPC_WANTS_SLAB);
+    CHECK(look().uses == 1 && lipc_held_bytes(pairs[0].main) > LARGE && lipc_held_bytes(pairs[1].main) == 0);
+    lipc_loan_drop(loan);
+    check_heard(0, 1, 128 + LARGE);
+    check_heard(1, 1, 128 + LARGE);
+    end(2);
+}
+
+static void what_is_no_loan_of_these_slabs_is_copied(void)
+{
+    begin(2);
+    const struct lipc_header header = {.kind = LIPC_EVENT};
+    struct lipc_slabs *others = lipc_slabs_create(SLAB);
+    CHECK(lipc_slab_add(others, 2000, SLAB) == 0);
+    for (int i = 0; i < 2; i++) {
+        offer(pairs[i], 2000, lipc_slab_fd(others, 2000));
+        CHECK(lipc_collect(pairs[i].main) == 0);
+    }
+    struct lipc_loan *loan = lipc_loan_take(slabs, LIPC_BLOCK_LEAST), *other = lipc_loan_take(others, LIPC_BLOCK_LEAST);
+    CHECK(loan && other && !lipc_loan_take(slabs, SLAB) && !lipc_loan_take(slabs, SLAB + 1) &&
+          !lipc_loan_take(slabs, UINT64_MAX));
+    CHECK(publish_loan(other, 1, 64) == 0); /* others who read there may not have the topic's extension */
+    CHECK(look().blocks == 2 && other->block->holders == 1);
+    CHECK(publish_loan(loan, 2, LIPC_LOAN_HEAD + 64) == 0);
+    char *memory = lipc_loan_memory(loan), *body = make_body(3, LIPC_BLOCK_LEAST);
+    memcpy(memory, body, LIPC_BLOCK_LEAST);
+    const struct lipc_part behind[] = {{.data = memory, .size = LIPC_BLOCK_LEAST}, {.data = body, .size = 10}};
+    CHECK(lipc_topic_send_loan(topic, loan, &header, behind, 2) == 0);
+    const struct lipc_part some[] = {{.data = memory, .size = LIPC_BLOCK_LEAST - 1}};
+    CHECK(lipc_topic_send_loan(topic, loan, &header, some, 1) == 0);
+    CHECK(look().uses == 4 && look().loans == 1); /* the last one is too small for a block */
+    for (int i = 0; i < 2; i++) {
+        struct received received = {0};
+        check_heard(i, 1, 64 + LIPC_BLOCK_LEAST);
+        check_heard(i, 2, LIPC_LOAN_HEAD + 64 + LIPC_BLOCK_LEAST);
+        CHECK(receive(pairs[i].renderer, &received) == 1 && received.record.size == LIPC_BLOCK_LEAST + 10);
+        CHECK(is_body(3, received.body, LIPC_BLOCK_LEAST));
+        free(received.body);
+        check_heard(i, 3, LIPC_BLOCK_LEAST - 1);
+    }
+    free(body);
+    lipc_loan_drop(loan);
+    lipc_loan_drop(other);
+    lipc_slabs_free(others);
+    end(2);
+}
+
+static void *drop_it(void *loan)
+{
+    memset(lipc_loan_memory(loan), 2, LIPC_BLOCK_LEAST);
+    lipc_loan_drop(loan);
+    return NULL;
+}
+
+static void a_loan_may_be_dropped_in_any_thread_while_main_takes_others(void)
+{
+    begin(1);
+    pthread_t threads[2];
+    for (int round = 0; round < 200; round++) {
+        for (int i = 0; i < 2; i++) {
+            struct lipc_loan *loan = lipc_loan_take(slabs, LIPC_BLOCK_LEAST);
+            CHECK(loan && pthread_create(&threads[i], NULL, drop_it, loan) == 0);
+        }
+        struct lipc_loan *own = lipc_loan_take(slabs, LIPC_BLOCK_LEAST);
+        CHECK(own && publish_loan(own, 1, 64) == 0);
+        lipc_loan_drop(own);
+        check_heard(0, 1, 64 + LIPC_BLOCK_LEAST);
+        for (int i = 0; i < 2; i++)
+            CHECK(pthread_join(threads[i], NULL) == 0);
+        CHECK(lipc_collect(pairs[0].main) == 0 && look().blocks == 0 && look().loans == 0);
+    }
+    end(1);
+}
+
+static void it_is_told_how_long_blocks_are_held(void)
+{
+    begin(1);
+    CHECK(look().oldest == 0 && lipc_held_time(pairs[0].main) == 0 && lipc_holds_time(NULL) == 0);
+    struct lipc_loan *loan = lipc_loan_take(slabs, LARGE);
+    loan->block->since -= 5000000000;
+    CHECK(look().oldest >= 5000000000 && look().oldest < 3600000000000);
+    CHECK(publish_loan(loan, 1, 64) == 0);
+    CHECK(look().oldest < 5000000000 && lipc_held_time(pairs[0].main) < 5000000000); /* since it was sent */
+    loan->block->since -= 5000000000;
+    CHECK(lipc_held_time(pairs[0].main) >= 5000000000 && lipc_held_time(pairs[0].main) < 3600000000000);
+    lipc_loan_drop(loan);
+    check_heard(0, 1, 64 + LARGE);
+    end(1);
+}
+
+static void closed_slabs_go_one_by_one_with_their_loans(void)
+{
+    begin(0);
+    CHECK(lipc_slab_add(slabs, 1000, SLAB) == 0 && lipc_slab_add(slabs, 1001, SLAB) == 0);
+    struct lipc_loan *loans[4]; /* two in each of two slabs */
+    for (int i = 0; i < 4; i++)
+        CHECK((loans[i] = lipc_loan_take(slabs, 2 * LARGE - LIPC_LOAN_HEAD)) != NULL);
+    struct lipc_slab_state state;
+    lipc_topic_free(topic);
+    lipc_loan_drop(loans[1]);
+    lipc_slabs_close(slabs);
+    CHECK(fcntl(slab_fd, F_GETFD) < 0 && lipc_slab_look(slabs, 1001, &state) == -EINVAL && look().loans == 1);
+    memset(lipc_loan_memory(loans[0]), 1, loans[0]->size);
+    lipc_loan_drop(loans[0]);
+    CHECK(lipc_slab_look(slabs, slab, &state) == -EINVAL);
+    memset(lipc_loan_memory(loans[2]), 1, loans[2]->size);
+    lipc_loan_drop(loans[3]);
+    CHECK(lipc_slab_look(slabs, 1000, &state) == 0 && state.loans == 1);
+    lipc_loan_drop(loans[2]);
+    CHECK(slabs->first == NULL);
+    lipc_slabs_free(slabs);
+}
+
+static void slabs_that_were_never_closed_end_what_was_dropped(void)
+{
+    begin(0);
+    lipc_loan_drop(lipc_loan_take(slabs, LARGE));
+    lipc_loan_drop(lipc_loan_take(slabs, LARGE));
+    lipc_topic_free(topic);
+    lipc_slabs_free(slabs);
+    lipc_slabs_free(NULL);
+    CHECK(fcntl(slab_fd, F_GETFD) < 0);
+}
+
+static void a_forked_child_has_zeros_where_main_has_loans(void)
+{
+    begin(0);
+    struct lipc_loan *loan = lipc_loan_take(slabs, LARGE);
+    char *memory = lipc_loan_memory(loan);
+    memset(memory, 7, LARGE);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        lipc_slabs_disown(slabs);
+        int clean = memory[0] == 0 && memory[LARGE - 1] == 0 && fcntl(slab_fd, F_GETFD) < 0;
+        memset(memory, 9, LARGE);
+        lipc_loan_drop(loan);
+        _exit(clean && memory[0] == 9 ? 0 : 1);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0 && memory[0] == 7);
+    lipc_loan_drop(loan);
+    end(0);
+}
+
 /* Two renderers that sleep until there is an event, and main, which sleeps while they hold much. All see a slab at one
  * address, so that a thread sanitizer sees who writes a block that another one reads. */
 
@@ -932,6 +1132,14 @@ int main(int argc, char **argv)
     RUN(nobody_but_main_writes_a_slab_and_nobody_changes_its_size);
     RUN(a_renderer_maps_nothing_that_could_shrink);
     RUN(a_renderer_has_no_more_slabs_than_it_may);
+    RUN(a_loan_is_sent_where_it_lies_and_stays_mains_until_it_is_dropped);
+    RUN(a_loan_is_read_in_place_by_one_subscriber_too_and_copied_for_those_without_the_slab);
+    RUN(what_is_no_loan_of_these_slabs_is_copied);
+    RUN(a_loan_may_be_dropped_in_any_thread_while_main_takes_others);
+    RUN(it_is_told_how_long_blocks_are_held);
+    RUN(closed_slabs_go_one_by_one_with_their_loans);
+    RUN(slabs_that_were_never_closed_end_what_was_dropped);
+    RUN(a_forked_child_has_zeros_where_main_has_loans);
     nothing_that_a_renderer_returns_takes_a_block_from_another(options);
     no_wake_is_lost_while_main_sleeps_for_what_is_returned(options);
     return 0;

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, TypeVarTuple, assert_type
 from unittest.mock import Mock
 
+import numpy as np
+
 from lensipc import (
     Channel,
     Disposer,
@@ -210,3 +212,11 @@ def names() -> dict[object, int]:
     assert SEARCH == "search"
     assert clone.decode(clone.encode([str(SEARCH)])) == ["search"]
     return {SEARCH: 1, "moved": 2}
+
+
+def frames(ipc: IpcMain, there: IpcRenderer) -> None:
+    frame = ipc.loan((480, 640, 3), np.uint8)
+    assert_type(frame.dtype, np.dtype[np.uint8])
+    with there.loan(10) as numbers:
+        assert_type(numbers.dtype, np.dtype[np.float64])
+        ipc.broadcast("frame", {"frame": frame, "numbers": numbers}, transfer=[frame])
