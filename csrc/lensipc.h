@@ -345,6 +345,10 @@ int lipc_collect(struct lipc_endpoint *endpoint);
 /* Called by main. Does not block. Returns how many bytes of blocks the renderer holds, as last collected. */
 uint64_t lipc_held_bytes(const struct lipc_endpoint *endpoint);
 
+/* Called by main. Does not block. Returns how many messages went through the ring to a renderer that has slabs, though a
+ * block could have had them. */
+uint64_t lipc_by_ring(const struct lipc_endpoint *endpoint);
+
 /* Called by main. Does not block. Returns for how many ns the renderer has held the oldest of these blocks, or 0. */
 uint64_t lipc_held_time(const struct lipc_endpoint *endpoint);
 

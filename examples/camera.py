@@ -243,9 +243,7 @@ class Table:
 
 async def main(seconds: float) -> None:
     """A host with a renderer for each job."""
-    # A renderer may leave four frames unread, and hold 32. By default it may hold one of this size, and has copies of
-    # those that come meanwhile.
-    async with MainProcess(high_water=4 * FRAME) as host:
+    async with MainProcess() as host:
         await host.install(MANIFEST)
         renderers = await asyncio.gather(*(host.spawn_renderer(name=name) for name in JOBS))
         table = Table(host, {each.frame_id: each.name for each in renderers})

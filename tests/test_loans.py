@@ -536,7 +536,7 @@ async def test_where_no_slab_can_be_made_a_loan_is_an_array_as_any_other(monkeyp
 
 
 async def test_a_renderer_that_comes_late_or_holds_its_share_hears_all_the_same() -> None:
-    async with sending(1, high_water=MIB // 2) as sender:
+    async with sending(1, high_water=MIB // 2, pool_limit=32 * MIB) as sender:
         await sender.warm_up()
         (first,) = sender.host.renderers
         late = await sender.host.main.spawn_renderer()

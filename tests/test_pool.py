@@ -171,12 +171,26 @@ async def test_a_burst_is_heard_in_whole_though_the_pool_is_full() -> None:
 
 
 async def test_who_reads_too_slowly_holds_no_more_than_its_share() -> None:
-    async with sending(3, high_water=MIB) as sender:
+    async with sending(3, high_water=MIB, pool_limit=64 * MIB) as sender:
         await sender.warm_up()
         slow, *others = sender.host.renderers
         with stopped(slow):
             await sender.broadcast_to(others, 20)
             assert 3 * MIB < sender.host.main.pool.holders[slow.frame_id] <= 8 * MIB
+        await sender.check(slow)
+
+
+async def test_a_renderers_share_is_an_eighth_of_the_pool_and_who_has_no_share_left_is_named() -> None:
+    async with sending(2, high_water=MIB // 4) as sender:
+        await sender.warm_up(3 * MIB)
+        slow, fast = sender.host.renderers
+        before = sender.host.main.pool.by_ring
+        with stopped(slow):
+            await sender.broadcast_to([fast], 12, 3 * MIB)
+            held = sender.host.main.pool.holders[slow.frame_id]
+            assert 8 * MIB < held <= 32 * MIB
+            by_ring = sender.host.main.pool.by_ring[slow.frame_id] - before.get(slow.frame_id, 0)
+            assert by_ring == 12 - held // (3 * MIB)
         await sender.check(slow)
 
 
@@ -884,7 +898,8 @@ async def test_an_early_return_takes_nothing_from_those_who_still_hold_the_block
 
 
 async def test_who_never_returns_anything_holds_its_share_and_nobody_waits_for_it(tmp_path: Path) -> None:
-    async with sending(1, path=tmp_path / "s", high_water=MIB) as sender, holding(sender) as holder:
+    options: dict[str, Any] = {"high_water": MIB, "pool_limit": 64 * MIB}
+    async with sending(1, path=tmp_path / "s", **options) as sender, holding(sender) as holder:
         await holder.send(30)
         assert holder.pool.holders[holder.renderer.frame_id] <= 8 * MIB
 

@@ -269,7 +269,7 @@ async def test_each_listener_gets_what_it_has_asked_for() -> None:
 
 async def test_views_beyond_the_share_are_private_copies_and_nobody_waits_for_or_loses_by_who_keeps_them() -> None:
     for when_slow in ("disconnect", "drop_oldest", "keep_newest"):
-        async with sending(2, "itself", when_slow, high_water=MIB) as sender:
+        async with sending(2, "itself", when_slow, high_water=MIB, pool_limit=64 * MIB) as sender:
             keeper, other = sender.renderers
             await sender.run(other, "keep", "")
             for _ in range(20):

@@ -165,7 +165,7 @@ print(viewing.check(), sum(viewing.places), viewing.wrong)
 
 
 async def test_results_beyond_the_share_are_private_copies_and_all_are_right() -> None:
-    async with answering(1, high_water=MIB) as main:
+    async with answering(1, high_water=MIB, pool_limit=64 * MIB) as main:
         (renderer,) = main.renderers
         await main.run(renderer, "ask_at_once", 40)
         assert set(await main.places(renderer)) == {True, False}

@@ -29,10 +29,16 @@ bool lipc_lacks_offer(const struct lipc_holds *holds, uint32_t slab)
     return holds->offer_count < LIPC_OFFERS;
 }
 
-bool lipc_may_hold(const struct lipc_holds *holds, const struct lipc_block *block, uint64_t share)
+uint64_t lipc_share(const struct lipc_holds *holds, const struct lipc_slabs *slabs)
 {
-    if (holds->count == LIPC_HOLDS || (holds->unread && holds->unread + block->size > share) ||
-        (holds->bytes && holds->bytes + block->size > LIPC_SHARE * holds->high_water))
+    uint64_t marks = LIPC_SHARE * holds->high_water, part = slabs->most / LIPC_SHARE_OF_MOST;
+    return marks > part ? marks : part;
+}
+
+bool lipc_may_hold(const struct lipc_holds *holds, const struct lipc_block *block, uint64_t unread)
+{
+    if (holds->count == LIPC_HOLDS || (holds->unread && holds->unread + block->size > unread) ||
+        (holds->bytes && holds->bytes + block->size > lipc_share(holds, block->slab->owner)))
         return false;
     for (uint32_t i = 0; i < holds->offer_count; i++)
         if (holds->offers[i].slab == block->slab->number)
@@ -198,6 +204,11 @@ int lipc_collect(struct lipc_endpoint *endpoint)
 uint64_t lipc_held_bytes(const struct lipc_endpoint *endpoint)
 {
     return lipc_holds_bytes(endpoint->outbox.holds);
+}
+
+uint64_t lipc_by_ring(const struct lipc_endpoint *endpoint)
+{
+    return endpoint->outbox.holds ? endpoint->outbox.holds->by_ring : 0;
 }
 
 uint64_t lipc_held_time(const struct lipc_endpoint *endpoint)

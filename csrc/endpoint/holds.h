@@ -14,9 +14,10 @@
 #include "endpoint/slabs.h"
 #include "ring/ring.h"
 
-/* A renderer holds no more bytes of blocks than this many high-water marks, except that any one block may be held. What is
- * more goes through the ring. */
+/* A renderer holds no more bytes of blocks than its share: this many high-water marks, or this part of the largest body
+ * that goes into a block, whichever is more; except that any one block may be held. What is more goes through the ring. */
 #define LIPC_SHARE 8
+#define LIPC_SHARE_OF_MOST 2
 
 /* Slabs that one renderer may have. */
 #define LIPC_OFFERS 32
@@ -43,6 +44,7 @@ struct lipc_holds {
     uint64_t bytes;  /* of the blocks that are held */
     uint64_t unread; /* of those that are not only viewed */
     uint64_t heard;  /* bytes of all blocks that were unread and are not any more */
+    uint64_t by_ring; /* how many bodies went through the ring that a block could have had */
     uint32_t count, offer_count;
     bool crowded; /* so many bytes are unread that senders should wait */
     bool eased;   /* no more, and who waits has not been told: until the next lipc_flush */
@@ -60,8 +62,11 @@ bool lipc_hold_end(struct lipc_holds *holds, uint64_t id);
  * -EBADMSG if the renderer has returned what it does not hold. */
 int lipc_holds_collect(struct lipc_holds *holds);
 
-/* Called by topic.c and send.c. Does not block. Returns whether the renderer may hold this block, with at most `share` bytes unread,
- * and with at most its whole share. */
+/* Called by topic.c and send.c. Does not block. Returns the share of a renderer of these slabs, in bytes. */
+uint64_t lipc_share(const struct lipc_holds *holds, const struct lipc_slabs *slabs);
+
+/* Called by topic.c and send.c. Does not block. Returns whether the renderer may hold this block, with at most `unread`
+ * bytes unread, and with at most its share. */
 bool lipc_may_hold(const struct lipc_holds *holds, const struct lipc_block *block, uint64_t share);
 
 /* Called by topic.c and send.c. Does not block. Returns whether this slab was not offered to the renderer, and could be. */

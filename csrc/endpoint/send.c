@@ -341,22 +341,22 @@ int lipc_send_in_block(struct lipc_endpoint *endpoint, struct lipc_slabs *slabs,
     int status = size ? lipc_collect(endpoint) : 0;
     if (!size || status < 0)
         return status;
+    struct lipc_holds *holds = endpoint->outbox.holds;
     struct lipc_block *block = lipc_block_take(slabs, size);
-    if (!block) {
-        if (size > slabs->wanted)
-            slabs->wanted = size;
-        return LIPC_WANTS_SLAB;
-    }
-    const struct lipc_holds *holds = endpoint->outbox.holds;
-    if (!holds || lipc_lacks_offer(holds, block->slab->number)) {
+    if (!block && size > slabs->wanted)
+        slabs->wanted = size;
+    if (!block || !holds || lipc_lacks_offer(holds, block->slab->number)) {
         status = LIPC_WANTS_SLAB;
-    } else if (lipc_may_hold(holds, block, LIPC_SHARE * holds->high_water)) {
+    } else if (lipc_may_hold(holds, block, lipc_share(holds, slabs))) {
         lipc_join(parts, count, lipc_block_memory(block));
         const struct lipc_placed body = {.block = block, .size = size};
         int sent = lipc_send_place(endpoint, header, &body, LIPC_REFUSE);
         status = sent < 0 ? sent : LIPC_IN_BLOCK;
     }
-    lipc_block_give(block);
+    if (holds && status != LIPC_IN_BLOCK)
+        holds->by_ring++;
+    if (block)
+        lipc_block_give(block);
     return status;
 }
 

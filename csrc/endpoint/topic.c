@@ -112,14 +112,14 @@ static bool is_full_too_soon(struct lipc_endpoint *endpoint, int when_full)
            lipc_outbox_full(&endpoint->outbox, endpoint->limit);
 }
 
-/* How many bytes a subscriber may hold, beyond one event. A channel whose events may be dropped does not fill with old
+/* How many bytes of these slabs a subscriber may leave unread, beyond one event. A channel whose events may be dropped does not fill with old
  * ones: there no more is held than would wait in the outbox, which is one event where the newest alone waits. */
-static uint64_t share_of(const struct lipc_subscription *subscription)
+static uint64_t most_unread(const struct lipc_subscription *subscription, const struct lipc_slabs *slabs)
 {
-    uint64_t high_water = subscription->endpoint->outbox.holds->high_water;
+    const struct lipc_holds *holds = subscription->endpoint->outbox.holds;
     if (subscription->when_full == LIPC_REFUSE)
-        return LIPC_SHARE * high_water;
-    return subscription->when_full == LIPC_KEEP_NEWEST ? 0 : high_water;
+        return lipc_share(holds, slabs);
+    return subscription->when_full == LIPC_KEEP_NEWEST ? 0 : holds->high_water;
 }
 
 /* Whether a subscriber may hold this block. */
@@ -129,13 +129,13 @@ static bool may_hold(const struct lipc_subscription *subscription, const struct 
     struct lipc_holds *holds = endpoint->outbox.holds;
     if (endpoint->failure || !holds)
         return false;
-    uint64_t share = share_of(subscription);
-    if (lipc_may_hold(holds, block, share))
+    uint64_t unread = most_unread(subscription, block->slab->owner);
+    if (lipc_may_hold(holds, block, unread))
         return true;
     int collected = lipc_holds_collect(holds);
     if (collected < 0)
         endpoint->failure = collected;
-    return collected == 0 && lipc_may_hold(holds, block, share);
+    return collected == 0 && lipc_may_hold(holds, block, unread);
 }
 
 /* Takes a block from the topic's slabs, if need be after the subscribers' returns were collected. */
@@ -240,9 +240,11 @@ static int send_event(struct lipc_topic *topic, const struct lipc_endpoint *only
         }
         own.channel = each->number;
         own.correlation = ++each->sequence;
-        int sent = body.block && may_hold(each, body.block)
-                       ? lipc_send_place(endpoint, &own, &body, each->when_full)
-                       : lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
+        bool in_place = body.block && may_hold(each, body.block);
+        if (!in_place && to_slab && body.size && endpoint->outbox.holds)
+            endpoint->outbox.holds->by_ring++;
+        int sent = in_place ? lipc_send_place(endpoint, &own, &body, each->when_full)
+                            : lipc_send_to(endpoint, &own, parts, count, each->when_full, &copies);
         /* No outbox was full when main began to send its own event. So the subscribers before this one have filled the
          * account that they share. This reader has done nothing wrong. It is sent this event, and the next event is
          * refused. */

@@ -210,6 +210,16 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         {"payload": "array"},
     ),
     Workload(
+        "bulk_loaned",
+        "events",
+        "float32 arrays; the sender writes a number of each page where the receiver reads it, and nothing is copied",
+        "gib_per_second",
+        "GiB/s",
+        True,
+        tuple(replace(_bulk(size, 1, in_place=True), floor="") for size in ("64 KiB", "1 MiB", "16 MiB")),
+        {"payload": "array"},
+    ),
+    Workload(
         "fanout_bulk",
         "events",
         "float32 arrays, main to every renderer, which owns writable memory; deliveries to all of them",

@@ -111,7 +111,9 @@ class MainProcess:
         pool_limit: bytes of shared memory in which large events for several renderers lie until all have read them;
             0: none. It is taken as it is needed, and what was not used for a while is given back. If it is full, or
             there is no memory for it, or with form="shm", large events go through the rings, once for each renderer. So
-            they do to renderers that connected with a `token`, or as another user.
+            they do to renderers that connected with a `token`, or as another user; and so do messages of more than a
+            quarter of it, and what a renderer has no share for: it may hold an eighth of this, or 8 times `high_water`
+            if that is more, or one message.
     """
 
     def __init__(

@@ -344,6 +344,7 @@ class SlabPool:
             | {frame_id: holds.bytes for frame_id, holds in self._left.items()},
             loans=sum(each.loans for each in states),
             lent=sum(each.lent for each in states),
+            by_ring={each.frame_id: count for each in self._connections.values() if (count := each.endpoint.by_ring)},
         )
 
     def close(self) -> None:

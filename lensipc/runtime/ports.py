@@ -62,6 +62,9 @@ class PoolState(NamedTuple):
             nothing, and with those that main has disconnected, until they have hung up.
         loans: arrays of `ipc.loan` to whose memory something in main refers, also those that were sent.
         lent: bytes of these.
+        by_ring: how many large messages went to each connected renderer by its ring after all, by frame id; without
+            those of which none did. Some do before it has mapped the memory. That many do means that it keeps so much
+            that it has no share left, or that the pool is full.
     """
 
     limit: int
@@ -70,8 +73,9 @@ class PoolState(NamedTuple):
     blocks: int
     held: int
     holders: dict[int, int]
-    loans: int = 0
-    lent: int = 0
+    loans: int
+    lent: int
+    by_ring: dict[int, int]
 
 
 class Port(Protocol):

@@ -320,6 +320,11 @@ class Endpoint:
         return lib.lipc_held_bytes(self._handle)
 
     @property
+    def by_ring(self) -> int:
+        """How many large messages went through the ring to the peer, which has slabs, though a block could have had them."""
+        return lib.lipc_by_ring(self._handle)
+
+    @property
     def held_time(self) -> float:
         """For how long the peer has held the oldest of these (seconds)."""
         return lib.lipc_held_time(self._handle) / 1e9

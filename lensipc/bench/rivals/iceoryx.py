@@ -20,7 +20,7 @@ import numpy as np
 
 from ..arrays import arrays, pack, room, unpack
 from ..contest import Contest
-from ..side import Side
+from ..side import EACH_PAGE, Side
 from ..task import SMALL
 
 BUFFER: Final = 1024
@@ -203,10 +203,14 @@ class Bulk(_Iceoryx):
                 sample = loan(ARRAY_AT + memory.nbytes)
                 at = sample.payload_ptr
                 copy(at, HEAD.pack(len(head)) + head, HEAD.size + len(head))
-                copy(at + ARRAY_AT, np.frombuffer(memory, np.uint8).ctypes.data, memory.nbytes)
+                self.fill(at + ARRAY_AT, memory)
                 sample.assume_init().send()
                 notify()
         side.done()
+
+    def fill(self, at: int, memory: memoryview) -> None:
+        """Copy an array into a sample."""
+        ctypes.memmove(at, np.frombuffer(memory, np.uint8).ctypes.data, memory.nbytes)
 
     def renderer(self, number: int, side: Side) -> None:  # noqa: ARG002
         """Receive."""
@@ -230,3 +234,12 @@ class InPlace(Bulk):
     """Arrays that stay where they are: the receiver looks at shared memory, which all receivers share."""
 
     in_place = True
+
+
+class Loaned(InPlace):
+    """Arrays that the sender writes in the sample itself."""
+
+    def fill(self, at: int, memory: memoryview) -> None:
+        """Write a number of each page."""
+        sample: Any = (ctypes.c_float * (memory.nbytes // 4)).from_address(at)
+        np.frombuffer(sample, np.float32)[::EACH_PAGE] = 1

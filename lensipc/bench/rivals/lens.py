@@ -16,7 +16,7 @@ from lensipc import ExtensionManifest, Ipc, LensMainExtension, LensRendererExten
 
 from ..contest import Contest, Life
 from ..loops import run
-from ..side import Side, handle, patiently
+from ..side import EACH_PAGE, Side, handle, patiently
 from ..task import SMALL, Task
 
 # Messages between two looks at whether the receivers keep pace; of large ones, each.
@@ -145,7 +145,7 @@ class Arrays(Events):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        # A renderer may hold 8 times high_water. The pool takes messages of at most a quarter of its limit.
+        # A renderer may hold 8 times high_water, and an eighth of the pool. The pool takes messages of at most a quarter of its limit.
         self.options |= {"high_water": max(8 * 2**20, task.size // 2), "pool_limit": max(2**28, 5 * task.size)}
 
 
@@ -156,6 +156,21 @@ class InPlace(Arrays):
         """Have a renderer's part listen."""
         for channel in channels(self.task):
             ipc.listen(channel, side.listener.on_view, arrays="view")
+
+
+class Loaned(InPlace):
+    """Main writes the arrays where the renderers read them."""
+
+    async def work(self, side: Side) -> None:
+        """Write a number of each page of a loan, and broadcast it."""
+        (ipc,), (channel,), shape = mains, channels(self.task), self.task.size // 4
+        async for count in side.portions_async():
+            for _ in range(count):
+                frame = ipc.loan(shape, np.float32)
+                frame[::EACH_PAGE] = 1
+                ipc.broadcast(channel, frame, transfer=[frame])
+                del frame
+                await ipc.drain()
 
 
 class EventsToScripts(Events):
