@@ -199,7 +199,8 @@ void lipc_endpoint_close(struct lipc_endpoint *endpoint);
  * the body. The message goes into the ring as far as the ring has room. The rest of it is copied to the outbox. The
  * peer is woken if it is parked.
  * Blocks only while a message larger than the ring streams: the peer reads while this function writes, and this
- * function waits up to 50 us for the room for each frame, and up to twice 1 ns for each 20 bytes of the message in all.
+ * function waits up to 50 us for the room for each frame, and 1 ns for each 20 bytes of the message in all; and once as
+ * long, and 200 us, for what waits before it.
  * `when_full` is LIPC_REFUSE, LIPC_KEEP or LIPC_DROP_*. LIPC_DROP_OLDEST drops the oldest waiting messages that were
  * sent with LIPC_DROP_OLDEST on the same channel, until the new message fits. A message with bytes in the ring is not
  * dropped. The new message fits if the outbox is below the mark, or is no larger with the new message than before. If

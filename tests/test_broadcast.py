@@ -272,6 +272,17 @@ async def test_what_cannot_be_transferred_raises_at_its_sender_and_nothing_is_se
         assert (called, host.ipc.heard["n"], bytes(given)) == ([], [], b"abc")
 
 
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+async def test_what_another_thread_transfers_is_sent_once_and_empty_afterwards(size: int) -> None:
+    async with hosting(1) as host:
+        host.ipc.note("n")
+        for sent in range(1, 4):
+            given, array = bytearray(size), np.ones(size, np.uint8)
+            await asyncio.to_thread(host.ipc.broadcast, "n", given, array, transfer=[given, array])
+            assert (len(given), array.shape) == (0, (0,))
+            await until(lambda sent=sent: len(host.ipc.heard["n"]) == sent)
+
+
 async def to_its_end(what: Any) -> None:
     """Await what can be awaited."""
     if hasattr(what, "__await__"):

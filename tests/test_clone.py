@@ -1172,6 +1172,16 @@ def test_views_of_what_was_transferred_keep_its_memory() -> None:
     assert len(others) == 500
 
 
+def test_memoryviews_of_what_was_transferred_stay_usable() -> None:
+    array: Any = np.full((400, 500), 7, np.int32)
+    view = memoryview(array)
+    clone.detach([array])
+    others: list[Any] = [np.zeros((400, 500), np.int32)[:, 1:] for _ in range(50)]
+    assert [memoryview(other).nbytes for other in others] == 50 * [400 * 499 * 4]
+    assert (view.format, view.shape, view.strides) == ("i", (400, 500), (2000, 4))
+    assert (np.asarray(view) == 7).all()
+
+
 def test_arrays_of_any_order_and_with_weak_references_are_transferred_with_their_views_intact() -> None:
     in_no_order = np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2) * 1
     assert (in_no_order.flags.owndata, in_no_order.flags.forc) == (True, False)  # neither C's order nor Fortran's

@@ -549,6 +549,22 @@ async def test_a_handler_sees_what_was_set_before_main_was_entered() -> None:
 TIMES = [-math.inf, -1e300, -1, -(10**400), 0, 1e-300, True, math.inf, 1e300, 10**400]
 
 
+async def test_large_events_that_come_while_timeouts_are_judged_end_no_renderer() -> None:
+    async with hosting(1, high_water=65_536, outbox_limit=4 << 20) as host:
+        (renderer,) = host.renderers
+        await host.ipc.run(renderer, "note_sizes", "n")
+        asking = asyncio.ensure_future(host.ipc.run(renderer, "ask_in_vain", 0.8))
+        array, sent = np.ones(3 << 20, np.uint8), 0
+        while not asking.done() and host.main.renderers:
+            host.ipc.broadcast("n", array)
+            sent += 1
+            await host.ipc.drain()
+        assert host.main.renderers == [renderer]
+        assert await asking > 100
+        while len(await host.ipc.run(renderer, "heard", "n")) < sent:
+            await asyncio.sleep(0.01)
+
+
 async def test_whatever_timeout_is_asked_for_those_that_follow_come(tmp_path: Path) -> None:
     async with hosting(path=tmp_path / "s") as host, RendererProcess.connect(tmp_path / "s"):
         ipc = lab.IpcRenderer.get_instance()

@@ -203,11 +203,18 @@ PyObject *lipc_loan_root(PyObject *array)
 
 int lipc_array_reset(PyObject *array)
 {
-    PyObject *dtype = ((const struct fields *)(const void *)array)->dtype, *nothing = PyBytes_FromStringAndSize(NULL, 0);
+    struct fields *fields = (struct fields *)(void *)array;
+    PyObject *nothing = PyBytes_FromStringAndSize(NULL, 0);
     if (nothing == NULL)
         return -1;
+    /* numpy 2.5 frees what memoryviews of the array still need. */
+    void *buffers = numpy.tells_buffers ? fields->buffers : NULL;
+    if (buffers != NULL)
+        fields->buffers = NULL;
     /* As when an array is unpickled. `resize` refuses an array that does not own its memory. */
-    PyObject *done = PyObject_CallMethod(array, "__setstate__", "((i(i)OON))", 1, 0, dtype, Py_False, nothing);
+    PyObject *done = PyObject_CallMethod(array, "__setstate__", "((i(i)OON))", 1, 0, fields->dtype, Py_False, nothing);
+    if (buffers != NULL)
+        fields->buffers = buffers;
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }

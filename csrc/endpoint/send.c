@@ -153,9 +153,10 @@ static bool streams(const struct lipc_endpoint *endpoint, const struct lipc_outg
 static int clear_the_way(struct lipc_endpoint *endpoint, const struct lipc_outgoing *message)
 {
     uint64_t patience = message->frame.total / STREAM_BYTES_PER_NS;
+    uint64_t deadline = lipc_clock() + 4 * STREAM_WAIT_NS + patience; /* for all that waits together */
     const struct lipc_outbox *outbox = &endpoint->outbox;
     int room = 1;
-    while (room > 0 && outbox->head && outbox->bytes <= endpoint->out.capacity) {
+    while (room > 0 && outbox->head && outbox->bytes <= endpoint->out.capacity && lipc_clock() < deadline) {
         room = await_room(endpoint, &outbox->head->message, &patience);
         int64_t waiting = room > 0 ? lipc_make_room(endpoint) : 0;
         if (waiting < 0)
@@ -342,6 +343,10 @@ int lipc_send_in_block(struct lipc_endpoint *endpoint, struct lipc_slabs *slabs,
     if (!size || status < 0)
         return status;
     struct lipc_holds *holds = endpoint->outbox.holds;
+    if (holds && holds->bytes && holds->bytes + size > lipc_share(holds, slabs)) { /* it needs no slab either */
+        holds->by_ring++;
+        return 0;
+    }
     struct lipc_block *block = lipc_block_take(slabs, size);
     if (!block && size > slabs->wanted)
         slabs->wanted = size;

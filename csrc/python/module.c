@@ -336,6 +336,12 @@ static PyObject *moves(PyObject *module, PyObject *array)
     return PyBool_FromLong(lipc_loan_of(array) != NULL && Py_REFCNT(lipc_loan_root(array)) == ALONE);
 }
 
+static PyObject *reset_array(PyObject *module, PyObject *array)
+{
+    (void)module;
+    return lipc_array_reset(array) ? NULL : none();
+}
+
 static PyObject *empty_loan(PyObject *module, PyObject *array)
 {
     (void)module;
@@ -393,13 +399,30 @@ static int open_parts(PyObject *object, struct parts *body)
     return 1;
 }
 
-/* Returns the array of a tuple whose loan is the memory of `part`, or NULL. */
-static PyObject *find_loan(PyObject *arrays, const struct lipc_part *part)
+/* How many of the buffers in a list are those of an array whose base is `root`. */
+static Py_ssize_t shown_by(PyObject *body, PyObject *root)
+{
+    Py_ssize_t count = 0;
+    for (Py_ssize_t i = 0; PyList_Check(body) && i < PyList_Size(body); i++) {
+        PyObject *piece = PyList_GetItem(body, i);
+        PyObject *array = PyMemoryView_Check(piece) ? PyObject_GetAttrString(piece, "obj") : NULL;
+        count += array != NULL && lipc_array_base(array) == root;
+        Py_XDECREF(array);
+    }
+    PyErr_Clear();
+    return count;
+}
+
+/* Returns the array of a tuple whose loan is the memory of `part`, if numpy has no view of it but those in `body`; else
+ * NULL. */
+static PyObject *find_loan(PyObject *arrays, const struct lipc_part *part, PyObject *body)
 {
     for (Py_ssize_t i = 0; i < PyTuple_Size(arrays); i++) {
-        const struct lipc_loan *loan = lipc_loan_of(PyTuple_GetItem(arrays, i));
+        PyObject *array = PyTuple_GetItem(arrays, i);
+        const struct lipc_loan *loan = lipc_loan_of(array);
         if (loan != NULL && lipc_loan_memory(loan) == part->data && loan->size == part->size)
-            return PyTuple_GetItem(arrays, i);
+            /* Encoders of users' classes may have made views since `moves` was asked. */
+            return Py_REFCNT(lipc_loan_root(array)) == ALONE + shown_by(body, lipc_loan_root(array)) ? array : NULL;
     }
     return NULL;
 }
@@ -419,7 +442,7 @@ static PyObject *publish_loan(PyObject *module, PyObject *const *arguments, Py_s
     }
     if (!is_own(topic->owner) || !open_parts(arguments[3], &body))
         return PyErr_Occurred() ? NULL : none();
-    PyObject *array = body.count ? find_loan(arguments[4], &body.parts[body.count - 1]) : NULL;
+    PyObject *array = body.count ? find_loan(arguments[4], &body.parts[body.count - 1], arguments[3]) : NULL;
     if (array == NULL) {
         close_parts(&body);
         return none();
@@ -725,6 +748,7 @@ static PyMethodDef functions[] = {
     {"moves", moves, METH_O, "moves(array): whether an array lies in a Lent, and numpy has no view of it."},
     {"empty_loan", empty_loan, METH_O,
      "empty_loan(array): give an array on loan the shape (0,); whether it was one, and not empty yet."},
+    {"reset_array", reset_array, METH_O, "reset_array(array): lipc_array_reset."},
     {"publish_loan", FASTCALL(publish_loan), METH_FASTCALL,
      "publish_loan(topic, sender, pid, body, arrays): lipc_topic_send_loan of such a value, or of a list of contiguous buffers, that "
      "ends with the memory of one of these arrays on loan. That array is empty afterwards. None: nothing was sent, because it is "

@@ -40,13 +40,17 @@ class Loan(np.ndarray[tuple[int, ...], DType]):
 
     def __array_finalize__(self, source: Any) -> None:
         # numpy gives a slice this array for its base, and not the root, because the root is of another class.
-        if self.base is not None and type(source) is Loan:
-            root = getattr(source, "_root", None)
-            if root is not None:
-                self._root = root
+        root = getattr(source, "_root", None) if type(source) is Loan else None
+        base = self.base if root is not None else None
+        while base is not None and base is not root:
+            base = getattr(base, "base", None)
+        if base is not None:  # this is no copy
+            self._root = root
 
     def __array_wrap__(self, array: Any, _context: Any = None, return_scalar: bool = False) -> Any:
-        return array[()] if return_scalar or array.ndim == 0 else array
+        if array is self:  # it was computed in place
+            return array
+        return array[()] if return_scalar or array.ndim == 0 else np.asarray(array)
 
     def __enter__(self) -> Loan[DType]:
         if not is_open(self):
@@ -56,7 +60,8 @@ class Loan(np.ndarray[tuple[int, ...], DType]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        _fast.empty_loan(self)
+        if is_open(self):
+            _fast.empty_loan(self)
 
 
 _fast.register_loans(Loan)
@@ -81,8 +86,8 @@ def size_of(shape: SupportsIndex | Sequence[SupportsIndex], dtype: DTypeLike) ->
 
 
 def make(shape: tuple[int, ...], dtype: Any, memory: Any = None) -> Loan[Any]:
-    """An array in that memory; None: in memory of its own. It is not cleared."""
-    root = np.empty(shape, dtype) if memory is None else np.ndarray(shape, dtype, memory)
+    """An array in that memory, which is not cleared; None: in memory of its own."""
+    root = np.zeros(shape, dtype) if memory is None else np.ndarray(shape, dtype, memory)
     array: Loan[Any] = root.view(Loan)
     array._root = root
     return array
@@ -95,4 +100,4 @@ def is_open(array: Any) -> bool:
 
 def is_closed(array: Any) -> bool:
     """Whether `make` has made this array, and it is empty."""
-    return type(array) is Loan and array.base is None and hasattr(array, "_root")
+    return type(array) is Loan and array.base is None and array.size == 0 and hasattr(array, "_root")

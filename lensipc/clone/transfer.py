@@ -121,8 +121,10 @@ def _empty_array(array: Any) -> None:
     """
     import numpy as np
 
+    from . import ndarray as _  # noqa: F401 - with it the C core knows arrays
+
     keeper = np.empty(array.shape, array.dtype)
     weakref.finalize(array, type, keeper).atexit = False  # type(keeper): any call that holds it
     ours, theirs = _memory_of(array), _memory_of(keeper)
     deque(map(setattr, (ours, theirs), ("value", "value"), (theirs.value, ours.value)), maxlen=0)
-    array.__setstate__((1, (0,), array.dtype, False, b""))
+    _fast.reset_array(array)

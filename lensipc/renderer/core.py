@@ -511,8 +511,11 @@ class RendererCore(Connection, TurnLoop):
 
     def _keep(self, message: Message | Batch) -> None:
         self._backlog.keep(message)
-        if self._backlog.size > self._backlog_limit:
-            size, limit = self._backlog.size, self._backlog_limit
+        size, limit = self._backlog.size, self._backlog_limit
+        if self.on_message is self._keep_all:
+            if size > limit // 2:
+                self.paused = PAUSED_BY_BACKLOG  # a deadline is judged: the rest stays in the ring
+        elif size > limit and len(self._backlog) > 1:
             self._end(f"{size} bytes of events waited here for dispatch(), where {limit} may")
 
     def _keep_deactivate(self, message: Message) -> None:

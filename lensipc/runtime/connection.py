@@ -296,6 +296,7 @@ def post_args(
         clone.check_transfer(transfer)
     encoded = clone.encode_parts(args, "args", limits)
     body = encoded if isinstance(encoded, bytes) else join(encoded)
+    del encoded  # views of a bytearray, which cannot be emptied before they are gone
     if max_size is not None and len(body) > max_size:
         raise too_large(len(body), max_size)
     posts.post(len(body), partial(send, body), fail)

@@ -321,7 +321,7 @@ class Endpoint:
 
     @property
     def by_ring(self) -> int:
-        """How many large messages went through the ring to the peer, which has slabs, though a block could have had them."""
+        """How many large messages went by the ring to a peer that has slabs, though a block could have had them."""
         return lib.lipc_by_ring(self._handle)
 
     @property

@@ -177,6 +177,27 @@ async def broadcast(ipc: IpcRenderer, channel: str, count: int) -> None:
             await ipc.drain()
 
 
+def note_sizes(ipc: IpcRenderer, channel: str) -> None:
+    """Listen to arrays, and keep in `heard` how large they were."""
+    ipc.listen(channel, lambda _event, array: ipc.heard[channel].append(array.nbytes))
+
+
+async def ask_in_vain(ipc: IpcRenderer, seconds: float) -> int:
+    """Invoke what answers late, ten times at once, until then; how often its timeout came."""
+    until, late = time.monotonic() + seconds, 0
+
+    async def ask() -> None:
+        nonlocal late
+        while time.monotonic() < until:
+            try:
+                await ipc.invoke("sleep", 5.0, timeout=0.003)
+            except TimeoutError:
+                late += 1
+
+    await asyncio.gather(*(ask() for _ in range(10)))
+    return late
+
+
 async def invoke(ipc: IpcRenderer, channel: str, *args: Any) -> Any:
     """Invoke, and return the result."""
     return await ipc.invoke(channel, *args)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lensipc import Ipc
+from lensipc import Ipc, clone
 
 # Of this process: what each event brought; and views that it has kept, with what they showed.
 heard: list[Any] = []
@@ -49,6 +49,23 @@ def note(
                 assert told(before) == was
 
     ipc.listen(channel, take, when_slow=when_slow, replay=replay, arrays=arrays)
+
+
+class Shot:
+    """A class of an application, whose encoder makes a thumbnail."""
+
+    def __init__(self, pixels: Any) -> None:
+        self.pixels, self.thumbnail = pixels, None
+
+
+def register_shots(_ipc: Any = None) -> None:
+    """Have shots cross: as the array that they have."""
+
+    def encode(shot: Shot) -> Any:
+        shot.thumbnail = shot.pixels[::16]
+        return {"pixels": shot.pixels}
+
+    clone.register(Shot, "tests: shot", encode, lambda value: value)
 
 
 def let_go(_ipc: Ipc.Renderer) -> list[bool]:
