@@ -484,7 +484,7 @@ async def test_a_send_that_fails_leaves_the_loan_as_it_is(monkeypatch: pytest.Mo
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(_fast, "moves", lambda _: False)
+            patch.setattr(_fast, "is_lent", lambda _: False)
             patch.setattr(Topic, "send", fail)
             with pytest.raises(KeyboardInterrupt):
                 sender.ipc.broadcast("n", frame, transfer=[frame])

@@ -330,10 +330,10 @@ static PyObject *register_loans(PyObject *module, PyObject *type)
  * Python code has the root, and numpy's bases are references of C. So their number is the same in every Python. */
 #define ALONE 2
 
-static PyObject *moves(PyObject *module, PyObject *array)
+static PyObject *is_lent(PyObject *module, PyObject *array)
 {
     (void)module;
-    return PyBool_FromLong(lipc_loan_of(array) != NULL && Py_REFCNT(lipc_loan_root(array)) == ALONE);
+    return PyBool_FromLong(lipc_loan_of(array) != NULL);
 }
 
 static PyObject *reset_array(PyObject *module, PyObject *array)
@@ -421,7 +421,7 @@ static PyObject *find_loan(PyObject *arrays, const struct lipc_part *part, PyObj
         PyObject *array = PyTuple_GetItem(arrays, i);
         const struct lipc_loan *loan = lipc_loan_of(array);
         if (loan != NULL && lipc_loan_memory(loan) == part->data && loan->size == part->size)
-            /* Encoders of users' classes may have made views since `moves` was asked. */
+            /* Only now: encoders of users' classes may have made views. */
             return Py_REFCNT(lipc_loan_root(array)) == ALONE + shown_by(body, lipc_loan_root(array)) ? array : NULL;
     }
     return NULL;
@@ -745,7 +745,7 @@ static PyMethodDef functions[] = {
      "lend(slabs, owner, size): lipc_loan_take, as a Lent, or None. It refers to `owner`, which owns the slabs."},
     {"close_slabs", close_slabs, METH_O, "close_slabs(slabs): lipc_slabs_close."},
     {"register_loans", register_loans, METH_O, "register_loans(Loan): lipc_loans_register."},
-    {"moves", moves, METH_O, "moves(array): whether an array lies in a Lent, and numpy has no view of it."},
+    {"is_lent", is_lent, METH_O, "is_lent(array): whether an array lies in a Lent."},
     {"empty_loan", empty_loan, METH_O,
      "empty_loan(array): give an array on loan the shape (0,); whether it was one, and not empty yet."},
     {"reset_array", reset_array, METH_O, "reset_array(array): lipc_array_reset."},

@@ -30,7 +30,7 @@ from .codec import (
     weigh,
 )
 from .release import release
-from .transfer import check_transfer, detach, moving
+from .transfer import check_transfer, detach, lent
 
 __all__ = [
     "STANDARD",
@@ -44,7 +44,7 @@ __all__ = [
     "encode",
     "encode_parts",
     "encode_small",
-    "moving",
+    "lent",
     "register",
     "release",
     "weigh",

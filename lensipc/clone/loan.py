@@ -5,7 +5,7 @@ An array on loan is a view of a root: a plain array that no Python code has, and
 another plain view, refers to the root by its `base` or by its slot. What else can reach the memory, such as a
 memoryview or a tensor, refers to the array itself, and that refers to the root as long as it exists, also when it is
 empty. So the root is gone when, and only when, nothing can reach the memory. And its references tell whether numpy has
-views of it (csrc/python/module.c: moves). Whose memory it is, is an affair of whoever has the array made.
+views of it (csrc/python/module.c: find_loan). Whose memory it is, is an affair of whoever has the array made.
 """
 
 from __future__ import annotations

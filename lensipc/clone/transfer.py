@@ -41,11 +41,11 @@ def check_transfer(items: Iterable[object]) -> None:
             raise DataCloneError(f"transfer[{i}] is {problem}")
 
 
-def moving(items: Iterable[object]) -> tuple[Any, ...]:
-    """The arrays on loan in a `transfer` list that need not be copied: no slice or other view of numpy shows them."""
+def lent(items: Iterable[object]) -> tuple[Any, ...]:
+    """The arrays on loan in a `transfer` list."""
     if _loans() is None:
         return ()
-    return tuple(filter(_fast.moves, items))
+    return tuple(filter(_fast.is_lent, items))
 
 
 def detach(items: Iterable[object]) -> None:

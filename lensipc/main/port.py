@@ -93,7 +93,7 @@ class MainPort:
         try:
             if transfer:
                 clone.check_transfer(transfer)
-                if target == ALL and not found.has_listeners and self._send_loan(found, args, clone.moving(transfer)):
+                if target == ALL and not found.has_listeners and self._send_loan(found, args, clone.lent(transfer)):
                     clone.detach(transfer)
                     return
             body = clone.encode_parts(args, "args", core.limits)
