@@ -106,7 +106,7 @@ class MainCore(TurnLoop):
             pending = self.driver.future()
             self.backpressure.wait(partial(pending.set_result, None))
             await pending
-        self.drained = time.monotonic()
+        self.drained: float = time.monotonic()
 
     # ---- renderers come and go ----
 

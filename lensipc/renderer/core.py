@@ -578,7 +578,7 @@ class RendererCore(Connection, TurnLoop):
             self._drained.append(partial(pending.set_result, None))
             self.drain_requested = True
             await pending
-        self.drained = time.monotonic()
+        self.drained: float = time.monotonic()
         self.check_open()
 
     def drain_sync(self) -> None:

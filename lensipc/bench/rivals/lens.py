@@ -146,7 +146,7 @@ class Arrays(Events):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         # A renderer may hold 8 times high_water, or an eighth of the pool, which takes messages of at most a quarter.
-        self.options |= {"high_water": max(8 * 2**20, task.size // 2), "pool_limit": max(2**28, 5 * task.size)}
+        self.options.update(high_water=max(8 * 2**20, task.size // 2), pool_limit=max(2**28, 5 * task.size))
 
 
 class InPlace(Arrays):
