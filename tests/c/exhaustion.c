@@ -406,7 +406,7 @@ int main(void)
     CHECK(open_pair(&neighbour, LIPC_FORM_MEMFD) == 0);
     RUN(each_call_that_opens_a_pair_fails_in_turn);
     RUN(each_allocation_of_a_send_fails_in_turn_and_takes_that_message_only);
-    RUN(each_call_that_makes_or_maps_a_slab_fails_in_turn);
+    RUN(each_call_that_makes_maps_or_lends_a_slab_fails_in_turn);
     RUN(each_call_that_begins_a_view_fails_in_turn_and_the_event_can_be_had_all_the_same);
     RUN(a_timer_needs_a_descriptor);
     RUN(at_the_limit_of_descriptors_it_says_so_and_leaves_none);

@@ -314,7 +314,8 @@ static void a_renderer_that_main_has_closed_does_not_hold_what_it_never_got(void
 
 static void a_renderer_beyond_its_share_is_sent_the_rest_through_its_ring(void)
 {
-    begin_with(3, LARGE / LIPC_SHARE, LIPC_REFUSE); /* so that the share is one block */
+    begin_with(3, LARGE / LIPC_SHARE, LIPC_REFUSE);
+    slabs->most = LIPC_SHARE_OF_MOST * LARGE; /* so that the share is one block, by both measures */
     CHECK(publish(1, LARGE) == LIPC_CONGESTED);
     check_heard(1, 1, LARGE);
     check_heard(2, 1, LARGE);
