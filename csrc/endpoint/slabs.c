@@ -29,12 +29,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Blocks share no page: a reader that drops the copies of its pages (views.c) drops those of this block alone. */
-static uint64_t page_size(void)
-{
-    return (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 struct lipc_slabs *lipc_slabs_create(uint64_t most)
 {
     struct lipc_slabs *slabs = calloc(1, sizeof *slabs);
@@ -116,7 +110,7 @@ static int make_file(uint64_t size, char **memory)
 
 int lipc_slab_add(struct lipc_slabs *slabs, uint32_t number, uint64_t size)
 {
-    if (size == 0 || size % page_size() || size > INT64_MAX / 2)
+    if (size == 0 || size % lipc_page_size() || size > INT64_MAX / 2)
         return -EINVAL;
     struct lipc_slab *slab = calloc(1, sizeof *slab);
     struct lipc_block *whole = calloc(1, sizeof *whole);
@@ -289,7 +283,8 @@ static void cut(struct lipc_block *block, uint64_t size)
 
 struct lipc_block *lipc_block_take(struct lipc_slabs *slabs, uint64_t size)
 {
-    uint64_t page = page_size(), room = (size + page - 1) / page * page;
+    /* Blocks share no page: a reader that drops the copies of its pages (views.c) drops those of this block alone. */
+    uint64_t page = lipc_page_size(), room = (size + page - 1) / page * page;
     end_dropped(slabs);
     for (struct lipc_slab *slab = slabs->first; slab; slab = slab->next) {
         if (slab->state.size - slab->state.taken < room)

@@ -26,6 +26,7 @@
 #include "endpoint/views.h"
 
 #include "endpoint/endpoint.h"
+#include "ring/segment.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,11 +50,6 @@ static struct {
 
 static pthread_once_t watching = PTHREAD_ONCE_INIT;
 static int not_watching; /* why forks are not watched: an error's number; 0: they are */
-
-static uint64_t page_size(void)
-{
-    return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 static bool is_inherited(const struct lipc_views *views)
 {
@@ -84,7 +80,7 @@ static void release(struct lipc_views *views)
 /* Gives the whole pages that a place lies on. */
 static char *pages_of(const struct lipc_mapped_slab *slab, const struct lipc_place *place, uint64_t *size)
 {
-    uint64_t page = page_size();
+    uint64_t page = lipc_page_size();
     uint64_t begin = place->offset / page * page, end = (place->offset + place->size + page - 1) / page * page;
     *size = (end < slab->size ? end : slab->size) - begin;
     return slab->memory + begin;
@@ -119,7 +115,7 @@ int lipc_view_clean(const struct lipc_endpoint *endpoint, const struct lipc_mapp
 {
     if (!slab->writable)
         return 0;
-    uint64_t size, page = page_size();
+    uint64_t size, page = lipc_page_size();
     char *memory = pages_of(slab, place, &size);
     uint64_t pages = (size + page - 1) / page;
     int pagemap = endpoint->views->pagemap, error = 0;
@@ -135,7 +131,7 @@ static int open_pagemap(void)
 {
     uint64_t entry = PRESENT; /* it lies on such a page, as soon as it is written */
     int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    off_t at = (off_t)((uint64_t)(uintptr_t)&entry / page_size() * sizeof entry);
+    off_t at = (off_t)((uint64_t)(uintptr_t)&entry / lipc_page_size() * sizeof entry);
     if (fd >= 0 && pread(fd, &entry, sizeof entry, at) == sizeof entry && entry & PRESENT && !(entry & SHARED))
         return fd;
     if (fd >= 0)
@@ -146,7 +142,7 @@ static int open_pagemap(void)
 /* Has the kernel make copies of pages, by writing what is there. Other threads may read meanwhile: TSan is not to tell. */
 __attribute__((no_sanitize("thread"))) static void copy_pages(char *memory, uint64_t size)
 {
-    uint64_t page = page_size();
+    uint64_t page = lipc_page_size();
     for (uint64_t at = 0; at < size; at += page) {
         volatile char *byte = memory + at;
         *byte = *byte;

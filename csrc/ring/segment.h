@@ -8,6 +8,7 @@
 #include "ring/layout.h"
 
 #include <sys/types.h>
+#include <unistd.h>
 
 /* Older headers lack these names. An older kernel refuses the seals with an error. */
 #ifndef F_ADD_SEALS
@@ -23,6 +24,12 @@
 
 /* The seals of a slab: nobody changes its size or writes to it, except by a mapping that was there before. */
 #define LIPC_SLAB_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
+
+/* Does not block. Returns the bytes of a page of this machine. */
+static inline uint64_t lipc_page_size(void)
+{
+    return (uint64_t)sysconf(_SC_PAGESIZE);
+}
 
 struct lipc_mapping {
     struct lipc_segment *segment;
