@@ -35,10 +35,15 @@ uint64_t lipc_share(const struct lipc_holds *holds, const struct lipc_slabs *sla
     return marks > part ? marks : part;
 }
 
+bool lipc_share_allows(const struct lipc_holds *holds, const struct lipc_slabs *slabs, uint64_t size)
+{
+    return !holds->bytes || holds->bytes + size <= lipc_share(holds, slabs);
+}
+
 bool lipc_may_hold(const struct lipc_holds *holds, const struct lipc_block *block, uint64_t unread)
 {
     if (holds->count == LIPC_HOLDS || (holds->unread && holds->unread + block->size > unread) ||
-        (holds->bytes && holds->bytes + block->size > lipc_share(holds, block->slab->owner)))
+        !lipc_share_allows(holds, block->slab->owner, block->size))
         return false;
     for (uint32_t i = 0; i < holds->offer_count; i++)
         if (holds->offers[i].slab == block->slab->number)

@@ -65,6 +65,9 @@ int lipc_holds_collect(struct lipc_holds *holds);
 /* Called by topic.c and send.c. Does not block. Returns the share of a renderer of these slabs, in bytes. */
 uint64_t lipc_share(const struct lipc_holds *holds, const struct lipc_slabs *slabs);
 
+/* Called by send.c. Does not block. Returns whether the renderer's share has room for so many bytes. */
+bool lipc_share_allows(const struct lipc_holds *holds, const struct lipc_slabs *slabs, uint64_t size);
+
 /* Called by topic.c and send.c. Does not block. Returns whether the renderer may hold this block, with at most `unread`
  * bytes unread, and with at most its share. */
 bool lipc_may_hold(const struct lipc_holds *holds, const struct lipc_block *block, uint64_t share);

@@ -343,7 +343,7 @@ int lipc_send_in_block(struct lipc_endpoint *endpoint, struct lipc_slabs *slabs,
     if (!size || status < 0)
         return status;
     struct lipc_holds *holds = endpoint->outbox.holds;
-    if (holds && holds->bytes && holds->bytes + size > lipc_share(holds, slabs)) { /* it needs no slab either */
+    if (holds && !lipc_share_allows(holds, slabs, size)) { /* it needs no slab either */
         holds->by_ring++;
         return 0;
     }
