@@ -17,9 +17,9 @@ from ..runtime.listening import PUT_OFF, Paced, reads_in_place, with_options
 from ..runtime.ports import RendererInfo
 from ..runtime.posts import not_done
 from ..runtime.protocol import ALL, MAIN
-from ..transport.endpoint import FAILED, Buffer, Topic
+from ..transport.endpoint import Buffer, Topic
 from ..transport.poller import get_ident
-from ..transport.slabs import WANTS_SLAB, Slabs
+from ..transport.slabs import Slabs
 from .kept import KeptValues
 
 if TYPE_CHECKING:
@@ -80,10 +80,8 @@ class MainPort:
             except OutboxFull:
                 raise core.router.full(found) from None
             if status is not None:
-                if status & FAILED:
-                    core.disconnect_failed()
-                if status & WANTS_SLAB:
-                    core.pool.provide(found)
+                if status:
+                    core.router.settle(found, status)
                 return
         if get_ident() != core.thread:
             self._post(target, channel, args, transfer)
@@ -114,10 +112,8 @@ class MainPort:
             status = send(MAIN, core.pid, body, arrays) if isinstance(body, list) else None
         if status is None:
             return False
-        if status & FAILED:
-            core.disconnect_failed()
-        if status & WANTS_SLAB:
-            core.pool.provide(channel)
+        if status:
+            core.router.settle(channel, status)
         return True
 
     def loan(self, shape: Any, dtype: Any) -> Any:

@@ -93,15 +93,20 @@ class Router:
             status = channel.topic.send(frame_id, pid, body)
         elif target in self._connections:
             status = channel.topic.send(frame_id, pid, body, self._connections[target].endpoint)
-        if status & FAILED:
-            self._on_failed()
-        if status & WANTS_SLAB:
-            self._on_slab_wanted(channel)
+        if status:
+            self.settle(channel, status)
         if channel.has_listeners and target in (ALL, MAIN):
             whole = body if isinstance(body, ONE_PIECE) else b"".join(body)
             self.local.append((channel, frame_id, pid, whole))
             self._on_local()
         return status & CONGESTED
+
+    def settle(self, channel: MainChannel, status: int) -> None:
+        """See to what a topic says of an event that it has sent."""
+        if status & FAILED:
+            self._on_failed()
+        if status & WANTS_SLAB:
+            self._on_slab_wanted(channel)
 
     def keep(self, channel: MainChannel, frame_id: int, pid: int, body: Buffer) -> int:
         """Send an event to all, and keep it for who listens later. KeptFull: neither was done. Returns as `route`."""
