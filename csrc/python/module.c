@@ -342,14 +342,6 @@ static PyObject *reset_array(PyObject *module, PyObject *array)
     return lipc_array_reset(array) ? NULL : none();
 }
 
-static PyObject *empty_loan(PyObject *module, PyObject *array)
-{
-    (void)module;
-    if (lipc_loan_root(array) == NULL)
-        return PyBool_FromLong(0);
-    return lipc_array_reset(array) ? NULL : PyBool_FromLong(1);
-}
-
 /* The most pieces of a body that lies in a loan. */
 #define PIECES 8
 
@@ -746,8 +738,6 @@ static PyMethodDef functions[] = {
     {"close_slabs", close_slabs, METH_O, "close_slabs(slabs): lipc_slabs_close."},
     {"register_loans", register_loans, METH_O, "register_loans(Loan): lipc_loans_register."},
     {"is_lent", is_lent, METH_O, "is_lent(array): whether an array lies in a Lent."},
-    {"empty_loan", empty_loan, METH_O,
-     "empty_loan(array): give an array on loan the shape (0,); whether it was one, and not empty yet."},
     {"reset_array", reset_array, METH_O, "reset_array(array): lipc_array_reset."},
     {"publish_loan", FASTCALL(publish_loan), METH_FASTCALL,
      "publish_loan(topic, sender, pid, body, arrays): lipc_topic_send_loan of such a value, or of a list of contiguous buffers, that "

@@ -61,7 +61,7 @@ class Loan(np.ndarray[tuple[int, ...], DType]):
 
     def __exit__(self, *_: object) -> None:
         if is_open(self):
-            _fast.empty_loan(self)
+            _fast.reset_array(self)
 
 
 _fast.register_loans(Loan)

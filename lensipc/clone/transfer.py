@@ -99,7 +99,10 @@ def _loans() -> Any:
 def _empty_loan(array: Any) -> bool:
     """Make the array's shape (0,), if it is on loan. Its memory stays as `_empty_array` has it."""
     loan = _loans()
-    return loan is not None and (_fast.empty_loan(array) or loan.is_closed(array))
+    if loan is None or not loan.is_open(array):
+        return loan is not None and loan.is_closed(array)
+    _fast.reset_array(array)
+    return True
 
 
 def _memory_of(array: Any) -> ctypes.c_void_p:
