@@ -130,8 +130,7 @@ class SlabPool:
                 owner, [each for each in connections if any(channel.port is port for channel in each.listening)]
             )
             lent = owner.lend(size)
-        left = self._limit - self._bytes() - _pages(room)
-        if lent is None and left < 0:
+        if lent is None and (left := self._limit - self._bytes() - _pages(room)) < 0:
             unused = [each for each in self._slabs if not each.owner.look(each.number).taken]
             if left + sum(each.size for each in unused) < 0:
                 raise PoolFull(self._full(size))
