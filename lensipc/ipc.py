@@ -227,8 +227,8 @@ class _Ipc(ABC, Generic[Port]):
             dtype: the type of its items, without objects. Float64 if it is left out, as in numpy.
 
         Returns:
-            A numpy array, contiguous in C order. It is not cleared: it shows what the extension has sent before, or
-            other memory of this process.
+            A numpy array, contiguous in C order. In shared memory it is not cleared: it shows what the extension has
+            written there before.
 
         Raises:
             PoolFull: (main) the pool has no room for it: `MainProcess(pool_limit=)`. It says who holds how much.

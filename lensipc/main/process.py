@@ -310,11 +310,7 @@ class MainProcess:
 
     @property
     def pool(self) -> PoolState:
-        """The shared memory for large events, as it is now.
-
-        Its `limit` in bytes, its `slabs` and their `bytes`; the `blocks` with an event that somebody has not read yet,
-        the bytes `held` by these, and the `holders`: bytes that each renderer has not read yet, by its frame id.
-        """
+        """The shared memory for large messages, as it is now: `Types.PoolState` says what its fields are."""
         self._check_open("pool")
         return self._core.pool.state
 
