@@ -329,7 +329,8 @@ async def test_a_renderer_whose_new_start_has_just_failed_can_be_ended(tmp_path:
     handle = await main.spawn_renderer(restart="on-failure")
     first = handle.pid
     os.kill(first, signal.SIGKILL)
-    while handle.pid == first or not handle._run.asked:  # its part has failed, and main waits for the process's end
+    # Until its part has failed, and main waits for the process's end.
+    while handle.pid == first or not handle._connection.asked:
         await asyncio.sleep(0)
     (tmp_path / "once").unlink()  # one more start would succeed
     handle.kill() if how == "kill" else await (handle.close() if how == "close" else main.aclose())

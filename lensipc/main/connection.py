@@ -224,6 +224,7 @@ class RendererConnection(Connection):
         self.exit_status: int | None = None
         self.reason = ""  # why it was closed
         self.started_here = False  # by main
+        self.asked = False  # whether this program has asked its process to end
         self.takes_slabs = True  # whether it may be handed slabs
         self.activation_timeout: float | None = None  # how long a part may take to activate there; None: no limit
         self.raise_errors = True  # if it cannot activate its part, that is an error of `install` or its own start

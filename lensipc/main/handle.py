@@ -108,7 +108,7 @@ class RendererHandle:
 
     def _stop(self) -> None:
         """Start it no more. Any thread may call this, because any thread may kill."""
-        self._run.asked = True
+        self._connection.asked = True
         if self._keeping is not None:
             self._main._loop.call_soon_threadsafe(self._end_keeper)
 
@@ -121,7 +121,7 @@ class RendererHandle:
         import asyncio
 
         if (keeper := self._keeping) is not None:
-            self._run.asked = True
+            self._connection.asked = True
             keeper.cancel()
             await asyncio.wait([keeper])
         await self._run.close(reason)

@@ -340,9 +340,9 @@ class Lifecycle:
                 connection.active.add(installed.port)
                 if installed.activating is None:
                     self._announce(installed.port, connection)
-        except PeerGone as gone:  # the part is gone with its renderer; an error only if main started that renderer
+        except PeerGone as gone:  # with its renderer: the part's fault only if main started it and nobody here ended it
             how = connection.fate and await connection.fate()
-            if how:
+            if how and not connection.asked:
                 raise ActivationError(f"{where} was being activated when the process {how}") from gone
         except InvokeTimeout:  # a silent renderer must not keep the whole host waiting
             why = f"extension {manifest.id!r} did not activate there in {wait:g} s"

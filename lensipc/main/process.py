@@ -340,8 +340,8 @@ class MainProcess:
             DataCloneError: the settings cannot be cloned.
             ValueError: an extension with this id is installed already.
             ActivationError: a part in main, or in a renderer that main started, could not be loaded, or raised, or
-                ended its process; the error names the part. Or the extension was disabled, or the host was exited,
-                meanwhile. Nothing is left of the extension.
+                its process ended and this program did not end it; the error names the part. Or the extension was
+                disabled, or the host was exited, meanwhile. Nothing is left of the extension.
         """
         self._check_open("install")
         await self._lifecycle.install(manifest, settings)

@@ -37,7 +37,6 @@ class Run:
         handle: what the host has of the renderer.
         connection: main's end of the line to it.
         process: the process, if main has started it.
-        asked: whether this program has asked it to end.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Run:
         self.handle = handle
         self.connection = connection
         self.process = process
-        self.asked = False
         self._main = main
         self._logs = logs
         self._exited: asyncio.Future[None] = main._loop.create_future()
@@ -75,7 +73,7 @@ class Run:
 
     def kill(self) -> None:
         """Kill the process with SIGKILL. PermissionError: as RendererHandle.kill."""
-        self.asked = True
+        self.connection.asked = True
         if not self.alive:
             return
         if self.process is not None:
@@ -97,7 +95,7 @@ class Run:
         """Deactivate the renderer's parts and end it. The renderer is told the reason."""
         import asyncio
 
-        self.asked = True
+        self.connection.asked = True
         if self.connection.state is not CLOSED:
             await self._main._lifecycle.take_down(self.connection, reason)
             handshake.say_goodbye(self.connection.sock, reason)
@@ -122,7 +120,7 @@ class Run:
 
         assert self.process is not None
         if not self.connection.ended:  # main has closed the connection
-            return None if self.asked else f"was disconnected: {self.connection.reason}"
+            return None if self.connection.asked else f"was disconnected: {self.connection.reason}"
         with suppress(TimeoutError):
             async with asyncio.timeout(spawn.END_WAIT):  # wait_for of Python 3.11 may lose a cancellation
                 await self.wait()
@@ -132,7 +130,7 @@ class Run:
     @property
     def failed(self) -> bool:
         """Whether a process that main started, and that has ended, has done so in another way than a good one."""
-        return not self.asked and (self.connection.exit_status != 0 or not self.connection.ended)
+        return not self.connection.asked and (self.connection.exit_status != 0 or not self.connection.ended)
 
     def _on_exit(self) -> None:
         self.release()
@@ -140,7 +138,7 @@ class Run:
         self.connection.end()
         self._main._core.poller.wake()
         if self.process is not None:
-            by_itself = self.connection.ended and not self.asked
+            by_itself = self.connection.ended and not self.connection.asked
             level = logging.WARNING if by_itself and self.process.status else logging.INFO
             log.log(level, "%s %s", self.connection.who, self.process.fate)
 

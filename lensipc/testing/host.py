@@ -156,7 +156,7 @@ class Renderer:
 
     async def drop(self) -> None:
         """Have main drop its connection, as it does with one that breaks the protocol. It meets PeerGone."""
-        self.handle._run.asked = True
+        self.handle._connection.asked = True
         self._host.main._core.disconnect(self.handle._connection, "the test dropped it")
         if self._here is None:
             await self.handle.wait()
@@ -325,7 +325,7 @@ class Host:
 
     def _ended(self, run: Run, how: str | None) -> None:
         self._runs.remove(run)
-        if not run.asked:
+        if not run.connection.asked:
             self._errors.texts.append(f"{run.connection.who} {how}")
 
     async def _end_renderers(self) -> None:

@@ -6,21 +6,27 @@ import asyncio
 import os
 import signal
 
-from lensipc import ExtensionManifest, Ipc, LensMainExtension, LensRendererExtension
+from lensipc import ExtensionManifest, Ipc, LensMainExtension, LensRendererExtension, Types
 
 MANIFEST = ExtensionManifest("mortal", "1", main="mortal:Main", renderer="mortal:Renderer")
 AT_IMPORT = ExtensionManifest("mortal", "1", main="mortal:Main", renderer="mortal_at_import:Renderer")
 
 ways: dict[int | None, str] = {}  # by renderer's pid, None: any
+heard: set[int | None] = set()  # renderers that asked for their way
 
 
 class IpcMain(Ipc.Main):
     pass
 
 
+def way(event: Types.IpcMainInvokeEvent) -> str | None:
+    heard.add(event.pid)
+    return ways.get(event.pid, ways.get(None))
+
+
 class Main(LensMainExtension):
     def on_activate(self) -> None:
-        IpcMain.create_instance(self).handle("way", lambda event: ways.get(event.pid, ways.get(None)))
+        IpcMain.create_instance(self).handle("way", way)
 
 
 class IpcRenderer(Ipc.Renderer):
