@@ -3,7 +3,8 @@
 
 What the tests need is copied away from the checkout, without lensipc/: so what they import is what the wheel of dist/
 for this machine has put into a fresh environment of that Python. PYTHON is a command, or a version, such as 3.15, that
-pythons.py gets. One of so many tests is run: a printed seed chooses.
+pythons.py gets. One of so many tests is run: a printed seed chooses. All of them are run by two pytests at a time,
+because tests of processes mostly wait.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ NEEDED += ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "RELEASING.md", "SECU
 OF_CHECKOUTS = ["--ignore=tests/test_mutants.py", "--ignore=tests/test_house.py"]
 # These are of C alone, whatever Python it is: they run where all tests do.
 OF_C = ["--ignore=tests/test_csrc.py", "--ignore=tests/test_model.py"]
+# The files that one pytest runs while the other runs the rest: about half of the time.
+HALF = ["adapters", "bench", "channels", "cli", "clone", "constructors", "constructors_generated", "csrc", "demo"]
+HALF += ["docs", "endpoint", "events", "examples", "extension", "fuzz", "handshake", "ipc", "large_arrays", "model"]
+HALF += ["pending", "poller", "pool", "reader", "remote_error", "streams", "subclasses", "supervision", "testing"]
+HALF += ["types", "user_code", "writer"]
 
 
 class Share:
@@ -37,6 +43,22 @@ class Share:
         """In their order: some fixtures are of a file."""
         chosen = set(random.Random(self.seed).sample(range(len(items)), -(-len(items) // self.share)))
         items[:] = [item for number, item in enumerate(items) if number in chosen]
+
+
+def in_two_halves(command: list[str | Path], copy: Path) -> int:
+    """Run all tests by two pytests at a time; print what each has said when it has ended, and give the worse status."""
+    files = [f"tests/test_{name}.py" for name in HALF]
+    runs = []
+    for arguments in (files, [f"--ignore={name}" for name in files]):
+        log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - until its run has ended
+        runs.append((subprocess.Popen([*command, *arguments], cwd=copy, stdout=log, stderr=log), log))
+    worst = 0
+    for run, log in runs:
+        worst = max(worst, abs(run.wait()))
+        log.seek(0)
+        print(log.read(), flush=True)
+        log.close()
+    return worst
 
 
 def inside(share: int, seed: int, arguments: list[str]) -> int:
@@ -86,7 +108,8 @@ def main() -> int:
         (wheel,) = arguments.dist.resolve().glob(f"*-cp311-abi3-manylinux*_{platform.machine()}.whl")
         subprocess.run([*pip, f"{wheel}[cli,bench,testing]", "--group", "dev"], cwd=copy, check=True)
         options = ["--inside", "--share", str(arguments.share), "--seed", str(arguments.seed)]
-        return subprocess.run([python, "-P", copy / "tests/wheels/suite.py", *options, *more], cwd=copy).returncode
+        command: list[str | Path] = [python, "-P", copy / "tests/wheels/suite.py", *options, *more]
+        return in_two_halves(command, copy) if arguments.share == 1 else subprocess.run(command, cwd=copy).returncode
 
 
 if __name__ == "__main__":
