@@ -137,7 +137,8 @@ async def test_an_outcome_that_a_task_brings_reaches_the_task_that_awaits_it_too
     await asyncio.sleep(0)
     invocation.set_result(5)  # in this task: that one cannot run now
     assert not task.done()
-    assert await task == 5
+    await asyncio.wait([task], timeout=10)
+    assert task.result() == 5
 
 
 def _loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -151,7 +152,13 @@ def _loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
         loop.set_debug(True)
         return loop
 
+    def slow() -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(lambda loop, coroutine, **given: asyncio.tasks._PyTask(coroutine, loop=loop, **given))  # type: ignore[attr-defined]
+        return loop
+
     made: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop, "debug": debugged}
+    made["tasks in Python"] = slow
     if hasattr(asyncio, "eager_task_factory"):  # of Python 3.12
         made["eager"] = eager
     with contextlib.suppress(ImportError):
@@ -225,8 +232,22 @@ async def test_an_error_inside_the_task_that_goes_on_is_its_own() -> None:
         await task
 
 
+async def test_an_outcome_that_comes_in_the_context_of_the_task_that_awaits_it_reaches_the_task() -> None:
+    invocation, context = sent(), contextvars.copy_context()
+
+    async def waiter() -> Any:
+        return await invocation
+
+    task = asyncio.create_task(waiter(), context=context)
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(invocation.set_result, 5, context=context)  # which cannot be entered twice
+    await asyncio.wait([task], timeout=10)
+    assert task.result() == 5
+
+
+@pytest.mark.parametrize("in_a_task", [False, True])
 @pytest.mark.parametrize("error", [RuntimeError("mine"), ValueError("mine")])
-async def test_a_callback_that_raises_is_called_once_and_told_to_the_loop(error: Exception) -> None:
+async def test_a_callback_that_raises_is_called_once_and_told_to_the_loop(error: Exception, in_a_task: bool) -> None:
     invocation, called, told = sent(), [], []
 
     def callback(done: Any) -> None:
@@ -235,7 +256,7 @@ async def test_a_callback_that_raises_is_called_once_and_told_to_the_loop(error:
 
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context["exception"]))
     invocation.add_done_callback(callback, context=contextvars.copy_context())
-    later(invocation, 5)
+    invocation.set_result(5) if in_a_task else later(invocation, 5)
     assert await invocation == 5
     await asyncio.sleep(0.01)
     assert (called, told) == ([5], [error])

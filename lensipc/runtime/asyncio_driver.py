@@ -17,9 +17,8 @@ from .driver import Abandon, Contexts, Settle
 
 T = TypeVar("T")
 
-# Bound once: each invoke's outcome needs both, and to look them up takes 50 ns.
+# Bound once: each invoke's outcome needs it, and to look it up takes 25 ns.
 _set_result = asyncio.Future.set_result
-_current_task = asyncio.current_task
 
 
 class Deactivated(NoHandlerError, asyncio.CancelledError):  # noqa: N818
@@ -84,21 +83,27 @@ class Invocation(_FutureAndCoroutine[T]):
         An ordinary future has the loop call the task in its next round, by a new handle. That takes 0.4 us of the
         2.7 us that one of many invokes takes in all. Here the task goes on at once, in its own context, as the loop
         would call it. If another task runs now, the loop calls this one later, because two tasks cannot run at once.
+        That is tried and not asked: `asyncio.current_task` takes 0.15 us on Python 3.11.
         """
         _set_result(self, result)
         waiter, self._waiter = self._waiter, ()
         if not waiter:
             return False
         fn, context = waiter
-        loop = self.get_loop()
-        if not self.at_once or _current_task(loop) is not None:
-            loop.call_soon(fn, self, context=context)
+        if not self.at_once:
+            self.get_loop().call_soon(fn, self, context=context)
             return False
         try:
             context.run(fn, self)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
+            loop = self.get_loop()
+            # A task's callback raises nothing of its coroutine's. So this error says that the task was not entered,
+            # because another one runs or its context is in use. Any other callback has been called, and has raised.
+            if isinstance(error, RuntimeError) and asyncio.isfuture(getattr(fn, "__self__", None)):
+                loop.call_soon(fn, self, context=context)
+                return False
             message = {"message": f"Exception in callback {fn!r}", "exception": error, "future": self}
             loop.call_exception_handler(message)
         return True
