@@ -41,6 +41,7 @@ void lipc_mapped_slab_release(struct lipc_mapped_slab *slab)
     if (atomic_fetch_sub_explicit(&slab->users, 1, memory_order_acq_rel) != 1)
         return;
     (void)munmap(slab->memory, slab->size);
+    free(slab->clean);
     free(slab);
 }
 

@@ -15,7 +15,8 @@ struct lipc_mapped_slab {
     uint64_t size;
     atomic_size_t users; /* references: the endpoint, and each view */
     uint32_t number;
-    bool writable; /* something was read in place, so pages may have private copies */
+    bool writable;   /* something was read in place, so pages may have private copies */
+    uint64_t *clean; /* of each page: the faults that this process had had when the page was found clean; may be NULL */
 };
 
 /* Called by lipc_slab_receive, and by the tests. Does not block. Maps a slab, and returns the hold of its offer. `fd` may
