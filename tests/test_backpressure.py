@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import beside
 import hostile
 import lab
 import numpy as np
@@ -69,6 +70,15 @@ async def test_draining_keeps_main_at_its_receivers_pace() -> None:
         for renderer in host.renderers:
             got = await host.ipc.run(renderer, "hear", "n", 30_000)
             assert got == [(0, number, 0) for number in range(30_000)]
+
+
+@pytest.mark.parametrize("where", ["main", "renderer"])
+async def test_who_drains_without_end_lets_the_loop_run(where: str) -> None:
+    async with hosting(1) as host:
+        if where == "main":
+            assert await beside.rounds_while_draining(host.ipc) > 100
+        else:
+            assert await host.ipc.run(host.renderers[0], "beside:rounds_while_draining") > 100
 
 
 async def test_draining_keeps_a_renderer_at_the_pace_of_those_who_hear_it() -> None:

@@ -79,8 +79,9 @@ def size_of(shape: SupportsIndex | Sequence[SupportsIndex], dtype: DTypeLike) ->
         dtype_text(of)
     except RefusedError as error:
         raise TypeError(f"there is no loan of what cannot cross: {error}") from None
-    lengths = tuple(map(operator.index, shape if isinstance(shape, Sequence) else (shape,)))
-    if any(length < 0 for length in lengths):
+    # `tuple` first, because to ask whether something else is a Sequence takes 0.2 us.
+    lengths = tuple(map(operator.index, shape if isinstance(shape, (tuple, Sequence)) else (shape,)))
+    if min(lengths, default=0) < 0:
         raise ValueError(f"a shape has no negative lengths, as {lengths} has")
     return lengths, of, math.prod(lengths) * of.itemsize
 

@@ -118,12 +118,12 @@ class MainPort:
 
     def loan(self, shape: Any, dtype: Any) -> Any:
         """An array to write in, where renderers can read it: in a block of the pool, or else in memory of its own."""
-        from ..clone import loan  # numpy takes longer to import than all else
+        from ..clone.loan import make, size_of  # numpy takes longer to import than all else
 
         self.table.check_open("loan")
-        shape, dtype, size = loan.size_of(shape, dtype)
+        shape, dtype, size = size_of(shape, dtype)
         own_thread = get_ident() == self.core.thread
-        return loan.make(shape, dtype, self.core.pool.lend(self, size) if own_thread else None)
+        return make(shape, dtype, self.core.pool.lend(self, size) if own_thread else None)
 
     def _post(self, target: int, channel: str, args: tuple[Any, ...], transfer: Sequence[Any]) -> None:
         """Send from another thread: encode the event here, and have the owner's thread send it."""

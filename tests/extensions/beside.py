@@ -91,3 +91,21 @@ async def send_elsewhere(ipc: Any, size: int, count: int, channel: str) -> int:
         await ipc.invoke("echo", answers)
         answers += 1
     return answers
+
+
+async def rounds_while_draining(ipc: Any) -> int:
+    """How often a callback of the loop runs while 10,000 events are sent, each with a drain behind it."""
+    loop, rounds, over = asyncio.get_running_loop(), 0, False
+
+    def again() -> None:
+        nonlocal rounds
+        rounds += 1
+        if not over:
+            loop.call_soon(again)
+
+    again()
+    for number in range(10_000):
+        ipc.broadcast("n", number)
+        await ipc.drain()
+    over = True
+    return rounds
