@@ -179,6 +179,7 @@ class _Ipc(ABC, Generic[Port]):
 
         Raises:
             DataCloneError: an argument cannot be cloned; nothing was sent.
+            TypeError: `transfer` is no list; nothing was sent.
             KeptFull: with `keep`, more bytes than `MainProcess(kept_limit=)` would be kept of this extension; nothing
                 was sent. A renderer knows only of what it has had kept itself. Where others' values are in the way, the
                 event is not sent on either, and this process logs the error.

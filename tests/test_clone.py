@@ -1207,6 +1207,18 @@ def test_arrays_of_any_order_and_with_weak_references_are_transferred_with_their
     assert len(others) == 500
 
 
+@pytest.mark.parametrize(
+    "given",
+    [iter([bytearray(1)]), {bytes(1): 1}, bytearray(1), np.ones(3)],
+    ids=["iterator", "dict", "bytearray", "array"],
+)
+def test_a_transfer_that_is_no_list_is_told_beforehand(given: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"transfer is a list of what is emptied here, as in transfer=\[array\], and not an? \w"
+    ):
+        clone.check_transfer(given)
+
+
 def test_what_cannot_be_transferred_is_told_beforehand() -> None:
     text = bytearray(b"abc")
     exported = bytearray(b"abc")

@@ -30,7 +30,12 @@ def check_transfer(items: Iterable[object]) -> None:
 
     Raises:
         DataCloneError: an item comes twice, is nothing of the kind, or its memory is in use elsewhere.
+        TypeError: this is no list. An iterator, say, would have no items left for `detach`.
     """
+    if not isinstance(items, (list, tuple)):
+        raise TypeError(
+            f"transfer is a list of what is emptied here, as in transfer=[array], and not {describe(items)}"
+        )
     seen: dict[int, object] = {}
     for i, item in enumerate(items):
         if id(item) in seen:

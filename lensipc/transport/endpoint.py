@@ -568,7 +568,10 @@ def _fail(code: int) -> NoReturn:
     if code == -errno.EBADMSG:
         raise ProtocolError("the peer wrote a position, a header or a length that cannot be")
     if code == -errno.ENOBUFS:
-        raise OutboxFull("the outbox is full: the peer does not read as fast as is sent to it")
+        raise OutboxFull(
+            "the outbox is full, because the peer does not read as fast as is sent to it: `await ipc.drain()` between "
+            "sends, or `ipc.drain_sync()` in a script"
+        )
     if code == -errno.ENOMEM:
         raise MemoryError("no memory for a message, or for a segment's mapping")
     raise OSError(-code, os.strerror(-code))
