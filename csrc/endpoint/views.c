@@ -18,7 +18,11 @@
  * lipc_view_clean. To look for them takes some 3 us for 1 MiB, and twice as long where others fill the cache. To drop all
  * pages in any case would take 20, and to map them again 47. So it is done only where pages may have copies: each copy
  * takes a page fault, and the kernel counts those of all threads of a process, which takes 0.2 us to ask. A page that was
- * found clean is clean as long as that count stays the same. What another process writes there, a debugger, is not seen.
+ * found clean is clean as long as that count stays the same. Not seen is what is written without a fault of this process's
+ * threads: by another process, as a debugger is, or a vfork'ed child, or by userfaultfd. And the kernel counts a fault some
+ * microseconds after it has made the copy: a thread that writes while its view has ended already, and main writes the next
+ * event there, may leave that event with an old page. By a look alone that happens too, but more seldom: whoever writes
+ * what it has given back has no promise.
  *
  *   label  access                     pairs with  what it orders
  *   V1     subtract  release, acquire V1          all other users' accesses come before the last user frees the views
@@ -258,7 +262,7 @@ bool lipc_view_allowed(struct lipc_endpoint *endpoint, struct lipc_mapped_slab *
         endpoint->views = create(endpoint);
     if (endpoint->views && !slab->writable) {
         slab->writable = mprotect(slab->memory, slab->size, PROT_READ | PROT_WRITE) == 0;
-        if (endpoint->views->counts_faults) /* without memory for it, all pages are looked at each time */
+        if (slab->writable && endpoint->views->counts_faults) /* without memory for it, all pages are looked at each time */
             slab->clean = calloc((slab->size + lipc_page_size() - 1) / lipc_page_size(), sizeof *slab->clean);
     }
     return endpoint->views && slab->writable;

@@ -13,7 +13,7 @@ from ..log import log
 from ..runtime.connection import CLOSED
 from ..runtime.driver import Driver
 from ..runtime.posts import Posts
-from ..runtime.turns import BRIEF, TurnLoop
+from ..runtime.turns import AWAY, TurnLoop
 from ..transport import handshake
 from ..transport.endpoint import CONGESTED, FAILED, busy_poll
 from ..transport.poller import EDGE, Poller
@@ -97,16 +97,16 @@ class MainCore(TurnLoop):
     async def drain(self) -> None:
         """Wait until nothing is congested, and main's own listeners have heard what it has sent."""
         self.poller.check_thread("drain", "await it on the loop of that thread")
-        since = time.monotonic() - self.gave_way
-        if since > BRIEF:
-            await self.give_way(since)
+        await self.driver.yield_to_loop()
+        if time.monotonic() - self.drained > AWAY:
+            await self.driver.yield_to_loop()
         while self.router.local:
             await self.driver.yield_to_loop()
         while self.backpressure.look():
             pending = self.driver.future()
             self.backpressure.wait(partial(pending.set_result, None))
             await pending
-            self.gave_way = time.monotonic()
+        self.drained: float = time.monotonic()
 
     # ---- renderers come and go ----
 

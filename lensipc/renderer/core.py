@@ -36,7 +36,7 @@ from ..runtime.protocol import (
     RESULT,
 )
 from ..runtime.remote_error import rebuild, summarize
-from ..runtime.turns import BRIEF, TurnLoop
+from ..runtime.turns import AWAY, TurnLoop
 from ..transport import handshake
 from ..transport.endpoint import INLINE, KEEP, REFUSE, Batch, Block, Buffer, Endpoint, Message
 from ..transport.poller import Poller
@@ -570,15 +570,15 @@ class RendererCore(Connection, TurnLoop):
     async def drain(self) -> None:
         """Wait until the outbox is down to its low-water mark, if more than the high-water mark waits."""
         self.poller.check_thread("drain", "await it on the loop of that thread")
-        since = time.monotonic() - self.gave_way
-        if since > BRIEF:
-            await self.give_way(since)
+        await self.driver.yield_to_loop()
+        if time.monotonic() - self.drained > AWAY:
+            await self.driver.yield_to_loop()
         if self.state is not CLOSED and self.endpoint.outbox > self._high_water:
             pending = self.driver.future()
             self._drained.append(partial(pending.set_result, None))
             self.drain_requested = True
             await pending
-            self.gave_way = time.monotonic()
+        self.drained: float = time.monotonic()
         self.check_open()
 
     def drain_sync(self) -> None:

@@ -18,9 +18,6 @@ from .driver import Driver
 SHORT_POLL: Final = 5_000
 # How long a turn goes on while such polls find something (nanoseconds): so long the loop's other callbacks wait.
 POLLING_TURN: Final = 100_000
-# Who calls `drain` again within so long (seconds) goes on at once, unless something is congested: a round of the loop
-# takes 5 to 10 us, which is as long as it takes to send an array of 64 KiB. So long the loop's other callbacks wait.
-BRIEF: Final = 0.00005
 # Who calls `drain` after so long (seconds) has kept the loop busy meanwhile: it has sent a large message, say. What has
 # come is handled first, which takes two rounds of the loop. In one round the caller's task stands before the callback
 # that finds what has come: it would send the next message, and a small request would wait for that one, too.
@@ -41,7 +38,7 @@ class TurnLoop:
         self._busy_poll = BusyPoll()
         self._scheduled = False
         self._lingers = False  # the scheduled turn polls first, for nothing is known to be there
-        self.gave_way: float = 0.0  # when `drain` has let the loop run last
+        self.drained: float = 0.0  # when `drain` has returned last
 
     @property
     def is_busy(self) -> bool:
@@ -91,13 +88,6 @@ class TurnLoop:
         if not self._scheduled:
             self._scheduled = True
             self.driver.call_soon(self._take_turn)
-
-    async def give_way(self, since: float) -> None:
-        """Let the loop run, which it has not done for so long (seconds)."""
-        await self.driver.yield_to_loop()
-        if since > AWAY:
-            await self.driver.yield_to_loop()
-        self.gave_way = time.monotonic()
 
     def _take_turn(self) -> None:
         self._scheduled = False
