@@ -11,7 +11,7 @@ TOOLS = $(WHEELS)/venv/bin
 # The documentation's own environment.
 DOCS = build/docs
 
-.PHONY: demo picture docs site quick test texts suite lint units asan coverage bench mutants faults soak faults-core soak-core clean
+.PHONY: demo picture docs site quick test texts lint units asan coverage bench mutants faults soak faults-core soak-core clean
 .PHONY: wheels wheels-native wheels-test test-wheel release
 
 demo: $(STAMP)  ## extensions in real processes, for a few seconds
@@ -34,13 +34,10 @@ units: $(STAMP)
 	$(BIN)/python -m pytest -q -m unit
 
 test: lint $(WHEELS)/.native  ## lint, the tests of this tree's text, and all others on its wheel, installed
-	+$(MAKE) --no-print-directory -j2 --output-sync=target texts suite
+	+$(MAKE) --no-print-directory -j2 --output-sync=target texts test-wheel SHARE=1
 
 texts: $(STAMP)
 	$(BIN)/python -m pytest -q tests/test_house.py tests/test_mutants.py
-
-suite: $(WHEELS)/.native
-	$(TOOLS)/python tests/wheels/suite.py --python $(PYTHON)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -15,10 +15,10 @@
  *
  * The pages are mapped writable, and privately. Code that ignores that an array is read-only thus writes to a copy of the
  * page. Main's next event in the same block would not be seen there, so before a block is read the copies are dropped:
- * lipc_view_clean. To look for them takes some 3 us for 1 MiB, and twice as long where others fill the cache. To drop all
- * pages in any case would take 20, and to map them again 47. So it is done only where pages may have copies: each copy
- * takes a page fault, and the kernel counts those of all threads of a process, which takes 0.2 us to ask. A page that was
- * found clean is clean as long as that count stays the same. Not seen is what is written without a fault of this process's
+ * lipc_view_clean. To look for them takes 3 to 20 us for 1 MiB, the more the colder the cache is. To drop all pages in any
+ * case would take 20, and to map them again 47. So it is done only where pages may have copies: each copy takes a page
+ * fault, and the kernel counts those of all threads of a process, which takes 0.2 us to ask. A page that was found clean is
+ * clean as long as that count stays the same. Not seen is what is written without a fault of this process's
  * threads: by another process, as a debugger is, or a vfork'ed child, or by userfaultfd. And the kernel counts a fault some
  * microseconds after it has made the copy: a thread that writes while its view has ended already, and main writes the next
  * event there, may leave that event with an old page. By a look alone that happens too, but more seldom: whoever writes
@@ -246,7 +246,6 @@ static struct lipc_views *create(struct lipc_endpoint *endpoint)
     atomic_init(&views->users, 1);
     views->pid = getpid();
     views->pagemap = open_pagemap();
-    views->counts_faults = counts_faults();
     (void)pthread_mutex_lock(&all.lock);
     views->after = all.first;
     if (views->after)
@@ -262,7 +261,7 @@ bool lipc_view_allowed(struct lipc_endpoint *endpoint, struct lipc_mapped_slab *
         endpoint->views = create(endpoint);
     if (endpoint->views && !slab->writable) {
         slab->writable = mprotect(slab->memory, slab->size, PROT_READ | PROT_WRITE) == 0;
-        if (slab->writable && endpoint->views->counts_faults) /* without memory for it, all pages are looked at each time */
+        if (slab->writable && counts_faults()) /* without memory for it, all pages are looked at each time */
             slab->clean = calloc((slab->size + lipc_page_size() - 1) / lipc_page_size(), sizeof *slab->clean);
     }
     return endpoint->views && slab->writable;

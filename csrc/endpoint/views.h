@@ -20,7 +20,6 @@ struct lipc_views {
     atomic_size_t users;            /* references: the endpoint, and each view */
     pid_t pid;                      /* of the process that they belong to */
     int pagemap;                    /* tells which pages have copies; -1: it cannot be read, or the endpoint is closed */
-    bool counts_faults;             /* the kernel does */
     int socket;                     /* a duplicate of the endpoint's: main takes nothing back before it is closed, too */
 };
 

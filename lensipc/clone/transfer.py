@@ -104,10 +104,12 @@ def _loans() -> Any:
 def _empty_loan(array: Any) -> bool:
     """Make the array's shape (0,), if it is on loan. Its memory stays as `_empty_array` has it."""
     loan = _loans()
-    if loan is None or not loan.is_open(array):
-        return loan is not None and loan.is_closed(array)
-    _fast.reset_array(array)
-    return True
+    if loan is None:
+        return False
+    if loan.is_open(array):
+        _fast.reset_array(array)
+        return True
+    return bool(loan.is_closed(array))
 
 
 def _memory_of(array: Any) -> ctypes.c_void_p:

@@ -228,7 +228,7 @@ class RendererConnection(Connection):
         self.takes_slabs = True  # whether it may be handed slabs
         self.activation_timeout: float | None = None  # how long a part may take to activate there; None: no limit
         self.raise_errors = True  # if it cannot activate its part, that is an error of `install` or its own start
-        self.fate: Callable[[], Awaitable[str | None]] | None = None  # how the process ended; None: main ended it
+        self.fate: Callable[[], Awaitable[str | None]] | None = None  # how the process ended; None: it is not main's
         self.brought_up = False  # extensions that are enabled from now on are activated in it, too
         self.on_closed: list[Callable[[], None]] = []
         self.own_requests: PendingInvokes = PendingInvokes(core.poller.call_later, self._caught_up)

@@ -115,7 +115,7 @@ class Run:
         return self.connection.exit_status
 
     async def fate(self) -> str | None:
-        """How a process that main started has ended, as a text that follows its name; None: this program ended it."""
+        """How a process that main started has ended, as a text that follows its name; None: this program closed it."""
         import asyncio
 
         assert self.process is not None
